@@ -1,0 +1,27 @@
+/*
+ * compat.h
+ *	  Differences between PostgreSQL 15, 16, 17 and 18, and nothing else.
+ *
+ * No other file tests PG_VERSION_NUM.
+ */
+#ifndef LLMAPP_COMPAT_H
+#define LLMAPP_COMPAT_H
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#define BufFileReadOrFail(file, ptr, size) BufFileReadExact((file), (ptr), (size))
+#else
+#define BufFileReadOrFail(file, ptr, size) \
+	do { \
+		if (BufFileRead((file), (ptr), (size)) != (size)) \
+			ereport(ERROR, \
+					(errcode_for_file_access(), \
+					 errmsg("could not read from temporary file: read too few bytes"))); \
+	} while (0)
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define BGWORKER_LOGIN_FLAGS 0
+#endif
+
+#endif							/* LLMAPP_COMPAT_H */

@@ -1,0 +1,48 @@
+/*
+ * batch.h
+ *	  The rows of one step, as src/feature writes them and a network reads them.
+ *
+ * A row has up to three inputs: dense numbers, one index per embedded column, and a
+ * bag of (index, value) pairs (one-hot categories and hashed n-grams) that selects
+ * rows of the first layer's table instead of being multiplied with it.  A batch owns
+ * its arrays; rows < capacity is legal, the rest of the arrays is then ignored.
+ */
+#ifndef LLMAPP_BATCH_H
+#define LLMAPP_BATCH_H
+
+#include <stdint.h>
+
+#include "error.h"
+
+/* What one row holds; fixed for a model. */
+typedef struct batch_shape
+{
+	int32_t		dense;			/* numbers in the dense part */
+	int32_t		embed_columns;	/* columns with a learned embedding */
+	int32_t		embed_rows;		/* rows of the embedding table, all columns together */
+	int32_t		bag_rows;		/* rows of the bag's table, 0 = no bag */
+	int32_t		bag_max;		/* most pairs that one row may have */
+	int32_t		outputs;		/* classes, or numbers to predict; 1 for two classes */
+	bool		class_target;	/* target is one class index per row, not outputs numbers */
+} batch_shape;
+
+typedef struct batch
+{
+	batch_shape shape;
+	int64_t		capacity;
+	int64_t		rows;
+	float	   *dense;			/* (capacity, dense) */
+	int32_t    *embed;			/* (capacity, embed_columns), each in [0, embed_rows) */
+	int32_t    *bag_start;		/* (capacity + 1): pairs of row r are [start[r], start[r+1]) */
+	int32_t    *bag_index;		/* (capacity * bag_max), each in [0, bag_rows) */
+	float	   *bag_value;		/* (capacity * bag_max) */
+	int32_t    *target_class;	/* (capacity), when class_target */
+	float	   *target_number;	/* (capacity, outputs), otherwise; standardised */
+	float	   *weight;			/* (capacity), >= 0: class weight times row weight */
+} batch;
+
+/* Allocate a batch (malloc, 64-byte aligned arrays).  LLM_MEMORY, LLM_INVALID. */
+extern batch *batch_new(const batch_shape *shape, int64_t capacity, llm_error *err);
+extern void batch_free(batch *b);
+
+#endif							/* LLMAPP_BATCH_H */

@@ -1,0 +1,157 @@
+/*
+ * net.h
+ *	  Networks by architecture: configuration, parameter directory, and how they train
+ *	  and predict.  This is what src/job and src/serve use of the engine.
+ *
+ * Intended use:
+ *	 1. net_new() checks a configuration and lays out its parameters.
+ *	 2. trainer_new() records forward, loss and backward graph, plans one arena, and
+ *		initialises parameters from the seed; trainer_step() runs one batch.
+ *	 3. net_weight_bytes() bytes at trainer_weights() are what a version publishes; the
+ *		directory net_tensor() gives names, shapes and offsets.
+ *	 4. predictor_new() takes those bytes, read-only and possibly shared between
+ *		processes, and plans a forward pass for up to max_rows rows.
+ */
+#ifndef LLMAPP_NET_H
+#define LLMAPP_NET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "batch.h"
+#include "error.h"
+
+#define NET_MAX_HIDDEN 16
+
+typedef enum net_activation
+{
+	ACT_IDENTITY, ACT_RELU, ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_TANH, ACT_SIGMOID
+} net_activation;
+
+typedef enum net_loss
+{
+	LOSS_CROSS_ENTROPY,			/* outputs >= 3 classes, class target */
+	LOSS_BINARY,				/* outputs = 1 logit, class target 0 or 1 */
+	LOSS_MSE,
+	LOSS_HUBER
+} net_loss;
+
+/* An mlp.  Without hidden layers it is linear or logistic regression. */
+typedef struct net_config
+{
+	batch_shape shape;
+	int32_t		embed_dim;		/* width of one learned embedding */
+	int32_t		hidden_count;	/* 0 .. NET_MAX_HIDDEN */
+	int32_t		hidden[NET_MAX_HIDDEN];	/* widths, 1 .. 65536 */
+	net_activation activation;
+	bool		layer_norm;		/* after each hidden linear layer, before the activation */
+	bool		residual;		/* add a hidden layer's input where widths are equal */
+	float		dropout;		/* [0, 1), after each activation, training only */
+	net_loss	loss;
+	float		huber_delta;	/* > 0, in units of the standardised target */
+	float		label_smoothing;	/* [0, 1) */
+} net_config;
+
+typedef struct net net;
+
+/* One parameter: float32, row-major, at `offset` floats from the start of the weights. */
+typedef struct net_tensor_info
+{
+	char		name[64];
+	int32_t		ndim;			/* 1 .. 4 */
+	int64_t		dims[4];
+	size_t		offset;			/* multiple of 16 floats (64 bytes) */
+	size_t		count;			/* product of dims */
+} net_tensor_info;
+
+extern net *net_new(const net_config *config, llm_error *err);
+extern void net_free(net *n);
+extern const net_config *net_get_config(const net *n);
+extern int32_t net_tensor_count(const net *n);
+extern const net_tensor_info *net_tensor(const net *n, int32_t i);
+extern size_t net_weight_bytes(const net *n);	/* whole blob with padding, multiple of 64 */
+
+extern const char *net_activation_name(net_activation a);
+extern bool net_activation_parse(const char *name, net_activation *a);
+extern const char *net_loss_name(net_loss l);
+extern bool net_loss_parse(const char *name, net_loss *l);
+
+/* ---- training ---- */
+
+typedef enum train_optimizer { OPT_ADAMW, OPT_SGD } train_optimizer;
+typedef enum train_schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } train_schedule;
+
+typedef struct train_config
+{
+	train_optimizer optimizer;
+	double		learning_rate;
+	double		weight_decay;	/* decoupled; not applied to biases and norms */
+	double		beta1, beta2, epsilon;	/* adamw */
+	double		momentum;		/* sgd */
+	double		clip_norm;		/* global gradient norm, 0 = off */
+	train_schedule schedule;
+	int64_t		warmup_steps;
+	int64_t		total_steps;	/* the schedule ends here */
+	double		ema_decay;		/* 0 = off; otherwise weights to publish are the moving average */
+	uint64_t	seed;
+	int32_t		threads;		/* size of the pool, >= 1; results do not depend on it */
+} train_config;
+
+typedef struct trainer trainer;
+
+/* Called between steps of a plan and between tiles of long ones; true asks to stop. */
+typedef bool (*llm_poll) (void *arg);
+
+/* Bytes that trainer_new() will allocate, so that a job can be refused before it starts. */
+extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows,
+						   size_t *bytes, llm_error *err);
+extern trainer *trainer_new(const net *n, const train_config *config, int64_t batch_rows,
+							llm_error *err);
+extern void trainer_free(trainer *t);	/* joins its threads */
+extern void trainer_set_poll(trainer *t, llm_poll poll, void *arg);
+
+/*
+ * Forward, backward and update on the rows of b (b->rows <= batch_rows).  *loss is the
+ * weighted mean loss of the batch before the update.  After LLM_CANCELLED parameters are
+ * those before the step, and the step can be run again.
+ */
+extern bool trainer_step(trainer *t, const batch *b, double *loss, llm_error *err);
+extern int64_t trainer_steps_done(const trainer *t);
+extern double trainer_learning_rate(const trainer *t);	/* of the last step */
+extern double trainer_gradient_norm(const trainer *t);	/* of the last step, before clipping */
+
+/*
+ * Forward with the weights that would be published, without dropout.  out is
+ * (rows, outputs): class probabilities (one probability of class 1 for LOSS_BINARY) or
+ * standardised numbers.  *loss_sum and *weight_sum are added to; either may be NULL.
+ */
+extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum,
+							double *weight_sum, llm_error *err);
+
+/* The weights that would be published now (the average when ema is on). */
+extern const float *trainer_weights(trainer *t);
+/* Replace parameters (fine-tuning, restoring the best epoch); moments stay. */
+extern void trainer_set_weights(trainer *t, const float *weights);
+
+/* Parameters, moments, average, counters: everything that makes a resumed run equal to the bit. */
+extern size_t trainer_state_bytes(const trainer *t);
+extern void trainer_save(const trainer *t, void *state);
+extern bool trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err);
+
+/* ---- prediction ---- */
+
+typedef struct predictor predictor;
+
+/*
+ * weights: net_weight_bytes() bytes, 64-byte aligned, kept by the caller as long as the
+ * predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.
+ */
+extern predictor *predictor_new(const net *n, const float *weights, int64_t max_rows,
+								llm_error *err);
+extern void predictor_free(predictor *p);
+extern batch *predictor_batch(predictor *p);	/* fill this, then run; owned by the predictor */
+/* Returns (rows, outputs) as trainer_predict() does, valid until the next run, or NULL. */
+extern const float *predictor_run(predictor *p, llm_error *err);
+extern void predictor_set_poll(predictor *p, llm_poll poll, void *arg);
+
+#endif							/* LLMAPP_NET_H */

@@ -1,0 +1,30 @@
+/*
+ * json.h
+ *	  Typed, bounded reading of JSON from anywhere.  Parsing itself is jansson's.
+ *
+ * Each json_read_* looks up `key` in `object`, checks type and range, and reports
+ * LLM_CORRUPT naming the key otherwise.  Nothing is coerced.
+ */
+#ifndef LLMAPP_JSON_H
+#define LLMAPP_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../engine/error.h"
+
+/* Parse one JSON value of `length` bytes; duplicate keys are refused.  NULL: LLM_CORRUPT. */
+extern json_t *json_parse(const char *text, size_t length, llm_error *err);
+/* Compact text, malloc'd; keys in insertion order; numbers that read back equal. */
+extern char *json_text(const json_t *json);
+
+extern bool json_read_object(const json_t *object, const char *key, const json_t **out, llm_error *err);
+extern bool json_read_array(const json_t *object, const char *key, size_t max, const json_t **out, llm_error *err);
+extern bool json_read_string(const json_t *object, const char *key, const char **out, llm_error *err);
+extern bool json_read_int(const json_t *object, const char *key, int64_t low, int64_t high, int64_t *out, llm_error *err);
+extern bool json_read_number(const json_t *object, const char *key, double low, double high, double *out, llm_error *err);	/* finite */
+extern bool json_read_bool(const json_t *object, const char *key, bool *out, llm_error *err);
+
+#endif							/* LLMAPP_JSON_H */

@@ -1,0 +1,56 @@
+/*
+ * manifest.h
+ *	  A model version's manifest: the JSON that says what the weights mean.
+ *
+ * The owner of a model table can write any bytes into it, so manifest_parse() believes
+ * nothing: the network is laid out from the configuration, and the tensor directory
+ * must be exactly that layout.
+ *
+ *	{ "format": 1, "architecture": "mlp", "task": "classification",
+ *	  "network": {...}, "columns": <encoder>, "target": <target>,
+ *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
+ *	  "weights": {"bytes": n, "sha256": "hex"},
+ *	  "settings": {key: {"value", "source"}}, "metrics": {name: value},
+ *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
+ *	  "seed", "device", "extension_version", "job", "trained_at"} }
+ */
+#ifndef LLMAPP_MANIFEST_H
+#define LLMAPP_MANIFEST_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "../engine/net.h"
+#include "../feature/feature.h"
+
+#define MANIFEST_FORMAT 1
+
+typedef struct manifest
+{
+	json_t	   *json;			/* all of it */
+	const char *architecture;	/* these two point into json */
+	const char *task;			/* classification or regression */
+	net		   *net;
+	encoder    *encoder;
+	target	   *target;
+	size_t		weight_bytes;	/* == net_weight_bytes(net) */
+	char		sha256[65];		/* of the weights, hex */
+} manifest;
+
+/* NULL: LLM_CORRUPT or LLM_MEMORY. */
+extern manifest *manifest_parse(const char *text, size_t length, llm_error *err);
+extern void manifest_free(manifest *m);
+
+/*
+ * A new manifest for weights with this checksum.  settings, metrics, findings and
+ * lineage are taken over (stolen).  The caller owns the result.
+ */
+extern json_t *manifest_build(const char *architecture, const char *task, const net *n,
+							  const encoder *e, const target *t, const char *sha256,
+							  json_t *settings, json_t *metrics, json_t *findings, json_t *lineage);
+
+/* The "network" member alone, both ways. */
+extern json_t *network_json(const net_config *config);
+extern bool network_from_json(const json_t *json, net_config *config, llm_error *err);
+
+#endif							/* LLMAPP_MANIFEST_H */

@@ -1,0 +1,67 @@
+/*
+ * model.h
+ *	  Model tables: create, publish, promote, open.
+ *
+ * A model is a table OF llmapp.model_part with primary key (version, part).  Row (0, 0)
+ * of kind 'head' holds {"live": version}; part 0 of a version is its manifest, parts
+ * 1..n of kind 'weights' are its bytes, at most 1 MiB each.  Writers hold
+ * ShareUpdateExclusiveLock on the table, so versions are numbered without gaps or
+ * races; readers use their snapshot.
+ */
+#ifndef LLMAPP_MODEL_H
+#define LLMAPP_MODEL_H
+
+#include "utils/palloc.h"
+
+#include "../format/manifest.h"
+
+#define MODEL_PART_BYTES (1024 * 1024)
+
+typedef enum DeployPolicy { DEPLOY_IF_BETTER, DEPLOY_ALWAYS, DEPLOY_NEVER } DeployPolicy;
+
+/* ---- write (in the caller's transaction, as the caller) ---- */
+
+/* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
+extern Oid	CheckModelName(const char *schema, const char *name);
+extern Oid	CreateModelTable(const char *schema, const char *name);
+/* Returns the new version.  manifest comes from manifest_build(). */
+extern int32 PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes);
+/* Make a version live; 0 is not a version. */
+extern void PromoteVersion(Oid relid, int32 version);
+extern int32 LiveVersion(Oid relid);	/* 0 when none; by the active snapshot */
+
+/* ---- read ---- */
+
+/* One open version.  Valid while pinned. */
+typedef struct Model
+{
+	Oid			relid;
+	int32		version;
+	manifest   *manifest;
+	const float *weights;		/* shared, read-only, 64-byte aligned */
+	predictor  *predictor;		/* for one row at a time */
+	predictor  *bulk;			/* for up to MODEL_BULK_ROWS rows, made on first use by ModelBulkPredictor() */
+} Model;
+
+#define MODEL_BULK_ROWS 256
+
+extern void RequireModelTable(Oid relid);	/* ERROR unless a sound model table */
+extern void RequirePredictPrivilege(Oid relid); /* SELECT on column meta */
+extern void RequireWeightsPrivilege(Oid relid); /* SELECT on column data */
+
+/*
+ * Open the live version (version = 0) or a given one, pinned until cxt is reset.  Checks
+ * relation, privileges to predict, manifest and weights; ERROR otherwise.
+ */
+extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
+/*
+ * True while m is what OpenModel would return to this user: cheap enough for every row.
+ * False after publish, promote, drop, or in another statement's snapshot.
+ */
+extern bool ModelIsCurrent(const Model *m);
+extern predictor *ModelBulkPredictor(Model *m);
+
+/* The manifest's text of a version, without opening weights; palloc'd. */
+extern char *ReadManifestText(Oid relid, int32 version);
+
+#endif							/* LLMAPP_MODEL_H */
