@@ -6,12 +6,74 @@
  * interrupted -> queued.  Phases of running: loading, training, evaluating, saving.
  * A running job is alive exactly while its worker holds the job's session lock; a slot
  * in shared memory shows its progress and takes requests to pause.
+ *
+ * Who does what: submit.c checks a call and queues it; worker.c is the life of one
+ * worker; slots.c is shared memory; record.c is every read and write of llmapp.job and
+ * llmapp.job_metric; control.c is cancel, pause, resume and wait; launcher.c goes on
+ * after a restart.  training.c (with source.c, dataset.c, checkpoint.c) is the work itself.
+ * Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_H
 #define LLMAPP_JOB_H
 
+#include <jansson.h>
+
 #define JOB_SLOTS 32			/* most jobs running at once in a cluster */
 
 extern void InitJobs(void);		/* at module load: callbacks, and the launcher when preloaded */
+
+/* What a training job was asked to do; every name resolved, so that session settings do not matter. */
+typedef struct TrainingSpec
+{
+	char	   *schema;			/* of the model table */
+	char	   *model;
+	char	   *query;			/* one SELECT; a relation became SELECT * FROM schema.name */
+	char	   *target;			/* column names, comma-separated as given; NULL when the task needs none */
+	char	   *task;			/* classification or regression */
+	char	   *architecture;	/* mlp */
+	char	   *params;			/* the user's JSON, already validated by params_resolve() */
+	Oid			base;			/* model table to start from, or InvalidOid */
+	char	   *device;			/* cpu (resolved) */
+	char	   *search_path;	/* of the submitter, for the query */
+	char	   *timezone;
+	char	   *datestyle;
+} TrainingSpec;
+
+/* ---- training.c, source.c: used by submit.c and worker.c ---- */
+
+/*
+ * Check everything that can be checked before a job starts, as the submitter: the
+ * source is a relation or one read-only SELECT that can be planned, the target columns exist,
+ * task and architecture fit, params resolve, the model name is free or a writable model, memory for the
+ * network suffices where known.  palloc'd; ERROR otherwise.
+ */
+extern TrainingSpec *PrepareTraining(const char *model, const char *source, const char *target,
+									 const char *task, const char *architecture,
+									 const char *params, Oid base, const char *device);
+extern json_t *TrainingSpecJson(const TrainingSpec *spec);	/* for column job.spec */
+extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
+
+/*
+ * Do the job: called in the worker, connected as the submitter, outside a transaction.
+ * Ends normally after publishing, by ereport(ERROR), or by returning false after writing a
+ * checkpoint because JobPauseRequested().  Starts from the job's checkpoint when there is one.
+ */
+extern bool RunTraining(int64 job, const TrainingSpec *spec);
+extern void RemoveCheckpoint(int64 job);	/* of this database; no error when absent */
+
+/* ---- what a running job tells the world (worker only; record.c and slots.c) ---- */
+
+extern void JobPhase(const char *phase, int64 total);	/* rows or steps to do, 0 = not known */
+extern void JobProgress(int64 done, double loss, double per_second, int32 epoch);	/* shared memory only: cheap */
+/* Buffered; flushed with short transactions of its own, at most once a second, and at the end. */
+extern void JobMetric(int64 step, double epoch, const char *split, const char *metric, double value);
+extern void JobFlushMetrics(void);
+extern void JobForgetMetricsAfter(int64 step);	/* resuming from a checkpoint of that step */
+/* Add {"key": value} to the job's report (steals value): findings, rows read, rows dropped ... */
+extern void JobReport(const char *key, json_t *value);
+extern void JobSetModel(Oid relid, int32 version);	/* what it published; in the caller's transaction */
+extern bool JobPauseRequested(void);
+/* llm_poll for the engine: true when an interrupt or a pause request is pending. */
+extern bool JobPoll(void *arg);
 
 #endif							/* LLMAPP_JOB_H */
