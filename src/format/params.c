@@ -1,0 +1,460 @@
+/*
+ * params.c
+ *	  Validate the settings of a training and fill in what the user left open.
+ *
+ * The table in params.def drives the check; params_fill() then reads a JSON object that
+ * is known to be complete and legal.  Values taken from the data are written back into
+ * that object, so that it always says what the training used.
+ */
+#include "params.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+
+#define PARAM(name, type, fallback, minimum, maximum, choices, description) \
+	{name, type, fallback, minimum, maximum, choices, description},
+static const param_info mlp_params[] = {
+#include "params.def"
+};
+#undef PARAM
+
+#define PARAM_COUNT ((int32_t) (sizeof(mlp_params) / sizeof(mlp_params[0])))
+#define MAX_NAMES 1600			/* a table has no more columns */
+
+const param_info *
+params_table(const char *architecture, int32_t *count)
+{
+	if (strcmp(architecture, "mlp") != 0)
+		return NULL;
+	*count = PARAM_COUNT;
+	return mlp_params;
+}
+
+/* Row of the table, or -1. */
+static int32_t
+param_index(const char *name)
+{
+	for (int32_t i = 0; i < PARAM_COUNT; i++)
+		if (strcmp(mlp_params[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+/* Edit distance of two short names; longer ones count as far apart. */
+static int
+name_distance(const char *a, const char *b)
+{
+	int			row[64];
+	size_t		width = strlen(b);
+
+	if (strlen(a) >= 64 || width >= 64)
+		return 1000;
+	for (size_t j = 0; j <= width; j++)
+		row[j] = (int) j;
+	for (size_t i = 1; a[i - 1] != '\0'; i++)
+	{
+		int			diagonal = row[0];
+
+		row[0] = (int) i;
+		for (size_t j = 1; j <= width; j++)
+		{
+			int			substitute = diagonal + (a[i - 1] != b[j - 1]);
+			int			shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+
+			diagonal = row[j];
+			row[j] = substitute < shorter ? substitute : shorter;
+		}
+	}
+	return row[width];
+}
+
+static bool
+fail_unknown_key(const char *key, llm_error *err)
+{
+	int32_t		nearest = 0;
+
+	for (int32_t i = 1; i < PARAM_COUNT; i++)
+		if (name_distance(key, mlp_params[i].name) < name_distance(key, mlp_params[nearest].name))
+			nearest = i;
+	llm_fail(err, LLM_INVALID, "unknown parameter \"%.100s\"", key);
+	if (name_distance(key, mlp_params[nearest].name) <= 4)
+		return llm_hint(err, "Did you mean \"%s\"? All of them: SELECT * FROM llm_params('mlp');",
+						mlp_params[nearest].name);
+	return llm_hint(err, "See SELECT * FROM llm_params('mlp');");
+}
+
+static bool
+fail_type(const param_info *info, const char *wanted, llm_error *err)
+{
+	llm_fail(err, LLM_INVALID, "parameter \"%s\" must be %s", info->name, wanted);
+	return llm_detail(err, "%s", info->description);
+}
+
+static bool
+check_range(const param_info *info, double value, llm_error *err)
+{
+	if (isfinite(value) && value >= info->minimum && value <= info->maximum)
+		return true;
+	llm_fail(err, LLM_INVALID, "parameter \"%s\" is %g, outside %.16g to %.16g", info->name, value,
+			 info->minimum, info->maximum);
+	return llm_detail(err, "%s", info->description);
+}
+
+static bool
+check_choice(const param_info *info, const char *value, llm_error *err)
+{
+	size_t		length = strlen(value);
+
+	for (const char *choice = info->choices; choice != NULL; choice = strchr(choice, '|'))
+	{
+		choice += *choice == '|';
+		if (strncmp(choice, value, length) == 0 && (choice[length] == '|' || choice[length] == '\0'))
+			return true;
+	}
+	if (info->choices == NULL)
+		return true;
+	llm_fail(err, LLM_INVALID, "parameter \"%s\" cannot be \"%.100s\"", info->name, value);
+	return llm_hint(err, "Legal values: %s.", info->choices);
+}
+
+static bool
+check_string(const param_info *info, const json_t *value, llm_error *err)
+{
+	if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value))
+		return fail_type(info, "a string", err);
+	return check_choice(info, json_string_value(value), err);
+}
+
+static bool
+check_list(const param_info *info, const json_t *list, llm_error *err)
+{
+	bool		names = info->type == PARAM_NAMES;
+	size_t		most = names ? MAX_NAMES : NET_MAX_HIDDEN;
+
+	if (!json_is_array(list))
+		return fail_type(info, names ? "an array of strings" : "an array of integers", err);
+	if (json_array_size(list) > most)
+		return llm_fail(err, LLM_INVALID, "parameter \"%s\" has %zu elements, at most %zu are possible",
+						info->name, json_array_size(list), most);
+	for (size_t i = 0; i < json_array_size(list); i++)
+	{
+		const json_t *element = json_array_get(list, i);
+
+		if (names ? !check_string(info, element, err)
+			: !json_is_integer(element) ? fail_type(info, "an array of integers", err)
+			: !check_range(info, (double) json_integer_value(element), err))
+			return false;
+	}
+	return err->code == LLM_OK;
+}
+
+/* validation: fraction or column name. class_weight: word or object of numbers. */
+static bool
+check_any(const param_info *info, const json_t *value, llm_error *err)
+{
+	if (strcmp(info->name, "validation") == 0)
+		return json_is_string(value) ? true
+			: json_is_number(value) ? check_range(info, json_number_value(value), err)
+			: fail_type(info, "a fraction or the name of a boolean column", err);
+
+	if (json_is_object(value))
+	{
+		const char *label;
+		json_t	   *weight;
+
+		json_object_foreach((json_t *) value, label, weight)
+		{
+			if (!json_is_number(weight))
+				return fail_type(info, "an object from label to number", err);
+			if (!check_range(info, json_number_value(weight), err))
+				return false;
+		}
+		return true;
+	}
+	if (!json_is_string(value) || (strcmp(json_string_value(value), "none") != 0 &&
+								   strcmp(json_string_value(value), "balanced") != 0))
+		return fail_type(info, "none, balanced or an object from label to weight", err);
+	return true;
+}
+
+static bool
+check_value(const param_info *info, const json_t *value, llm_error *err)
+{
+	if (json_is_null(value) && strcmp(info->fallback, "null") == 0)
+		return true;
+	switch (info->type)
+	{
+		case PARAM_INTEGER:
+			if (!json_is_integer(value))
+				return fail_type(info, "an integer", err);
+			return check_range(info, (double) json_integer_value(value), err);
+		case PARAM_NUMBER:
+			if (!json_is_number(value))
+				return fail_type(info, "a number", err);
+			return check_range(info, json_number_value(value), err);
+		case PARAM_BOOLEAN:
+			return json_is_boolean(value) ? true : fail_type(info, "true or false", err);
+		case PARAM_STRING:
+			return check_string(info, value, err);
+		case PARAM_INTEGERS:
+		case PARAM_NAMES:
+			return check_list(info, value, err);
+		case PARAM_ANY:
+			return check_any(info, value, err);
+	}
+	return false;
+}
+
+/* The user's object over the defaults: p->resolved and p->sources. */
+static bool
+params_merge(train_params *p, const json_t *user, llm_error *err)
+{
+	const char *key;
+	json_t	   *value;
+
+	for (int32_t i = 0; i < PARAM_COUNT; i++)
+	{
+		const char *fallback = mlp_params[i].fallback;
+		json_t	   *json = json_parse(fallback, strlen(fallback), err);
+
+		if (json == NULL || json_object_set_new(p->resolved, mlp_params[i].name, json) != 0)
+			return llm_fail(err, LLM_MEMORY, "out of memory");
+	}
+	json_object_foreach((json_t *) user, key, value)
+	{
+		int32_t		i = param_index(key);
+
+		if (i < 0)
+			return fail_unknown_key(key, err);
+		if (!check_value(&mlp_params[i], value, err))
+			return false;
+		if (json_is_null(value))
+			continue;
+		if (json_object_set(p->resolved, key, value) != 0)
+			return llm_fail(err, LLM_MEMORY, "out of memory");
+		p->sources[i] = SOURCE_USER;
+	}
+	return true;
+}
+
+/* ---- from the resolved object to the struct; every key is there and legal ---- */
+
+static const json_t *
+get(const train_params *p, const char *key)
+{
+	return json_object_get(p->resolved, key);
+}
+
+static double
+get_number(const train_params *p, const char *key)
+{
+	return json_number_value(get(p, key));
+}
+
+static int64_t
+get_int(const train_params *p, const char *key)
+{
+	return json_integer_value(get(p, key));
+}
+
+/* A copy, or NULL for JSON null. */
+static bool
+get_string(const train_params *p, const char *key, char **out, llm_error *err)
+{
+	const char *value = json_string_value(get(p, key));
+
+	*out = value == NULL ? NULL : strdup(value);
+	if (value != NULL && *out == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
+	return true;
+}
+
+static bool
+get_names(const train_params *p, const char *key, char ***names, int32_t *count, llm_error *err)
+{
+	const json_t *list = get(p, key);
+	size_t		n = json_array_size(list);
+
+	*count = 0;
+	*names = calloc(n + 1, sizeof(char *));
+	if (*names == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
+	for (size_t i = 0; i < n; i++)
+	{
+		char	   *name = strdup(json_string_value(json_array_get(list, i)));
+
+		if (name == NULL)
+			return llm_fail(err, LLM_MEMORY, "out of memory");
+		(*names)[(*count)++] = name;
+	}
+	return true;
+}
+
+static void
+fill_run(train_params *p)
+{
+	const char *schedule = json_string_value(get(p, "schedule"));
+
+	p->epochs = get_int(p, "epochs");
+	p->steps = get_int(p, "steps");
+	p->batch_size = get_int(p, "batch_size");
+	p->learning_rate = get_number(p, "learning_rate");
+	p->optimizer = strcmp(json_string_value(get(p, "optimizer")), "sgd") == 0 ? OPT_SGD : OPT_ADAMW;
+	p->momentum = get_number(p, "momentum");
+	p->schedule = strcmp(schedule, "constant") == 0 ? SCHEDULE_CONSTANT
+		: strcmp(schedule, "linear") == 0 ? SCHEDULE_LINEAR : SCHEDULE_COSINE;
+	p->warmup = get_number(p, "warmup");
+	p->weight_decay = get_number(p, "weight_decay");
+	p->clip_norm = get_number(p, "clip_norm");
+	p->dropout = get_number(p, "dropout");
+	p->label_smoothing = get_number(p, "label_smoothing");
+	p->ema_decay = get_number(p, "ema_decay");
+	p->seed = (uint64_t) get_int(p, "seed");
+	p->max_seconds = get_number(p, "max_seconds");
+	p->checkpoint_every = json_is_null(get(p, "checkpoint_every")) ? -1 : get_number(p, "checkpoint_every");
+}
+
+static bool
+fill_data(train_params *p, llm_error *err)
+{
+	const json_t *class_weight = get(p, "class_weight");
+
+	if (json_is_string(get(p, "validation")))
+	{
+		if (!get_string(p, "validation", &p->validation_column, err))
+			return false;
+	}
+	else
+		p->validation = get_number(p, "validation");
+	p->early_stopping = (int32_t) get_int(p, "early_stopping");
+	if (json_is_object(class_weight))
+		p->class_weight = json_incref((json_t *) class_weight);
+	else
+		p->class_weight_balanced = strcmp(json_string_value(class_weight), "balanced") == 0;
+	p->one_hot_max = (int32_t) get_int(p, "one_hot_max");
+	p->embed_dim = (int32_t) get_int(p, "embed_dim");
+	p->text_buckets = (int32_t) get_int(p, "text_buckets");
+	return get_string(p, "time_column", &p->time_column, err) &&
+		get_string(p, "weight_column", &p->weight_column, err) &&
+		get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
+}
+
+static bool
+fill_network(train_params *p, llm_error *err)
+{
+	const json_t *hidden = get(p, "hidden");
+	const json_t *loss = get(p, "loss");
+
+	p->hidden_count = (int32_t) json_array_size(hidden);
+	for (int32_t i = 0; i < p->hidden_count; i++)
+		p->hidden[i] = (int32_t) json_integer_value(json_array_get(hidden, i));
+	if (!net_activation_parse(json_string_value(get(p, "activation")), &p->activation))
+		return llm_fail(err, LLM_INVALID, "unknown activation");
+	p->layer_norm = json_is_true(get(p, "layer_norm"));
+	p->residual = json_is_true(get(p, "residual"));
+	p->loss_given = !json_is_null(loss);
+	p->loss = p->loss_given && strcmp(json_string_value(loss), "huber") == 0 ? LOSS_HUBER : LOSS_MSE;
+	p->huber_delta = get_number(p, "huber_delta");
+	return get_string(p, "deploy", &p->deploy, err);
+}
+
+train_params *
+params_resolve(const char *architecture, const char *json, size_t length, llm_error *err)
+{
+	int32_t		count;
+	json_t	   *user;
+	train_params *p;
+
+	if (params_table(architecture, &count) == NULL)
+	{
+		llm_fail(err, LLM_INVALID, "unknown architecture \"%.100s\"", architecture);
+		llm_hint(err, "See SELECT * FROM llm_architectures();");
+		return NULL;
+	}
+	user = json_parse(length > 0 ? json : "{}", length > 0 ? length : 2, err);
+	if (user == NULL)
+		return NULL;
+	p = calloc(1, sizeof(train_params));
+	if (p != NULL)
+	{
+		p->resolved = json_object();
+		p->sources = calloc(PARAM_COUNT, sizeof(param_source));
+	}
+	if (p == NULL || p->resolved == NULL || p->sources == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory");
+	else if (!json_is_object(user))
+	{
+		llm_fail(err, LLM_INVALID, "params must be a JSON object");
+		llm_hint(err, "For example: params => '{\"epochs\": 20}'");
+	}
+	else if (params_merge(p, user, err))
+	{
+		fill_run(p);
+		if (fill_data(p, err))
+			fill_network(p, err);
+	}
+	json_decref(user);
+	if (err->code == LLM_OK)
+		return p;
+	params_free(p);
+	return NULL;
+}
+
+/* Set an open value and remember that the data decided it. */
+static void
+choose(train_params *p, const char *key, int64_t *field, int64_t value)
+{
+	if (!json_is_null(get(p, key)))
+		return;
+	*field = value;
+	json_object_set_new(p->resolved, key, json_integer(value));
+	p->sources[param_index(key)] = SOURCE_AUTO;
+}
+
+void
+params_choose(train_params *p, int64_t training_rows)
+{
+	int64_t		batch = 16;
+
+	while (batch < 256 && batch * 64 < training_rows)
+		batch *= 2;
+	choose(p, "batch_size", &p->batch_size, batch);
+	choose(p, "epochs", &p->epochs, training_rows < 2000 ? 200 : training_rows < 20000 ? 100 : 40);
+}
+
+void
+params_free(train_params *p)
+{
+	if (p == NULL)
+		return;
+	for (int32_t i = 0; i < p->exclude_count; i++)
+		free(p->exclude[i]);
+	free(p->exclude);
+	free(p->validation_column);
+	free(p->time_column);
+	free(p->weight_column);
+	free(p->deploy);
+	json_decref(p->class_weight);
+	json_decref(p->resolved);
+	free(p->sources);
+	free(p);
+}
+
+json_t *
+params_json(const train_params *p)
+{
+	static const char *const source_names[] = {"default", "user", "auto"};
+	json_t	   *json = json_object();
+
+	for (int32_t i = 0; i < PARAM_COUNT && json != NULL; i++)
+	{
+		json_t	   *value = json_object_get(p->resolved, mlp_params[i].name);
+
+		json_object_set_new(json, mlp_params[i].name,
+							json_pack("{s:O, s:s}", "value", value, "source", source_names[p->sources[i]]));
+	}
+	return json;
+}
