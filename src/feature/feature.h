@@ -16,12 +16,12 @@
 #ifndef LLMAPP_FEATURE_H
 #define LLMAPP_FEATURE_H
 
-#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../engine/batch.h"
 #include "../engine/error.h"
+#include "../format/json.h"
 
 /* What a column holds, decided by its SQL type. */
 typedef enum column_kind

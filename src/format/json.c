@@ -8,6 +8,12 @@
 #include <string.h>
 
 json_t *
+new_json_object(void)
+{
+	return json_pack("{}");
+}
+
+json_t *
 json_parse(const char *text, size_t length, llm_error *err)
 {
 	json_error_t why;

@@ -4,16 +4,24 @@
  *
  * Each json_read_* looks up `key` in `object`, checks type and range, and reports
  * LLM_CORRUPT naming the key otherwise.  Nothing is coerced.
+ *
+ * This is the only file that includes jansson.h: PostgreSQL exports a function json_object
+ * of its own, which the dynamic linker would prefer to jansson's.  Here the name stands for
+ * new_json_object(), so no object file of ours refers to it.  Include PostgreSQL's headers first.
  */
 #ifndef LLMAPP_JSON_H
 #define LLMAPP_JSON_H
 
+#define json_object new_json_object
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../engine/error.h"
+
+/* An empty object, NULL when out of memory. */
+extern json_t *new_json_object(void);
 
 /* Parse one JSON value of `length` bytes; duplicate keys are refused.  NULL: LLM_CORRUPT. */
 extern json_t *json_parse(const char *text, size_t length, llm_error *err);

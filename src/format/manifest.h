@@ -17,11 +17,11 @@
 #ifndef LLMAPP_MANIFEST_H
 #define LLMAPP_MANIFEST_H
 
-#include <jansson.h>
 #include <stddef.h>
 
 #include "../engine/net.h"
 #include "../feature/feature.h"
+#include "json.h"
 
 #define MANIFEST_FORMAT 1
 

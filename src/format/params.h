@@ -9,12 +9,12 @@
 #ifndef LLMAPP_PARAMS_H
 #define LLMAPP_PARAMS_H
 
-#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../engine/error.h"
 #include "../engine/net.h"
+#include "json.h"
 
 typedef enum param_type
 {

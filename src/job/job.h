@@ -16,7 +16,7 @@
 #ifndef LLMAPP_JOB_H
 #define LLMAPP_JOB_H
 
-#include <jansson.h>
+#include "../format/json.h"
 
 #define JOB_SLOTS 32			/* most jobs running at once in a cluster */
 

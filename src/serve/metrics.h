@@ -8,7 +8,6 @@
 #ifndef LLMAPP_METRICS_H
 #define LLMAPP_METRICS_H
 
-#include <jansson.h>
 
 #include "../feature/feature.h"
 
