@@ -11,19 +11,75 @@ ISOLATION = $(basename $(notdir $(wildcard tests/isolation/specs/*.spec)))
 ISOLATION_OPTS = --load-extension=$(EXTENSION) --inputdir=tests/isolation
 TAP_TESTS = 1
 PROVE_TESTS ?= tests/tap/*.pl
+EXTRA_CLEAN = tests/unit/build tests/fuzz/build tests/bench/build
 
-# The jansson library reads JSON. BLAS and CUDA are never linked: they are opened at run time.
+# jansson reads JSON. BLAS and CUDA are never linked: they are opened at run time.
 SHLIB_LINK = -ljansson -lm -ldl -lpthread
 WERROR ?= -Werror
 PG_CPPFLAGS = -DLLMAPP_VERSION='"$(VERSION)"'
 PG_CFLAGS = -O3 -std=gnu11 -Wextra $(WERROR) -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 
+# A machine without PostgreSQL can still run the targets that install it.
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
 # Machine code is what we ship: no LLVM bitcode of engine loops beside it.
 override with_llvm := no
 include $(PGXS)
 
 # Headers are few: every object depends on all of them.
 $(OBJS): $(wildcard src/*.h src/*/*.h src/*/*.def) llmapp.control
+endif
+
+C_FILES = $(shell git ls-files '*.c' '*.h')
+PLAIN_C = $(wildcard src/engine/*.c src/format/*.c src/feature/*.c)
+
+.PHONY: demo test packages unit fuzz bench quality format lint dist help
+.DEFAULT_GOAL := all
+
+demo: packages
+	@tests/demo
+
+test: packages
+	@tests/run
+
+packages:
+	@tests/packages
+
+unit:
+	@$(MAKE) --no-print-directory -C tests/unit check
+
+SECONDS ?= 60
+fuzz:
+	@$(MAKE) --no-print-directory -C tests/fuzz run SECONDS=$(SECONDS)
+
+bench:
+	@tests/bench/run
+
+quality:
+	@tests/bench/quality
+
+format:
+	clang-format -i $(C_FILES)
+
+lint:
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability -I src $(PLAIN_C)
+	tests/layers
+
+dist:
+	git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o $(EXTENSION)-$(VERSION).zip HEAD
+
+help:
+	@echo 'make demo          install packages if root, build, train on a private server, show the result'
+	@echo 'make test          install packages if root, build, run every test'
+	@echo 'make               build llmapp.so'
+	@echo 'make install       install it into the PostgreSQL of PG_CONFIG (DESTDIR is honoured)'
+	@echo 'make installcheck  regression, isolation and TAP tests against an installed llmapp'
+	@echo 'make unit          unit tests of the engine, the formats and the features; no server'
+	@echo 'make fuzz          fuzz every reader of foreign bytes, SECONDS=60 each (clang)'
+	@echo 'make bench         speed beside the physical limit and a peer (see docs/performance.md)'
+	@echo 'make quality       accuracy with default settings on public data sets beside the known results'
+	@echo 'make format        format the C sources        make lint   check formatting, layers, defects'
+	@echo 'make dist          zip of the committed tree'
