@@ -183,7 +183,7 @@ check_any(const param_info *info, const json_t *value, llm_error *err)
 static bool
 check_value(const param_info *info, const json_t *value, llm_error *err)
 {
-	if (json_is_null(value) && strcmp(info->fallback, "null") == 0)
+	if (json_is_null(value))	/* the default, spelled out */
 		return true;
 	switch (info->type)
 	{

@@ -1,0 +1,132 @@
+/*
+ * test_params.c
+ *	  Settings of a training: defaults, each kind of mistake, and values chosen from the data.
+ */
+#include <stdlib.h>
+
+#include "../../src/format/params.h"
+#include "test.h"
+
+static train_params *
+resolve(const char *json, llm_error *err)
+{
+	*err = (llm_error) {0};
+	return params_resolve("mlp", json, strlen(json), err);
+}
+
+/* The JSON must be refused with this message and hint (or detail). */
+static void
+refuse(const char *json, const char *message, const char *hint)
+{
+	llm_error	err;
+	train_params *p = resolve(json, &err);
+
+	CHECK(p == NULL);
+	CHECK_STR(err.message, message);
+	if (hint != NULL)
+		CHECK(strstr(err.hint, hint) != NULL || strstr(err.detail, hint) != NULL);
+	params_free(p);
+}
+
+static void
+test_defaults(void)
+{
+	llm_error	err;
+	train_params *p = resolve("{}", &err);
+	int32_t		count;
+
+	CHECK(p != NULL);
+	CHECK(params_table("mlp", &count) != NULL && count > 30);
+	CHECK(params_table("nonsense", &count) == NULL);
+	CHECK_INT(p->optimizer, OPT_ADAMW);
+	CHECK(p->validation > 0 && p->validation < 0.5);
+	CHECK_INT(p->epochs, 0);
+	params_choose(p, 30000);
+	CHECK(p->epochs > 0 && p->batch_size > 0);
+	params_free(p);
+}
+
+static void
+test_user_values(void)
+{
+	llm_error	err;
+	json_t	   *json;
+	train_params *p = resolve("{\"hidden\": [], \"epochs\": 7, \"validation\": \"is_test\", "
+							  "\"exclude\": [\"id\", \"na\\u00efve\"], \"class_weight\": {\"yes\": 3}, "
+							  "\"optimizer\": \"sgd\", \"learning_rate\": null}", &err);
+
+	CHECK(p != NULL);
+	CHECK_INT(p->hidden_count, 0);
+	CHECK_INT(p->epochs, 7);
+	CHECK_STR(p->validation_column, "is_test");
+	CHECK_INT(p->exclude_count, 2);
+	CHECK_STR(p->exclude[1], "na\xc3\xafve");
+	CHECK(p->class_weight != NULL && !p->class_weight_balanced);
+	CHECK_INT(p->optimizer, OPT_SGD);
+	CHECK(p->learning_rate > 0);
+	params_choose(p, 100);
+	CHECK_INT(p->epochs, 7);
+	json = params_json(p);
+	CHECK_STR(json_string_value(json_object_get(json_object_get(json, "epochs"), "source")), "user");
+	CHECK_STR(json_string_value(json_object_get(json_object_get(json, "batch_size"), "source")), "auto");
+	CHECK_STR(json_string_value(json_object_get(json_object_get(json, "momentum"), "source")), "default");
+	CHECK_STR(json_string_value(json_object_get(json_object_get(json, "learning_rate"), "source")), "default");
+	json_decref(json);
+	params_free(p);
+}
+
+static void
+test_mistakes(void)
+{
+	llm_error	err = {0};
+
+	refuse("{\"epoch\": 3}", "unknown parameter \"epoch\"", "Did you mean \"epochs\"?");
+	refuse("{\"zzzzzzzzzzzz\": 3}", "unknown parameter \"zzzzzzzzzzzz\"", "llm_params");
+	refuse("{\"epochs\": 0}", "parameter \"epochs\" is 0, outside 1 to 1000000", "passes");
+	refuse("{\"epochs\": 1.5}", "parameter \"epochs\" must be an integer", NULL);
+	refuse("{\"epochs\": \"3\"}", "parameter \"epochs\" must be an integer", NULL);
+	refuse("{\"learning_rate\": 1e400}", "invalid JSON at byte 23: real number overflow near '1e400'", NULL);
+	refuse("{\"dropout\": 1}", "parameter \"dropout\" is 1, outside 0 to 0.95", NULL);
+	refuse("{\"optimizer\": \"adam\"}", "parameter \"optimizer\" cannot be \"adam\"", "adamw|sgd");
+	refuse("{\"optimizer\": \"\"}", "parameter \"optimizer\" cannot be \"\"", "adamw|sgd");
+	refuse("{\"hidden\": 5}", "parameter \"hidden\" must be an array of integers", NULL);
+	refuse("{\"hidden\": [5, \"a\"]}", "parameter \"hidden\" must be an array of integers", NULL);
+	refuse("{\"hidden\": [0]}", "parameter \"hidden\" is 0, outside 1 to 65536", NULL);
+	refuse("{\"hidden\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}",
+		   "parameter \"hidden\" has 17 elements, at most 16 are possible", NULL);
+	refuse("{\"exclude\": [1]}", "parameter \"exclude\" must be a string", NULL);
+	refuse("{\"class_weight\": {\"a\": -1}}", "parameter \"class_weight\" is -1, outside 0 to 1000000000", NULL);
+	refuse("{\"class_weight\": \"heavy\"}",
+		   "parameter \"class_weight\" must be none, balanced or an object from label to weight", NULL);
+	refuse("{\"validation\": true}", "parameter \"validation\" must be a fraction or the name of a boolean column", NULL);
+	refuse("{\"validation\": 0.95}", "parameter \"validation\" is 0.95, outside 0 to 0.9", NULL);
+	refuse("[]", "params must be a JSON object", "epochs");
+	refuse("{\"epochs\": 1, \"epochs\": 2}", "invalid JSON at byte 22: duplicate object key near '\"epochs\"'", NULL);
+	CHECK(params_resolve("gpt9", "{}", 2, &err) == NULL && err.code == LLM_INVALID);
+}
+
+/* No prefix of a legal document crashes; all but the whole are refused or legal by themselves. */
+static void
+test_truncation(void)
+{
+	const char *json = "{\"hidden\": [64, 32], \"class_weight\": {\"a\": 2.5}, \"exclude\": [\"x\"], \"seed\": 9}";
+
+	for (size_t length = 1; length <= strlen(json); length++)
+	{
+		llm_error	err = {0};
+		train_params *p = params_resolve("mlp", json, length, &err);
+
+		CHECK((p != NULL) == (length == strlen(json)));
+		params_free(p);
+	}
+}
+
+int
+main(void)
+{
+	test_defaults();
+	test_user_values();
+	test_mistakes();
+	test_truncation();
+	return test_summary();
+}
