@@ -176,7 +176,7 @@ put(json_t *metrics, const char *name, double value)
 	return !isfinite(value) || json_object_set_new(metrics, name, json_real(value)) == 0;
 }
 
-/* Recall, precision and F1 of one class; NaN where undefined. */
+/* Recall, precision and F1 of one class. */
 typedef struct class_quality
 {
 	double		recall;
@@ -184,24 +184,22 @@ typedef struct class_quality
 	double		f1;
 } class_quality;
 
+/* Undefined for a class that neither occurs nor is predicted; 0 where only one of the two is missing. */
 static class_quality
 quality_of(const evaluation *e, int32_t label)
 {
 	double		correct = e->correct[label];
-	class_quality q = {
-		.recall = correct / e->actual[label],
-		.precision = correct / e->predicted[label],
-		.f1 = 2 * correct / (e->actual[label] + e->predicted[label])
-	};
+	int64_t		actual = e->actual[label];
+	int64_t		predicted = e->predicted[label];
+	class_quality q = {NAN, NAN, NAN};
 
+	if (actual + predicted > 0)
+	{
+		q.recall = actual > 0 ? correct / actual : 0;
+		q.precision = predicted > 0 ? correct / predicted : 0;
+		q.f1 = 2 * correct / (actual + predicted);
+	}
 	return q;
-}
-
-/* 0 for what is undefined, as means over classes take it. */
-static double
-or_zero(double value)
-{
-	return isnan(value) ? 0 : value;
 }
 
 /* Means over the classes that occur among labels or predictions; unseen labels are one that is never predicted. */
@@ -216,11 +214,13 @@ mean_quality(const evaluation *e, double *balanced_accuracy)
 	{
 		class_quality q = quality_of(e, label);
 
-		occurring += e->actual[label] + e->predicted[label] > 0;
+		if (isnan(q.f1))
+			continue;
+		occurring++;
 		labelled += e->actual[label] > 0;
-		sum.recall += or_zero(q.recall);
-		sum.precision += or_zero(q.precision);
-		sum.f1 += or_zero(q.f1);
+		sum.recall += q.recall;
+		sum.precision += q.precision;
+		sum.f1 += q.f1;
 	}
 	*balanced_accuracy = sum.recall / labelled;
 	sum.recall /= occurring;

@@ -7,7 +7,8 @@
  * Classes: n, accuracy, balanced_accuracy (mean recall of the classes that occur), precision,
  * recall, f1, roc_auc, log_loss (probabilities clipped to [1.2e-7, 1], natural logarithm).  For
  * two classes precision, recall, f1 and roc_auc are those of the positive class, otherwise the
- * plain mean over classes (one against the rest).  A label never seen in training is one more
+ * plain mean over classes (one against the rest).  Precision of a class that is never predicted
+ * and recall of one that never occurs are 0.  A label never seen in training is one more
  * class that is never predicted.
  * Numbers: n, rmse, mae, r2 in the target's own unit.  For several target columns these are the
  * plain means over columns, and each column has its own beside them: rmse_NAME, mae_NAME, r2_NAME.
