@@ -19,15 +19,20 @@ typedef struct ValueReader
 {
 	Oid			typid;
 	Oid			basetype;		/* domain resolved */
-	Oid			elemtype;		/* of arrays */
+	Oid			elemtype;		/* of arrays, domain resolved */
+	int16		elemlen;
+	bool		elembyval;
+	char		elemalign;
 	column_kind kind;
-	FmgrInfo	output;			/* for kinds read through their text form */
+	FmgrInfo	output;			/* of types read through their text form or a cast to real[]; lives in the
+								 * memory context current at InitValueReader() */
 } ValueReader;
 
 /* False when the type cannot be a model column (bytea, composite, ...). */
 extern bool InitValueReader(ValueReader *reader, Oid typid);
 extern void ReadValue(ValueReader *reader, Datum datum, bool isnull, value *result);
-extern column MakeColumn(const char *name, Oid typid, int32 typmod);	/* palloc'd strings */
+/* palloc'd strings; sql_type is the base type of a domain.  ERROR when the type cannot be a model column. */
+extern column MakeColumn(const char *name, Oid typid, int32 typmod);
 
 /* Binds inputs of one SQL type (and, for records, one row type) to an encoder's columns. */
 typedef struct InputBinding InputBinding;

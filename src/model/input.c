@@ -1,0 +1,880 @@
+/*
+ * input.c
+ *	  SQL values to the values of src/feature: by type when a training set is read, and
+ *	  by column name when a row is to be predicted.
+ *
+ * Both ways share ReadValue(), so that a value means the same number or string at
+ * training and at prediction.  Numbers cost no allocation; strings point into the
+ * detoasted datum or into what an output function made.  What a manifest says about a
+ * column's type is hostile: it picks among built-in types only and never names a type
+ * whose input function or constraint could run somebody's code.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "parser/parse_coerce.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "../compat.h"
+#include "input.h"
+
+#define UNIX_TO_POSTGRES_DAYS (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)
+
+/* How a JSON string becomes the value of a column that is no string. */
+typedef struct StringParser
+{
+	FmgrInfo	function;
+	Oid			ioparam;
+	ValueReader reader;
+} StringParser;
+
+typedef enum InputForm { INPUT_RECORD, INPUT_JSON, INPUT_TEXT, INPUT_VECTOR } InputForm;
+
+struct InputBinding
+{
+	const encoder *e;
+	MemoryContext cxt;
+	InputForm	form;
+	int32		columns;		/* of the encoder */
+	int32		used;			/* of them */
+	value	   *values;			/* (columns); NULL where a column is not used */
+	ValueReader *readers;		/* (columns) for records, (1) for text and vectors */
+	StringParser *parsers;		/* (columns) for JSON */
+	/* records: the row type bound to */
+	uint64		identifier;		/* of the row type and its state, 0 = none yet */
+	TupleDesc	tupdesc;
+	int16	   *attributes;		/* (columns): index of the attribute, -1 when not used */
+	Datum	   *datums;			/* (tupdesc->natts) */
+	bool	   *nulls;
+	/* vectors */
+	bool		spread;			/* one number per column instead of one vector column */
+};
+
+/* ---- one value ---- */
+
+static bool
+IsNumberType(Oid typid)
+{
+	switch (typid)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case NUMERICOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Arrays of numbers, tensor, and base types with an implicit cast to real[] (pgvector's vector). */
+static bool
+InitVectorReader(ValueReader *reader)
+{
+	Oid			elemtype = get_element_type(reader->basetype);
+	Oid			cast;
+
+	reader->kind = COLUMN_VECTOR;
+	if (OidIsValid(elemtype))
+	{
+		reader->elemtype = getBaseType(elemtype);
+		get_typlenbyvalalign(reader->elemtype, &reader->elemlen, &reader->elembyval, &reader->elemalign);
+		return IsNumberType(reader->elemtype);
+	}
+	/* Only superusers make base types, so this runs nobody's code unasked. */
+	if (get_typtype(reader->basetype) != TYPTYPE_BASE ||
+		find_coercion_pathway(FLOAT4ARRAYOID, reader->basetype, COERCION_IMPLICIT, &cast) != COERCION_PATH_FUNC)
+		return false;
+	fmgr_info(cast, &reader->output);
+	reader->elemtype = InvalidOid;
+	return true;
+}
+
+static bool
+InitTextFormReader(ValueReader *reader)
+{
+	Oid			output;
+	bool		varlena;
+	char		category;
+	bool		preferred;
+
+	switch (get_typtype(reader->basetype))
+	{
+		case TYPTYPE_COMPOSITE:
+		case TYPTYPE_PSEUDO:
+			return false;
+		default:
+			break;
+	}
+	if (OidIsValid(get_element_type(reader->basetype)))
+		return false;
+	get_type_category_preferred(reader->basetype, &category, &preferred);
+	reader->kind = category == TYPCATEGORY_STRING ? COLUMN_TEXT : COLUMN_CATEGORY;
+	getTypeOutputInfo(reader->basetype, &output, &varlena);
+	fmgr_info(output, &reader->output);
+	return true;
+}
+
+bool
+InitValueReader(ValueReader *reader, Oid typid)
+{
+	memset(reader, 0, sizeof(*reader));
+	reader->typid = typid;
+	reader->basetype = getBaseType(typid);
+	switch (reader->basetype)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case NUMERICOID:
+		case INTERVALOID:
+		case TIMEOID:
+			reader->kind = COLUMN_NUMBER;
+			return true;
+		case BOOLOID:
+			reader->kind = COLUMN_BOOLEAN;
+			return true;
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			reader->kind = COLUMN_TIME;
+			return true;
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+			reader->kind = COLUMN_TEXT;
+			return true;
+		case JSONBOID:
+		case JSONOID:
+			reader->kind = COLUMN_JSON;
+			return true;
+		case BYTEAOID:
+		case MONEYOID:			/* its text form is no number and depends on lc_monetary */
+			return false;
+		default:
+			return InitVectorReader(reader) || InitTextFormReader(reader);
+	}
+}
+
+static inline void
+SetNumber(value *result, double number)
+{
+	result->kind = isfinite(number) ? VALUE_NUMBER : VALUE_NULL;
+	result->number = number;
+}
+
+static inline void
+SetString(value *result, const char *string, Size length)
+{
+	result->kind = VALUE_STRING;
+	result->string = string;
+	result->length = (int32) length;
+}
+
+static double
+NumericToDouble(Datum datum)
+{
+	return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, datum));
+}
+
+/* As extract(epoch FROM interval) counts them. */
+static double
+IntervalSeconds(const Interval *span)
+{
+#ifdef INTERVAL_NOT_FINITE
+	if (INTERVAL_NOT_FINITE(span))
+		return NAN;
+#endif
+	return span->time / 1e6 + SECS_PER_DAY * (DAYS_PER_YEAR * (span->month / MONTHS_PER_YEAR) +
+											  (double) DAYS_PER_MONTH * (span->month % MONTHS_PER_YEAR) +
+											  span->day);
+}
+
+static double
+DateSeconds(DateADT date)
+{
+	return DATE_NOT_FINITE(date) ? NAN : ((double) date + UNIX_TO_POSTGRES_DAYS) * SECS_PER_DAY;
+}
+
+static double
+TimestampSeconds(Timestamp at)
+{
+	return TIMESTAMP_NOT_FINITE(at) ? NAN : at / 1e6 + (double) UNIX_TO_POSTGRES_DAYS * SECS_PER_DAY;
+}
+
+/* A number of one of the types of IsNumberType(). */
+static double
+ElementNumber(Oid typid, Datum datum)
+{
+	switch (typid)
+	{
+		case INT2OID:
+			return DatumGetInt16(datum);
+		case INT4OID:
+			return DatumGetInt32(datum);
+		case INT8OID:
+			return (double) DatumGetInt64(datum);
+		case FLOAT4OID:
+			return DatumGetFloat4(datum);
+		case FLOAT8OID:
+			return DatumGetFloat8(datum);
+		default:
+			return NumericToDouble(datum);
+	}
+}
+
+/* All elements of an array in storage order; a NULL element is NaN. */
+static void
+ReadArray(const ValueReader *reader, Datum datum, value *result)
+{
+	ArrayType  *array = DatumGetArrayTypeP(datum);
+	Oid			elemtype = OidIsValid(reader->elemtype) ? reader->elemtype : FLOAT4OID;
+	int			count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	Datum	   *elements;
+	bool	   *nulls;
+	float	   *numbers;
+
+	result->kind = VALUE_VECTOR;
+	result->length = count;
+	if (elemtype == FLOAT4OID && !ARR_HASNULL(array))
+	{
+		result->vector = (const float *) ARR_DATA_PTR(array);
+		return;
+	}
+	if (elemtype == FLOAT4OID)
+		deconstruct_array(array, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT, &elements, &nulls, &count);
+	else
+		deconstruct_array(array, elemtype, reader->elemlen, reader->elembyval, reader->elemalign,
+						  &elements, &nulls, &count);
+	numbers = palloc(Max(count, 1) * sizeof(float));
+	for (int i = 0; i < count; i++)
+		numbers[i] = nulls[i] ? NAN : (float) ElementNumber(elemtype, elements[i]);
+	result->vector = numbers;
+}
+
+static void
+SetJsonScalar(value *result, const JsonbValue *scalar)
+{
+	switch (scalar->type)
+	{
+		case jbvNull:
+			result->kind = VALUE_NULL;
+			break;
+		case jbvNumeric:
+			SetNumber(result, NumericToDouble(NumericGetDatum(scalar->val.numeric)));
+			break;
+		case jbvBool:
+			SetString(result, scalar->val.boolean ? "true" : "false", scalar->val.boolean ? 4 : 5);
+			break;
+		case jbvString:
+			SetString(result, scalar->val.string.val, scalar->val.string.len);
+			break;
+		case jbvBinary:
+			{
+				char	   *text = JsonbToCString(NULL, scalar->val.binary.data, scalar->val.binary.len);
+
+				SetString(result, text, strlen(text));
+				break;
+			}
+		default:
+			elog(ERROR, "unexpected JSON value of type %d", (int) scalar->type);
+	}
+}
+
+/* A scalar as itself, anything else as its text. */
+static void
+ReadJsonb(Datum datum, value *result)
+{
+	Jsonb	   *json = DatumGetJsonbP(datum);
+	JsonbValue	scalar;
+
+	if (!JsonbExtractScalar(&json->root, &scalar))
+	{
+		scalar.type = jbvBinary;
+		scalar.val.binary.data = &json->root;
+		scalar.val.binary.len = VARSIZE(json);
+	}
+	SetJsonScalar(result, &scalar);
+}
+
+/* Everything that is no plain number. */
+static void
+ReadOther(ValueReader *reader, Datum datum, value *result)
+{
+	struct varlena *packed;
+	char	   *string;
+
+	switch (reader->basetype)
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			packed = PG_DETOAST_DATUM_PACKED(datum);
+			SetString(result, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+			if (reader->basetype == BPCHAROID)
+				result->length = bpchartruelen((char *) result->string, result->length);
+			return;
+		case NAMEOID:
+			string = NameStr(*DatumGetName(datum));
+			SetString(result, string, strlen(string));
+			return;
+		case JSONBOID:
+			ReadJsonb(datum, result);
+			return;
+		case JSONOID:
+			ReadJsonb(DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(datum))), result);
+			return;
+		default:
+			break;
+	}
+	if (reader->kind != COLUMN_VECTOR)
+	{
+		string = OutputFunctionCall(&reader->output, datum);
+		SetString(result, string, strlen(string));
+	}
+	else if (OidIsValid(reader->elemtype))
+		ReadArray(reader, datum, result);
+	else						/* a cast function takes type modifier and explicitness when it wants them */
+		ReadArray(reader, FunctionCall3(&reader->output, datum, Int32GetDatum(-1), BoolGetDatum(false)), result);
+}
+
+void
+ReadValue(ValueReader *reader, Datum datum, bool isnull, value *result)
+{
+	if (isnull)
+	{
+		result->kind = VALUE_NULL;
+		return;
+	}
+	switch (reader->basetype)
+	{
+		case INT2OID:
+			SetNumber(result, DatumGetInt16(datum));
+			break;
+		case INT4OID:
+			SetNumber(result, DatumGetInt32(datum));
+			break;
+		case INT8OID:
+			SetNumber(result, (double) DatumGetInt64(datum));
+			break;
+		case FLOAT4OID:
+			SetNumber(result, DatumGetFloat4(datum));
+			break;
+		case FLOAT8OID:
+			SetNumber(result, DatumGetFloat8(datum));
+			break;
+		case NUMERICOID:
+			SetNumber(result, NumericToDouble(datum));
+			break;
+		case BOOLOID:
+			SetNumber(result, DatumGetBool(datum) ? 1 : 0);
+			break;
+		case DATEOID:
+			SetNumber(result, DateSeconds(DatumGetDateADT(datum)));
+			break;
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			SetNumber(result, TimestampSeconds(DatumGetTimestamp(datum)));
+			break;
+		case TIMEOID:
+			SetNumber(result, DatumGetTimeADT(datum) / 1e6);
+			break;
+		case INTERVALOID:
+			SetNumber(result, IntervalSeconds(DatumGetIntervalP(datum)));
+			break;
+		default:
+			ReadOther(reader, datum, result);
+			break;
+	}
+}
+
+column
+MakeColumn(const char *name, Oid typid, int32 typmod)
+{
+	ValueReader reader;
+	column		made;
+	Oid			basetype = getBaseTypeAndTypmod(typid, &typmod);
+
+	if (!InitValueReader(&reader, typid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of type %s cannot be used by a model", name, format_type_be(typid)),
+				 errhint("Convert it in the source, or leave it out: params => '{\"exclude\": [\"%s\"]}'", name)));
+	made.name = pstrdup(name);
+	made.sql_type = format_type_with_typemod(basetype, typmod);
+	made.kind = reader.kind;
+	made.integer = basetype == INT2OID || basetype == INT4OID || basetype == INT8OID;
+	return made;
+}
+
+/* ---- a row to predict: what may stand for a column ---- */
+
+static bool
+HasPrefix(const char *string, const char *prefix)
+{
+	return strncmp(string, prefix, strlen(prefix)) == 0;
+}
+
+/* The built-in type as which a string is read for a column of these kinds. */
+static Oid
+ColumnType(const column *c)
+{
+	switch (c->kind)
+	{
+		case COLUMN_BOOLEAN:
+			return BOOLOID;
+		case COLUMN_TIME:
+			if (HasPrefix(c->sql_type, "date"))
+				return DATEOID;
+			return strstr(c->sql_type, "with time zone") != NULL ? TIMESTAMPTZOID : TIMESTAMPOID;
+		case COLUMN_NUMBER:
+			if (HasPrefix(c->sql_type, "interval"))
+				return INTERVALOID;
+			return HasPrefix(c->sql_type, "time") ? TIMEOID : FLOAT8OID;
+		default:
+			return InvalidOid;
+	}
+}
+
+/* Whether values of this reader mean what the column's values meant at training. */
+static bool
+IsCompatible(const ValueReader *reader, const column *c)
+{
+	switch (c->kind)
+	{
+		case COLUMN_TEXT:
+		case COLUMN_CATEGORY:
+			return reader->kind == COLUMN_TEXT || reader->kind == COLUMN_CATEGORY;
+		case COLUMN_NUMBER:
+			if (reader->kind != COLUMN_NUMBER)
+				return false;
+			if (IsNumberType(reader->basetype))
+				return ColumnType(c) == FLOAT8OID;
+			return reader->basetype == ColumnType(c);
+		default:
+			return reader->kind == c->kind;
+	}
+}
+
+/* Names of the columns that an input must have. */
+static char *
+NeededColumns(const encoder *e)
+{
+	StringInfoData names;
+	int32		count = encoder_column_count(e);
+	int			listed = 0;
+
+	initStringInfo(&names);
+	for (int32 i = 0; i < count; i++)
+	{
+		if (!encoder_column_used(e, i))
+			continue;
+		if (++listed > 50)
+		{
+			appendStringInfoString(&names, ", ...");
+			break;
+		}
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", quote_identifier(encoder_column(e, i)->name));
+	}
+	return names.data;
+}
+
+static void
+ThrowMissing(const encoder *e, const column *c)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("input has no column \"%s\"", c->name),
+			 errdetail("The model was trained with it, as %s.", c->sql_type),
+			 errhint("The model needs: %s.", NeededColumns(e))));
+}
+
+static void
+ThrowRetyped(const column *c, const char *given)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\" of the input is %s", c->name, given),
+			 errdetail("The model was trained with %s.", c->sql_type),
+			 errhint("Convert it in the query.")));
+}
+
+/* ---- records ---- */
+
+/* Index of the attribute with this name, or -1. */
+static int16
+AttributeIndex(TupleDesc tupdesc, const char *name)
+{
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0)
+			return (int16) i;
+	}
+	return -1;
+}
+
+static void
+BindAttribute(InputBinding *binding, int32 i)
+{
+	const column *c = encoder_column(binding->e, i);
+	Oid			typid;
+
+	binding->attributes[i] = -1;
+	if (!encoder_column_used(binding->e, i))
+		return;
+	binding->attributes[i] = AttributeIndex(binding->tupdesc, c->name);
+	if (binding->attributes[i] < 0)
+		ThrowMissing(binding->e, c);
+	typid = TupleDescAttr(binding->tupdesc, binding->attributes[i])->atttypid;
+	if (!InitValueReader(&binding->readers[i], typid) || !IsCompatible(&binding->readers[i], c))
+		ThrowRetyped(c, psprintf("of type %s", format_type_be(typid)));
+}
+
+/* Find the model's columns in a row type that was not met before. */
+static void
+BindRowType(InputBinding *binding, Oid typid, int32 typmod, uint64 identifier)
+{
+	MemoryContext old = MemoryContextSwitchTo(binding->cxt);
+	TupleDesc	previous = binding->tupdesc;
+
+	binding->identifier = 0;
+	binding->tupdesc = lookup_rowtype_tupdesc_copy(typid, typmod);
+	if (previous != NULL)
+	{
+		FreeTupleDesc(previous);
+		pfree(binding->datums);
+		pfree(binding->nulls);
+	}
+	binding->datums = palloc(Max(binding->tupdesc->natts, 1) * sizeof(Datum));
+	binding->nulls = palloc(Max(binding->tupdesc->natts, 1) * sizeof(bool));
+	for (int32 i = 0; i < binding->columns; i++)
+		BindAttribute(binding, i);
+	binding->identifier = identifier;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+ReadRecord(InputBinding *binding, Datum input)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(input);
+	Oid			typid = HeapTupleHeaderGetTypeId(header);
+	int32		typmod = HeapTupleHeaderGetTypMod(header);
+	uint64		identifier = assign_record_type_identifier(typid, typmod);
+	HeapTupleData tuple;
+
+	if (identifier != binding->identifier)
+		BindRowType(binding, typid, typmod, identifier);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, binding->tupdesc, binding->datums, binding->nulls);
+	for (int32 i = 0; i < binding->columns; i++)
+	{
+		int16		a = binding->attributes[i];
+
+		if (a >= 0)
+			ReadValue(&binding->readers[i], binding->datums[a], binding->nulls[a], &binding->values[i]);
+	}
+}
+
+/* ---- JSON objects ---- */
+
+/* Name the column when a string is not what its type reads. */
+static void
+StringContext(void *arg)
+{
+	errcontext("column \"%s\" of the input", ((const column *) arg)->name);
+}
+
+static void
+ParseString(StringParser *parser, const column *c, const JsonbValue *json, value *result)
+{
+	ErrorContextCallback callback = {error_context_stack, StringContext, (void *) c};
+	char	   *text = pnstrdup(json->val.string.val, json->val.string.len);
+
+	error_context_stack = &callback;
+	ReadValue(&parser->reader, InputFunctionCall(&parser->function, text, parser->ioparam, -1), false, result);
+	error_context_stack = callback.previous;
+}
+
+/* Numbers of a JSON array, inner arrays in order; false when it holds anything else but null. */
+static bool
+ReadJsonVector(JsonbContainer *container, value *result)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
+	JsonbIteratorToken token;
+	JsonbValue	json;
+	int32		room = 16;
+	float	   *numbers = palloc(room * sizeof(float));
+
+	result->length = 0;
+	while ((token = JsonbIteratorNext(&it, &json, false)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_ARRAY || token == WJB_END_ARRAY)
+			continue;
+		if (token != WJB_ELEM || (json.type != jbvNumeric && json.type != jbvNull))
+			return false;
+		if (result->length == room)
+		{
+			room *= 2;
+			numbers = repalloc(numbers, room * sizeof(float));
+		}
+		numbers[result->length++] = json.type == jbvNull ? NAN :
+			(float) NumericToDouble(NumericGetDatum(json.val.numeric));
+	}
+	result->kind = VALUE_VECTOR;
+	result->vector = numbers;
+	return true;
+}
+
+/* The value of one key as the column takes it; false when it does not fit. */
+static bool
+ReadJsonMember(StringParser *parser, const column *c, const JsonbValue *json, value *result)
+{
+	result->kind = VALUE_NULL;
+	if (json->type == jbvNull)
+		return true;
+	switch (c->kind)
+	{
+		case COLUMN_JSON:
+			SetJsonScalar(result, json);
+			return true;
+		case COLUMN_TEXT:
+		case COLUMN_CATEGORY:
+			if (json->type != jbvString)
+				return false;
+			SetString(result, json->val.string.val, json->val.string.len);
+			return true;
+		case COLUMN_VECTOR:
+			return json->type == jbvBinary && ReadJsonVector(json->val.binary.data, result);
+		default:
+			break;
+	}
+	if (json->type == jbvString)
+		ParseString(parser, c, json, result);
+	else if (json->type == jbvBool && c->kind == COLUMN_BOOLEAN)
+		SetNumber(result, json->val.boolean ? 1 : 0);
+	else if (json->type == jbvNumeric && c->kind == COLUMN_NUMBER)
+		SetNumber(result, NumericToDouble(NumericGetDatum(json->val.numeric)));
+	else
+		return false;
+	return true;
+}
+
+static const char *
+JsonTypeText(const JsonbValue *json)
+{
+	switch (json->type)
+	{
+		case jbvString:
+			return "a JSON string";
+		case jbvNumeric:
+			return "a JSON number";
+		case jbvBool:
+			return "a JSON boolean";
+		default:
+			return "a JSON array or object";
+	}
+}
+
+static void
+ReadJsonObject(InputBinding *binding, Datum input)
+{
+	Jsonb	   *json = DatumGetJsonbP(input);
+
+	if (!JB_ROOT_IS_OBJECT(json))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("input is not a JSON object"),
+				 errhint("The model needs the keys: %s.", NeededColumns(binding->e))));
+	for (int32 i = 0; i < binding->columns; i++)
+	{
+		const column *c = encoder_column(binding->e, i);
+		JsonbValue	member;
+
+		if (!encoder_column_used(binding->e, i))
+			continue;
+		if (getKeyJsonValueFromContainer(&json->root, c->name, strlen(c->name), &member) == NULL)
+			ThrowMissing(binding->e, c);
+		if (!ReadJsonMember(&binding->parsers[i], c, &member, &binding->values[i]))
+			ThrowRetyped(c, JsonTypeText(&member));
+	}
+}
+
+static void
+BindJson(InputBinding *binding)
+{
+	binding->parsers = palloc0(Max(binding->columns, 1) * sizeof(StringParser));
+	for (int32 i = 0; i < binding->columns; i++)
+	{
+		Oid			typid = ColumnType(encoder_column(binding->e, i));
+		Oid			function;
+
+		if (!OidIsValid(typid))
+			continue;
+		getTypeInputInfo(typid, &function, &binding->parsers[i].ioparam);
+		fmgr_info(function, &binding->parsers[i].function);
+		InitValueReader(&binding->parsers[i].reader, typid);
+	}
+}
+
+/* ---- text and vectors ---- */
+
+/* The only used column, when there is exactly one. */
+static int32
+OnlyColumn(const InputBinding *binding)
+{
+	if (binding->used == 1)
+		for (int32 i = 0; i < binding->columns; i++)
+			if (encoder_column_used(binding->e, i))
+				return i;
+	return -1;
+}
+
+static void
+ThrowUnfit(const InputBinding *binding, const char *given, const char *needed)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("the model cannot be given %s", given),
+			 errdetail("It needs %s, and this one has: %s.", needed, NeededColumns(binding->e)),
+			 errhint("Give a row or a JSON object with these columns.")));
+}
+
+static void
+BindText(InputBinding *binding)
+{
+	int32		only = OnlyColumn(binding);
+	column_kind kind = only < 0 ? COLUMN_NUMBER : encoder_column(binding->e, only)->kind;
+
+	if (kind != COLUMN_TEXT && kind != COLUMN_CATEGORY)
+		ThrowUnfit(binding, "a text", "a model of exactly one text column");
+}
+
+static void
+BindVector(InputBinding *binding)
+{
+	int32		only = OnlyColumn(binding);
+
+	binding->spread = only < 0 || encoder_column(binding->e, only)->kind != COLUMN_VECTOR;
+	for (int32 i = 0; i < binding->columns && binding->spread; i++)
+	{
+		column_kind kind = encoder_column(binding->e, i)->kind;
+
+		if (encoder_column_used(binding->e, i) && kind != COLUMN_NUMBER && kind != COLUMN_BOOLEAN)
+			ThrowUnfit(binding, "an array of numbers", "a model of one vector column or of numeric columns only");
+	}
+}
+
+/* One number per column: per used column, or per column with those that training left out. */
+static void
+SpreadVector(InputBinding *binding, const value *vector)
+{
+	bool		all = vector->length == binding->columns;
+	int32		next = 0;
+
+	if (!all && vector->length != binding->used)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("input has %d numbers, the model needs %d", vector->length, binding->used),
+				 errhint("In this order: %s.", NeededColumns(binding->e))));
+	for (int32 i = 0; i < binding->columns; i++)
+		if (encoder_column_used(binding->e, i))
+			SetNumber(&binding->values[i], vector->vector[all ? i : next++]);
+}
+
+/* ---- the interface ---- */
+
+static InputForm
+FormOfType(Oid typid, const ValueReader *reader, bool readable)
+{
+	if (typid == JSONBOID)
+		return INPUT_JSON;
+	if (type_is_rowtype(typid))
+		return INPUT_RECORD;
+	if (readable && reader->kind == COLUMN_TEXT)
+		return INPUT_TEXT;
+	if (readable && reader->kind == COLUMN_VECTOR)
+		return INPUT_VECTOR;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("a model cannot be given input of type %s", format_type_be(typid)),
+			 errhint("Give a row, a jsonb object, a text, a tensor or an array of numbers.")));
+}
+
+InputBinding *
+BindInput(const encoder *e, Oid typid, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	InputBinding *binding = palloc0(sizeof(InputBinding));
+	ValueReader reader;
+	bool		readable = InitValueReader(&reader, typid);
+
+	binding->e = e;
+	binding->cxt = cxt;
+	binding->columns = encoder_column_count(e);
+	binding->values = palloc0(Max(binding->columns, 1) * sizeof(value));
+	for (int32 i = 0; i < binding->columns; i++)
+		binding->used += encoder_column_used(e, i);
+	binding->form = FormOfType(reader.basetype, &reader, readable);
+	binding->readers = palloc0(Max(binding->columns, 1) * sizeof(ValueReader));
+	binding->readers[0] = reader;
+	if (binding->form == INPUT_RECORD)
+		binding->attributes = palloc0(Max(binding->columns, 1) * sizeof(int16));
+	else if (binding->form == INPUT_JSON)
+		BindJson(binding);
+	else if (binding->form == INPUT_TEXT)
+		BindText(binding);
+	else
+		BindVector(binding);
+	MemoryContextSwitchTo(old);
+	return binding;
+}
+
+const value *
+ReadInput(InputBinding *binding, Datum input)
+{
+	value		single;
+
+	switch (binding->form)
+	{
+		case INPUT_RECORD:
+			ReadRecord(binding, input);
+			break;
+		case INPUT_JSON:
+			ReadJsonObject(binding, input);
+			break;
+		case INPUT_TEXT:
+			ReadValue(&binding->readers[0], input, false, &binding->values[OnlyColumn(binding)]);
+			break;
+		case INPUT_VECTOR:
+			ReadValue(&binding->readers[0], input, false, &single);
+			if (binding->spread)
+				SpreadVector(binding, &single);
+			else
+				binding->values[OnlyColumn(binding)] = single;
+			break;
+	}
+	return binding->values;
+}
