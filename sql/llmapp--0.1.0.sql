@@ -13,6 +13,206 @@ COMMENT ON FUNCTION llm_version() IS 'version of the loaded llmapp library';
 
 -- section: type
 
+CREATE TYPE tensor;
+
+CREATE FUNCTION tensor_in(cstring, oid, integer) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_in(cstring, oid, integer) IS 'text input of tensor';
+
+CREATE FUNCTION tensor_out(tensor) RETURNS cstring
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_out(tensor) IS 'text output of tensor';
+
+CREATE FUNCTION tensor_recv(internal, oid, integer) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_recv(internal, oid, integer) IS 'binary input of tensor';
+
+CREATE FUNCTION tensor_send(tensor) RETURNS bytea
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_send(tensor) IS 'binary output of tensor';
+
+CREATE FUNCTION tensor_typmod_in(cstring[]) RETURNS integer
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_typmod_in(cstring[]) IS 'shape of tensor(...) to type modifier';
+
+CREATE FUNCTION tensor_typmod_out(integer) RETURNS cstring
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_typmod_out(integer) IS 'type modifier of tensor to its shape';
+
+CREATE FUNCTION tensor_subscript(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_subscript(internal) IS 'subscripts of tensor';
+
+CREATE TYPE tensor (
+    INPUT = tensor_in, OUTPUT = tensor_out, RECEIVE = tensor_recv, SEND = tensor_send,
+    TYPMOD_IN = tensor_typmod_in, TYPMOD_OUT = tensor_typmod_out, SUBSCRIPT = tensor_subscript,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = external
+);
+COMMENT ON TYPE tensor IS 'real numbers in 1 to 4 dimensions; tensor(28,28) holds only values of this shape';
+
+CREATE FUNCTION tensor(tensor, integer, boolean) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor(tensor, integer, boolean) IS 'check the shape against the type modifier';
+
+CREATE FUNCTION tensor_to_array(tensor) RETURNS real[]
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_to_array(tensor) IS 'tensor to array of the same shape';
+
+CREATE FUNCTION tensor_to_jsonb(tensor) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'tensor to nested JSON arrays';
+
+CREATE FUNCTION tensor_from_array(real[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(real[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_array(double precision[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(double precision[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_array(smallint[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(smallint[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_array(integer[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(integer[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_array(bigint[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(bigint[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_array(numeric[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_array(numeric[]) IS 'array to tensor of the same shape';
+
+CREATE FUNCTION tensor_from_jsonb(jsonb) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_from_jsonb(jsonb) IS 'nested JSON arrays to tensor';
+
+CREATE CAST (tensor AS tensor) WITH FUNCTION tensor(tensor, integer, boolean) AS IMPLICIT;
+COMMENT ON CAST (tensor AS tensor) IS 'hold a value to the shape of its column';
+
+CREATE CAST (tensor AS real[]) WITH FUNCTION tensor_to_array(tensor) AS IMPLICIT;
+COMMENT ON CAST (tensor AS real[]) IS 'tensor to array of the same shape';
+
+CREATE CAST (tensor AS jsonb) WITH FUNCTION tensor_to_jsonb(tensor) AS ASSIGNMENT;
+COMMENT ON CAST (tensor AS jsonb) IS 'tensor to nested JSON arrays';
+
+CREATE CAST (real[] AS tensor) WITH FUNCTION tensor_from_array(real[]) AS ASSIGNMENT;
+COMMENT ON CAST (real[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (double precision[] AS tensor) WITH FUNCTION tensor_from_array(double precision[]) AS ASSIGNMENT;
+COMMENT ON CAST (double precision[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (smallint[] AS tensor) WITH FUNCTION tensor_from_array(smallint[]) AS ASSIGNMENT;
+COMMENT ON CAST (smallint[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (integer[] AS tensor) WITH FUNCTION tensor_from_array(integer[]) AS ASSIGNMENT;
+COMMENT ON CAST (integer[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (bigint[] AS tensor) WITH FUNCTION tensor_from_array(bigint[]) AS ASSIGNMENT;
+COMMENT ON CAST (bigint[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (numeric[] AS tensor) WITH FUNCTION tensor_from_array(numeric[]) AS ASSIGNMENT;
+COMMENT ON CAST (numeric[] AS tensor) IS 'array to tensor of the same shape';
+
+CREATE CAST (jsonb AS tensor) WITH FUNCTION tensor_from_jsonb(jsonb) AS ASSIGNMENT;
+COMMENT ON CAST (jsonb AS tensor) IS 'nested JSON arrays to tensor';
+
+CREATE FUNCTION tensor_eq(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_eq(tensor, tensor) IS 'equal shape and elements';
+
+CREATE FUNCTION tensor_ne(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_ne(tensor, tensor) IS 'different shape or elements';
+
+CREATE FUNCTION tensor_lt(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_lt(tensor, tensor) IS 'less than, by rank, lengths, elements';
+
+CREATE FUNCTION tensor_le(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_le(tensor, tensor) IS 'less than or equal, by rank, lengths, elements';
+
+CREATE FUNCTION tensor_gt(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_gt(tensor, tensor) IS 'greater than, by rank, lengths, elements';
+
+CREATE FUNCTION tensor_ge(tensor, tensor) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_ge(tensor, tensor) IS 'greater than or equal, by rank, lengths, elements';
+
+CREATE FUNCTION tensor_cmp(tensor, tensor) RETURNS integer
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_cmp(tensor, tensor) IS 'order by rank, lengths, elements: -1, 0 or 1';
+
+CREATE FUNCTION tensor_hash(tensor) RETURNS integer
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_hash(tensor) IS 'hash of tensor';
+
+CREATE FUNCTION tensor_hash_extended(tensor, bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_hash_extended(tensor, bigint) IS 'hash of tensor with a seed';
+
+CREATE OPERATOR = (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_eq, COMMUTATOR = =, NEGATOR = <>,
+    RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES
+);
+COMMENT ON OPERATOR = (tensor, tensor) IS 'equal shape and elements';
+
+CREATE OPERATOR <> (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_ne, COMMUTATOR = <>, NEGATOR = =,
+    RESTRICT = neqsel, JOIN = neqjoinsel
+);
+COMMENT ON OPERATOR <> (tensor, tensor) IS 'different shape or elements';
+
+CREATE OPERATOR < (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_lt, COMMUTATOR = >, NEGATOR = >=,
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+COMMENT ON OPERATOR < (tensor, tensor) IS 'less than, by rank, lengths, elements';
+
+CREATE OPERATOR <= (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_le, COMMUTATOR = >=, NEGATOR = >,
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+COMMENT ON OPERATOR <= (tensor, tensor) IS 'less than or equal, by rank, lengths, elements';
+
+CREATE OPERATOR > (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_gt, COMMUTATOR = <, NEGATOR = <=,
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+COMMENT ON OPERATOR > (tensor, tensor) IS 'greater than, by rank, lengths, elements';
+
+CREATE OPERATOR >= (
+    LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_ge, COMMUTATOR = <=, NEGATOR = <,
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+COMMENT ON OPERATOR >= (tensor, tensor) IS 'greater than or equal, by rank, lengths, elements';
+
+CREATE OPERATOR FAMILY tensor_ops USING btree;
+COMMENT ON OPERATOR FAMILY tensor_ops USING btree IS 'order of tensors';
+CREATE OPERATOR CLASS tensor_ops DEFAULT FOR TYPE tensor USING btree FAMILY tensor_ops AS
+    OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+    FUNCTION 1 tensor_cmp(tensor, tensor);
+COMMENT ON OPERATOR CLASS tensor_ops USING btree IS 'order of tensors: by rank, lengths, elements';
+
+CREATE OPERATOR FAMILY tensor_ops USING hash;
+COMMENT ON OPERATOR FAMILY tensor_ops USING hash IS 'equality of tensors';
+CREATE OPERATOR CLASS tensor_ops DEFAULT FOR TYPE tensor USING hash FAMILY tensor_ops AS
+    OPERATOR 1 =, FUNCTION 1 tensor_hash(tensor), FUNCTION 2 tensor_hash_extended(tensor, bigint);
+COMMENT ON OPERATOR CLASS tensor_ops USING hash IS 'equality of tensors; -0 equals 0';
+
+CREATE FUNCTION llm_shape(value tensor) RETURNS integer[]
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION llm_shape(value tensor) IS 'lengths of the dimensions';
+
+CREATE FUNCTION llm_reshape(value tensor, shape integer[]) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION llm_reshape(value tensor, shape integer[]) IS 'the same elements in another shape; -1 stands for the length that fits';
+
 -- section: model tables
 
 -- section: jobs

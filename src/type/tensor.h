@@ -37,6 +37,9 @@ typedef struct Tensor
 /* Detoasted and with a sound header; ERROR data_corrupted otherwise. */
 extern Tensor *DatumGetTensorP(Datum datum);
 
+/* The header alone, without fetching the elements of a value stored out of line. */
+extern Tensor *DatumGetTensorHeader(Datum datum);
+
 /* Number of elements of a value from DatumGetTensorP or MakeTensor. */
 extern int32 TensorElementCount(const Tensor *tensor);
 
@@ -48,6 +51,9 @@ extern Tensor *MakeTensor(int ndim, const int32 *dims);
 
 /* ERROR data_exception when an element is NaN or infinite. */
 extern void CheckTensorFinite(const Tensor *tensor);
+
+/* A numeric as element; ERROR when it is not finite or beyond real. */
+extern float NumericToElement(Datum numeric);
 
 /* Oid of the type; ERROR with a hint when the extension is not installed in this database. */
 extern Oid	TensorTypeOid(void);
