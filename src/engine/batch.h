@@ -44,5 +44,11 @@ typedef struct batch
 /* Allocate a batch (malloc, 64-byte aligned arrays).  LLM_MEMORY, LLM_INVALID. */
 extern batch *batch_new(const batch_shape *shape, int64_t capacity, llm_error *err);
 extern void batch_free(batch *b);
+/*
+ * Check that b has this shape and at most max_rows rows, and that every index it holds
+ * (targets only when asked for) is in range.  LLM_INVALID.
+ */
+extern bool batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets,
+						llm_error *err);
 
 #endif							/* LLMAPP_BATCH_H */

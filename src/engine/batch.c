@@ -1,0 +1,149 @@
+/*
+ * batch.c
+ *	  Memory of a batch, and the check that lets kernels trust its indexes.
+ */
+#include "batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_CAPACITY ((int64_t) 1 << 24)
+
+/* Zeroed, 64-byte aligned; NULL for no elements (and on failure). */
+static void *
+new_array(int64_t rows, int64_t columns, bool *ok)
+{
+	size_t		bytes;
+	void	   *array;
+
+	if (columns == 0)
+		return NULL;
+	if (__builtin_mul_overflow((size_t) rows, (size_t) columns, &bytes) ||
+		__builtin_mul_overflow(bytes, (size_t) 4, &bytes) ||
+		__builtin_add_overflow(bytes, (size_t) 63, &bytes) || bytes > INT64_MAX)
+	{
+		*ok = false;
+		return NULL;
+	}
+	bytes &= ~(size_t) 63;
+	array = aligned_alloc(64, bytes);
+	if (array)
+		memset(array, 0, bytes);
+	else
+		*ok = false;
+	return array;
+}
+
+static bool
+check_shape(const batch_shape *s, int64_t capacity, llm_error *err)
+{
+	if (s->dense < 0 || s->embed_columns < 0 || s->embed_rows < 0 || s->bag_rows < 0 || s->bag_max < 0 ||
+		s->outputs < 1 || (s->embed_columns > 0) != (s->embed_rows > 0) || (s->bag_rows > 0) != (s->bag_max > 0))
+		return llm_fail(err, LLM_INVALID, "batch has an impossible shape");
+	if (capacity < 1 || capacity > MAX_CAPACITY)
+		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %lld",
+						(long long) capacity, (long long) MAX_CAPACITY);
+	if ((int64_t) s->bag_max > INT32_MAX / capacity)
+		return llm_fail(err, LLM_MEMORY, "batch of %lld rows with up to %d features each is too large",
+						(long long) capacity, s->bag_max);
+	return true;
+}
+
+batch *
+batch_new(const batch_shape *shape, int64_t capacity, llm_error *err)
+{
+	batch	   *b;
+	bool		ok = true;
+
+	if (!check_shape(shape, capacity, err))
+		return NULL;
+	b = calloc(1, sizeof(batch));
+	if (b)
+	{
+		b->shape = *shape;
+		b->capacity = capacity;
+		b->dense = new_array(capacity, shape->dense, &ok);
+		b->embed = new_array(capacity, shape->embed_columns, &ok);
+		b->bag_start = new_array(capacity + 1, 1, &ok);
+		b->bag_index = new_array(capacity, shape->bag_max, &ok);
+		b->bag_value = new_array(capacity, shape->bag_max, &ok);
+		b->target_class = new_array(capacity, shape->class_target, &ok);
+		b->target_number = new_array(capacity, shape->class_target ? 0 : shape->outputs, &ok);
+		b->weight = new_array(capacity, 1, &ok);
+	}
+	if (!b || !ok)
+	{
+		batch_free(b);
+		llm_fail(err, LLM_MEMORY, "out of memory for a batch of %lld rows", (long long) capacity);
+		return NULL;
+	}
+	return b;
+}
+
+void
+batch_free(batch *b)
+{
+	if (!b)
+		return;
+	free(b->dense);
+	free(b->embed);
+	free(b->bag_start);
+	free(b->bag_index);
+	free(b->bag_value);
+	free(b->target_class);
+	free(b->target_number);
+	free(b->weight);
+	free(b);
+}
+
+/* Negative numbers are above every limit when read as unsigned. */
+static bool
+all_below(const int32_t *x, int64_t count, int32_t limit)
+{
+	uint32_t	outside = 0;
+
+	for (int64_t i = 0; i < count; i++)
+		outside |= (uint32_t) x[i] >= (uint32_t) limit;
+	return !outside;
+}
+
+static bool
+same_shape(const batch_shape *a, const batch_shape *b)
+{
+	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
+		a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
+		a->class_target == b->class_target;
+}
+
+static bool
+check_bag(const batch *b, llm_error *err)
+{
+	int32_t		wrong = b->bag_start[0] != 0;
+
+	for (int64_t i = 0; i < b->rows; i++)
+		wrong |= b->bag_start[i + 1] < b->bag_start[i];
+	if (wrong || b->bag_start[b->rows] > b->capacity * b->shape.bag_max)
+		return llm_fail(err, LLM_INVALID, "batch has features out of order");
+	if (!all_below(b->bag_index, b->bag_start[b->rows], b->shape.bag_rows))
+		return llm_fail(err, LLM_INVALID, "batch has a feature index out of range");
+	return true;
+}
+
+bool
+batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets, llm_error *err)
+{
+	int32_t		classes = shape->outputs > 1 ? shape->outputs : 2;
+
+	if (!same_shape(&b->shape, shape))
+		return llm_fail(err, LLM_INVALID, "batch has another shape than the network");
+	if (b->rows < 0 || b->rows > max_rows || b->rows > b->capacity)
+		return llm_fail(err, LLM_INVALID, "batch has %lld rows, at most %lld fit",
+						(long long) b->rows, (long long) max_rows);
+	if (shape->bag_rows > 0 && !check_bag(b, err))
+		return false;
+	if (!all_below(b->embed, b->rows * shape->embed_columns, shape->embed_rows))
+		return llm_fail(err, LLM_INVALID, "batch has an embedding index out of range");
+	if (targets && shape->class_target && !all_below(b->target_class, b->rows, classes))
+		return llm_fail(err, LLM_INVALID, "batch has a class out of range");
+	return true;
+}

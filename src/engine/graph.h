@@ -1,0 +1,155 @@
+/*
+ * graph.h
+ *	  A recorded computation: tensors that are shapes only, and the operations on them.
+ *
+ * Tensors are contiguous and row-major with at most 4 dimensions, and are named by their
+ * index.  A batched tensor's first dimension is the capacity of a batch; a run with
+ * fewer rows computes only those, and rows beyond hold nothing.  Everything else has a
+ * fixed shape.
+ *
+ * Use: graph_new(); graph_input() and graph_param(); op_*() record operations and return
+ * the result's index; graph_backward() appends the gradient steps; plan.h runs it.  The
+ * first failure sticks in the graph's error and later calls do nothing, so callers check
+ * once, with graph_ok().
+ */
+#ifndef LLMAPP_GRAPH_H
+#define LLMAPP_GRAPH_H
+
+#include "net.h"
+
+#define TENSOR_NONE (-1)
+#define TENSOR_MAX_DIMS 4
+#define NODE_INPUTS 6
+
+/*
+ * Tables with more rows than this get a compact gradient that holds only the rows a
+ * batch used, and the optimizer updates only those.
+ */
+#define COMPACT_TABLE_ROWS 4096
+#define NODE_OUTPUTS 4
+
+typedef enum tensor_role
+{
+	ROLE_INPUT,					/* given for each run: a part of the batch */
+	ROLE_PARAM,					/* part of the weights */
+	ROLE_VALUE,					/* made by an operation */
+	ROLE_GRADIENT				/* made by gradient steps, which may add to it */
+} tensor_role;
+
+typedef enum tensor_type { TENSOR_F32, TENSOR_I32 } tensor_type;
+
+typedef struct tensor
+{
+	tensor_role role;
+	tensor_type type;
+	int32_t		ndim;
+	int64_t		dims[TENSOR_MAX_DIMS];
+	bool		batched;		/* dims[0] is the capacity */
+	bool		keep;			/* read after the run: its memory is not reused */
+	bool		needs_gradient; /* a parameter, or made from one */
+	int32_t		slot;			/* of an input: its number; of a parameter: net_tensor() index */
+	int32_t		gradient;		/* tensor, or TENSOR_NONE */
+	int32_t		used;			/* of a compact gradient: (1 + rows), how many rows and which */
+} tensor;
+
+typedef enum op_kind
+{
+#define OP(name, inplace, shape, gradient) OP_##name,
+#include "ops.def"
+#undef OP
+	OP_COUNT
+} op_kind;
+
+/* What an operation needs beside tensors; unused members are zero. */
+typedef struct op_attr
+{
+	net_activation act;
+	float		number;			/* scale, dropout probability, label smoothing, huber delta */
+	int64_t		index;			/* slice: first column; dropout: random stream */
+	bool		flag;			/* losses: also make the gradient; table_grad: compact */
+} op_attr;
+
+typedef struct node
+{
+	op_kind		op;
+	int32_t		in[NODE_INPUTS];	/* tensor or TENSOR_NONE */
+	int32_t		out[NODE_OUTPUTS];
+	op_attr		attr;
+} node;
+
+typedef struct graph
+{
+	tensor	   *tensors;
+	int32_t		tensor_count, tensor_room;
+	node	   *nodes;
+	int32_t		node_count, node_room;
+	int64_t		capacity;		/* rows of a batch at most */
+	llm_error	error;
+} graph;
+
+extern graph *graph_new(int64_t capacity, llm_error *err);
+extern void graph_free(graph *g);
+extern bool graph_ok(const graph *g, llm_error *err);	/* copies the sticky error */
+
+/* Inputs come before all else.  columns = 0: one-dimensional; rows = 0: batched. */
+extern int32_t graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns);
+extern int32_t graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims);
+extern void graph_keep(graph *g, int32_t t);
+/* The gradient tensor of t, made when there is none. */
+extern int32_t graph_gradient(graph *g, int32_t t);
+/* Append the gradient steps of everything recorded; a loss with attr.flag must be among it. */
+extern void graph_backward(graph *g);
+
+extern int64_t tensor_columns(const tensor *t); /* product of all dimensions but the first */
+extern bool tensor_bytes(const tensor *t, size_t *bytes);	/* false on overflow */
+
+/* ---- operations; (rows, n) is a batched tensor ---- */
+
+/* x (rows, k), w (n, k), bias (n) or none: x w^T + bias (rows, n) */
+extern int32_t op_linear(graph *g, int32_t x, int32_t w, int32_t bias);
+/* index (rows, c), table (r, d): (rows, c * d) */
+extern int32_t op_embed(graph *g, int32_t index, int32_t table);
+/* base (rows, d) or none, bias (d) or none, pairs as in batch.h, table (r, d): base + bias + weighted rows */
+extern int32_t op_embed_bag(graph *g, int32_t base, int32_t start, int32_t index, int32_t value,
+							int32_t table, int32_t bias);
+extern int32_t op_concat(graph *g, int32_t a, int32_t b);	/* along the last dimension */
+extern int32_t op_add(graph *g, int32_t a, int32_t b);
+extern int32_t op_scale(graph *g, int32_t x, float factor);
+extern int32_t op_act(graph *g, int32_t x, net_activation kind);
+extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta);
+/* stream must differ between the dropouts of a network */
+extern int32_t op_dropout(graph *g, int32_t x, float probability, int64_t stream);
+extern int32_t op_softmax(graph *g, int32_t logits);
+/*
+ * Losses: weight (rows); result (rows) is each row's weight times its loss.  With
+ * gradient, also the gradient of the weighted mean with respect to the prediction, in
+ * the memory of the prediction when nothing else reads it.
+ */
+extern int32_t op_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight,
+								float smoothing, bool gradient);
+extern int32_t op_binary_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight,
+									   float smoothing, bool gradient);
+extern int32_t op_mse(graph *g, int32_t y, int32_t target, int32_t weight, bool gradient);
+extern int32_t op_huber(graph *g, int32_t y, int32_t target, int32_t weight, float delta, bool gradient);
+
+/* ---- for ops.c ---- */
+
+/* Append a node and its outputs by the shape rule; the first output, TENSOR_NONE on failure. */
+extern int32_t graph_append(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in);
+/* Append a gradient step with outputs that exist. */
+extern void graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in,
+							  int32_t out_count, const int32_t *out);
+extern int32_t graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim, const int64_t *dims);
+
+/* One row of ops.def. */
+typedef struct op_info
+{
+	const char *name;
+	int			inplace;
+	bool		(*shape) (graph *g, node *n);	/* check inputs, make outputs */
+	void		(*gradient) (graph *g, const node *n);	/* append steps */
+} op_info;
+
+extern const op_info op_table[OP_COUNT];
+
+#endif							/* LLMAPP_GRAPH_H */

@@ -1,0 +1,48 @@
+/*
+ * net_record.h
+ *	  What trainer.c and predictor.c share of a network: its layout, recording it into a
+ *	  graph, and binding a batch to the graph's inputs.
+ */
+#ifndef LLMAPP_NET_RECORD_H
+#define LLMAPP_NET_RECORD_H
+
+#include "plan.h"
+
+/* Weights and bias, bag table, norm: at most 6 tensors a layer. */
+#define NET_MAX_TENSORS (6 * (NET_MAX_HIDDEN + 1))
+
+struct net
+{
+	net_config	config;
+	int32_t		tensor_count;
+	net_tensor_info tensors[NET_MAX_TENSORS];
+	bool		decay[NET_MAX_TENSORS]; /* weight decay applies */
+	int64_t		fan_in[NET_MAX_TENSORS];	/* inputs of the layer, for initialisation; 0: constant */
+	float		constant[NET_MAX_TENSORS];	/* initial value when fan_in is 0 */
+	size_t		weight_floats;	/* with padding */
+};
+
+/* What a graph is for. */
+typedef enum net_mode
+{
+	MODE_TRAIN,					/* forward with dropout, loss and backward */
+	MODE_SCORE,					/* loss, then probabilities or numbers */
+	MODE_PREDICT				/* probabilities or numbers */
+} net_mode;
+
+typedef struct net_plan
+{
+	plan	   *plan;
+	int32_t		output;			/* tensor (rows, outputs); of MODE_TRAIN none */
+	int32_t		loss;			/* tensor (rows): weight times loss; none in MODE_PREDICT */
+} net_plan;
+
+/* Record and plan; *p is zeroed on failure. */
+extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);
+extern void net_plan_free(net_plan *p);
+extern void net_plan_bind(net_plan *p, const batch *b);
+
+/* Weights before training, from the seed. */
+extern void net_initialise(const net *n, uint64_t seed, float *weights);
+
+#endif							/* LLMAPP_NET_RECORD_H */

@@ -1,0 +1,783 @@
+/*
+ * simd_impl.h
+ *	  The vector kernels of simd.h, written once for any vector width.
+ *
+ * The including file defines LANES (4, 8 or 16), TARGET (function attribute) and
+ * NAME(x); optionally VECTOR_SQRT and VECTOR_MUL_U32.  Vectors are the compiler's
+ * vector extension; what it lacks (select, reduction) is built from bit operations and
+ * shuffles.  Tails shorter than a vector go through a zero-padded copy.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "philox.h"
+#include "simd.h"
+
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+typedef float vf_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_memory __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define KERNEL static TARGET
+
+INLINE vf load(const float *p) { return *(const vf_memory *) p; }
+INLINE void store(float *p, vf v) { *(vf_memory *) p = v; }
+INLINE vf splat(float x) { return x - (vf) {}; }
+INLINE vf select_vf(vi mask, vf a, vf b) { return (vf) ((mask & (vi) a) | (~mask & (vi) b)); }
+INLINE vf max_vf(vf a, vf b) { return select_vf(a > b, a, b); }
+INLINE vf min_vf(vf a, vf b) { return select_vf(a < b, a, b); }
+INLINE vf abs_vf(vf a) { return (vf) ((vi) a & 0x7fffffff); }
+
+/* A partial vector: n < LANES floats, the rest zero. */
+INLINE vf
+load_part(const float *p, int64_t n)
+{
+	vf			v = {};
+
+	memcpy(&v, p, n * sizeof(float));
+	return v;
+}
+
+INLINE void
+store_part(float *p, vf v, int64_t n)
+{
+	memcpy(p, &v, n * sizeof(float));
+}
+
+/* Lanes folded to four: lane i of the result is the sum of lanes i, i + 4, i + 8, ... */
+INLINE v4
+fold(vf v)
+{
+#if LANES == 16
+	typedef float v8 __attribute__((vector_size(32)));
+	v8			h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+		__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+
+	return __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+#elif LANES == 8
+	return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+	return v;
+#endif
+}
+
+/* The sums of four vectors of four lanes. */
+INLINE v4
+fold4(v4 a, v4 b, v4 c, v4 d)
+{
+	v4			ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+	v4			cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+
+	return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+INLINE float
+sum4(v4 v)
+{
+	return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+/* ---- elementary functions ---- */
+
+/*
+ * exp(x) = 2^n exp(r), |r| <= ln(2)/2, with a degree 6 polynomial (near-minimax,
+ * 1.1e-8).  Arguments are clamped to the range of normal results; NaN stays NaN.
+ */
+INLINE vf
+exp_vf(vf x)
+{
+	vf			magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+	vf			clamped = select_vf(x < splat(-87.3f), splat(-87.3f), select_vf(x > splat(88.3f), splat(88.3f), x));
+	vf			shifted = clamped * splat(1.44269504f) + magic;
+	vf			n = shifted - magic;
+	vf			r = clamped - n * splat(0.693359375f) + n * splat(2.12194440e-4f);
+	vf			p = splat(1.3926927e-3f);
+
+	p = p * r + splat(8.3637739e-3f);
+	p = p * r + splat(4.1666550e-2f);
+	p = p * r + splat(1.6666573e-1f);
+	p = p * r + splat(0.5f);
+	p = p * (r * r) + r;
+	return (p + splat(1.0f)) * (vf) ((((vi) shifted - (vi) magic) << 23) + 0x3f800000);
+}
+
+INLINE vf
+sigmoid_vf(vf x)
+{
+	return splat(1.0f) / (splat(1.0f) + exp_vf(-x));
+}
+
+/* Odd polynomial below 0.625 (1.8e-8), 1 - 2 / (exp(2x) + 1) above. */
+INLINE vf
+tanh_vf(vf x)
+{
+	vf			u = x * x;
+	vf			p = splat(-6.0451651e-3f);
+	vf			a = abs_vf(x);
+	vf			big = splat(1.0f) - splat(2.0f) / (exp_vf(a + a) + splat(1.0f));
+
+	p = p * u + splat(2.0961329e-2f);
+	p = p * u + splat(-5.3843263e-2f);
+	p = p * u + splat(1.3332719e-1f);
+	p = p * u + splat(-3.3333328e-1f);
+	big = (vf) ((vi) big | ((vi) x & (int32_t) 0x80000000));
+	return select_vf(a < splat(0.625f), x + x * u * p, big);
+}
+
+/*
+ * The normal distribution: *density = exp(-x^2/2); returns Phi(x).  The ratio of tail to
+ * density is a degree 9 polynomial in 1 / (1 + 0.26 |x|) (near-minimax on |x| <= 13, 4.8e-8).
+ */
+INLINE vf
+normal_vf(vf x, vf *density)
+{
+	vf			a = min_vf(abs_vf(x), splat(13.0f));
+	vf			s = splat(1.0f) / (splat(1.0f) + splat(0.26f) * a);
+	vf			e = exp_vf(splat(-0.5f) * a * a);
+	vf			p = splat(3.2545857e-2f);
+	vf			tail;
+
+	p = p * s + splat(-1.6270663e-1f);
+	p = p * s + splat(2.7181970e-1f);
+	p = p * s + splat(-1.7413106e-1f);
+	p = p * s + splat(1.7693331e-1f);
+	p = p * s + splat(4.4217373e-2f);
+	p = p * s + splat(1.0477747e-1f);
+	p = p * s + splat(1.0277031e-1f);
+	p = p * s + splat(1.0377368e-1f);
+	tail = p * s * e;
+	*density = e;
+	return select_vf(x < splat(0.0f), tail, splat(1.0f) - tail);
+}
+
+#define GELU_TWO_SQRT_2_PI 1.59576912f	/* 2 sqrt(2 / pi) */
+#define GELU_CUBIC 0.044715f
+
+INLINE vf
+act_vf(net_activation kind, vf x)
+{
+	vf			unused;
+
+	switch (kind)
+	{
+		case ACT_IDENTITY: return x;
+		case ACT_RELU: return select_vf(x < splat(0.0f), splat(0.0f), x);
+		case ACT_GELU: return x * normal_vf(x, &unused);
+		case ACT_GELU_TANH: /* (1 + tanh(u)) / 2 = sigmoid(2u) */
+			return x * sigmoid_vf(splat(GELU_TWO_SQRT_2_PI) * x * (splat(1.0f) + splat(GELU_CUBIC) * x * x));
+		case ACT_SILU: return x * sigmoid_vf(x);
+		case ACT_TANH: return tanh_vf(x);
+		case ACT_SIGMOID: return sigmoid_vf(x);
+	}
+	return x;
+}
+
+/* f'(x) from x or from y = f(x), as simd.h says. */
+INLINE vf
+act_slope_vf(net_activation kind, vf ref)
+{
+	vf			one = splat(1.0f);
+	vf			s, e;
+
+	switch (kind)
+	{
+		case ACT_IDENTITY: return one;
+		case ACT_RELU: return select_vf(ref > splat(0.0f), one, splat(0.0f));
+		case ACT_GELU:
+			s = normal_vf(ref, &e);
+			return s + ref * e * splat(0.398942280f);
+		case ACT_GELU_TANH:
+			s = sigmoid_vf(splat(GELU_TWO_SQRT_2_PI) * ref * (one + splat(GELU_CUBIC) * ref * ref));
+			return s + ref * s * (one - s) * splat(GELU_TWO_SQRT_2_PI) *
+				(one + splat(3 * GELU_CUBIC) * ref * ref);
+		case ACT_SILU:
+			s = sigmoid_vf(ref);
+			return s + ref * s * (one - s);
+		case ACT_TANH: return one - ref * ref;
+		case ACT_SIGMOID: return ref * (one - ref);
+	}
+	return one;
+}
+
+/* Whole vectors of n elements; the tail is the caller's. */
+#define FOR_VECTORS(i, n) for (; (i) + LANES <= (n); (i) += LANES)
+
+/* kind is a constant in each expansion, so that the switch is resolved outside the loop. */
+INLINE void
+act_loop(net_activation kind, const float *x, float *y, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, act_vf(kind, load(x + i)));
+	if (i < n)
+		store_part(y + i, act_vf(kind, load_part(x + i, n - i)), n - i);
+}
+
+KERNEL void
+act(net_activation kind, const float *x, float *y, int64_t n)
+{
+	switch (kind)
+	{
+		case ACT_IDENTITY: act_loop(ACT_IDENTITY, x, y, n); break;
+		case ACT_RELU: act_loop(ACT_RELU, x, y, n); break;
+		case ACT_GELU: act_loop(ACT_GELU, x, y, n); break;
+		case ACT_GELU_TANH: act_loop(ACT_GELU_TANH, x, y, n); break;
+		case ACT_SILU: act_loop(ACT_SILU, x, y, n); break;
+		case ACT_TANH: act_loop(ACT_TANH, x, y, n); break;
+		case ACT_SIGMOID: act_loop(ACT_SIGMOID, x, y, n); break;
+	}
+}
+
+INLINE void
+act_grad_loop(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n)
+{
+	int64_t		i = 0;
+	vf			g;
+
+	FOR_VECTORS(i, n)
+	{
+		g = load(dy + i) * act_slope_vf(kind, load(ref + i));
+		store(dx + i, accumulate ? load(dx + i) + g : g);
+	}
+	if (i < n)
+	{
+		g = load_part(dy + i, n - i) * act_slope_vf(kind, load_part(ref + i, n - i));
+		store_part(dx + i, accumulate ? load_part(dx + i, n - i) + g : g, n - i);
+	}
+}
+
+KERNEL void
+act_grad(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n)
+{
+	switch (kind)
+	{
+		case ACT_IDENTITY: act_grad_loop(ACT_IDENTITY, dy, ref, dx, accumulate, n); break;
+		case ACT_RELU: act_grad_loop(ACT_RELU, dy, ref, dx, accumulate, n); break;
+		case ACT_GELU: act_grad_loop(ACT_GELU, dy, ref, dx, accumulate, n); break;
+		case ACT_GELU_TANH: act_grad_loop(ACT_GELU_TANH, dy, ref, dx, accumulate, n); break;
+		case ACT_SILU: act_grad_loop(ACT_SILU, dy, ref, dx, accumulate, n); break;
+		case ACT_TANH: act_grad_loop(ACT_TANH, dy, ref, dx, accumulate, n); break;
+		case ACT_SIGMOID: act_grad_loop(ACT_SIGMOID, dy, ref, dx, accumulate, n); break;
+	}
+}
+
+/* ---- elementwise and reductions ---- */
+
+KERNEL void
+axpy(float a, const float *x, float *y, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, load(y + i) + splat(a) * load(x + i));
+	for (; i < n; i++)
+		y[i] += a * x[i];
+}
+
+KERNEL void
+scale(float a, const float *x, float *y, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, splat(a) * load(x + i));
+	for (; i < n; i++)
+		y[i] = a * x[i];
+}
+
+KERNEL void
+add(const float *a, const float *b, float *y, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, load(a + i) + load(b + i));
+	for (; i < n; i++)
+		y[i] = a[i] + b[i];
+}
+
+KERNEL float
+max(const float *x, int64_t n)
+{
+	int64_t		i = 0;
+	vf			v = splat(-INFINITY);
+	float		m = -INFINITY;
+
+	FOR_VECTORS(i, n)
+		v = max_vf(v, load(x + i));
+	for (int j = 0; j < LANES; j++)
+		m = v[j] > m ? v[j] : m;
+	for (; i < n; i++)
+		m = x[i] > m ? x[i] : m;
+	return m;
+}
+
+KERNEL float
+sum(const float *x, int64_t n)
+{
+	int64_t		i = 0;
+	vf			v = {};
+	float		tail = 0;
+
+	FOR_VECTORS(i, n)
+		v += load(x + i);
+	for (; i < n; i++)
+		tail += x[i];
+	return sum4(fold(v)) + tail;
+}
+
+KERNEL float
+exp_sum(const float *x, float shift, float *y, int64_t n)
+{
+	int64_t		i = 0;
+	vf			total = {};
+	vf			e;
+
+	FOR_VECTORS(i, n)
+	{
+		e = exp_vf(load(x + i) - splat(shift));
+		total += e;
+		if (y)
+			store(y + i, e);
+	}
+	if (i < n)
+	{
+		float		part[LANES];
+		float		tail = 0;
+
+		e = exp_vf(load_part(x + i, n - i) - splat(shift));
+		store(part, e);
+		for (int64_t j = 0; j < n - i; j++)
+			tail += part[j];
+		if (y)
+			store_part(y + i, e, n - i);
+		return sum4(fold(total)) + tail;
+	}
+	return sum4(fold(total));
+}
+
+/* Blocks of 256 are summed in float, blocks in double. */
+KERNEL double
+sum_squares(const float *x, int64_t n)
+{
+	double		total = 0;
+
+	for (int64_t start = 0; start < n; start += 256)
+	{
+		int64_t		end = start + 256 < n ? start + 256 : n;
+		int64_t		i = start;
+		vf			v = {};
+		float		tail = 0;
+
+		FOR_VECTORS(i, end)
+			v += load(x + i) * load(x + i);
+		for (; i < end; i++)
+			tail += x[i] * x[i];
+		total += (double) sum4(fold(v)) + tail;
+	}
+	return total;
+}
+
+/* ---- matrix products ---- */
+
+/*
+ * Four outputs of one row at once: dot products along k, folded 16 -> 8 -> 4 lanes with
+ * the remainder of k taken at each width, then transposed.
+ */
+INLINE v4
+dot4(const float *x, const float *w, int64_t ldw, int64_t k)
+{
+	vf			a0 = {}, a1 = {}, a2 = {}, a3 = {};
+	v4			b0, b1, b2, b3, r;
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, k)
+	{
+		vf			v = load(x + i);
+
+		a0 += v * load(w + i);
+		a1 += v * load(w + ldw + i);
+		a2 += v * load(w + 2 * ldw + i);
+		a3 += v * load(w + 3 * ldw + i);
+	}
+	b0 = fold(a0);
+	b1 = fold(a1);
+	b2 = fold(a2);
+	b3 = fold(a3);
+	for (; i + 4 <= k; i += 4)
+	{
+		v4			v = *(const v4_memory *) (x + i);
+
+		b0 += v * *(const v4_memory *) (w + i);
+		b1 += v * *(const v4_memory *) (w + ldw + i);
+		b2 += v * *(const v4_memory *) (w + 2 * ldw + i);
+		b3 += v * *(const v4_memory *) (w + 3 * ldw + i);
+	}
+	r = fold4(b0, b1, b2, b3);
+	for (; i < k; i++)
+		r += x[i] * (v4) {w[i], w[ldw + i], w[2 * ldw + i], w[3 * ldw + i]};
+	return r;
+}
+
+INLINE float
+dot1(const float *x, const float *w, int64_t k)
+{
+	vf			a = {};
+	v4			b;
+	float		r;
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, k)
+		a += load(x + i) * load(w + i);
+	b = fold(a);
+	for (; i + 4 <= k; i += 4)
+		b += *(const v4_memory *) (x + i) * *(const v4_memory *) (w + i);
+	r = sum4(b);
+	for (; i < k; i++)
+		r += x[i] * w[i];
+	return r;
+}
+
+/* Rows innermost: four rows of w stay in the first-level cache for all rows of x. */
+KERNEL void
+gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
+	 int64_t ldy, int64_t n)
+{
+	int64_t		j = 0;
+
+	for (; j + 4 <= n; j += 4)
+	{
+		v4			b = {};
+
+		if (bias)
+			b = *(const v4_memory *) (bias + j);
+
+		for (int64_t r = 0; r < rows; r++)
+			*(v4_memory *) (y + r * ldy + j) = b + dot4(x + r * k, w + j * k, k, k);
+	}
+	for (; j < n; j++)
+		for (int64_t r = 0; r < rows; r++)
+			y[r * ldy + j] = (bias ? bias[j] : 0) + dot1(x + r * k, w + j * k, k);
+}
+
+#define TILE_ROWS 6
+
+KERNEL void
+gemm_tile(int64_t k, const float *a, const float *b, float beta, float *c, int64_t ldc)
+{
+	vf			s[TILE_ROWS][2];
+
+#pragma GCC unroll 6
+	for (int i = 0; i < TILE_ROWS; i++)
+		s[i][0] = s[i][1] = (vf) {};
+	for (int64_t p = 0; p < k; p++)
+	{
+		vf			b0 = load(b + p * 2 * LANES);
+		vf			b1 = load(b + p * 2 * LANES + LANES);
+
+#pragma GCC unroll 6
+		for (int i = 0; i < TILE_ROWS; i++)
+		{
+			vf			ai = splat(a[p * TILE_ROWS + i]);
+
+			s[i][0] += ai * b0;
+			s[i][1] += ai * b1;
+		}
+	}
+#pragma GCC unroll 6
+	for (int i = 0; i < TILE_ROWS; i++)
+	{
+		float	   *row = c + i * ldc;
+
+		store(row, beta == 0 ? s[i][0] : s[i][0] + load(row));
+		store(row + LANES, beta == 0 ? s[i][1] : s[i][1] + load(row + LANES));
+	}
+}
+
+/* ---- layer normalisation ---- */
+
+#define NORM_EPSILON 1e-5f
+
+KERNEL void
+layer_norm(const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t n)
+{
+	int64_t		i = 0;
+	float		mean = sum(x, n) / n;
+	vf			v = {};
+	float		variance, rstd;
+
+	FOR_VECTORS(i, n)
+	{
+		vf			d = load(x + i) - splat(mean);
+
+		v += d * d;
+	}
+	variance = sum4(fold(v));
+	for (; i < n; i++)
+		variance += (x[i] - mean) * (x[i] - mean);
+	rstd = 1.0f / sqrtf(variance / n + NORM_EPSILON);
+	i = 0;
+	FOR_VECTORS(i, n)
+		store(y + i, (load(x + i) - splat(mean)) * splat(rstd) * load(gamma + i) + load(beta + i));
+	for (; i < n; i++)
+		y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
+	stats[0] = mean;
+	stats[1] = rstd;
+}
+
+/* dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma */
+KERNEL void
+layer_norm_grad(const float *dy, const float *x, const float *gamma, const float *stats, float *dx,
+				bool accumulate, int64_t n)
+{
+	int64_t		i = 0;
+	float		mean = stats[0],
+				rstd = stats[1];
+	vf			sg = {}, sx = {};
+	float		g_mean, gx_mean;
+
+	FOR_VECTORS(i, n)
+	{
+		vf			g = load(dy + i) * load(gamma + i);
+
+		sg += g;
+		sx += g * (load(x + i) - splat(mean));
+	}
+	g_mean = sum4(fold(sg));
+	gx_mean = sum4(fold(sx));
+	for (; i < n; i++)
+	{
+		g_mean += dy[i] * gamma[i];
+		gx_mean += dy[i] * gamma[i] * (x[i] - mean);
+	}
+	g_mean /= n;
+	gx_mean = gx_mean / n * rstd * rstd;
+	i = 0;
+	FOR_VECTORS(i, n)
+	{
+		vf			d = load(dy + i) * load(gamma + i) - splat(g_mean) - (load(x + i) - splat(mean)) * splat(gx_mean);
+
+		d *= splat(rstd);
+		store(dx + i, accumulate ? load(dx + i) + d : d);
+	}
+	for (; i < n; i++)
+	{
+		float		d = (dy[i] * gamma[i] - g_mean - (x[i] - mean) * gx_mean) * rstd;
+
+		dx[i] = accumulate ? dx[i] + d : d;
+	}
+}
+
+KERNEL void
+layer_norm_param(const float *dy, const float *x, const float *stats, float *dgamma, float *dbeta, int64_t n)
+{
+	int64_t		i = 0;
+	float		mean = stats[0],
+				rstd = stats[1];
+
+	FOR_VECTORS(i, n)
+	{
+		vf			d = load(dy + i);
+
+		store(dgamma + i, load(dgamma + i) + d * (load(x + i) - splat(mean)) * splat(rstd));
+		store(dbeta + i, load(dbeta + i) + d);
+	}
+	for (; i < n; i++)
+	{
+		dgamma[i] += dy[i] * (x[i] - mean) * rstd;
+		dbeta[i] += dy[i];
+	}
+}
+
+/* ---- random ---- */
+
+/* High and low halves of the 64-bit products of 32-bit lanes. */
+INLINE void
+multiply_wide(vu a, uint32_t b, vu *high, vu *low)
+{
+#ifdef VECTOR_MUL_EVEN
+	typedef uint64_t vq __attribute__((vector_size(4 * LANES)));
+	vu			bb = b - (vu) {};
+	vu			even = (vu) VECTOR_MUL_EVEN(a, bb);
+	vu			odd = (vu) VECTOR_MUL_EVEN((vu) ((vq) a >> 32), bb);
+	vu			upper = (vu) (~(vq) {} << 32);
+
+	*low = (even & ~upper) | (vu) ((vq) odd << 32);
+	*high = (vu) ((vq) even >> 32) | (odd & upper);
+#else
+	for (int i = 0; i < LANES; i++)
+	{
+		uint64_t	p = (uint64_t) a[i] * b;
+
+		(*high)[i] = (uint32_t) (p >> 32);
+		(*low)[i] = (uint32_t) p;
+	}
+#endif
+}
+
+/*
+ * LANES blocks of the stream of philox.h at once, the same numbers.  Word w of block b
+ * decides elements 8 b + 2 w (low 16 bits) and 8 b + 2 w + 1 (high 16 bits).
+ */
+INLINE void
+philox_blocks(uint64_t key, uint64_t step, uint32_t stream, uint32_t block, uint32_t out[4][LANES])
+{
+	vu			c0, c1 = stream - (vu) {}, c2 = (uint32_t) step - (vu) {},
+				c3 = (uint32_t) (step >> 32) - (vu) {};
+	uint32_t	k0 = (uint32_t) key,
+				k1 = (uint32_t) (key >> 32);
+
+	for (int i = 0; i < LANES; i++)
+		c0[i] = block + i;
+	for (int i = 0; i < PHILOX_ROUNDS; i++)
+	{
+		vu			h0, l0, h1, l1;
+
+		multiply_wide(c0, PHILOX_MULTIPLIER0, &h0, &l0);
+		multiply_wide(c2, PHILOX_MULTIPLIER1, &h1, &l1);
+		c0 = h1 ^ c1 ^ k0;
+		c1 = l1;
+		c2 = h0 ^ c3 ^ k1;
+		c3 = l0;
+		k0 += PHILOX_WEYL0;
+		k1 += PHILOX_WEYL1;
+	}
+	memcpy(out[0], &c0, sizeof(c0));
+	memcpy(out[1], &c1, sizeof(c1));
+	memcpy(out[2], &c2, sizeof(c2));
+	memcpy(out[3], &c3, sizeof(c3));
+}
+
+KERNEL void
+dropout(const float *x, float *y, const dropout_key *k, uint32_t block, bool accumulate, int64_t n)
+{
+	uint32_t	bits[4][LANES];
+	float		factor[8 * LANES];
+
+	for (int64_t start = 0; start < n; start += 8 * LANES)
+	{
+		int64_t		count = n - start < 8 * LANES ? n - start : 8 * LANES;
+
+		philox_blocks(k->seed, k->step, k->stream, block + (uint32_t) (start / 8), bits);
+		for (int b = 0; b < LANES; b++)
+			for (int w = 0; w < 4; w++)
+			{
+				factor[8 * b + 2 * w] = (bits[w][b] & 0xffff) >= k->threshold ? k->scale : 0;
+				factor[8 * b + 2 * w + 1] = (bits[w][b] >> 16) >= k->threshold ? k->scale : 0;
+			}
+		if (accumulate)
+			for (int64_t i = 0; i < count; i++)
+				y[start + i] += x[start + i] * factor[i];
+		else
+			for (int64_t i = 0; i < count; i++)
+				y[start + i] = x[start + i] * factor[i];
+	}
+}
+
+/* ---- optimizers ---- */
+
+INLINE vf
+sqrt_vf(vf x)
+{
+#ifdef VECTOR_SQRT
+	return (vf) VECTOR_SQRT(x);
+#else
+	for (int i = 0; i < LANES; i++)
+		x[i] = sqrtf(x[i]);
+	return x;
+#endif
+}
+
+INLINE vf
+adamw_vf(vf w, vf g, vf *m, vf *v, const adamw_scalars *s)
+{
+	g *= splat(s->gradient_scale);
+	*m = splat(s->beta1) * *m + splat(1.0f - s->beta1) * g;
+	*v = splat(s->beta2) * *v + splat(1.0f - s->beta2) * g * g;
+	return w * splat(s->decay) - splat(s->learning_rate * s->correction1) * *m /
+		(sqrt_vf(*v * splat(s->correction2)) + splat(s->epsilon));
+}
+
+KERNEL void
+adamw(float *w, const float *g, float *m, float *v, const adamw_scalars *s, int64_t n)
+{
+	int64_t		i = 0;
+	vf			mi, vv;
+
+	FOR_VECTORS(i, n)
+	{
+		mi = load(m + i);
+		vv = load(v + i);
+		store(w + i, adamw_vf(load(w + i), load(g + i), &mi, &vv, s));
+		store(m + i, mi);
+		store(v + i, vv);
+	}
+	if (i < n)
+	{
+		mi = load_part(m + i, n - i);
+		vv = load_part(v + i, n - i);
+		store_part(w + i, adamw_vf(load_part(w + i, n - i), load_part(g + i, n - i), &mi, &vv, s), n - i);
+		store_part(m + i, mi, n - i);
+		store_part(v + i, vv, n - i);
+	}
+}
+
+KERNEL void
+sgd(float *w, const float *g, float *u, float momentum, float gradient_scale, float rate, float decay, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+	{
+		vf			ui = splat(momentum) * load(u + i) + splat(gradient_scale) * load(g + i);
+
+		store(u + i, ui);
+		store(w + i, splat(decay) * load(w + i) - splat(rate) * ui);
+	}
+	for (; i < n; i++)
+	{
+		u[i] = momentum * u[i] + gradient_scale * g[i];
+		w[i] = decay * w[i] - rate * u[i];
+	}
+}
+
+KERNEL void
+average(float *mean, const float *w, float decay, int64_t n)
+{
+	int64_t		i = 0;
+
+	FOR_VECTORS(i, n)
+		store(mean + i, load(mean + i) + splat(1.0f - decay) * (load(w + i) - load(mean + i)));
+	for (; i < n; i++)
+		mean[i] += (1.0f - decay) * (w[i] - mean[i]);
+}
+
+static bool SUPPORTED(void);
+
+const simd_kernels NAME = {
+	.name = NAME_STRING,
+	.supported = SUPPORTED,
+	.lanes = LANES,
+	.gemv = gemv,
+	.gemm_tile = gemm_tile,
+	.axpy = axpy,
+	.scale = scale,
+	.add = add,
+	.act = act,
+	.act_grad = act_grad,
+	.layer_norm = layer_norm,
+	.layer_norm_grad = layer_norm_grad,
+	.layer_norm_param = layer_norm_param,
+	.max = max,
+	.sum = sum,
+	.exp_sum = exp_sum,
+	.sum_squares = sum_squares,
+	.dropout = dropout,
+	.adamw = adamw,
+	.sgd = sgd,
+	.average = average,
+};

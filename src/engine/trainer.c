@@ -1,0 +1,453 @@
+/*
+ * trainer.c
+ *	  Training a network: state, steps, scoring with the weights to publish, checkpoints.
+ *
+ * All state that a resumed run needs is one block of equal parts, each laid out as the
+ * weights: parameters, moments (two for AdamW, one for SGD), moving average (when on).
+ * Training, scoring and prediction plans never run at the same time and share one arena.
+ * Parameters change only after a whole step was computed, so a cancelled or failed step
+ * leaves everything as it was.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blas.h"
+#include "net_record.h"
+#include "optim.h"
+
+#define MAX_THREADS 1024
+#define STATE_MAGIC 0x314E5254u	/* "TRN1" in little-endian memory */
+
+/* What trainer_save() writes before the parts. */
+typedef struct state_header
+{
+	uint32_t	magic;
+	uint32_t	parts;
+	uint64_t	part_bytes;
+	int32_t		optimizer;
+	int32_t		average;
+	int64_t		steps;
+	double		learning_rate;	/* of the last step */
+	double		gradient_norm;
+} state_header;
+
+struct trainer
+{
+	const net  *n;
+	train_config config;
+	int64_t		batch_rows;
+	net_plan	train, score, predict;
+	void	   *arena;
+	size_t		part_floats;
+	int32_t		parts;
+	float	   *state;			/* (parts, part_floats) */
+	float	   *average;		/* the last part, or NULL */
+	optim	   *optim;
+	run_args	run;
+	int64_t		steps;
+	double		learning_rate;
+	double		gradient_norm;
+};
+
+/* ---- memory and construction ---- */
+
+static bool
+is_fraction(double x)
+{
+	return x >= 0 && x < 1;
+}
+
+static bool
+check_train_config(const train_config *c, int64_t batch_rows, llm_error *err)
+{
+	if (batch_rows < 1 || batch_rows > (1 << 24))
+		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %d", (long long) batch_rows, 1 << 24);
+	if (c->threads < 1 || c->threads > MAX_THREADS)
+		return llm_fail(err, LLM_INVALID, "number of threads %d is not between 1 and %d", c->threads, MAX_THREADS);
+	if (!(c->learning_rate > 0 && isfinite(c->learning_rate)))
+		return llm_fail(err, LLM_INVALID, "learning_rate must be positive");
+	if (!(c->weight_decay >= 0 && c->weight_decay * c->learning_rate < 1))
+		return llm_fail(err, LLM_INVALID, "weight_decay must not be negative, nor learning_rate * weight_decay reach 1");
+	if (!is_fraction(c->ema_decay) || !is_fraction(c->momentum) || !(c->clip_norm >= 0 && isfinite(c->clip_norm)))
+		return llm_fail(err, LLM_INVALID, "momentum, ema_decay or clip_norm is out of range");
+	if (c->optimizer == OPT_ADAMW && !(is_fraction(c->beta1) && is_fraction(c->beta2) && c->epsilon > 0))
+		return llm_fail(err, LLM_INVALID, "beta1, beta2 or epsilon is out of range");
+	if (c->warmup_steps < 0 || c->total_steps < 0 || (unsigned) c->optimizer > OPT_SGD ||
+		(unsigned) c->schedule > SCHEDULE_COSINE)
+		return llm_fail(err, LLM_INVALID, "optimizer or schedule is out of range");
+	return true;
+}
+
+static int32_t
+part_count(const train_config *c)
+{
+	return 1 + (c->optimizer == OPT_ADAMW ? 2 : 1) + (c->ema_decay > 0);
+}
+
+static bool
+state_bytes(const net *n, const train_config *c, size_t *bytes, llm_error *err)
+{
+	if (__builtin_mul_overflow(net_weight_bytes(n), (size_t) part_count(c), bytes) ||
+		*bytes > INT64_MAX - sizeof(state_header))
+		return llm_fail(err, LLM_MEMORY, "network is too large");
+	return true;
+}
+
+static void
+free_plans(trainer *t)
+{
+	net_plan_free(&t->train);
+	net_plan_free(&t->score);
+	net_plan_free(&t->predict);
+}
+
+/* Record the three plans; *arena_bytes serves each of them. */
+static bool
+make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
+{
+	net_plan   *all[] = {&t->train, &t->score, &t->predict};
+	net_mode	modes[] = {MODE_TRAIN, MODE_SCORE, MODE_PREDICT};
+
+	*arena_bytes = 0;
+	for (int i = 0; i < 3; i++)
+	{
+		if (!net_plan_new(all[i], t->n, modes[i], t->batch_rows, err))
+			return false;
+		if (plan_arena_bytes(all[i]->plan) > *arena_bytes)
+			*arena_bytes = plan_arena_bytes(all[i]->plan);
+	}
+	return true;
+}
+
+bool
+trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
+{
+	trainer		t = {.n = n,.batch_rows = batch_rows};
+	size_t		state,
+				arena;
+	bool		ok = check_train_config(config, batch_rows, err) && state_bytes(n, config, &state, err) &&
+		make_plans(&t, &arena, err);
+
+	free_plans(&t);
+	if (ok && __builtin_add_overflow(state, arena, bytes))
+		return llm_fail(err, LLM_MEMORY, "network is too large");
+	return ok;
+}
+
+/* Gradients of the training plan, tensor by tensor. */
+static bool
+make_optim(trainer *t, llm_error *err)
+{
+	const graph *g = plan_graph(t->train.plan);
+	optim_tensor tensors[NET_MAX_TENSORS];
+	int32_t		count = 0;
+
+	for (int32_t i = 0; i < g->tensor_count; i++)
+	{
+		const tensor *x = &g->tensors[i];
+		const tensor *d;
+
+		if (x->role != ROLE_PARAM || x->gradient == TENSOR_NONE)
+			continue;
+		d = &g->tensors[x->gradient];
+		tensors[count++] = (optim_tensor) {
+			.offset = t->n->tensors[x->slot].offset,
+			.rows = d->dims[0],
+			.width = tensor_columns(d),
+			.decay = t->n->decay[x->slot],
+			.gradient = plan_address(t->train.plan, x->gradient),
+			.used = plan_address(t->train.plan, d->used),
+		};
+	}
+	t->optim = optim_new(tensors, count, err);
+	return t->optim != NULL;
+}
+
+static bool
+allocate(trainer *t, llm_error *err)
+{
+	size_t		arena_bytes,
+				bytes;
+
+	if (!make_plans(t, &arena_bytes, err) || !state_bytes(t->n, &t->config, &bytes, err))
+		return false;
+	t->parts = part_count(&t->config);
+	t->part_floats = t->n->weight_floats;
+	t->state = backend_cpu.allocate(bytes);
+	t->arena = backend_cpu.allocate(arena_bytes);
+	if (!t->state || !t->arena)
+		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", bytes + arena_bytes);
+	memset(t->state, 0, bytes);
+	if (t->config.ema_decay > 0)
+		t->average = t->state + (t->parts - 1) * t->part_floats;
+	plan_attach(t->train.plan, t->arena, t->state);
+	plan_attach(t->score.plan, t->arena, trainer_weights(t));
+	plan_attach(t->predict.plan, t->arena, trainer_weights(t));
+	return true;
+}
+
+trainer *
+trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_error *err)
+{
+	trainer    *t;
+
+	if (!check_train_config(config, batch_rows, err))
+		return NULL;
+	t = calloc(1, sizeof(trainer));
+	if (!t)
+	{
+		llm_fail(err, LLM_MEMORY, "out of memory");
+		return NULL;
+	}
+	t->n = n;
+	t->config = *config;
+	t->batch_rows = batch_rows;
+	t->run = (run_args) {.seed = config->seed,.simd = simd_best()};
+	blas_open();				/* before threads start; without it the built-in product serves */
+	if (!allocate(t, err) || !make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)))
+	{
+		trainer_free(t);
+		return NULL;
+	}
+	net_initialise(n, config->seed, t->state);
+	if (t->average)
+		memcpy(t->average, t->state, t->part_floats * sizeof(float));
+	return t;
+}
+
+void
+trainer_free(trainer *t)
+{
+	if (!t)
+		return;
+	pool_free(t->run.pool);
+	optim_free(t->optim);
+	free_plans(t);
+	backend_cpu.release(t->arena);
+	backend_cpu.release(t->state);
+	free(t);
+}
+
+void
+trainer_set_poll(trainer *t, llm_poll poll, void *arg)
+{
+	t->run.poll = poll;
+	t->run.poll_arg = arg;
+}
+
+/* ---- steps ---- */
+
+/* Of the step with this number, from 0: linear warm-up, then by schedule down to zero. */
+static double
+scheduled_rate(const train_config *c, int64_t step)
+{
+	double		progress;
+
+	if (step < c->warmup_steps)
+		return c->learning_rate * (step + 1) / c->warmup_steps;
+	if (c->schedule == SCHEDULE_CONSTANT || c->total_steps <= c->warmup_steps)
+		return c->learning_rate;
+	progress = (double) (step - c->warmup_steps) / (c->total_steps - c->warmup_steps);
+	if (progress >= 1)
+		return 0;
+	if (c->schedule == SCHEDULE_LINEAR)
+		return c->learning_rate * (1 - progress);
+	return c->learning_rate * 0.5 * (1 + cos(M_PI * progress));
+}
+
+/* Sums of weight times loss, and of weights, in row order. */
+static void
+sum_loss(const float *row_loss, const float *weight, int64_t rows, double *loss_sum, double *weight_sum)
+{
+	for (int64_t i = 0; i < rows; i++)
+	{
+		*loss_sum += row_loss[i];
+		*weight_sum += weight[i];
+	}
+}
+
+typedef struct average_args
+{
+	trainer    *t;
+	float		decay;
+} average_args;
+
+#define AVERAGE_TILE 65536
+
+static void
+average_tile(void *arg, int64_t tile)
+{
+	const average_args *a = arg;
+	size_t		begin = tile * AVERAGE_TILE;
+	size_t		rest = a->t->part_floats - begin;
+
+	a->t->run.simd->average(a->t->average + begin, a->t->state + begin, a->decay,
+							rest < AVERAGE_TILE ? rest : AVERAGE_TILE);
+}
+
+/* Early steps weigh more, so that initial values fade: decay = min(ema_decay, (1 + t) / (10 + t)). */
+static void
+update_average(trainer *t)
+{
+	double		early = (1.0 + t->steps) / (10.0 + t->steps);
+	average_args a = {t, (float) (early < t->config.ema_decay ? early : t->config.ema_decay)};
+
+	if (t->average)
+		pool_run(t->run.pool, average_tile, &a, (t->part_floats + AVERAGE_TILE - 1) / AVERAGE_TILE, NULL, NULL);
+}
+
+static void
+update_parameters(trainer *t, double norm)
+{
+	double		clip = t->config.clip_norm;
+	optim_update u = {
+		.config = &t->config,
+		.step = t->steps + 1,
+		.learning_rate = scheduled_rate(&t->config, t->steps),
+		.gradient_scale = clip > 0 && norm > clip ? clip / norm : 1,
+		.weights = t->state,
+		.moments = {t->state + t->part_floats, t->state + 2 * t->part_floats},
+	};
+
+	optim_apply(t->optim, &u, t->run.simd, t->run.pool);
+	t->learning_rate = u.learning_rate;
+	t->gradient_norm = norm;
+	t->steps++;
+	update_average(t);
+}
+
+bool
+trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
+{
+	double		loss_sum = 0,
+				weight_sum = 0,
+				norm;
+
+	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+		return false;
+	if (b->rows == 0)
+		return llm_fail(err, LLM_INVALID, "batch has no rows");
+	net_plan_bind(&t->train, b);
+	t->run.rows = b->rows;
+	t->run.step = (uint64_t) t->steps;
+	if (!plan_run(t->train.plan, &t->run, err))
+		return false;
+	sum_loss(plan_address(t->train.plan, t->train.loss), b->weight, b->rows, &loss_sum, &weight_sum);
+	norm = optim_norm(t->optim, t->run.simd, t->run.pool);
+	if (!isfinite(norm) || !isfinite(loss_sum))
+	{
+		llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld", (long long) t->steps + 1);
+		return llm_hint(err, "Lower learning_rate, or set clip_norm.");
+	}
+	update_parameters(t, norm);
+	*loss = weight_sum > 0 ? loss_sum / weight_sum : 0;
+	return true;
+}
+
+int64_t
+trainer_steps_done(const trainer *t)
+{
+	return t->steps;
+}
+
+double
+trainer_learning_rate(const trainer *t)
+{
+	return t->learning_rate;
+}
+
+double
+trainer_gradient_norm(const trainer *t)
+{
+	return t->gradient_norm;
+}
+
+bool
+trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double *weight_sum, llm_error *err)
+{
+	net_plan   *p = loss_sum || weight_sum ? &t->score : &t->predict;
+	double		losses = 0,
+				weights = 0;
+
+	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
+		return false;
+	net_plan_bind(p, b);
+	t->run.rows = b->rows;
+	if (!plan_run(p->plan, &t->run, err))
+		return false;
+	memcpy(out, plan_address(p->plan, p->output), b->rows * t->n->config.shape.outputs * sizeof(float));
+	if (p == &t->score)
+		sum_loss(plan_address(p->plan, p->loss), b->weight, b->rows, &losses, &weights);
+	if (loss_sum)
+		*loss_sum += losses;
+	if (weight_sum)
+		*weight_sum += weights;
+	return true;
+}
+
+const float *
+trainer_weights(trainer *t)
+{
+	return t->average ? t->average : t->state;
+}
+
+void
+trainer_set_weights(trainer *t, const float *weights)
+{
+	memmove(t->state, weights, t->part_floats * sizeof(float));
+	if (t->average)
+		memmove(t->average, t->state, t->part_floats * sizeof(float));
+}
+
+/* ---- checkpoints ---- */
+
+size_t
+trainer_state_bytes(const trainer *t)
+{
+	return sizeof(state_header) + t->parts * t->part_floats * sizeof(float);
+}
+
+static state_header
+header_of(const trainer *t)
+{
+	return (state_header) {
+		.magic = STATE_MAGIC,
+		.parts = t->parts,
+		.part_bytes = t->part_floats * sizeof(float),
+		.optimizer = t->config.optimizer,
+		.average = t->average != NULL,
+		.steps = t->steps,
+		.learning_rate = t->learning_rate,
+		.gradient_norm = t->gradient_norm,
+	};
+}
+
+void
+trainer_save(const trainer *t, void *state)
+{
+	state_header h = header_of(t);
+
+	memcpy(state, &h, sizeof(h));
+	memcpy((char *) state + sizeof(h), t->state, t->parts * t->part_floats * sizeof(float));
+}
+
+bool
+trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
+{
+	state_header h,
+				own = header_of(t);
+
+	if (bytes != trainer_state_bytes(t))
+		return llm_fail(err, LLM_CORRUPT, "training state has %zu bytes, expected %zu", bytes, trainer_state_bytes(t));
+	memcpy(&h, state, sizeof(h));
+	if (h.magic != own.magic || h.parts != own.parts || h.part_bytes != own.part_bytes ||
+		h.optimizer != own.optimizer || h.average != own.average || h.steps < 0 ||
+		!isfinite(h.learning_rate) || !isfinite(h.gradient_norm))
+		return llm_fail(err, LLM_CORRUPT, "training state does not belong to this network and optimizer");
+	memcpy(t->state, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
+	t->steps = h.steps;
+	t->learning_rate = h.learning_rate;
+	t->gradient_norm = h.gradient_norm;
+	return true;
+}

@@ -1,0 +1,501 @@
+/*
+ * test_net.c
+ *	  Whole networks: gradients, threads, checkpoints, cancelling, what is refused.
+ */
+#include "../../src/engine/net_record.h"
+#include "fixture.h"
+
+/* ---- gradients: <g, delta> against the loss on both sides ---- */
+
+/* Weighted mean loss by the training plan, without an update. */
+static double
+plan_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
+{
+	double		sum = 0,
+				weight = 0;
+	const float *loss;
+
+	if (!plan_run(p->plan, run, err))
+		return NAN;
+	loss = plan_address(p->plan, p->loss);
+	for (int64_t i = 0; i < b->rows; i++)
+	{
+		sum += loss[i];
+		weight += b->weight[i];
+	}
+	return sum / weight;
+}
+
+/* <gradient, direction> over all parameters. */
+static double
+slope_along(const net *n, const net_plan *p, const float *direction)
+{
+	const graph *g = plan_graph(p->plan);
+	double		slope = 0;
+
+	for (int32_t i = 0; i < g->tensor_count; i++)
+	{
+		const tensor *t = &g->tensors[i];
+		const net_tensor_info *info;
+		const tensor *d;
+		const float *gradient;
+		const int32_t *used;
+
+		if (t->role != ROLE_PARAM)
+			continue;
+		info = net_tensor(n, t->slot);
+		if (!CHECK(t->gradient != TENSOR_NONE))
+			continue;
+		d = &g->tensors[t->gradient];
+		gradient = plan_address(p->plan, t->gradient);
+		used = plan_address(p->plan, d->used);
+		for (int64_t row = 0; row < (used ? used[0] : d->dims[0]); row++)
+			for (int64_t j = 0; j < tensor_columns(d); j++)
+				slope += (double) gradient[row * tensor_columns(d) + j] *
+					direction[info->offset + (used ? used[1 + row] : row) * tensor_columns(d) + j];
+	}
+	return slope;
+}
+
+/* Random values for every parameter, so that no gradient is zero by symmetry. */
+static void
+random_weights(const net *n, float *w, float scale)
+{
+	memset(w, 0, net_weight_bytes(n));
+	for (int32_t i = 0; i < net_tensor_count(n); i++)
+		for (size_t j = 0; j < net_tensor(n, i)->count; j++)
+			w[net_tensor(n, i)->offset + j] = scale * next_normal();
+}
+
+static void
+check_gradient(const net_config *config, int64_t rows)
+{
+	llm_error	err = {0};
+	net		   *n = net_new(config, &err);
+	net_plan	p;
+	run_args	run = {.rows = rows,.seed = 3,.step = 1,.simd = simd_best()};
+	batch	   *b = batch_new(&config->shape, rows + 3, &err);
+	size_t		count;
+	float	   *w, *direction, *moved;
+	void	   *arena;
+	/* a kink between the two sides spoils the difference, so relu needs them close */
+	double		step = config->activation == ACT_RELU ? 1e-4 : 2e-3;
+	double		slope, difference;
+
+	check_no_error(&err);
+	if (!n || !b || !net_plan_new(&p, n, MODE_TRAIN, rows + 3, &err))
+	{
+		check_no_error(&err);
+		return;
+	}
+	count = net_weight_bytes(n) / sizeof(float);
+	w = malloc(net_weight_bytes(n));
+	direction = malloc(net_weight_bytes(n));
+	moved = malloc(net_weight_bytes(n));
+	arena = backend_cpu.allocate(plan_arena_bytes(p.plan));
+	memset(arena, 0xff, plan_arena_bytes(p.plan));	/* NaN: nothing may be read before it is written */
+	fill_batch(b, rows);
+	random_weights(n, w, 0.3f);
+	random_weights(n, direction, 1);
+	plan_attach(p.plan, arena, moved);
+	net_plan_bind(&p, b);
+	memcpy(moved, w, net_weight_bytes(n));
+	plan_loss(&p, &run, b, &err);
+	slope = slope_along(n, &p, direction);
+	difference = 0;
+	for (int side = -1; side <= 1; side += 2)
+	{
+		for (size_t i = 0; i < count; i++)
+			moved[i] = w[i] + (float) (side * step) * direction[i];
+		difference += side * plan_loss(&p, &run, b, &err) / (2 * step);
+	}
+	CHECK_NEAR(slope, difference, 4e-3 * (1 + fabs(difference)));
+	plan_free(p.plan);
+	backend_cpu.release(arena);
+	free(w);
+	free(direction);
+	free(moved);
+	batch_free(b);
+	net_free(n);
+}
+
+static void
+test_gradients(void)
+{
+	for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_HUBER; loss++)
+		for (int act = ACT_IDENTITY; act <= ACT_SIGMOID; act++)
+			for (int variant = 0; variant < 4; variant++)
+			{
+				net_config	c = small_config(loss);
+
+				c.activation = act;
+				c.layer_norm = variant & 1;
+				c.residual = variant & 2;
+				c.dropout = variant == 3 ? 0.3f : 0;
+				c.label_smoothing = variant == 2 ? 0.1f : 0;
+				check_gradient(&c, 5 + 9 * (variant & 1));
+			}
+}
+
+/* Each input alone, no hidden layer, one wide layer, a table large enough for a compact gradient. */
+static void
+test_shapes(void)
+{
+	net_config	c = small_config(LOSS_BINARY);
+
+	c.hidden_count = 0;
+	check_gradient(&c, 20);
+	c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = 0;
+	check_gradient(&c, 20);
+	c.shape.bag_rows = 2 * COMPACT_TABLE_ROWS;
+	c.hidden_count = 1;
+	check_gradient(&c, 20);
+	c = small_config(LOSS_MSE);
+	c.shape.bag_rows = c.shape.bag_max = 0;
+	c.shape.embed_rows = COMPACT_TABLE_ROWS + 1;
+	check_gradient(&c, 20);
+	c.shape.embed_columns = c.shape.embed_rows = 0;
+	c.hidden_count = 3;
+	c.hidden[2] = 150;
+	check_gradient(&c, 70);
+}
+
+/* ---- training ---- */
+
+static trainer *
+train_some(const net *n, const train_config *c, batch *const *batches, int from, int to, trainer *t)
+{
+	llm_error	err = {0};
+	double		loss;
+
+	if (!t)
+		t = trainer_new(n, c, 40, &err);
+	for (int i = from; t && i < to; i++)
+		CHECK(trainer_step(t, batches[i % 4], &loss, &err) && isfinite(loss));
+	check_no_error(&err);
+	return t;
+}
+
+static void
+make_batches(const net *n, batch **batches)
+{
+	llm_error	err = {0};
+
+	for (int i = 0; i < 4; i++)
+	{
+		batches[i] = batch_new(&net_get_config(n)->shape, 40, &err);
+		fill_batch(batches[i], 40 - 3 * i);
+	}
+}
+
+static void
+free_batches(batch **batches)
+{
+	for (int i = 0; i < 4; i++)
+		batch_free(batches[i]);
+}
+
+static net *
+training_net(net_loss loss)
+{
+	llm_error	err = {0};
+	net_config	c = small_config(loss);
+
+	c.dropout = 0.2f;
+	c.layer_norm = c.residual = true;
+	c.hidden[0] = c.hidden[1] = 300;
+	c.shape.bag_rows = COMPACT_TABLE_ROWS + 5;
+	return net_new(&c, &err);
+}
+
+static void
+test_threads_and_checkpoint(train_optimizer optimizer)
+{
+	net		   *n = training_net(LOSS_CROSS_ENTROPY);
+	train_config c = small_training(1);
+	batch	   *batches[4];
+	trainer    *t[3], *resumed;
+	void	   *state[3], *middle;
+	llm_error	err = {0};
+	size_t		bytes;
+
+	c.optimizer = optimizer;
+	make_batches(n, batches);
+	for (int i = 0; i < 3; i++)
+	{
+		c.threads = i + 1;
+		t[i] = train_some(n, &c, batches, 0, 6, NULL);
+		bytes = trainer_state_bytes(t[i]);
+		state[i] = malloc(bytes);
+		trainer_save(t[i], state[i]);
+	}
+	CHECK_BYTES(state[0], state[1], bytes);
+	CHECK_BYTES(state[0], state[2], bytes);
+
+	/* two steps, save, restore elsewhere, four more */
+	middle = malloc(bytes);
+	resumed = train_some(n, &c, batches, 0, 2, NULL);
+	trainer_save(resumed, middle);
+	trainer_free(resumed);
+	resumed = trainer_new(n, &c, 40, &err);
+	CHECK(trainer_restore(resumed, middle, bytes, &err));
+	CHECK_INT(trainer_steps_done(resumed), 2);
+	train_some(n, &c, batches, 2, 6, resumed);
+	trainer_save(resumed, middle);
+	CHECK_BYTES(state[0], middle, bytes);
+
+	CHECK(!trainer_restore(resumed, middle, bytes - 1, &err));
+	CHECK_INT(err.code, LLM_CORRUPT);
+	err.code = LLM_OK;
+	*(char *) middle ^= 1;
+	CHECK(!trainer_restore(resumed, middle, bytes, &err));
+	CHECK_INT(err.code, LLM_CORRUPT);
+	trainer_free(resumed);
+	free(middle);
+	for (int i = 0; i < 3; i++)
+	{
+		trainer_free(t[i]);
+		free(state[i]);
+	}
+	free_batches(batches);
+	net_free(n);
+}
+
+static int	polls_left;
+
+static bool
+poll_countdown(void *arg)
+{
+	return --polls_left < 0;
+}
+
+/* Stop at every possible poll; afterwards the step gives what it would have given. */
+static void
+test_cancel(void)
+{
+	net		   *n = training_net(LOSS_BINARY);
+	train_config c = small_training(2);
+	batch	   *batches[4];
+	trainer    *t, *undisturbed;
+	void	   *before, *after;
+	double		loss;
+	int			stops;
+	bool		done = false;
+
+	make_batches(n, batches);
+	t = train_some(n, &c, batches, 0, 1, NULL);
+	undisturbed = train_some(n, &c, batches, 0, 2, NULL);
+	before = malloc(trainer_state_bytes(t));
+	after = malloc(trainer_state_bytes(t));
+	trainer_save(t, before);
+	trainer_set_poll(t, poll_countdown, NULL);
+	for (stops = 0; !done && stops < 1000; stops++)
+	{
+		llm_error	err = {0};
+
+		polls_left = stops;
+		done = trainer_step(t, batches[1], &loss, &err);
+		if (!done)
+		{
+			trainer_save(t, after);
+			if (err.code != LLM_CANCELLED || memcmp(before, after, trainer_state_bytes(t)) != 0)
+				CHECK(!"a cancelled step changed the state");
+		}
+	}
+	CHECK(done && stops > 20);
+	trainer_save(t, after);
+	trainer_save(undisturbed, before);
+	CHECK_BYTES(before, after, trainer_state_bytes(t));
+	trainer_free(t);
+	trainer_free(undisturbed);
+	free(before);
+	free(after);
+	free_batches(batches);
+	net_free(n);
+}
+
+/* A network learns a rule it can express, and predictor and trainer agree. */
+static void
+test_learning(net_loss loss)
+{
+	llm_error	err = {0};
+	net_config	c = small_config(loss);
+	net		   *n = net_new(&c, &err);
+	train_config tc = small_training(2);
+	batch	   *b = batch_new(&c.shape, 64, &err);
+	trainer    *t;
+	predictor  *p;
+	double		first = 0, last = 0, sum = 0, weight = 0;
+	float	   *out = malloc(64 * c.shape.outputs * sizeof(float));
+	double		expected[64 * 8];
+	const float *got;
+
+	tc.total_steps = 300;
+	t = trainer_new(n, &tc, 64, &err);
+	for (int i = 0; i < 300; i++)
+	{
+		fill_batch(b, 64);
+		for (int r = 0; r < 64; r++)
+		{
+			float	   *x = b->dense + r * c.shape.dense;
+
+			if (c.shape.class_target)
+				b->target_class[r] = loss == LOSS_BINARY ? x[0] + x[1] > 0 : x[0] > 0.3f ? 2 : x[1] > 0 ? 1 : 0;
+			else
+				for (int j = 0; j < c.shape.outputs; j++)
+					b->target_number[r * c.shape.outputs + j] = x[j] - 0.5f * x[2];
+		}
+		CHECK(trainer_step(t, b, &last, &err));
+		if (i == 0)
+			first = last;
+	}
+	CHECK(last < 0.5 * first);
+	CHECK(trainer_predict(t, b, out, &sum, &weight, &err));
+	CHECK_NEAR(sum / weight, last, 0.2);
+
+	p = predictor_new(n, trainer_weights(t), 64, &err);
+	for (int rows = 1; rows <= 64; rows += rows < 9 ? 1 : 55)
+	{
+		batch	   *mine = predictor_batch(p);
+
+		mine->rows = rows;
+		memcpy(mine->dense, b->dense, rows * c.shape.dense * sizeof(float));
+		memcpy(mine->embed, b->embed, rows * c.shape.embed_columns * sizeof(int32_t));
+		memcpy(mine->bag_start, b->bag_start, (rows + 1) * sizeof(int32_t));
+		memcpy(mine->bag_index, b->bag_index, b->bag_start[rows] * sizeof(int32_t));
+		memcpy(mine->bag_value, b->bag_value, b->bag_start[rows] * sizeof(float));
+		got = predictor_run(p, &err);
+		for (int i = 0; i < rows * c.shape.outputs; i++)
+			expected[i] = out[i];
+		CHECK(got != NULL);
+		if (got)
+			CHECK_CLOSE(got, expected, rows * c.shape.outputs, 1e-11);
+	}
+	if (loss == LOSS_CROSS_ENTROPY)
+		CHECK_NEAR(out[0] + out[1] + out[2] + out[3] + out[4], 1, 1e-5);
+	predictor_batch(p)->embed[0] = -1;
+	CHECK(predictor_run(p, &err) == NULL);
+	CHECK_INT(err.code, LLM_INVALID);
+	predictor_free(p);
+	trainer_free(t);
+	batch_free(b);
+	net_free(n);
+	free(out);
+}
+
+/* ---- what is refused ---- */
+
+#define REFUSED(change, expected_code) \
+	do { \
+		net_config	c = small_config(LOSS_CROSS_ENTROPY); \
+		llm_error	err = {0}; \
+		net		   *n; \
+		change; \
+		n = net_new(&c, &err); \
+		CHECK(n == NULL); \
+		CHECK_INT(err.code, expected_code); \
+		net_free(n); \
+	} while (0)
+
+static void
+test_refused(void)
+{
+	REFUSED(c.shape.dense = -1, LLM_INVALID);
+	REFUSED(c.shape.dense = INT32_MAX, LLM_INVALID);
+	REFUSED(c.shape.bag_max = 0, LLM_INVALID);
+	REFUSED(c.shape.embed_rows = 0, LLM_INVALID);
+	REFUSED(c.embed_dim = 0, LLM_INVALID);
+	REFUSED(c.embed_dim = 1 << 20, LLM_INVALID);
+	REFUSED(c.hidden_count = NET_MAX_HIDDEN + 1, LLM_INVALID);
+	REFUSED(c.hidden_count = -1, LLM_INVALID);
+	REFUSED(c.hidden[1] = 0, LLM_INVALID);
+	REFUSED(c.hidden[1] = 65537, LLM_INVALID);
+	REFUSED(c.activation = (net_activation) 99, LLM_INVALID);
+	REFUSED(c.loss = (net_loss) 99, LLM_INVALID);
+	REFUSED(c.loss = LOSS_BINARY, LLM_INVALID);
+	REFUSED(c.shape.class_target = false, LLM_INVALID);
+	REFUSED(c.shape.outputs = 0, LLM_INVALID);
+	REFUSED(c.dropout = 1, LLM_INVALID);
+	REFUSED(c.dropout = NAN, LLM_INVALID);
+	REFUSED(c.label_smoothing = -0.1f, LLM_INVALID);
+	REFUSED((c.loss = LOSS_HUBER, c.shape.class_target = false, c.huber_delta = 0), LLM_INVALID);
+	REFUSED((c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = c.shape.bag_rows = c.shape.bag_max = 0), LLM_INVALID);
+	REFUSED((c.shape.bag_rows = INT32_MAX, c.hidden[0] = 65536), LLM_MEMORY);
+}
+
+static void
+test_training_refused(void)
+{
+	net_config	c = small_config(LOSS_MSE);
+	llm_error	err = {0};
+	net		   *n = net_new(&c, &err);
+	train_config tc = small_training(1);
+	size_t		bytes = 0;
+	batch	   *b = batch_new(&c.shape, 4, &err);
+	trainer    *t;
+	double		loss;
+
+	CHECK(trainer_memory(n, &tc, 4, &bytes, &err) && bytes > 4 * net_weight_bytes(n));
+	tc.learning_rate = -1;
+	CHECK(!trainer_new(n, &tc, 4, &err));
+	CHECK_INT(err.code, LLM_INVALID);
+	err.code = LLM_OK;
+	tc = small_training(0);
+	CHECK(!trainer_new(n, &tc, 4, &err));
+	err.code = LLM_OK;
+	tc = small_training(1);
+	CHECK(!trainer_memory(n, &tc, (int64_t) 1 << 40, &bytes, &err));
+	err.code = LLM_OK;
+	t = trainer_new(n, &tc, 4, &err);
+	fill_batch(b, 4);
+	b->bag_index[0] = c.shape.bag_rows;
+	CHECK(!trainer_step(t, b, &loss, &err));
+	CHECK_INT(err.code, LLM_INVALID);
+	err.code = LLM_OK;
+	memset(b->bag_start, 0, 5 * sizeof(int32_t));
+	fill_batch(b, 4);
+	b->dense[0] = NAN;
+	CHECK(!trainer_step(t, b, &loss, &err));
+	CHECK_INT(err.code, LLM_INVALID);
+	CHECK_INT(trainer_steps_done(t), 0);
+	err.code = LLM_OK;
+	fill_batch(b, 0);
+	CHECK(!trainer_step(t, b, &loss, &err));
+	trainer_free(t);
+	batch_free(b);
+	err.code = LLM_OK;
+	c.shape.bag_max = INT32_MAX / 2;
+	CHECK(batch_new(&c.shape, 3, &err) == NULL);
+	CHECK_INT(err.code, LLM_MEMORY);
+	net_free(n);
+}
+
+static void
+test_names(void)
+{
+	net_activation a;
+	net_loss	l;
+
+	for (int i = ACT_IDENTITY; i <= ACT_SIGMOID; i++)
+		CHECK(net_activation_parse(net_activation_name(i), &a) && a == (net_activation) i);
+	for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_HUBER; i++)
+		CHECK(net_loss_parse(net_loss_name(i), &l) && l == (net_loss) i);
+	CHECK(!net_activation_parse("swish", &a));
+	CHECK(!net_loss_parse("", &l));
+}
+
+int
+main(void)
+{
+	test_names();
+	test_refused();
+	test_training_refused();
+	test_gradients();
+	test_shapes();
+	test_threads_and_checkpoint(OPT_ADAMW);
+	test_threads_and_checkpoint(OPT_SGD);
+	test_cancel();
+	for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_HUBER; loss++)
+		test_learning(loss);
+	return test_summary();
+}
