@@ -25,8 +25,7 @@ static const struct
 		ERRCODE_PROGRAM_LIMIT_EXCEEDED, "a tensor has at most 4 dimensions", NULL
 	},
 	[TENSOR_EMPTY] = {
-		ERRCODE_DATA_EXCEPTION, "a dimension of a tensor has at least one element",
-		"Use NULL where there is no value."
+		ERRCODE_DATA_EXCEPTION, "a dimension of a tensor has at least one element", NULL
 	},
 	[TENSOR_TOO_MANY] = {
 		ERRCODE_PROGRAM_LIMIT_EXCEEDED, "a tensor has at most 16777216 elements", NULL

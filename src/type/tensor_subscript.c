@@ -100,9 +100,9 @@ ElementOffset(const Tensor *tensor, const SubscriptingRefState *subscripts)
 	if (subscripts->numupper != tensor->ndim)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("tensor(%s) needs %d subscripts, not %d", ShapeText(tensor->ndim, tensor->dims),
-						tensor->ndim, subscripts->numupper),
-				 errhint("llm_shape(value) tells how many there are.")));
+				 errmsg("wrong number of subscripts for a value of type tensor(%s)",
+						ShapeText(tensor->ndim, tensor->dims)),
+				 errdetail("There must be %d, not %d.", tensor->ndim, subscripts->numupper)));
 	for (int i = 0; i < tensor->ndim; i++)
 	{
 		int32		subscript = DatumGetInt32(subscripts->upperindex[i]);
