@@ -219,7 +219,47 @@ COMMENT ON FUNCTION llm_reshape(value tensor, shape integer[]) IS 'the same elem
 
 -- section: prediction and evaluation
 
+-- The input is "any": a row, jsonb, text, tensor or real[] each have one function to call, and a plain string
+-- literal does not have to choose between several.
+CREATE FUNCTION llm_predict_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION llm_predict_support(internal) IS 'planner support: cost by the model''s arithmetic, rows by its labels';
+
+CREATE FUNCTION llm_predict(model regclass, input "any") RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000 SUPPORT llm_predict_support;
+COMMENT ON FUNCTION llm_predict(regclass, "any") IS 'label or number that a model predicts for a row, jsonb object, text, tensor or real[]';
+
+CREATE FUNCTION llm_predict(model regclass, input "any", as_type anyelement) RETURNS anyelement
+    AS 'MODULE_PATHNAME', 'llm_predict_as' LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llm_predict_support;
+COMMENT ON FUNCTION llm_predict(regclass, "any", anyelement) IS 'prediction as a value of the type of as_type, as in NULL::numeric';
+
+CREATE FUNCTION llm_probability(model regclass, input "any", label text DEFAULT NULL) RETURNS float8
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llm_predict_support;
+COMMENT ON FUNCTION llm_probability(regclass, "any", text) IS 'probability of a label; without one of the second of two labels, or of the predicted one of more';
+
+CREATE FUNCTION llm_probabilities(model regclass, input "any", OUT label text, OUT probability float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000 ROWS 10 SUPPORT llm_predict_support;
+COMMENT ON FUNCTION llm_probabilities(regclass, "any") IS 'all labels of a model with their probabilities, the most probable first';
+
+CREATE FUNCTION llm_evaluate(model regclass, source text DEFAULT NULL, OUT metric text, OUT value float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
+COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows of a relation or SELECT; without one on those held out at training';
+
+CREATE FUNCTION llm_confusion(model regclass, source text DEFAULT NULL, OUT actual text, OUT predicted text, OUT count bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
+COMMENT ON FUNCTION llm_confusion(regclass, text) IS 'how many rows of each label were given which; actual is NULL for labels never seen in training';
+
+CREATE FUNCTION llm_roc(model regclass, source text DEFAULT NULL, label text DEFAULT NULL,
+                        OUT threshold float8, OUT true_positive_rate float8, OUT false_positive_rate float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 200;
+COMMENT ON FUNCTION llm_roc(regclass, text, text) IS 'receiver operating characteristic of a label: rates when rows with at least this probability are called positive';
+
 -- section: self-description
+
+CREATE FUNCTION llm_selftest(OUT test text, OUT passed boolean, OUT detail text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT ROWS 10;
+COMMENT ON FUNCTION llm_selftest() IS 'computes known results on this machine and compares: products, gradients, training, formats';
 
 CREATE FUNCTION llm_architectures(OUT architecture text, OUT tasks text, OUT description text) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE ROWS 10;

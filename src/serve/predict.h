@@ -1,0 +1,51 @@
+/*
+ * predict.h
+ *	  One call of a prediction function in a query: what it keeps from row to row.
+ *
+ * The state of a call site lives in its FmgrInfo: the open model, how inputs bind to its
+ * columns, and memory for one row.  Include after postgres.h.
+ */
+#ifndef LLMAPP_PREDICT_H
+#define LLMAPP_PREDICT_H
+
+#include "fmgr.h"
+
+#include "../model/input.h"
+#include "../model/model.h"
+#include "output.h"
+
+typedef struct PredictCall
+{
+	Oid			input_type;		/* of the argument, as the query says */
+	MemoryContext model_cxt;	/* what belongs to the open model; reset when it changes */
+	MemoryContext row_cxt;		/* values of the row at hand */
+	Model	   *model;			/* NULL while none is open */
+	InputBinding *binding;
+	bool		read_json;		/* the input is text that holds a JSON object */
+	Output	   *output;			/* NULL until a prediction is asked for */
+	Oid			output_type;
+	int32		label;			/* class that label_text names, -1 for none yet */
+	text	   *label_text;
+	llm_error	error;			/* kept empty between rows */
+} PredictCall;
+
+/* State of this call site; argument `input` is the one whose type decides how inputs are read. */
+extern PredictCall *GetPredictCall(FunctionCallInfo fcinfo, int input);
+/*
+ * Network output for one row, valid until the next call for any row of that model.  Opens the
+ * model's live version when it is not the one already open.
+ */
+extern const float *PredictRow(PredictCall *call, Oid relid, Datum input);
+
+/* ---- what evaluation and explanation share ---- */
+
+/* ERROR unless the model predicts labels. */
+extern const target *RequireClasses(const Model *model);
+/* Index of a label; ERROR when the model does not have it. */
+extern int32 RequireLabel(const Model *model, const char *label);
+/* Quoted name of a model for a HINT that can be run; palloc'd. */
+extern char *ModelLiteral(Oid relid);
+/* llm_poll for predictors: a pass through a large network ends when the query is cancelled. */
+extern bool PredictionCancelled(void *arg);
+
+#endif							/* LLMAPP_PREDICT_H */
