@@ -38,6 +38,7 @@ typedef struct step
 	bool		by_rows;		/* units are the run's rows */
 	int64_t		units;			/* otherwise: how many */
 	double		cost;			/* of one unit, about floating-point operations of a matrix product */
+	int64_t		panel;			/* units below which a tile wastes work; 0 = any number is fine */
 	int64_t		grain;			/* units of a tile, by cost; fixed by the plan */
 } step;
 

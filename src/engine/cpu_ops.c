@@ -35,6 +35,16 @@ per_row(step *s, const graph *g, int32_t t, double cost)
 	s->cost = s->size[0] * cost;
 }
 
+/*
+ * A product packs its second matrix anew for each tile, so tiles have many rows; fewer
+ * when the batch is small, so that there are several.
+ */
+static int64_t
+product_panel(const graph *g)
+{
+	return g->capacity >= 512 ? 128 : 64;
+}
+
 /* ---- linear: size = k, n ---- */
 
 static void
@@ -42,6 +52,7 @@ prepare_linear(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
+	s->panel = product_panel(g);
 }
 
 static void
@@ -72,6 +83,7 @@ prepare_linear_dx(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
+	s->panel = product_panel(g);
 }
 
 static void
@@ -108,6 +120,7 @@ prepare_linear_dw(step *s, const graph *g, const node *n)
 	s->size[1] = columns_of(g, n->in[1]);
 	s->units = s->size[0];
 	s->cost = 2.0 * s->size[1] * g->capacity;
+	s->panel = product_panel(g);
 }
 
 static void
@@ -184,6 +197,17 @@ prepare_embed_bag(step *s, const graph *g, const node *n)
 	per_row(s, g, n->out[0], COST_SIMPLE * (pairs < 64 ? pairs : 64));
 }
 
+/* Rows of a table are far apart and their addresses known early. */
+#define PREFETCH_PAIRS 3
+#define PREFETCH_FLOATS 256
+
+static inline void
+prefetch(const float *row, int64_t width)
+{
+	for (int64_t i = 0; i < width && i < PREFETCH_FLOATS; i += 16)
+		__builtin_prefetch(row + i);
+}
+
 static void
 run_embed_bag(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
@@ -207,7 +231,11 @@ run_embed_bag(const step *s, const run_args *r, int64_t begin, int64_t end)
 		if (base && bias)
 			r->simd->axpy(1, bias, y, width);
 		for (int32_t p = start[i]; p < start[i + 1]; p++)
+		{
+			if (p + PREFETCH_PAIRS < start[i + 1])
+				prefetch(table + index[p + PREFETCH_PAIRS] * width, width);
 			r->simd->axpy(value[p], table + index[p] * width, y, width);
+		}
 	}
 }
 

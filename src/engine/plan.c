@@ -9,12 +9,14 @@
  */
 #include "plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ALIGNMENT 64
-/* About 30 microseconds: far above the cost of sharing a tile, far below a poll's patience. */
+/* About 20 microseconds, far above the cost of sharing a tile; and 20 milliseconds, within a poll's patience. */
 #define TILE_COST 1.5e6
+#define MAX_TILE_COST 1.5e9
 
 /* Memory of one or more tensors. */
 typedef struct place
@@ -186,6 +188,8 @@ fix_grain(step *s)
 {
 	double		units = s->cost > 0 ? TILE_COST / s->cost : 1e9;
 
+	if (units < s->panel)
+		units = fmin(s->panel, MAX_TILE_COST / s->cost);
 	s->grain = units < 1 ? 1 : units > 1e9 ? (int64_t) 1e9 : (int64_t) units;
 	if (s->grain > 16)
 		s->grain &= ~(int64_t) 15;
