@@ -1,6 +1,6 @@
 # llmapp: see `make help`.
 EXTENSION = llmapp
-VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" llmapp.control)
+RELEASE := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" llmapp.control)
 MODULE_big = llmapp
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
@@ -16,7 +16,7 @@ EXTRA_CLEAN = tests/unit/build tests/fuzz/build tests/bench/build
 # jansson reads JSON. BLAS and CUDA are never linked: they are opened at run time.
 SHLIB_LINK = -ljansson -lm -ldl -lpthread
 WERROR ?= -Werror
-PG_CPPFLAGS = -DLLMAPP_VERSION='"$(VERSION)"'
+PG_CPPFLAGS = -DLLMAPP_VERSION='"$(RELEASE)"'
 PG_CFLAGS = -O3 -std=gnu11 -Wextra $(WERROR) -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 
@@ -69,7 +69,7 @@ lint:
 	tests/layers
 
 dist:
-	git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o $(EXTENSION)-$(VERSION).zip HEAD
+	git archive --format zip --prefix=$(EXTENSION)-$(RELEASE)/ -o $(EXTENSION)-$(RELEASE).zip HEAD
 
 help:
 	@echo 'make demo          install packages if root, build, train on a private server, show the result'
