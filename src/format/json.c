@@ -5,6 +5,7 @@
 #include "json.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 json_t *
@@ -126,4 +127,146 @@ json_read_bool(const json_t *object, const char *key, bool *out, llm_error *err)
 		return false;
 	*out = json_is_true(value);
 	return true;
+}
+
+bool
+json_read_numbers(const json_t *object, const char *key, size_t min, size_t max, double low, double high,
+				  double **out, int32_t *count, llm_error *err)
+{
+	const json_t *array;
+
+	if (!json_read_array(object, key, max, &array, err))
+		return false;
+	if (json_array_size(array) < min)
+		return llm_fail(err, LLM_CORRUPT, "array \"%s\" has %zu elements, at least %zu are needed", key,
+						json_array_size(array), min);
+	*count = (int32_t) json_array_size(array);
+	*out = malloc((*count + 1) * sizeof(double));
+	if (*out == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory while reading JSON");
+	for (int32_t i = 0; i < *count; i++)
+	{
+		const json_t *element = json_array_get(array, i);
+		double		number = json_number_value(element);
+
+		if (!json_is_number(element) || !isfinite(number) || number < low || number > high)
+		{
+			free(*out);
+			*out = NULL;
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"%s\" is not a number from %g to %g", i, key, low,
+							high);
+		}
+		(*out)[i] = number;
+	}
+	return true;
+}
+
+void
+json_hex(const void *bytes, size_t length, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < length; i++)
+	{
+		unsigned char byte = ((const unsigned char *) bytes)[i];
+
+		*text++ = digits[byte >> 4];
+		*text++ = digits[byte & 15];
+	}
+	*text = '\0';
+}
+
+static int
+hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool
+json_unhex(const char *text, void *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+	{
+		int			high = hex_digit(text[2 * i]);
+		int			low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
+
+		if (low < 0)
+			return false;
+		((unsigned char *) bytes)[i] = (unsigned char) (high << 4 | low);
+	}
+	return text[2 * length] == '\0';
+}
+
+json_t *
+json_bytes(const char *bytes, size_t length)
+{
+	json_t	   *json = json_stringn(bytes, length);
+	char	   *hex;
+
+	/* jansson refuses what is not UTF-8; a zero byte would be refused when read back. */
+	if (json != NULL && memchr(bytes, 0, length) == NULL)
+		return json;
+	json_decref(json);
+	hex = malloc(2 * length + 1);
+	if (hex == NULL)
+		return NULL;
+	json_hex(bytes, length, hex);
+	json = json_pack("{s:s}", "hex", hex);
+	free(hex);
+	return json;
+}
+
+char *
+json_take_bytes(const json_t *value, const char *key, size_t max, size_t *length, llm_error *err)
+{
+	const json_t *hex = json_is_object(value) ? json_object_get(value, "hex") : NULL;
+	const json_t *text = hex ? hex : value;
+	char	   *bytes;
+
+	if (!json_is_string(text))
+	{
+		llm_fail(err, LLM_CORRUPT, "\"%s\" is not a string", key);
+		return NULL;
+	}
+	*length = hex ? json_string_length(text) / 2 : json_string_length(text);
+	if (*length > max)
+	{
+		llm_fail(err, LLM_CORRUPT, "\"%s\" has %zu bytes, at most %zu are allowed", key, *length, max);
+		return NULL;
+	}
+	bytes = malloc(*length + 1);
+	if (bytes == NULL)
+	{
+		llm_fail(err, LLM_MEMORY, "out of memory while reading JSON");
+		return NULL;
+	}
+	bytes[*length] = '\0';
+	if (!hex)
+		memcpy(bytes, json_string_value(text), *length);
+	else if (!json_unhex(json_string_value(text), bytes, *length))
+	{
+		llm_fail(err, LLM_CORRUPT, "\"%s\" is not a string of hexadecimal digits", key);
+		free(bytes);
+		return NULL;
+	}
+	return bytes;
+}
+
+bool
+json_read_name(const json_t *object, const char *key, size_t max, char **out, llm_error *err)
+{
+	size_t		length;
+	const json_t *value = json_object_get(object, key);
+
+	*out = NULL;
+	if (value == NULL)
+		return llm_fail(err, LLM_CORRUPT, "key \"%s\" is missing", key);
+	*out = json_take_bytes(value, key, max, &length, err);
+	if (*out == NULL)
+		return false;
+	if (strlen(*out) == length)
+		return true;
+	free(*out);
+	*out = NULL;
+	return llm_fail(err, LLM_CORRUPT, "string \"%s\" contains a zero byte", key);
 }

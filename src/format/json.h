@@ -35,4 +35,21 @@ extern bool json_read_int(const json_t *object, const char *key, int64_t low, in
 extern bool json_read_number(const json_t *object, const char *key, double low, double high, double *out, llm_error *err);	/* finite */
 extern bool json_read_bool(const json_t *object, const char *key, bool *out, llm_error *err);
 
+/* Every element finite and in range; *out is malloc'd, *count in [min, max]. */
+extern bool json_read_numbers(const json_t *object, const char *key, size_t min, size_t max, double low,
+							  double high, double **out, int32_t *count, llm_error *err);
+
+/*
+ * Byte strings in any encoding: a JSON string where they are UTF-8, {"hex": "..."} otherwise.
+ * json_take_bytes() copies to malloc'd memory with a zero byte behind; key is for messages.
+ */
+extern json_t *json_bytes(const char *bytes, size_t length);
+extern char *json_take_bytes(const json_t *value, const char *key, size_t max, size_t *length, llm_error *err);
+/* The same for a member that must not contain a zero byte. */
+extern bool json_read_name(const json_t *object, const char *key, size_t max, char **out, llm_error *err);
+
+extern void json_hex(const void *bytes, size_t length, char *text);	/* 2 * length + 1 bytes */
+/* False unless text is exactly 2 * length lower case digits. */
+extern bool json_unhex(const char *text, void *bytes, size_t length);
+
 #endif							/* LLMAPP_JSON_H */

@@ -1,0 +1,321 @@
+/*
+ * encode.c
+ *	  One row of values to the numbers a network reads.  The path of every prediction.
+ *
+ * Nothing is allocated and nothing is remembered between rows: what a row becomes depends on the
+ * encoder and the row alone.  See encoder.h for the two steps.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "encoder.h"
+#include "text.h"
+#include "value.h"
+
+#define SECONDS_PER_DAY 86400
+#define TIME_MAX 1e13			/* beyond PostgreSQL's last timestamp, in seconds */
+#define PI 3.14159265358979323846
+
+const double time_period[TIME_PARTS] = {24, 7, 31, 12};
+
+/* Day of month and month (0 = January) by the proleptic Gregorian calendar, in eras of 400 years from March. */
+static void
+civil(int64_t days, int *day, int *month)
+{
+	int64_t		shifted = days + 719468;
+	int64_t		era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
+	int			in_era = (int) (shifted - era * 146097);
+	int			year = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
+	int			in_year = in_era - (365 * year + year / 4 - year / 100);
+	int			from_march = (5 * in_year + 2) / 153;
+
+	*day = in_year - (153 * from_march + 2) / 5;
+	*month = (from_march + 2) % 12;
+}
+
+void
+time_parts(double seconds, double part[TIME_PARTS])
+{
+	double		bounded = seconds > TIME_MAX ? TIME_MAX : seconds < -TIME_MAX ? -TIME_MAX : seconds;
+	double		days = floor(bounded / SECONDS_PER_DAY);
+	int			weekday = (int) (((int64_t) days + 4) % 7);
+	int			day,
+				month;
+
+	civil((int64_t) days, &day, &month);
+	part[PART_HOUR] = (bounded - days * SECONDS_PER_DAY) / 3600;
+	part[PART_WEEKDAY] = weekday < 0 ? weekday + 7 : weekday;	/* 0 = Sunday */
+	part[PART_DAY] = day;
+	part[PART_MONTH] = month;
+}
+
+/* The number of a value within the range of training where it is infinite; NaN when there is none. */
+static double
+bounded_number(const encoding *c, const value *v)
+{
+	if (v->kind != VALUE_NUMBER || isnan(v->number))
+		return NAN;
+	return v->number > NUMBER_MAX ? c->high : v->number < -NUMBER_MAX ? c->low : v->number;
+}
+
+static void
+compact_time(const encoding *c, const value *v, float *out)
+{
+	double		x = bounded_number(c, v);
+	double		part[TIME_PARTS];
+
+	*out++ = standard_clamp((x - c->center) * c->inverse);
+	if (!isnan(x))
+		time_parts(x, part);
+	for (int i = 0; i < TIME_PARTS; i++)
+	{
+		double		angle;
+
+		if (!c->parts[i])
+			continue;
+		angle = isnan(x) ? NAN : 2 * PI * part[i] / time_period[i];
+		*out++ = (float) sin(angle);
+		*out++ = (float) cos(angle);
+	}
+}
+
+/* All NaN for a missing vector; a missing element is its mean. */
+static bool
+compact_vector(const encoding *c, const value *v, float *out, llm_error *err)
+{
+	bool		missing = value_missing(v);
+
+	if (!missing && (v->kind != VALUE_VECTOR || v->length != c->length))
+		return llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements, the model was trained with %d",
+						c->column.name, v->kind == VALUE_VECTOR ? v->length : 1, c->length);
+	for (int32_t i = 0; i < c->length; i++)
+	{
+		double		x = missing ? NAN : v->vector[i];
+
+		out[i] = missing ? NAN : isnan(x) ? 0 : standard_clamp((x - c->means[i]) * c->inverses[i]);
+	}
+	return true;
+}
+
+int32_t
+category_slot(const encoding *c, const value *v)
+{
+	char		buffer[NUMBER_TEXT_BYTES];
+	int32_t		length;
+	const char *text;
+	int32_t		slot;
+
+	if (value_missing(v))
+		return c->null_slot >= 0 ? c->null_slot : c->other_slot;
+	if (v->kind == VALUE_VECTOR)
+		return c->other_slot;
+	text = value_text(v, false, buffer, &length);
+	slot = strings_find(c->categories, text, length);
+	return slot >= 0 ? slot : c->other_slot;
+}
+
+static void
+add_pair(compact_row *out, int32_t index, float number)
+{
+	out->bag_index[out->pairs] = index;
+	out->bag_value[out->pairs] = number;
+	out->pairs++;
+}
+
+/* (1 + ln(times)) of each n-gram, scaled to a length of one. */
+static void
+compact_text(const encoding *c, const value *v, compact_row *out)
+{
+	gram_set	set;
+	char		buffer[NUMBER_TEXT_BYTES];
+	int32_t		length;
+	const char *text;
+	double		norm = 0;
+
+	if (value_missing(v) || v->kind == VALUE_VECTOR)
+	{
+		if (c->null_slot >= 0)
+			add_pair(out, c->first_row + c->null_slot, 1);
+		return;
+	}
+	set.row_of = c->row_of;
+	set.buckets = c->buckets;
+	set.max = c->pairs_max;
+	text = value_text(v, false, buffer, &length);
+	text_grams(&set, text, length);
+	for (int32_t i = 0; i < set.count; i++)
+	{
+		double		w = 1 + log(set.times[i]);
+
+		norm += w * w;
+	}
+	norm = norm > 0 ? 1 / sqrt(norm) : 0;
+	for (int32_t i = 0; i < set.count; i++)
+		add_pair(out, c->first_row + set.row[i], (float) ((1 + log(set.times[i])) * norm));
+}
+
+static void
+compact_category(const encoding *c, const value *v, compact_row *out)
+{
+	int32_t		slot = category_slot(c, v);
+
+	if (c->kind == ENCODING_EMBED)
+		out->embed[c->embed_column] = c->first_row + slot;
+	else if (slot >= 0)
+		add_pair(out, c->first_row + slot, 1);
+}
+
+bool
+encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *err)
+{
+	out->pairs = 0;
+	for (int32_t i = 0; i < e->count; i++)
+	{
+		const encoding *c = &e->encodings[i];
+
+		switch (c->kind)
+		{
+			case ENCODING_DROPPED:
+			case ENCODING_TEXT:
+				break;
+			case ENCODING_NUMBER:
+				out->narrow[c->narrow] =
+					standard_clamp((bounded_number(c, &row[i]) - c->center) * c->inverse);
+				break;
+			case ENCODING_TIME:
+				compact_time(c, &row[i], out->narrow + c->narrow);
+				break;
+			case ENCODING_ONE_HOT:
+			case ENCODING_EMBED:
+				compact_category(c, &row[i], out);
+				break;
+			case ENCODING_VECTOR:
+				if (!compact_vector(c, &row[i], out->narrow + c->narrow, err))
+					return false;
+				break;
+		}
+	}
+	/* Texts come last, so that pairs of value 1 stand in front in a record. */
+	for (int32_t i = 0; e->text_columns > 0 && i < e->count; i++)
+		if (e->encodings[i].kind == ENCODING_TEXT)
+			compact_text(&e->encodings[i], &row[i], out);
+	return true;
+}
+
+static float
+squashed(const encoding *c, float z)
+{
+	if (isnan(z))
+		return 0;
+	return c->squash ? z / sqrtf(1 + z * z * (1.0f / 9)) : z;
+}
+
+/* z, indicator, bins: a missing value is zero everywhere but in the indicator. */
+static float *
+widen_number(const encoding *c, float z, float *out)
+{
+	bool		missing = isnan(z);
+
+	*out++ = squashed(c, z);
+	if (c->indicator)
+		*out++ = missing;
+	for (int32_t i = 0; i < c->bins; i++)
+	{
+		float		part = (z - c->edge[i]) * c->edge_inverse[i];
+
+		part = part > 0 ? part : 0;		/* NaN is not greater either */
+		out[i] = part < 1 ? part : 1;
+	}
+	return out + c->bins;
+}
+
+static float *
+widen_time(const encoding *c, const float *in, float *out)
+{
+	out = widen_number(c, in[0], out);
+	for (int32_t i = 1; i < c->narrow_count; i++)
+		*out++ = isnan(in[i]) ? 0 : in[i];
+	return out;
+}
+
+static float *
+widen_vector(const encoding *c, const float *in, float *out)
+{
+	bool		missing = isnan(in[0]);
+
+	for (int32_t i = 0; i < c->length; i++)
+		*out++ = squashed(c, in[i]);
+	if (c->indicator)
+		*out++ = missing;
+	return out;
+}
+
+/*
+ * Every float of the compact row becomes one or more, so what is written never passes what is
+ * still to be read.
+ */
+void
+encode_widen(const encoder *e, float *dense)
+{
+	const float *in = dense + (e->shape.dense - e->narrow);
+	float	   *out = dense;
+
+	for (int32_t i = 0; i < e->count; i++)
+	{
+		const encoding *c = &e->encodings[i];
+
+		if (c->kind == ENCODING_NUMBER)
+			out = widen_number(c, in[c->narrow], out);
+		else if (c->kind == ENCODING_TIME)
+			out = widen_time(c, in + c->narrow, out);
+		else if (c->kind == ENCODING_VECTOR)
+			out = widen_vector(c, in + c->narrow, out);
+	}
+}
+
+bool
+encoder_row(const encoder *e, const value *row, batch *b, llm_error *err)
+{
+	int64_t		r = b->rows;
+	float	   *dense = NULL;
+	compact_row out = {.narrow = NULL};
+
+	if (!batch_accepts(e, b, err))
+		return false;
+	if (e->narrow > 0)
+	{
+		dense = b->dense + r * e->shape.dense;
+		out.narrow = dense + (e->shape.dense - e->narrow);
+	}
+	if (e->shape.embed_columns > 0)
+		out.embed = b->embed + r * e->shape.embed_columns;
+	if (e->shape.bag_rows > 0)
+	{
+		if (r == 0)
+			b->bag_start[0] = 0;
+		out.bag_index = b->bag_index + b->bag_start[r];
+		out.bag_value = b->bag_value + b->bag_start[r];
+	}
+	if (!encode_compact(e, row, &out, err))
+		return false;
+	if (e->narrow > 0)
+		encode_widen(e, dense);
+	if (e->shape.bag_rows > 0)
+		b->bag_start[r + 1] = b->bag_start[r] + out.pairs;
+	b->rows++;
+	return true;
+}
+
+bool
+batch_accepts(const encoder *e, const batch *b, llm_error *err)
+{
+	const batch_shape *s = &b->shape;
+
+	if (b->rows >= b->capacity)
+		return llm_fail(err, LLM_INVALID, "the batch is full");
+	if (s->dense != e->shape.dense || s->embed_columns != e->shape.embed_columns ||
+		s->embed_rows != e->shape.embed_rows || s->bag_rows != e->shape.bag_rows ||
+		s->bag_max != e->shape.bag_max)
+		return llm_fail(err, LLM_INVALID, "the batch has another shape than the encoder's rows");
+	return true;
+}

@@ -1,0 +1,252 @@
+/*
+ * stats.c
+ *	  Running statistics of one column.
+ *
+ * The sample is Vitter's algorithm R.  Its random numbers depend only on seed, column and row
+ * number, so the same rows in the same order give the same encoder.
+ */
+#include "stats.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../engine/philox.h"
+#include "text.h"
+#include "value.h"
+
+bool
+stats_init(column_stats *s, const column *c, int32_t text_buckets, llm_error *err)
+{
+	bool		numbers = c->kind == COLUMN_NUMBER || c->kind == COLUMN_TIME || c->kind == COLUMN_BOOLEAN;
+
+	memset(s, 0, sizeof(column_stats));
+	s->equals_target = s->rising = s->falling = true;
+	s->low = INFINITY;
+	s->high = -INFINITY;
+	if (c->kind == COLUMN_VECTOR)
+		return true;
+	s->values = tally_new(numbers ? NUMBERS_COUNTED : CATEGORIES_MAX,
+						  numbers ? NUMBERS_COUNTED * (sizeof(double) + 1) : CATEGORY_BYTES_MAX);
+	if (c->kind == COLUMN_TEXT)
+		s->bucket_rows = calloc(text_buckets, sizeof(uint32_t));
+	return (s->values != NULL && (c->kind != COLUMN_TEXT || s->bucket_rows != NULL)) ||
+		llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
+}
+
+void
+stats_free(column_stats *s)
+{
+	tally_free(s->values);
+	free(s->sample);
+	free(s->bucket_rows);
+	free(s->elements);
+}
+
+void
+moments_add(moments *m, double x)
+{
+	double		step = x - m->mean;
+
+	m->count++;
+	m->mean += step / m->count;
+	m->m2 += step * (x - m->mean);
+}
+
+double
+moments_deviation(const moments *m)
+{
+	return m->count > 0 ? sqrt(m->m2 / m->count) : 0;
+}
+
+double
+stats_correlation(const column_stats *s)
+{
+	double		scale = sqrt(s->x.m2) * sqrt(s->y.m2);
+
+	return scale > 0 ? s->xy / scale : 0;
+}
+
+/* Uniform in [0, bound). */
+static int64_t
+random_below(uint64_t seed, int32_t column, int64_t row, int64_t bound)
+{
+	uint32_t	out[4];
+
+	philox(seed, (uint64_t) row, (uint32_t) column, 0, out);
+	return (int64_t) (((uint64_t) out[0] << 32 | out[1]) % (uint64_t) bound);
+}
+
+static bool
+sample_add(column_stats *s, double x, uint64_t seed, int32_t position)
+{
+	int64_t		at = s->x.count - 1;	/* x is counted already */
+
+	if (at >= SAMPLE_MAX)
+	{
+		at = random_below(seed, position, at, at + 1);
+		if (at < SAMPLE_MAX)
+			s->sample[at] = x;
+		return true;
+	}
+	if (s->sample_count == s->sample_capacity)
+	{
+		int32_t		capacity = s->sample_capacity ? s->sample_capacity * 2 : 64;
+		double	   *sample = realloc(s->sample, capacity * sizeof(double));
+
+		if (sample == NULL)
+			return false;
+		s->sample = sample;
+		s->sample_capacity = capacity;
+	}
+	s->sample[s->sample_count++] = x;
+	return true;
+}
+
+static void
+add_parts(column_stats *s, double seconds)
+{
+	double		part[TIME_PARTS];
+
+	time_parts(seconds, part);
+	for (int i = 0; i < TIME_PARTS; i++)
+		s->parts_seen[i] |= UINT32_C(1) << (int) part[i];
+}
+
+static bool
+add_number(column_stats *s, const column *c, double x, double target, uint64_t seed, int32_t position)
+{
+	double		step;
+
+	s->numbers++;
+	s->equals_target = s->equals_target && x == target;
+	if (fabs(x) > NUMBER_MAX)
+		return true;
+	if (s->x.count > 0)
+	{
+		s->rising = s->rising && x > s->last;
+		s->falling = s->falling && x < s->last;
+	}
+	s->last = x;
+	s->low = fmin(s->low, x);
+	s->high = fmax(s->high, x);
+	step = x - s->x.mean;
+	moments_add(&s->x, x);
+	moments_add(&s->y, target);
+	s->xy += step * (target - s->y.mean);
+	if (c->kind == COLUMN_TIME)
+		add_parts(s, x);
+	return sample_add(s, x, seed, position) && (c->kind == COLUMN_JSON || tally_add_number(s->values, x, target));
+}
+
+static void
+add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets)
+{
+	gram_set	set;
+
+	set.row_of = NULL;
+	set.buckets = buckets;
+	set.max = TEXT_PAIRS_MAX;
+	text_grams(&set, text, length);
+	for (int32_t i = 0; i < set.count; i++)
+		s->bucket_rows[set.row[i]] += s->bucket_rows[set.row[i]] < UINT32_MAX;
+	if (set.count > s->grams_max)
+		s->grams_max = set.count;
+}
+
+static bool
+add_string(column_stats *s, const column *c, const value *v, double target, int32_t text_buckets)
+{
+	char		buffer[NUMBER_TEXT_BYTES];
+	int32_t		length;
+	const char *text = value_text(v, false, buffer, &length);
+
+	s->strings += v->kind == VALUE_STRING;
+	s->tokens += text_is_token(text, length);
+	s->bytes += length;
+	if (c->kind == COLUMN_TEXT)
+		add_grams(s, text, length, text_buckets);
+	return tally_add(s->values, text, length, target);
+}
+
+static bool
+add_vector(column_stats *s, const column *c, const value *v, llm_error *err)
+{
+	if (s->length == 0)
+	{
+		if (v->length < 1 || v->length > VECTOR_MAX)
+			return llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements, 1 to %d are possible", c->name,
+							v->length, VECTOR_MAX);
+		s->elements = calloc(v->length, sizeof(moments));
+		if (s->elements == NULL)
+			return llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
+		s->length = v->length;
+	}
+	if (v->length != s->length)
+	{
+		llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements in one row and %d in another", c->name, s->length,
+				 v->length);
+		return llm_hint(err, "All values of the column must have one length; exclude it with params => '{\"exclude\": [\"%s\"]}'.",
+						c->name);
+	}
+	for (int32_t i = 0; i < s->length; i++)
+		if (isfinite(v->vector[i]))
+			moments_add(&s->elements[i], v->vector[i]);
+	return true;
+}
+
+/* Does a column of this kind hold this kind of value?  Others count as missing. */
+static bool
+fits(column_kind column, value_kind value)
+{
+	if (column == COLUMN_VECTOR)
+		return value == VALUE_VECTOR;
+	if (column == COLUMN_NUMBER || column == COLUMN_BOOLEAN || column == COLUMN_TIME)
+		return value == VALUE_NUMBER;
+	return value == VALUE_NUMBER || value == VALUE_STRING;
+}
+
+bool
+stats_add(column_stats *s, const column *c, const value *v, double target, uint64_t seed,
+		  int32_t position, int32_t text_buckets, llm_error *err)
+{
+	bool		ok = true;
+
+	s->rows++;
+	if (value_missing(v) || !fits(c->kind, v->kind))
+	{
+		s->missing++;
+		return true;
+	}
+	if (c->kind == COLUMN_VECTOR)
+		return add_vector(s, c, v, err);
+	if (v->kind == VALUE_NUMBER && (c->kind == COLUMN_NUMBER || c->kind == COLUMN_BOOLEAN ||
+									c->kind == COLUMN_TIME || c->kind == COLUMN_JSON))
+		ok = add_number(s, c, v->number, target, seed, position);
+	if (ok && (c->kind == COLUMN_CATEGORY || c->kind == COLUMN_TEXT || c->kind == COLUMN_JSON))
+		ok = add_string(s, c, v, target, text_buckets);
+	return ok || llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+void
+stats_quantiles(column_stats *s, int32_t parts, double *out)
+{
+	qsort(s->sample, s->sample_count, sizeof(double), by_value);
+	for (int32_t i = 0; i <= parts; i++)
+	{
+		double		at = (double) i / parts * (s->sample_count - 1);
+		int32_t		low = (int32_t) at;
+		int32_t		high = low + (low + 1 < s->sample_count);
+
+		out[i] = s->sample[low] + (at - low) * (s->sample[high] - s->sample[low]);
+	}
+}

@@ -1,0 +1,178 @@
+/*
+ * target_json.c
+ *	  A target to JSON and back.
+ *
+ *	{ "kind": "class", "columns": [{"name", "type"}], "classes": [label], "class_rows": [n] }
+ *	{ "kind": "number", "columns": [...], "means": [x], "scales": [x] }
+ * Reading checks everything; classes must be in the order in which fitting puts them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "encoder.h"
+#include "target.h"
+
+#define ROWS_MAX (INT64_C(1) << 53)
+
+json_t *
+target_json(const target *t)
+{
+	json_t	   *o = json_object();
+	json_t	   *columns = json_array();
+	bool		class = t->kind == TARGET_CLASS;
+	json_t	   *first = json_array();
+	json_t	   *second = json_array();
+
+	json_object_set_new(o, "kind", json_string(class ? "class" : "number"));
+	for (int32_t i = 0; i < t->columns; i++)
+		json_array_append_new(columns,
+							  json_pack("{s:o, s:o}",
+										"name", json_bytes(t->names[i], strlen(t->names[i])),
+										"type", json_bytes(t->sql_types[i], strlen(t->sql_types[i]))));
+	for (int32_t i = 0; class && i < t->class_count; i++)
+	{
+		json_array_append_new(first, json_bytes(t->classes[i], strlen(t->classes[i])));
+		json_array_append_new(second, json_integer(t->class_rows[i]));
+	}
+	for (int32_t i = 0; !class && i < t->outputs; i++)
+	{
+		json_array_append_new(first, json_real(t->mean[i]));
+		json_array_append_new(second, json_real(t->scale[i]));
+	}
+	json_object_set_new(o, "columns", columns);
+	json_object_set_new(o, class ? "classes" : "means", first);
+	json_object_set_new(o, class ? "class_rows" : "scales", second);
+	return o;
+}
+
+static bool
+no_memory(llm_error *err)
+{
+	return llm_fail(err, LLM_MEMORY, "out of memory while reading the target");
+}
+
+static bool
+read_numbers(const json_t *json, target *t, llm_error *err)
+{
+	int32_t		count;
+
+	if (!json_read_numbers(json, "means", 1, OUTPUTS_MAX, -NUMBER_MAX, NUMBER_MAX, &t->mean, &t->outputs, err) ||
+		!json_read_numbers(json, "scales", 1, OUTPUTS_MAX, SCALE_MIN, 2 * NUMBER_MAX, &t->scale, &count, err))
+		return false;
+	if (count != t->outputs || (t->columns > 1 && t->columns != count))
+		return llm_fail(err, LLM_CORRUPT, "\"scales\" has %d elements for %d \"means\" of %d \"columns\"", count,
+						t->outputs, t->columns);
+	return true;
+}
+
+static bool
+read_label(const json_t *element, char **label, llm_error *err)
+{
+	size_t		length;
+
+	*label = json_take_bytes(element, "classes", CLASS_BYTES_MAX, &length, err);
+	return *label != NULL &&
+		(strlen(*label) == length || llm_fail(err, LLM_CORRUPT, "a label of \"classes\" contains a zero byte"));
+}
+
+static bool
+read_labels(const json_t *classes, const json_t *rows, int32_t count, char **labels, int64_t *label_rows,
+			llm_error *err)
+{
+	size_t		bytes = 0;
+
+	for (int32_t i = 0; i < count; i++)
+	{
+		const json_t *n = json_array_get(rows, i);
+
+		if (!json_is_integer(n) || json_integer_value(n) < 0 || json_integer_value(n) > ROWS_MAX)
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"class_rows\" is not a number of rows", i);
+		label_rows[i] = json_integer_value(n);
+		if (!read_label(json_array_get(classes, i), &labels[i], err))
+			return false;
+		bytes += strlen(labels[i]) + 1;
+		if (bytes > CLASS_BYTES_MAX)
+			return llm_fail(err, LLM_CORRUPT, "\"classes\" have more than %d bytes", CLASS_BYTES_MAX);
+	}
+	return true;
+}
+
+/* Labels must stand in our order, or weights would belong to other labels than the file says. */
+static bool
+check_order(const target *t, char *const *labels, llm_error *err)
+{
+	for (int32_t i = 0; i < t->class_count; i++)
+		if (strcmp(labels[i], t->classes[i]) != 0)
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"classes\" is out of order", i);
+	return true;
+}
+
+static bool
+read_classes(const json_t *json, target *t, llm_error *err)
+{
+	const json_t *classes,
+			   *rows;
+	int32_t		count;
+	char	  **labels;
+	int64_t    *label_rows;
+	bool		ok;
+
+	if (!json_read_array(json, "classes", CLASSES_MAX, &classes, err) ||
+		!json_read_array(json, "class_rows", CLASSES_MAX, &rows, err))
+		return false;
+	count = (int32_t) json_array_size(classes);
+	if (t->columns != 1 || count < 2 || json_array_size(rows) != (size_t) count)
+		return llm_fail(err, LLM_CORRUPT, "%d \"classes\", %zu \"class_rows\" and %d \"columns\" do not fit", count,
+						json_array_size(rows), t->columns);
+	labels = calloc(count, sizeof(char *));
+	label_rows = calloc(count, sizeof(int64_t));
+	ok = (labels && label_rows) ? read_labels(classes, rows, count, labels, label_rows, err) &&
+		target_set_classes(t, (const char *const *) labels, label_rows, count, err) &&
+		check_order(t, labels, err) : no_memory(err);
+	for (int32_t i = 0; labels && i < count; i++)
+		free(labels[i]);
+	free(labels);
+	free(label_rows);
+	return ok;
+}
+
+static bool
+read_target(const json_t *json, const json_t *columns, target *t, llm_error *err)
+{
+	for (int32_t i = 0; i < t->columns; i++)
+	{
+		const json_t *c = json_array_get(columns, i);
+
+		if (!json_is_object(c))
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"columns\" is not an object", i);
+		if (!json_read_name(c, "name", NAME_BYTES_MAX, &t->names[i], err) ||
+			!json_read_name(c, "type", NAME_BYTES_MAX, &t->sql_types[i], err))
+			return false;
+	}
+	return t->kind == TARGET_CLASS ? read_classes(json, t, err) : read_numbers(json, t, err);
+}
+
+target *
+target_from_json(const json_t *json, llm_error *err)
+{
+	const char *kind;
+	const json_t *columns;
+	target	   *t;
+	bool		class;
+
+	if (!json_read_string(json, "kind", &kind, err) ||
+		!json_read_array(json, "columns", COLUMNS_MAX, &columns, err))
+		return NULL;
+	class = strcmp(kind, "class") == 0;
+	if ((!class && strcmp(kind, "number") != 0) || json_array_size(columns) == 0)
+	{
+		llm_fail(err, LLM_CORRUPT, "\"kind\" of the target is \"%.32s\" with %zu \"columns\"", kind,
+				 json_array_size(columns));
+		return NULL;
+	}
+	t = target_new(class ? TARGET_CLASS : TARGET_NUMBER, (int32_t) json_array_size(columns), err);
+	if (t != NULL && read_target(json, columns, t, err))
+		return t;
+	target_free(t);
+	return NULL;
+}

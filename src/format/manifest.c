@@ -1,0 +1,362 @@
+/*
+ * manifest.c
+ *	  Build manifests, and read them without believing them.
+ *
+ * A manifest is believed only where it agrees with itself: the network laid out from "network"
+ * must read rows of the shape that "columns" and "target" make, and "tensors" and "weights" must be
+ * exactly that layout.  Whatever then reads the weights needs no further check of sizes.
+ */
+#include "manifest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MANIFEST_BYTES_MAX (256 << 20)
+#define ARCHITECTURE "mlp"
+#define HIDDEN_WIDTH_MAX 65536
+#define SHA256_BYTES 32
+
+/* ---- the network ---- */
+
+json_t *
+network_json(const net_config *config)
+{
+	const batch_shape *s = &config->shape;
+	json_t	   *hidden = json_array();
+
+	for (int32_t i = 0; i < config->hidden_count; i++)
+		json_array_append_new(hidden, json_integer(config->hidden[i]));
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f}",
+					 "dense", s->dense, "embed_columns", s->embed_columns, "embed_rows", s->embed_rows,
+					 "bag_rows", s->bag_rows, "bag_max", s->bag_max, "outputs", s->outputs,
+					 "class_target", s->class_target, "embed_dim", config->embed_dim, "hidden", hidden,
+					 "activation", net_activation_name(config->activation), "layer_norm", config->layer_norm,
+					 "residual", config->residual, "dropout", (double) config->dropout,
+					 "loss", net_loss_name(config->loss), "huber_delta", (double) config->huber_delta,
+					 "label_smoothing", (double) config->label_smoothing);
+}
+
+static bool
+read_int32(const json_t *o, const char *key, int32_t low, int32_t *out, llm_error *err)
+{
+	int64_t		number;
+
+	if (!json_read_int(o, key, low, INT32_MAX, &number, err))
+		return false;
+	*out = (int32_t) number;
+	return true;
+}
+
+static bool
+read_float(const json_t *o, const char *key, double low, double high, float *out, llm_error *err)
+{
+	double		number;
+
+	if (!json_read_number(o, key, low, high, &number, err))
+		return false;
+	*out = (float) number;
+	return true;
+}
+
+static bool
+read_shape(const json_t *o, batch_shape *s, llm_error *err)
+{
+	return read_int32(o, "dense", 0, &s->dense, err) &&
+		read_int32(o, "embed_columns", 0, &s->embed_columns, err) &&
+		read_int32(o, "embed_rows", 0, &s->embed_rows, err) &&
+		read_int32(o, "bag_rows", 0, &s->bag_rows, err) &&
+		read_int32(o, "bag_max", 0, &s->bag_max, err) &&
+		read_int32(o, "outputs", 1, &s->outputs, err) &&
+		json_read_bool(o, "class_target", &s->class_target, err);
+}
+
+static bool
+read_hidden(const json_t *o, net_config *config, llm_error *err)
+{
+	const json_t *hidden;
+
+	if (!json_read_array(o, "hidden", NET_MAX_HIDDEN, &hidden, err))
+		return false;
+	config->hidden_count = (int32_t) json_array_size(hidden);
+	for (int32_t i = 0; i < config->hidden_count; i++)
+	{
+		const json_t *width = json_array_get(hidden, i);
+
+		if (!json_is_integer(width) || json_integer_value(width) < 1 || json_integer_value(width) > HIDDEN_WIDTH_MAX)
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"hidden\" is not a width from 1 to %d", i,
+							HIDDEN_WIDTH_MAX);
+		config->hidden[i] = (int32_t) json_integer_value(width);
+	}
+	return true;
+}
+
+/* Activation and loss by name. */
+static bool
+read_choices(const json_t *o, net_config *config, llm_error *err)
+{
+	const char *activation,
+			   *loss;
+
+	if (!json_read_string(o, "activation", &activation, err) || !json_read_string(o, "loss", &loss, err))
+		return false;
+	if (!net_activation_parse(activation, &config->activation))
+		return llm_fail(err, LLM_CORRUPT, "\"activation\" is \"%.32s\", which this version does not know", activation);
+	if (!net_loss_parse(loss, &config->loss))
+		return llm_fail(err, LLM_CORRUPT, "\"loss\" is \"%.32s\", which this version does not know", loss);
+	return true;
+}
+
+bool
+network_from_json(const json_t *json, net_config *config, llm_error *err)
+{
+	memset(config, 0, sizeof(net_config));
+	return read_shape(json, &config->shape, err) &&
+		read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
+		read_hidden(json, config, err) &&
+		read_choices(json, config, err) &&
+		json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
+		json_read_bool(json, "residual", &config->residual, err) &&
+		read_float(json, "dropout", 0, 1, &config->dropout, err) &&
+		read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
+		read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err);
+}
+
+/* ---- writing ---- */
+
+static json_t *
+tensor_json(const net_tensor_info *info)
+{
+	json_t	   *shape = json_array();
+
+	for (int32_t i = 0; i < info->ndim; i++)
+		json_array_append_new(shape, json_integer(info->dims[i]));
+	return json_pack("{s:s, s:s, s:o, s:I}", "name", info->name, "dtype", "f32", "shape", shape,
+					 "offset", (json_int_t) (info->offset * sizeof(float)));
+}
+
+static json_t *
+tensors_json(const net *n)
+{
+	json_t	   *array = json_array();
+
+	for (int32_t i = 0; i < net_tensor_count(n); i++)
+		json_array_append_new(array, tensor_json(net_tensor(n, i)));
+	return array;
+}
+
+json_t *
+manifest_build(const char *architecture, const char *task, const net *n, const encoder *e, const target *t,
+			   const char *sha256, json_t *settings, json_t *metrics, json_t *findings, json_t *lineage)
+{
+	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:s}, s:o, s:o, s:o, s:o}",
+					 "format", MANIFEST_FORMAT, "architecture", architecture, "task", task,
+					 "network", network_json(net_get_config(n)), "columns", encoder_json(e),
+					 "target", target_json(t), "tensors", tensors_json(n),
+					 "weights", "bytes", (json_int_t) net_weight_bytes(n), "sha256", sha256,
+					 "settings", settings, "metrics", metrics, "findings", findings, "lineage", lineage);
+}
+
+/* ---- reading ---- */
+
+static bool
+check_format(const json_t *json, llm_error *err)
+{
+	int64_t		format;
+
+	if (!json_is_object(json))
+		return llm_fail(err, LLM_CORRUPT, "the manifest is not an object");
+	if (!json_read_int(json, "format", 1, INT64_MAX, &format, err))
+		return false;
+	if (format <= MANIFEST_FORMAT)
+		return true;
+	llm_fail(err, LLM_CORRUPT, "the manifest has \"format\" %lld, this version of llmapp reads up to %d",
+			 (long long) format, MANIFEST_FORMAT);
+	llm_detail(err, "A newer llmapp wrote it.");
+	return llm_hint(err, "Install the newer llmapp and run ALTER EXTENSION llmapp UPDATE.");
+}
+
+static bool
+read_names(manifest *m, llm_error *err)
+{
+	if (!json_read_string(m->json, "architecture", &m->architecture, err) ||
+		!json_read_string(m->json, "task", &m->task, err))
+		return false;
+	if (strcmp(m->architecture, ARCHITECTURE) != 0)
+		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
+						m->architecture);
+	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0)
+		return llm_fail(err, LLM_CORRUPT, "\"task\" is \"%.32s\", which this version does not know", m->task);
+	return true;
+}
+
+static bool
+read_features(manifest *m, llm_error *err)
+{
+	const json_t *columns,
+			   *label;
+
+	if (!json_read_object(m->json, "columns", &columns, err) || !json_read_object(m->json, "target", &label, err))
+		return false;
+	m->encoder = encoder_from_json(columns, err);
+	if (m->encoder == NULL)
+		return false;
+	m->target = target_from_json(label, err);
+	if (m->target == NULL)
+		return false;
+	if ((m->target->kind == TARGET_CLASS) != (strcmp(m->task, "classification") == 0))
+		return llm_fail(err, LLM_CORRUPT, "\"target\" does not fit \"task\" \"%s\"", m->task);
+	return true;
+}
+
+/* The rows that inputs and target make must be those the network reads. */
+static bool
+check_shape(const manifest *m, const batch_shape *s, llm_error *err)
+{
+	batch_shape own;
+
+	encoder_shape(m->encoder, &own);
+	target_shape(m->target, &own);
+	if (own.dense == s->dense && own.embed_columns == s->embed_columns && own.embed_rows == s->embed_rows &&
+		own.bag_rows == s->bag_rows && own.bag_max == s->bag_max && own.outputs == s->outputs &&
+		own.class_target == s->class_target)
+		return true;
+	return llm_fail(err, LLM_CORRUPT, "\"network\" reads other rows than \"columns\" and \"target\" make");
+}
+
+static bool
+check_loss(const manifest *m, const net_config *config, llm_error *err)
+{
+	bool		class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
+
+	return class_loss == (m->target->kind == TARGET_CLASS) ||
+		llm_fail(err, LLM_CORRUPT, "\"loss\" \"%s\" does not fit \"target\"", net_loss_name(config->loss));
+}
+
+static bool
+read_network(manifest *m, llm_error *err)
+{
+	const json_t *network;
+	net_config	config;
+	llm_error	why = {.code = LLM_OK};
+
+	if (!json_read_object(m->json, "network", &network, err) || !network_from_json(network, &config, err) ||
+		!check_shape(m, &config.shape, err) || !check_loss(m, &config, err))
+		return false;
+	m->net = net_new(&config, &why);
+	if (m->net != NULL)
+		return true;
+	/* What would be a wrong setting elsewhere is a damaged file here. */
+	return llm_fail(err, why.code == LLM_MEMORY ? LLM_MEMORY : LLM_CORRUPT, "\"network\": %.200s", why.message);
+}
+
+static bool
+check_tensor(const json_t *o, int32_t i, const net_tensor_info *info, llm_error *err)
+{
+	const char *name,
+			   *dtype;
+	const json_t *shape;
+	int64_t		offset;
+	bool		same;
+
+	if (!json_is_object(o))
+		return llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not an object", i);
+	if (!json_read_string(o, "name", &name, err) || !json_read_string(o, "dtype", &dtype, err) ||
+		!json_read_array(o, "shape", 4, &shape, err) || !json_read_int(o, "offset", 0, INT64_MAX, &offset, err))
+		return false;
+	same = strcmp(name, info->name) == 0 && strcmp(dtype, "f32") == 0 &&
+		json_array_size(shape) == (size_t) info->ndim && (uint64_t) offset == info->offset * sizeof(float);
+	for (int32_t d = 0; same && d < info->ndim; d++)
+	{
+		const json_t *dim = json_array_get(shape, d);
+
+		same = json_is_integer(dim) && json_integer_value(dim) == info->dims[d];
+	}
+	return same || llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not \"%s\" of \"network\"", i, info->name);
+}
+
+static bool
+check_tensors(const manifest *m, llm_error *err)
+{
+	const json_t *tensors;
+	int32_t		count = net_tensor_count(m->net);
+
+	if (!json_read_array(m->json, "tensors", count, &tensors, err))
+		return false;
+	if (json_array_size(tensors) != (size_t) count)
+		return llm_fail(err, LLM_CORRUPT, "array \"tensors\" has %zu elements, \"network\" has %d",
+						json_array_size(tensors), count);
+	for (int32_t i = 0; i < count; i++)
+		if (!check_tensor(json_array_get(tensors, i), i, net_tensor(m->net, i), err))
+			return false;
+	return true;
+}
+
+static bool
+read_weights(manifest *m, llm_error *err)
+{
+	const json_t *weights;
+	const char *sha256;
+	int64_t		bytes;
+	unsigned char digest[SHA256_BYTES];
+
+	if (!json_read_object(m->json, "weights", &weights, err) ||
+		!json_read_int(weights, "bytes", 0, INT64_MAX, &bytes, err) ||
+		!json_read_string(weights, "sha256", &sha256, err))
+		return false;
+	m->weight_bytes = net_weight_bytes(m->net);
+	if ((uint64_t) bytes != m->weight_bytes)
+		return llm_fail(err, LLM_CORRUPT, "\"bytes\" of \"weights\" is %lld, \"network\" has %zu", (long long) bytes,
+						m->weight_bytes);
+	if (strlen(sha256) != 2 * SHA256_BYTES || !json_unhex(sha256, digest, SHA256_BYTES))
+		return llm_fail(err, LLM_CORRUPT, "\"sha256\" is not %d hexadecimal digits", 2 * SHA256_BYTES);
+	memcpy(m->sha256, sha256, 2 * SHA256_BYTES + 1);
+	return true;
+}
+
+/* What views and reports read: only its types matter here. */
+static bool
+check_rest(const json_t *json, llm_error *err)
+{
+	const json_t *ignored;
+
+	return json_read_object(json, "settings", &ignored, err) &&
+		json_read_object(json, "metrics", &ignored, err) &&
+		json_read_array(json, "findings", SIZE_MAX, &ignored, err) &&
+		json_read_object(json, "lineage", &ignored, err);
+}
+
+manifest *
+manifest_parse(const char *text, size_t length, llm_error *err)
+{
+	manifest   *m;
+
+	if (length > MANIFEST_BYTES_MAX)
+	{
+		llm_fail(err, LLM_CORRUPT, "the manifest has %zu bytes, at most %d are allowed", length, MANIFEST_BYTES_MAX);
+		return NULL;
+	}
+	m = calloc(1, sizeof(manifest));
+	if (m == NULL)
+	{
+		llm_fail(err, LLM_MEMORY, "out of memory for a manifest");
+		return NULL;
+	}
+	m->json = json_parse(text, length, err);
+	if (m->json != NULL && check_format(m->json, err) && read_names(m, err) && read_features(m, err) &&
+		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && check_rest(m->json, err))
+		return m;
+	manifest_free(m);
+	return NULL;
+}
+
+void
+manifest_free(manifest *m)
+{
+	if (m == NULL)
+		return;
+	net_free(m->net);
+	encoder_free(m->encoder);
+	target_free(m->target);
+	json_decref(m->json);
+	free(m);
+}
