@@ -102,8 +102,8 @@ ThrowNotNumber(const SourceReader *reader, int32 i)
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("column \"%s\" of type %s does not hold the numbers to compare with",
 					t->names[i], format_type_be(reader->readers[i].typid)),
-			 errdetail("The model predicts %d numbers for %d columns; at training this one had type %s.",
-					   t->outputs, t->columns, t->sql_types[i])));
+			 errdetail("At training it had type %s, and the model predicts %d numbers for a row.",
+					   t->sql_types[i], t->outputs)));
 }
 
 /* Store the target of row `row` of a batch; false when it is NULL. */

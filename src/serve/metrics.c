@@ -329,7 +329,7 @@ number_metrics(const evaluation *e, json_t *metrics)
 		if (!put(metrics, number_metric_names[k], sum / outputs))
 			return false;
 	}
-	for (int32_t i = 0; outputs > 1 && i < e->target->columns; i++)
+	for (int32_t i = 0; outputs > 1 && outputs == e->target->columns && i < outputs; i++)
 		if (!column_metrics(e, i, metrics))
 			return false;
 	return true;

@@ -10,8 +10,8 @@
  * plain mean over classes (one against the rest).  Precision of a class that is never predicted
  * and recall of one that never occurs are 0.  A label never seen in training is one more
  * class that is never predicted.
- * Numbers: n, rmse, mae, r2 in the target's own unit.  For several target columns these are the
- * plain means over columns, and each column has its own beside them: rmse_NAME, mae_NAME, r2_NAME.
+ * Numbers: n, rmse, mae, r2 in the target's own unit.  For several numbers these are their
+ * plain means; several columns have their own beside them: rmse_NAME, mae_NAME, r2_NAME.
  * A metric that is undefined (AUC of one class, r2 of a constant) is absent.
  *
  * ROC and AUC are exact for up to 1,000,000 rows and METRICS_EXACT_SCORES scores (rows times

@@ -21,8 +21,8 @@
 #include "support.h"
 
 /* In units of cpu_operator_cost: a call without its arithmetic, and multiplications for one more unit. */
-#define CALL_OPERATORS 100.0
-#define MULTIPLICATIONS_PER_OPERATOR 50.0
+#define CALL_OPERATORS 50.0
+#define MULTIPLICATIONS_PER_OPERATOR 200.0
 
 PG_FUNCTION_INFO_V1(llm_predict_support);
 
