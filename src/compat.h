@@ -7,6 +7,18 @@
 #ifndef LLMAPP_COMPAT_H
 #define LLMAPP_COMPAT_H
 
+/* ERROR unless the current user may read all that a planned statement reads. */
+#if PG_VERSION_NUM >= 160000
+#define CheckStatementPermissions(stmt) \
+	ExecCheckPermissions((stmt)->rtable, (stmt)->permInfos, true)
+#define MayCreateInSchema(schema) \
+	(object_aclcheck(NamespaceRelationId, (schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
+#else
+#define CheckStatementPermissions(stmt) ExecCheckRTPerms((stmt)->rtable, true)
+#define MayCreateInSchema(schema) \
+	(pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #define BufFileReadOrFail(file, ptr, size) BufFileReadExact((file), (ptr), (size))

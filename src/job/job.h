@@ -10,7 +10,8 @@
  * Who does what: submit.c checks a call and queues it; worker.c is the life of one
  * worker; slots.c is shared memory; record.c is every read and write of llmapp.job and
  * llmapp.job_metric; control.c is cancel, pause, resume and wait; launcher.c goes on
- * after a restart.  training.c (with source.c, dataset.c, checkpoint.c) is the work itself.
+ * after a restart.  prepare.c (with source.c) checks what a training is asked to do; training.c
+ * (with dataset.c, records.c, checkpoint.c, version.c) is the work itself.
  * Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_H
@@ -29,7 +30,7 @@ typedef struct TrainingSpec
 	char	   *model;
 	char	   *query;			/* one SELECT; a relation became SELECT * FROM schema.name */
 	char	   *target;			/* column names, comma-separated as given; NULL when the task needs none */
-	char	   *task;			/* classification or regression */
+	char	   *task;			/* classification or regression; NULL: by the values of an integer target */
 	char	   *architecture;	/* mlp */
 	char	   *params;			/* the user's JSON, already validated by params_resolve() */
 	Oid			base;			/* model table to start from, or InvalidOid */
@@ -37,9 +38,18 @@ typedef struct TrainingSpec
 	char	   *search_path;	/* of the submitter, for the query */
 	char	   *timezone;
 	char	   *datestyle;
+	int32		threads;		/* the submitter's settings, as in llmapp.h */
+	int32		train_memory;
+	int32		checkpoint_interval;
 } TrainingSpec;
 
-/* ---- training.c, source.c: used by submit.c and worker.c ---- */
+/* ---- prepare.c, source.c, training.c: used by submit.c, worker.c and src/serve ---- */
+
+/*
+ * The SELECT that a source means: a relation becomes SELECT * FROM schema.name, a text must
+ * be one SELECT, VALUES, WITH or TABLE and is returned without what surrounds it.  palloc'd.
+ */
+extern char *SourceQuery(const char *source);
 
 /*
  * Check everything that can be checked before a job starts, as the submitter: the

@@ -1,0 +1,409 @@
+/*
+ * prepare.c
+ *	  Check what a training is asked to do, and carry it to the worker as JSON.
+ *
+ * A TrainingSpec holds names that are resolved and settings of the submitter's session,
+ * because the worker is another session: with it a job means the same whenever it
+ * starts.  The JSON is read back from a row of llmapp.job that only llmapp writes.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "../llmapp.h"
+#include "../model/model.h"
+#include "training.h"
+
+void
+OwnObject(void *object, MemoryContextCallbackFunction release)
+{
+	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
+
+	callback->func = release;
+	callback->arg = object;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+}
+
+train_params *
+ResolveParams(const char *architecture, const char *json)
+{
+	llm_error	err = {0};
+	train_params *params = params_resolve(architecture, json, strlen(json), &err);
+
+	if (params == NULL)
+	{
+		if (err.code == LLM_CORRUPT)	/* the user's own JSON is wrong, not damaged */
+			err.code = LLM_INVALID;
+		ThrowError(&err);
+	}
+	OWN(params, params_free);
+	return params;
+}
+
+/* ---- task ---- */
+
+static void
+ThrowTarget(const column *c, const char *task, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("target column \"%s\" of type %s does not fit task \"%s\"", c->name, c->sql_type, task),
+			 errhint("%s", hint)));
+}
+
+static void
+CheckRegressionTarget(const column *c, int32 targets)
+{
+	if (c->kind == COLUMN_VECTOR && targets > 1)
+		ThrowTarget(c, "regression", "An array can be the only target; otherwise name columns of single numbers.");
+	if (c->kind == COLUMN_TIME)
+		ThrowTarget(c, "regression", psprintf("Predict a number: extract(epoch FROM %s).", quote_identifier(c->name)));
+	if (c->kind != COLUMN_NUMBER && c->kind != COLUMN_BOOLEAN && c->kind != COLUMN_VECTOR)
+		ThrowTarget(c, "regression", "Use task => 'classification', or convert the column to a number.");
+}
+
+static void
+CheckTaskTarget(const char *task, const SourceRoles *roles)
+{
+	if (strcmp(task, "regression") == 0)
+	{
+		for (int32 i = 0; i < roles->targets; i++)
+			CheckRegressionTarget(&roles->target_columns[i], roles->targets);
+		return;
+	}
+	if (roles->targets > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a classification has one target column, not %d", roles->targets),
+				 errhint("Train one model for each, or use task => 'regression' for numbers.")));
+	if (roles->target_columns[0].kind == COLUMN_VECTOR)
+		ThrowTarget(&roles->target_columns[0], task, "Use task => 'regression' to predict an array of numbers.");
+}
+
+/* What the type of the target says; NULL for integers. */
+static const char *
+InferTask(const SourceRoles *roles)
+{
+	const column *c = &roles->target_columns[0];
+
+	if (roles->targets > 1 || c->kind == COLUMN_VECTOR || c->kind == COLUMN_TIME)
+		return "regression";
+	if (c->kind == COLUMN_NUMBER)
+		return c->integer ? NULL : "regression";
+	return "classification";
+}
+
+const char *
+ResolveTask(const char *task, const SourceRoles *roles)
+{
+	if (task == NULL)
+		task = InferTask(roles);
+	else if (strcmp(task, "classification") != 0 && strcmp(task, "regression") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown task \"%s\"", task),
+				 errhint("Tasks are classification and regression.")));
+	if (task != NULL)
+		CheckTaskTarget(task, roles);
+	return task;
+}
+
+static void
+ThrowUseless(const char *parameter, const char *task)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("parameter \"%s\" has no meaning for task \"%s\"", parameter, task),
+			 errhint("Leave it out of params, or choose the task: task => '%s'.",
+					 strcmp(task, "regression") == 0 ? "classification" : "regression")));
+}
+
+void
+CheckTaskSettings(const char *task, const train_params *params)
+{
+	bool		regression = strcmp(task, "regression") == 0;
+
+	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
+		ThrowUseless("class_weight", task);
+	if (regression && params->label_smoothing > 0)
+		ThrowUseless("label_smoothing", task);
+	if (!regression && params->loss_given)
+		ThrowUseless("loss", task);
+}
+
+/* ---- the other arguments ---- */
+
+static char *
+ResolveDevice(const char *device)
+{
+	if (device == NULL)
+		device = llmapp_device;
+	if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
+		return pstrdup("cpu");
+	if (strncmp(device, "cuda", 4) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown device \"%s\"", device),
+				 errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("device \"%s\" is not available", device),
+			 errdetail("This build has no GPU backend."),
+			 errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+}
+
+/* First schema of the search path in which the user may create a table. */
+static char *
+CreationSchema(void)
+{
+	List	   *path = fetch_search_path(false);
+	ListCell   *cell;
+
+	foreach(cell, path)
+		if (!isAnyTempNamespace(lfirst_oid(cell)) && MayCreateInSchema(lfirst_oid(cell)))
+			return get_namespace_name(lfirst_oid(cell));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("no schema of the search path allows %s to create a model", GetUserNameFromId(GetUserId(), false)),
+			 errhint("Name one, model => 'schema.name', or ask for GRANT CREATE ON SCHEMA.")));
+}
+
+static bool
+IsModel(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* A model that the search path finds is trained again; otherwise the name is for a new one. */
+static void
+ResolveModel(TrainingSpec *spec, const char *model)
+{
+	List	   *names;
+	RangeVar   *wanted;
+	Oid			relid;
+
+	if (!SplitIdentifierString(pstrdup(model), '.', &names) || names == NIL || list_length(names) > 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("\"%s\" is not a name for a model", model),
+				 errhint("A model is named like a table: 'name', 'schema.name' or '\"Any Name\"'.")));
+	wanted = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
+	relid = RangeVarGetRelid(wanted, NoLock, true);
+	if (wanted->schemaname != NULL)
+		spec->schema = wanted->schemaname;
+	else if (OidIsValid(relid) && IsModel(relid))
+		spec->schema = get_namespace_name(get_rel_namespace(relid));
+	else
+		spec->schema = CreationSchema();
+	spec->model = wanted->relname;
+	CheckModelName(spec->schema, spec->model);
+}
+
+/* Settings that decide the shape of a network, which the base model has fixed. */
+const char *const base_settings[] = {
+	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets", NULL
+};
+
+static void
+CheckBaseSettings(const char *json)
+{
+	llm_error	err = {0};
+	json_t	   *user = json_parse(json, strlen(json), &err);
+	const char *given = NULL;
+
+	for (int i = 0; base_settings[i] != NULL && given == NULL; i++)
+		if (json_object_get(user, base_settings[i]) != NULL)
+			given = base_settings[i];
+	json_decref(user);
+	if (given != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" cannot be set together with a base model", given),
+				 errhint("The network is that of the base model; leave the parameter out.")));
+}
+
+/* The model to start from: readable, and of the same target. */
+static const manifest *
+OpenBase(Oid base, const char *params)
+{
+	llm_error	err = {0};
+	int32		live;
+	char	   *text;
+	manifest   *m;
+
+	RequireModelTable(base);
+	RequirePredictPrivilege(base);
+	RequireWeightsPrivilege(base);
+	live = LiveVersion(base);
+	if (live == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("base model \"%s\" has no live version", get_rel_name(base)),
+				 errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(base))));
+	CheckBaseSettings(params);
+	text = ReadManifestText(base, live);
+	m = manifest_parse(text, strlen(text), &err);
+	if (m == NULL)
+		ThrowError(&err);
+	OWN(m, manifest_free);
+	return m;
+}
+
+void
+CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task)
+{
+	const target *t = base->target;
+	bool		same = t->columns == roles->targets && (task == NULL || strcmp(task, base->task) == 0);
+
+	for (int32 i = 0; i < t->columns && same; i++)
+		same = strcmp(t->names[i], roles->target_columns[i].name) == 0;
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the base model predicts another target"),
+				 errdetail("It is a %s of column \"%s\".", base->task, t->names[0]),
+				 errhint("Use the same target and task, or train without base.")));
+}
+
+static void
+CopySettings(TrainingSpec *spec)
+{
+	spec->search_path = pstrdup(GetConfigOption("search_path", false, false));
+	spec->timezone = pstrdup(GetConfigOption("TimeZone", false, false));
+	spec->datestyle = pstrdup(GetConfigOption("DateStyle", false, false));
+	spec->threads = llmapp_threads;
+	spec->train_memory = llmapp_train_memory;
+	spec->checkpoint_interval = llmapp_checkpoint_interval;
+}
+
+/* Everything about source, target and params, in memory that goes with the caller's. */
+static void
+CheckQuery(TrainingSpec *spec, const char *task)
+{
+	train_params *params = ResolveParams(spec->architecture, spec->params);
+	TupleDesc	tupdesc = DescribeSource(spec->query);
+	const manifest *base = OidIsValid(spec->base) ? OpenBase(spec->base, spec->params) : NULL;
+	SourceRoles *roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
+
+	if (task == NULL && base != NULL)
+		task = base->task;
+	task = ResolveTask(task, roles);
+	if (base != NULL)
+		CheckBaseTarget(base, roles, task);
+	if (task != NULL)
+		CheckTaskSettings(task, params);
+	spec->task = task ? pstrdup(task) : NULL;
+}
+
+TrainingSpec *
+PrepareTraining(const char *model, const char *source, const char *target, const char *task,
+				const char *architecture, const char *params, Oid base, const char *device)
+{
+	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
+
+	spec->device = ResolveDevice(device);
+	spec->architecture = pstrdup(architecture ? architecture : "mlp");
+	spec->params = pstrdup(params ? params : "{}");
+	spec->base = base;
+	spec->target = target ? pstrdup(target) : NULL;
+	ResolveParams(spec->architecture, spec->params);
+	ResolveModel(spec, model);
+	spec->query = SourceQuery(source);
+	CheckQuery(spec, task);
+	CopySettings(spec);
+	return spec;
+}
+
+/* ---- to and from JSON ---- */
+
+static void
+SetString(json_t *object, const char *key, const char *string)
+{
+	json_object_set_new(object, key,
+						string ? json_string(pg_server_to_any(string, strlen(string), PG_UTF8)) : json_null());
+}
+
+static char *
+GetString(const json_t *object, const char *key)
+{
+	const char *string = json_string_value(json_object_get(object, key));
+
+	return string ? pstrdup(pg_any_to_server(string, strlen(string), PG_UTF8)) : NULL;
+}
+
+json_t *
+TrainingSpecJson(const TrainingSpec *spec)
+{
+	json_t	   *json = json_object();
+
+	SetString(json, "schema", spec->schema);
+	SetString(json, "model", spec->model);
+	SetString(json, "query", spec->query);
+	SetString(json, "target", spec->target);
+	SetString(json, "task", spec->task);
+	SetString(json, "architecture", spec->architecture);
+	SetString(json, "params", spec->params);
+	json_object_set_new(json, "base", json_integer(spec->base));
+	SetString(json, "device", spec->device);
+	SetString(json, "search_path", spec->search_path);
+	SetString(json, "timezone", spec->timezone);
+	SetString(json, "datestyle", spec->datestyle);
+	json_object_set_new(json, "threads", json_integer(spec->threads));
+	json_object_set_new(json, "train_memory", json_integer(spec->train_memory));
+	json_object_set_new(json, "checkpoint_interval", json_integer(spec->checkpoint_interval));
+	return json;
+}
+
+TrainingSpec *
+TrainingSpecFromJson(const char *text, Size length)
+{
+	llm_error	err = {0};
+	json_t	   *json = json_parse(text, length, &err);
+	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
+
+	if (json == NULL)
+		ThrowError(&err);
+	spec->schema = GetString(json, "schema");
+	spec->model = GetString(json, "model");
+	spec->query = GetString(json, "query");
+	spec->target = GetString(json, "target");
+	spec->task = GetString(json, "task");
+	spec->architecture = GetString(json, "architecture");
+	spec->params = GetString(json, "params");
+	spec->base = (Oid) json_integer_value(json_object_get(json, "base"));
+	spec->device = GetString(json, "device");
+	spec->search_path = GetString(json, "search_path");
+	spec->timezone = GetString(json, "timezone");
+	spec->datestyle = GetString(json, "datestyle");
+	spec->threads = json_integer_value(json_object_get(json, "threads"));
+	spec->train_memory = json_integer_value(json_object_get(json, "train_memory"));
+	spec->checkpoint_interval = json_integer_value(json_object_get(json, "checkpoint_interval"));
+	json_decref(json);
+	if (!spec->schema || !spec->model || !spec->query || !spec->architecture || !spec->params || !spec->search_path ||
+		!spec->timezone || !spec->datestyle)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the description of the job is incomplete")));
+	return spec;
+}

@@ -1,0 +1,54 @@
+/*
+ * training.h
+ *	  What the files of a training job share: source and roles of its columns.
+ *
+ * Include after postgres.h.
+ */
+#ifndef LLMAPP_TRAINING_H
+#define LLMAPP_TRAINING_H
+
+#include "access/tupdesc.h"
+#include "utils/palloc.h"
+
+#include "../feature/feature.h"
+#include "../format/manifest.h"
+#include "../format/params.h"
+#include "job.h"
+
+/* What each column of the query is for. */
+typedef struct SourceRoles
+{
+	int32		inputs;
+	column	   *columns;		/* (inputs) */
+	int		   *attributes;		/* (inputs) column of the query; -1: absent, and the base model does not use it */
+	int32		targets;
+	column	   *target_columns; /* (targets) */
+	int		   *target_attributes;	/* (targets) */
+	int			validation;		/* column that is true for held-out rows, or -1 */
+	int			weight;			/* column with the weight of a row, or -1 */
+	int			time;			/* column that orders the rows, or -1 */
+} SourceRoles;
+
+/* Columns of a checked query, which the current user may run and a worker can. */
+extern TupleDesc DescribeSource(const char *query);
+/* base: the encoder of the model to start from, or NULL. */
+extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
+								const encoder *base);
+/* classification, regression, or NULL when the values of an integer target decide. */
+extern const char *ResolveTask(const char *task, const SourceRoles *roles);
+/* ERROR when settings were given that the task has no use for. */
+extern void CheckTaskSettings(const char *task, const train_params *params);
+
+/* Settings that decide the shape of a network, which a base model has fixed; NULL ends. */
+extern const char *const base_settings[];
+/* ERROR unless the base model predicts the same columns. */
+extern void CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task);
+
+/* Free an object of PostgreSQL-free code together with the current memory context. */
+extern void OwnObject(void *object, MemoryContextCallbackFunction release);
+#define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))
+
+/* Settings, freed with the current memory context; ERROR when they are wrong. */
+extern train_params *ResolveParams(const char *architecture, const char *json);
+
+#endif							/* LLMAPP_TRAINING_H */
