@@ -11,9 +11,19 @@
 #include <string.h>
 #include <strings.h>
 
-/* Bytes that end a number, beside the end of the text. */
-#define SPACES " \t\n\r\v\f"
-#define DELIMITERS "[]," SPACES
+/* White space; written out because strspn() costs as much as reading a number. */
+static bool
+is_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Bytes that end a number. */
+static bool
+is_delimiter(char c)
+{
+	return c == ',' || c == ']' || c == '[' || c == '\0' || is_space(c);
+}
 
 static const char *
 skip_digits(const char *s)
@@ -63,12 +73,19 @@ is_not_finite(const char *s, size_t length)
 	return false;
 }
 
-/* The number that fills the token at s. */
+/* The number that takes all of the token at s; *length is that of the token when there is one. */
 static tensor_status
-read_number(const char *s, size_t length, float *value)
+read_number(const char *s, float *value, size_t *length)
 {
-	if (number_length(s) != length || length == 0)
-		return is_not_finite(s, length) ? TENSOR_NOT_FINITE : TENSOR_BAD_NUMBER;
+	size_t		end = number_length(s);
+
+	if (end == 0 || !is_delimiter(s[end]))
+	{
+		while (!is_delimiter(s[end]))
+			end++;
+		return is_not_finite(s, end) ? TENSOR_NOT_FINITE : TENSOR_BAD_NUMBER;
+	}
+	*length = end;
 	*value = strtof(s, NULL);
 	return isfinite(*value) ? TENSOR_OK : TENSOR_OUT_OF_RANGE;
 }
@@ -76,7 +93,10 @@ read_number(const char *s, size_t length, float *value)
 tensor_status
 tensor_text_number(const char *text, float *value)
 {
-	return read_number(text, strlen(text), value);
+	size_t		length = 0;
+	tensor_status status = read_number(text, value, &length);
+
+	return status == TENSOR_OK && text[length] != '\0' ? TENSOR_BAD_NUMBER : status;
 }
 
 int32_t
@@ -123,14 +143,14 @@ read_punctuation(tensor_text *reader)
 static tensor_status
 read_element(tensor_text *reader, float *value)
 {
-	size_t		length = strcspn(reader->cursor, DELIMITERS);
+	size_t		length;
 	tensor_status status;
 
 	if (reader->nest.depth == 0)
 		return TENSOR_NO_LIST;
 	if (reader->after_element)
 		return TENSOR_NO_COMMA;
-	status = read_number(reader->cursor, length, value);
+	status = read_number(reader->cursor, value, &length);
 	if (status == TENSOR_OK)
 		status = tensor_nest_value(&reader->nest);
 	if (status != TENSOR_OK)
@@ -149,7 +169,8 @@ tensor_text_read(tensor_text *reader, float *values, int32_t capacity, int32_t *
 	*count = 0;
 	while (*count < capacity)
 	{
-		reader->cursor += strspn(reader->cursor, SPACES);
+		while (is_space(*reader->cursor))
+			reader->cursor++;
 		complete = reader->nest.depth == 0 && reader->after_element;
 		if (*reader->cursor == '\0')
 		{
@@ -159,7 +180,7 @@ tensor_text_read(tensor_text *reader, float *values, int32_t capacity, int32_t *
 		}
 		if (complete)
 			return TENSOR_JUNK;
-		if (strchr("[],", *reader->cursor))
+		if (*reader->cursor == ',' || *reader->cursor == '[' || *reader->cursor == ']')
 			status = read_punctuation(reader);
 		else
 		{
