@@ -36,4 +36,9 @@
 #define BGWORKER_LOGIN_FLAGS 0
 #endif
 
+/* Before the declaration, as from 18 on; pg_attribute_noreturn() behind it is gone there. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
+#endif
+
 #endif							/* LLMAPP_COMPAT_H */

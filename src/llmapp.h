@@ -24,7 +24,7 @@ extern bool llmapp_progress_notices;	/* NOTICE while llm_train(wait => true) wai
 extern char *llmapp_databases;			/* databases the launcher looks after */
 
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
-extern void ThrowError(const llm_error *err) pg_attribute_noreturn();
+pg_noreturn extern void ThrowError(const llm_error *err);
 
 /* Oid of schema llmapp's relation or type `name`; ERROR with a hint when the extension is not installed. */
 extern Oid	LlmappRelationOid(const char *name);

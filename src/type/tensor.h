@@ -61,8 +61,10 @@ extern Oid	TensorTypeOid(void);
 /* "2,3" in the current memory context: a shape as messages and type modifiers show it. */
 extern char *ShapeText(int ndim, const int32 *dims);
 
-/* Raise what tensor_count() found wrong with a shape. */
+/* Number of elements of a shape; ERROR when the shape is not allowed. */
 extern void RequireShape(int ndim, const int32 *dims, int32 *count);
-extern void ThrowTensorStatus(tensor_status status) pg_attribute_noreturn();
+
+/* Raise what plain C found wrong; status is not TENSOR_OK. */
+pg_noreturn extern void ThrowTensorStatus(tensor_status status);
 
 #endif							/* LLMAPP_TENSOR_H */
