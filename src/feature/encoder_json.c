@@ -306,7 +306,7 @@ read_text(const json_t *o, encoding *c, llm_error *err)
 	bool		missing;
 
 	if (!json_read_bool(o, "missing", &missing, err) ||
-		!json_read_int(o, "buckets", 1, BUCKETS_MAX, &buckets, err) ||
+		!json_read_int(o, "buckets", 2, BUCKETS_MAX, &buckets, err) ||
 		!json_read_int(o, "pairs", 1, TEXT_PAIRS_MAX, &pairs, err))
 		return false;
 	c->buckets = (int32_t) buckets;

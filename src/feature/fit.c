@@ -13,10 +13,14 @@
 #include <string.h>
 
 #include "judge.h"
+#include "text.h"
 
-#define BINS 32
+#define BINS_MAX_FITTED 32
+#define BINS_MIN_FITTED 8		/* fewer say too little */
+#define ROWS_PER_BIN 128
 #define IQR_OF_NORMAL 1.349		/* interquartile range of the standard normal distribution */
 #define TEXT_ROWS_MIN 5			/* rows in which an n-gram must occur */
+#define TEXT_ROWS_RICH 5000		/* texts from which on more than words can be learned */
 #define CATEGORY_ROWS_MIN 2		/* of an embedded category; rarer ones share a slot */
 
 struct fitter
@@ -49,8 +53,8 @@ options_valid(int32_t count, const fit_options *options, llm_error *err)
 {
 	if (count < 1 || count > COLUMNS_MAX)
 		return llm_fail(err, LLM_INVALID, "%d input columns, 1 to %d are possible", count, COLUMNS_MAX);
-	if (options->text_buckets < 1 || options->text_buckets > BUCKETS_MAX || options->one_hot_max < 0)
-		return llm_fail(err, LLM_INVALID, "text_buckets must be from 1 to %d", BUCKETS_MAX);
+	if (options->text_buckets < 2 || options->text_buckets > BUCKETS_MAX || options->one_hot_max < 0)
+		return llm_fail(err, LLM_INVALID, "text_buckets must be from 2 to %d", BUCKETS_MAX);
 	return true;
 }
 
@@ -113,11 +117,15 @@ fitter_add(fitter *f, const value *row, double target, llm_error *err)
 static bool
 fit_bins(encoding *c, column_stats *s)
 {
-	double		quantiles[BINS + 1];
+	double		quantiles[BINS_MAX_FITTED + 1];
+	int64_t		most = s->rows / ROWS_PER_BIN;
+	int32_t		parts = most < BINS_MAX_FITTED ? (int32_t) most : BINS_MAX_FITTED;
 	int32_t		count = 0;
 
-	stats_quantiles(s, BINS, quantiles);
-	for (int32_t i = 0; i <= BINS; i++)
+	if (parts < BINS_MIN_FITTED)
+		return true;
+	stats_quantiles(s, parts, quantiles);
+	for (int32_t i = 0; i <= parts; i++)
 		if (count == 0 || quantiles[i] > quantiles[count - 1])
 			quantiles[count++] = quantiles[i];
 	if (count < 3)
@@ -243,11 +251,12 @@ fit_category(encoding *c, const column_stats *s, const fit_options *options)
 	return ok;
 }
 
-/* Keep buckets whose n-grams occur in enough rows, but not in all. */
+/* Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words. */
 static bool
 fit_text(encoding *c, const column_stats *s, int32_t buckets)
 {
 	int64_t		texts = s->rows - s->missing;
+	int32_t		used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
 	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
@@ -258,7 +267,7 @@ fit_text(encoding *c, const column_stats *s, int32_t buckets)
 	{
 		int64_t		rows = s->bucket_rows[i];
 
-		c->row_of[i] = rows >= TEXT_ROWS_MIN && rows < texts ? c->kept++ : -1;
+		c->row_of[i] = i < used && rows >= TEXT_ROWS_MIN && rows < texts ? c->kept++ : -1;
 	}
 	c->pairs_max = s->grams_max > 0 ? s->grams_max : 1;
 	encoding_slots(c, s->missing > 0, false);

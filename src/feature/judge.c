@@ -64,7 +64,8 @@ text_is_category(const column_stats *s, int32_t one_hot_max)
 	double		rows = s->rows - s->missing;
 	double		distinct = tally_distinct(s->values);
 
-	return distinct <= CATEGORY_SHARE * rows || (distinct <= one_hot_max && distinct <= rows / 2);
+	return distinct <= CATEGORY_SHARE * rows ||
+		(distinct <= one_hot_max && (distinct <= rows / 2 || s->tokens >= ALL_DISTINCT * rows));
 }
 
 bool

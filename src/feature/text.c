@@ -37,10 +37,11 @@ typedef struct scan
 	int32_t		run;			/* how many of them are valid */
 } scan;
 
+/* Buckets first .. first + count - 1 are those of this kind of n-gram. */
 static void
-count_gram(gram_set *set, uint64_t hash)
+count_gram(gram_set *set, int32_t first, int32_t count, uint64_t hash)
 {
-	int32_t		bucket = (int32_t) (((hash >> 32) * (uint64_t) set->buckets) >> 32);
+	int32_t		bucket = first + (int32_t) (((hash >> 32) * (uint64_t) count) >> 32);
 	int32_t		row = set->row_of ? set->row_of[bucket] : bucket;
 	uint32_t	at = ((uint32_t) row * UINT32_C(0x9E3779B1)) >> 16 & (TEXT_SLOTS - 1);
 
@@ -63,9 +64,23 @@ count_gram(gram_set *set, uint64_t hash)
 }
 
 static void
-count_bytes(gram_set *set, const char *kind, const char *bytes, size_t length)
+count_word(gram_set *set, uint64_t hash)
 {
-	count_gram(set, hash_end(hash_bytes(hash_bytes(HASH_START, kind, 1), bytes, length)));
+	count_gram(set, 0, text_word_buckets(set->buckets), hash);
+}
+
+static void
+count_other(gram_set *set, uint64_t hash)
+{
+	int32_t		first = text_word_buckets(set->buckets);
+
+	count_gram(set, first, set->buckets - first, hash);
+}
+
+static uint64_t
+gram_hash(const char *kind, const char *bytes, size_t length)
+{
+	return hash_end(hash_bytes(hash_bytes(HASH_START, kind, 1), bytes, length));
 }
 
 /* Decode the character at text; its bytes are returned.  An invalid sequence is one byte. */
@@ -134,10 +149,10 @@ end_word(scan *s)
 
 	if (s->chars == 0)
 		return;
-	hash = hash_end(hash_bytes(hash_bytes(HASH_START, KIND_WORD, 1), s->word + 1, s->used - 1));
-	count_gram(s->set, hash);
+	hash = gram_hash(KIND_WORD, s->word + 1, s->used - 1);
+	count_word(s->set, hash);
 	if (s->previous != 0)
-		count_gram(s->set, hash_end(hash_bytes(HASH_START, KIND_PAIR, 1) ^ hash ^ s->previous * 31));
+		count_other(s->set, hash_end(hash_bytes(HASH_START, KIND_PAIR, 1) ^ hash ^ s->previous * 31));
 	s->previous = hash;
 
 	/* Characters -1 and chars are the boundary marks. */
@@ -149,7 +164,7 @@ end_word(scan *s)
 		int32_t		from = first < 0 ? 0 : s->start[first];
 
 		if (s->chars > WORD_GRAM - 2)	/* a shorter word is its own n-gram */
-			count_bytes(s->set, KIND_INSIDE, s->word + from, s->start[first + WORD_GRAM] - from);
+			count_other(s->set, gram_hash(KIND_INSIDE, s->word + from, s->start[first + WORD_GRAM] - from));
 	}
 	s->chars = 0;
 	s->used = 1;
@@ -170,7 +185,7 @@ add_to_word(scan *s, const char *bytes, int32_t count)
 	}
 }
 
-/* Count the n-grams that end with this character. */
+/* Count the n-grams that end with this character.  One and two of them are the words of these scripts. */
 static void
 add_ideogram(scan *s, const char *bytes, int32_t count)
 {
@@ -180,7 +195,14 @@ add_ideogram(scan *s, const char *bytes, int32_t count)
 		s->run++;
 	s->ideogram[s->run - 1] = bytes;
 	for (int32_t i = 0; i < s->run; i++)
-		count_bytes(s->set, KIND_IDEOGRAM, s->ideogram[i], bytes + count - s->ideogram[i]);
+	{
+		uint64_t	hash = gram_hash(KIND_IDEOGRAM, s->ideogram[i], bytes + count - s->ideogram[i]);
+
+		if (s->run - i < IDEOGRAM_GRAM)
+			count_word(s->set, hash);
+		else
+			count_other(s->set, hash);
+	}
 }
 
 void

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define TEXT_BYTES_MAX 65536	/* what lies behind is not read */
-#define TEXT_PAIRS_MAX 1024		/* distinct n-grams of one text */
+#define TEXT_PAIRS_MAX 2048		/* distinct n-grams of one text */
 #define TEXT_SLOTS (2 * TEXT_PAIRS_MAX)
 
 /* The distinct rows that a text's n-grams fall on, in order of first appearance. */
@@ -28,6 +28,13 @@ typedef struct gram_set
 	int32_t		times[TEXT_PAIRS_MAX];
 	uint16_t	slot[TEXT_SLOTS];	/* index + 1, 0 = empty */
 } gram_set;
+
+/* Words fall on the first half of the buckets, all other n-grams on the rest. */
+static inline int32_t
+text_word_buckets(int32_t buckets)
+{
+	return buckets / 2;
+}
 
 extern void text_grams(gram_set *set, const char *text, int32_t length);
 

@@ -31,33 +31,33 @@ test_linear_number(void)
 	encoder_free(e);
 }
 
-/* 0 .. 100: median 50, quartiles 25 and 75, 32 bins of width 3.125. */
+/* 0 .. 4096: median 2048, quartiles 1024 and 3072, 32 bins of width 128. */
 static void
 test_number(void)
 {
 	column		c = COLUMN("x", "double precision", COLUMN_NUMBER);
-	value		rows[101];
-	value		probe[] = {NUMBER(50), NUMBER(100), NUMBER(-7), NUMBER(3.125 * 1.5), NOTHING, NUMBER(1e300)};
+	value		rows[4097];
+	value		probe[] = {NUMBER(2048), NUMBER(4096), NUMBER(-7), NUMBER(128 * 1.5), NOTHING, NUMBER(1e300)};
 	llm_error	err = {.code = LLM_OK};
 	encoder    *e;
 	batch	   *b;
-	double		z = 50 / (50 / 1.349);
+	double		z = 1.349;		/* the range is twice the interquartile range */
 
-	for (int i = 0; i < 101; i++)
+	for (int i = 0; i < 4097; i++)
 		rows[i] = NUMBER(i);
-	e = fit_rows(&c, 1, &default_options, rows, 101, NULL, NULL, &err);
+	e = fit_rows(&c, 1, &default_options, rows, 4097, NULL, NULL, &err);
 	b = encoder_batch(e, 6);
 	CHECK_INT(b->shape.dense, 33);
 	for (int r = 0; r < 6; r++)
 		CHECK(encoder_row(e, &probe[r], b, &err));
 	CHECK_NEAR(b->dense[0], 0, 0);
-	CHECK_NEAR(b->dense[1 + 15], 1, 0);
+	CHECK_NEAR(b->dense[1 + 15], 1, 1e-5);
 	CHECK_NEAR(b->dense[1 + 16], 0, 0);
 	CHECK_NEAR(b->dense[33], z / sqrt(1 + z * z / 9), 1e-6);
 	CHECK_NEAR(b->dense[33 + 32], 1, 1e-5);
 	for (int i = 1; i <= 32; i++)
 		CHECK_NEAR(b->dense[2 * 33 + i], 0, 0);
-	CHECK_NEAR(b->dense[3 * 33 + 1], 1, 0);
+	CHECK_NEAR(b->dense[3 * 33 + 1], 1, 1e-5);
 	CHECK_NEAR(b->dense[3 * 33 + 2], 0.5, 1e-5);
 	CHECK_NEAR(b->dense[3 * 33 + 3], 0, 0);
 	for (int i = 0; i < 33; i++)
@@ -65,6 +65,33 @@ test_number(void)
 	CHECK_NEAR(b->dense[5 * 33], b->dense[33], 0);	/* beyond all bounds: the largest of training */
 	batch_free(b);
 	encoder_free(e);
+}
+
+/* 1024 rows make 8 bins, 1023 none; zeros and one other value leave no interquartile range. */
+static void
+test_bins_by_rows(void)
+{
+	column		c[] = {COLUMN("x", "double precision", COLUMN_NUMBER), COLUMN("y", "integer", COLUMN_NUMBER)};
+	value		rows[2 * 1024];
+	llm_error	err = {.code = LLM_OK};
+
+	for (int i = 0; i < 1024; i++)
+	{
+		rows[2 * i] = NUMBER(i * 0.5);
+		rows[2 * i + 1] = NUMBER(i % 16 == 0 ? 10 : 0);
+	}
+	for (int n = 1023; n <= 1024; n++)
+	{
+		encoder    *e = fit_rows(c, 2, &default_options, rows, n, NULL, NULL, &err);
+		batch	   *b = encoder_batch(e, 1);
+		double		z = 10 / sqrt(100 * (1.0 / 16) * (15.0 / 16));
+
+		CHECK_INT(b->shape.dense, n == 1024 ? 2 + 8 : 2);
+		CHECK(encoder_row(e, rows, b, &err));
+		CHECK_NEAR(b->dense[b->shape.dense - 1], z / sqrt(1 + z * z / 9), 1e-3);
+		batch_free(b);
+		encoder_free(e);
+	}
 }
 
 static void
@@ -106,7 +133,7 @@ test_time(void)
 	CHECK_NEAR(b->dense[5], sin(2 * pi / 12), 1e-6);	/* February */
 	CHECK_NEAR(b->dense[7 + 1], -1, 1e-6);
 	CHECK_NEAR(b->dense[14 + 3], sin(2 * pi * 6 / 31), 1e-6);	/* March 7th */
-	CHECK_NEAR(b->dense[14 + 5], 1, 1e-6);
+	CHECK_NEAR(b->dense[14 + 5], sin(2 * pi * 2 / 12), 1e-6);
 	batch_free(b);
 	encoder_free(e);
 }
@@ -339,6 +366,7 @@ main(void)
 {
 	test_linear_number();
 	test_number();
+	test_bins_by_rows();
 	test_boolean();
 	test_time();
 	test_one_hot();
