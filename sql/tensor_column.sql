@@ -37,6 +37,11 @@ SELECT NULL::tensor('x');
 SELECT tensor_typmod_in('{}');
 -- codes that no shape has
 SELECT tensor_typmod_out(-1), tensor_typmod_out(2147483647), tensor_typmod_out(0);
+SELECT tensor('[1]', 2147483647, false);
+SELECT tensor_in('[1]', 0, 2147483647);
+-- what the hint of a shape too large for a modifier proposes
+CREATE TEMP TABLE checked (t tensor CHECK (llm_shape(t) = '{64,512,512}'));
+INSERT INTO checked VALUES ('[1]');
 -- every shape whose code exists has it for itself: modifiers of all small shapes differ and read back
 SELECT count(*) AS shapes, count(DISTINCT code) AS codes, bool_and(format_type('tensor'::regtype, code) = 'tensor(' || array_to_string(shape, ',') || ')') AS same
   FROM (SELECT shape, tensor_typmod_in(shape::text::cstring[]) AS code
@@ -45,6 +50,23 @@ SELECT count(*) AS shapes, count(DISTINCT code) AS codes, bool_and(format_type('
                 UNION ALL SELECT ARRAY[a, b, c] FROM generate_series(1, 17) a, generate_series(1, 17) b, generate_series(1, 17) c
                 UNION ALL SELECT ARRAY[a, b, c, d] FROM generate_series(1, 9) a, generate_series(1, 9) b, generate_series(1, 9) c,
                                                         generate_series(1, 9) d) AS s(shape)) AS codes;
+
+-- Variables and arrays of tensors
+DO $$
+DECLARE
+    t tensor(2) := '[3,4]';
+BEGIN
+    RAISE NOTICE 'length %', sqrt(t[1] ^ 2 + t[2] ^ 2);
+    t := '[1,2,3]';
+END $$;
+DO $$
+DECLARE
+    t tensor := '[3,4]';
+BEGIN
+    t[1] := 5;
+END $$;
+SELECT a[2], (a[2])[1], llm_shape(a[1]) FROM (SELECT ARRAY['[1,2]', '[3,4]']::tensor(2)[]) AS v(a);
+SELECT ARRAY['[1,2]', '[3]']::tensor(2)[];
 
 -- Domains
 CREATE DOMAIN unit_vector AS tensor(2) CHECK (VALUE[1] ^ 2 + VALUE[2] ^ 2 < 1.0001);

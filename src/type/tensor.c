@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -24,7 +25,7 @@
 PG_FUNCTION_INFO_V1(llm_shape);
 PG_FUNCTION_INFO_V1(llm_reshape);
 
-/* Check all of a header but whether `size` bytes are what its shape needs. */
+/* Check all of a header but whether the value has as many elements as it says. */
 static bool
 HeaderIsSound(const Tensor *tensor, int32 *count)
 {
@@ -62,8 +63,8 @@ DatumGetTensorHeader(Datum datum)
 	if (!VARATT_IS_EXTERNAL_ONDISK(tensor))
 		return DatumGetTensorP(datum);
 	tensor = (Tensor *) PG_DETOAST_DATUM_SLICE(datum, 0, TENSOR_SIZE(TENSOR_MAX_DIMS, 0) - VARHDRSZ);
-	if (!HeaderIsSound(tensor, &count))
-		ThrowDamage(VARSIZE(tensor));
+	if (!HeaderIsSound(tensor, &count) || toast_raw_datum_size(datum) != TENSOR_SIZE(tensor->ndim, count))
+		ThrowDamage(toast_raw_datum_size(datum));
 	return tensor;
 }
 

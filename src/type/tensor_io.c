@@ -41,6 +41,10 @@ RequireModifier(const Tensor *tensor, int32 typmod)
 	if (typmod < 0)
 		return;
 	ndim = tensor_shape_decode(typmod, dims);
+	if (ndim == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%d is no type modifier of type tensor", typmod)));
 	if (ndim == tensor->ndim && memcmp(dims, tensor->dims, ndim * sizeof(int32)) == 0)
 		return;
 	RequireShape(ndim, dims, &count);

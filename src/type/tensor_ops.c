@@ -143,15 +143,21 @@ WithoutNegativeZero(const Tensor *tensor)
 Datum
 tensor_hash(PG_FUNCTION_ARGS)
 {
-	const Tensor *tensor = WithoutNegativeZero(PG_GETARG_TENSOR_P(0));
+	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	const Tensor *hashed = WithoutNegativeZero(tensor);
+	Datum		hash = hash_any(HASHED_BYTES(hashed), HASHED_LENGTH(hashed));
 
-	return hash_any(HASHED_BYTES(tensor), HASHED_LENGTH(tensor));
+	PG_FREE_IF_COPY(tensor, 0);
+	return hash;
 }
 
 Datum
 tensor_hash_extended(PG_FUNCTION_ARGS)
 {
-	const Tensor *tensor = WithoutNegativeZero(PG_GETARG_TENSOR_P(0));
+	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	const Tensor *hashed = WithoutNegativeZero(tensor);
+	Datum		hash = hash_any_extended(HASHED_BYTES(hashed), HASHED_LENGTH(hashed), PG_GETARG_INT64(1));
 
-	return hash_any_extended(HASHED_BYTES(tensor), HASHED_LENGTH(tensor), PG_GETARG_INT64(1));
+	PG_FREE_IF_COPY(tensor, 0);
+	return hash;
 }

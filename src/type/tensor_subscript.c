@@ -32,7 +32,7 @@ RequireElementFetch(List *indirection, ParseState *pstate, bool isSlice, bool is
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("elements of a tensor cannot be assigned"),
-				 errhint("Assign a whole value, for example an array that was changed as real[]."),
+				 errhint("Change a copy as real[] and assign it as a whole."),
 				 parser_errposition(pstate, place)));
 	if (isSlice)
 		ereport(ERROR,
