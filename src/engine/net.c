@@ -117,6 +117,8 @@ check_config(const net_config *c, llm_error *err)
 		if (c->hidden[i] < 1 || c->hidden[i] > MAX_WIDTH)
 			return llm_fail(err, LLM_INVALID, "width %d of hidden layer %d is not between 1 and %d",
 							c->hidden[i], i + 1, MAX_WIDTH);
+	if (c->members < 0 || c->members > NET_MAX_MEMBERS)
+		return llm_fail(err, LLM_INVALID, "number of members %d is not between 1 and %d", c->members, NET_MAX_MEMBERS);
 	if ((unsigned) c->activation > ACT_SIGMOID)
 		return llm_fail(err, LLM_INVALID, "unknown activation");
 	if (!(c->dropout >= 0 && c->dropout < 1))
@@ -126,15 +128,29 @@ check_config(const net_config *c, llm_error *err)
 
 /* ---- layout ---- */
 
-/* columns 0: a vector.  fan_in 0: every element starts as `constant`. */
-static bool
-add_tensor(net *n, const char *layer, const char *name, int64_t rows, int64_t columns, int64_t fan_in,
-		   float constant, llm_error *err)
+/* The table of a bag may have far more rows than inputs that matter: hashed n-grams. */
+#define MAX_BAG_FAN_IN 1024
+/* A small last layer starts near the mean (or the class shares, trainer_set_output_bias()). */
+#define OUTPUT_GAIN 0.1f
+
+/* Where the next tensors go. */
+typedef struct layout
 {
+	net		   *n;
+	char		prefix[24];		/* of the member */
+	llm_error  *err;
+} layout;
+
+/* columns 0: a vector.  deviation 0: every element starts as `constant`. */
+static bool
+add_tensor(layout *l, const char *layer, const char *name, int64_t rows, int64_t columns, float deviation,
+		   float constant)
+{
+	net		   *n = l->n;
 	net_tensor_info *t = &n->tensors[n->tensor_count];
 	size_t		padded;
 
-	snprintf(t->name, sizeof(t->name), "%s.%s", layer, name);
+	snprintf(t->name, sizeof(t->name), "%s%s.%s", l->prefix, layer, name);
 	t->ndim = columns ? 2 : 1;
 	t->dims[0] = rows;
 	t->dims[1] = columns;
@@ -142,53 +158,72 @@ add_tensor(net *n, const char *layer, const char *name, int64_t rows, int64_t co
 	if (__builtin_mul_overflow((size_t) rows, (size_t) (columns ? columns : 1), &t->count) ||
 		t->count > ((size_t) 1 << 40) ||
 		__builtin_add_overflow(n->weight_floats, padded = (t->count + 15) & ~(size_t) 15, &n->weight_floats))
-		return llm_fail(err, LLM_MEMORY, "network is too large: tensor %s has more than 2^40 elements", t->name);
-	n->decay[n->tensor_count] = columns != 0;
-	n->fan_in[n->tensor_count] = fan_in;
+		return llm_fail(l->err, LLM_MEMORY, "network is too large: tensor %s has more than 2^40 elements", t->name);
+	n->deviation[n->tensor_count] = deviation;
 	n->constant[n->tensor_count] = constant;
 	n->tensor_count++;
 	return true;
 }
 
-/* dense and embeddings share one matrix; the bag has its own table, stored by input. */
+/*
+ * dense and embeddings share one matrix; the bag has its own table, stored by input.
+ * Variance gain^2 / inputs: gain sqrt(2) keeps the scale through rectifiers (He et al.,
+ * "Delving deep into rectifiers", 2015).
+ */
 static bool
-add_layer(net *n, const char *layer, int64_t inputs, int64_t bag_rows, int64_t width, llm_error *err)
+add_layer(layout *l, const char *layer, int64_t inputs, int64_t bag_rows, int64_t width, float gain)
 {
-	int64_t		fan_in = inputs + bag_rows;
+	int64_t		fan_in = inputs + (bag_rows < MAX_BAG_FAN_IN ? bag_rows : MAX_BAG_FAN_IN);
+	float		deviation = gain / sqrtf((float) fan_in);
 
-	return (inputs == 0 || add_tensor(n, layer, "weight", width, inputs, fan_in, 0, err)) &&
-		(bag_rows == 0 || add_tensor(n, layer, "bag", bag_rows, width, fan_in, 0, err)) &&
-		add_tensor(n, layer, "bias", width, 0, fan_in, 0, err);
+	return (inputs == 0 || add_tensor(l, layer, "weight", width, inputs, deviation, 0)) &&
+		(bag_rows == 0 || add_tensor(l, layer, "bag", bag_rows, width, deviation, 0)) &&
+		add_tensor(l, layer, "bias", width, 0, 0, 0);
 }
 
 static bool
-lay_out(net *n, llm_error *err)
+lay_out_member(layout *l)
 {
-	const net_config *c = &n->config;
+	const net_config *c = &l->n->config;
 	const batch_shape *s = &c->shape;
 	int64_t		inputs = s->dense + (int64_t) s->embed_columns * (s->embed_columns ? c->embed_dim : 0);
 	int64_t		bag_rows = s->bag_rows;
 	char		layer[32];
 
 	if (inputs > INT32_MAX)
-		return llm_fail(err, LLM_MEMORY, "network is too large");
+		return llm_fail(l->err, LLM_MEMORY, "network is too large");
 	if (s->embed_columns > 0 &&
-		!add_tensor(n, "embed", "weight", s->embed_rows, c->embed_dim, c->embed_dim, 0, err))
+		!add_tensor(l, "embed", "weight", s->embed_rows, c->embed_dim, 1 / sqrtf((float) c->embed_dim), 0))
 		return false;
 	for (int32_t i = 0; i < c->hidden_count; i++)
 	{
 		snprintf(layer, sizeof(layer), "hidden.%d", i);
-		if (!add_layer(n, layer, inputs, bag_rows, c->hidden[i], err))
+		if (!add_layer(l, layer, inputs, bag_rows, c->hidden[i], (float) M_SQRT2))
 			return false;
 		snprintf(layer, sizeof(layer), "hidden.%d.norm", i);
 		if (c->layer_norm &&
-			!(add_tensor(n, layer, "weight", c->hidden[i], 0, 0, 1, err) &&
-			  add_tensor(n, layer, "bias", c->hidden[i], 0, 0, 0, err)))
+			!(add_tensor(l, layer, "weight", c->hidden[i], 0, 0, 1) &&
+			  add_tensor(l, layer, "bias", c->hidden[i], 0, 0, 0)))
 			return false;
 		inputs = c->hidden[i];
 		bag_rows = 0;
 	}
-	return add_layer(n, "output", inputs, bag_rows, s->outputs, err);
+	return add_layer(l, "output", inputs, bag_rows, s->outputs, OUTPUT_GAIN);
+}
+
+static bool
+lay_out(net *n, llm_error *err)
+{
+	layout		l = {.n = n,.err = err};
+
+	for (int32_t i = 0; i < n->config.members; i++)
+	{
+		if (n->config.members > 1)
+			snprintf(l.prefix, sizeof(l.prefix), "member.%d.", i);
+		if (!lay_out_member(&l))
+			return false;
+	}
+	return true;
 }
 
 net *
@@ -205,6 +240,8 @@ net_new(const net_config *config, llm_error *err)
 		return NULL;
 	}
 	n->config = *config;
+	if (n->config.members == 0)
+		n->config.members = 1;
 	if (!lay_out(n, err))
 	{
 		net_free(n);
@@ -248,28 +285,39 @@ net_weight_bytes(const net *n)
 /* No training step has this number, so initial values share no random numbers with dropout. */
 #define INITIAL_STEP UINT64_MAX
 
-/*
- * Uniform within 1 / sqrt(fan_in), what kaiming_uniform with a = sqrt(5) gives (He et
- * al., "Delving deep into rectifiers", 2015).
- */
+/* Two normal numbers from two words (Box and Muller, 1958); the logarithm's argument is above 0. */
+static void
+normal_pair(uint32_t a, uint32_t b, float *out)
+{
+	double		radius = sqrt(-2 * log((a + 0.5) / 4294967296.0));
+	double		angle = 2 * M_PI * (b / 4294967296.0);
+
+	out[0] = (float) (radius * cos(angle));
+	out[1] = (float) (radius * sin(angle));
+}
+
 static void
 initialise_tensor(const net *n, int32_t i, uint64_t seed, float *w)
 {
 	size_t		count = n->tensors[i].count;
-	float		bound = n->fan_in[i] ? 1.0f / sqrtf((float) n->fan_in[i]) : 0;
 	uint32_t	bits[4];
+	float		normal[4];
 
 	for (size_t j = 0; j < count; j++)
 	{
-		if (n->fan_in[i] == 0)
+		if (n->deviation[i] == 0)
 		{
 			w[j] = n->constant[i];
 			continue;
 		}
-		/* a stream has 2^34 numbers; larger tensors use more streams */
 		if (j % 4 == 0)
+		{
+			/* a stream has 2^34 numbers; larger tensors use more streams */
 			philox(seed, INITIAL_STEP, (uint32_t) i + NET_MAX_TENSORS * (uint32_t) (j >> 34), (uint32_t) (j / 4), bits);
-		w[j] = bound * (2 * philox_uniform(bits[j % 4]) - 1);
+			normal_pair(bits[0], bits[1], normal);
+			normal_pair(bits[2], bits[3], normal + 2);
+		}
+		w[j] = n->deviation[i] * normal[j % 4];
 	}
 }
 

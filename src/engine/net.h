@@ -22,6 +22,7 @@
 #include "error.h"
 
 #define NET_MAX_HIDDEN 16
+#define NET_MAX_MEMBERS 8
 
 typedef enum net_activation
 {
@@ -50,6 +51,12 @@ typedef struct net_config
 	net_loss	loss;
 	float		huber_delta;	/* > 0, in units of the standardised target */
 	float		label_smoothing;	/* [0, 1) */
+	/*
+	 * Networks of this form whose outputs are averaged, 0 or 1 = one.  Only prediction knows
+	 * more than one: members are trained alone, with members = 1, and their weights laid end
+	 * to end are the weights of all.
+	 */
+	int32_t		members;
 } net_config;
 
 typedef struct net net;
@@ -127,6 +134,12 @@ extern double trainer_gradient_norm(const trainer *t);	/* of the last step, befo
  */
 extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum,
 							double *weight_sum, llm_error *err);
+
+/*
+ * Start the output layer at these biases (outputs), before the first step: log odds or
+ * log shares of classes save the first steps of learning them.
+ */
+extern void trainer_set_output_bias(trainer *t, const float *bias);
 
 /* The weights that would be published now (the average when ema is on). */
 extern const float *trainer_weights(trainer *t);

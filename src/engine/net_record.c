@@ -7,7 +7,8 @@
  *	 x0 = concat(dense, embeddings)
  *	 h  = dropout(act(norm(x W^T + b [+ rows of the bag's table]))) [+ x]
  *	 logits = h W^T + b
- * Parameters are asked for in the order in which net.c lays them out.
+ * Parameters are asked for in the order in which net.c lays them out.  An ensemble
+ * records its members one after the other and averages their outputs.
  */
 #include "net_record.h"
 
@@ -144,6 +145,18 @@ record_output(recorder *r, int32_t logits)
 	return logits;
 }
 
+/* The mean of all members' outputs. */
+static int32_t
+record_ensemble(recorder *r)
+{
+	int32_t		members = r->n->config.members;
+	int32_t		sum = record_output(r, record_mlp(r));
+
+	for (int32_t i = 1; i < members; i++)
+		sum = op_add(r->g, sum, record_output(r, record_mlp(r)));
+	return members > 1 ? op_scale(r->g, sum, 1.0f / members) : sum;
+}
+
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
@@ -155,16 +168,18 @@ net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_err
 	if (!r.g)
 		return false;
 	record_inputs(&r);
-	logits = record_mlp(&r);
-	if (mode != MODE_PREDICT)
-		p->loss = record_loss(&r, logits);
-	if (mode == MODE_TRAIN)
-		graph_backward(r.g);
+	if (mode == MODE_PREDICT)
+		p->output = record_ensemble(&r);
 	else
 	{
-		p->output = record_output(&r, logits);
-		graph_keep(r.g, p->output);
+		logits = record_mlp(&r);
+		p->loss = record_loss(&r, logits);
+		if (mode == MODE_SCORE)
+			p->output = record_output(&r, logits);
+		else
+			graph_backward(r.g);
 	}
+	graph_keep(r.g, p->output);
 	for (int32_t i = 0; i < n->tensor_count; i++)
 		offsets[i] = n->tensors[i].offset;
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);

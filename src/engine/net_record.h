@@ -8,17 +8,16 @@
 
 #include "plan.h"
 
-/* Weights and bias, bag table, norm: at most 6 tensors a layer. */
-#define NET_MAX_TENSORS (6 * (NET_MAX_HIDDEN + 1))
+/* A layer has weight, bag, bias and two of its norm; one embedding. */
+#define NET_MAX_TENSORS (NET_MAX_MEMBERS * (5 * (NET_MAX_HIDDEN + 1) + 1))
 
 struct net
 {
 	net_config	config;
 	int32_t		tensor_count;
 	net_tensor_info tensors[NET_MAX_TENSORS];
-	bool		decay[NET_MAX_TENSORS]; /* weight decay applies */
-	int64_t		fan_in[NET_MAX_TENSORS];	/* inputs of the layer, for initialisation; 0: constant */
-	float		constant[NET_MAX_TENSORS];	/* initial value when fan_in is 0 */
+	float		deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
+	float		constant[NET_MAX_TENSORS];
 	size_t		weight_floats;	/* with padding */
 };
 

@@ -59,8 +59,10 @@ is_fraction(double x)
 }
 
 static bool
-check_train_config(const train_config *c, int64_t batch_rows, llm_error *err)
+check_train_config(const net *n, const train_config *c, int64_t batch_rows, llm_error *err)
 {
+	if (n->config.members > 1)
+		return llm_fail(err, LLM_INVALID, "members of an ensemble are trained one by one");
 	if (batch_rows < 1 || batch_rows > (1 << 24))
 		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %d", (long long) batch_rows, 1 << 24);
 	if (c->threads < 1 || c->threads > MAX_THREADS)
@@ -126,7 +128,7 @@ trainer_memory(const net *n, const train_config *config, int64_t batch_rows, siz
 	trainer		t = {.n = n,.batch_rows = batch_rows};
 	size_t		state,
 				arena;
-	bool		ok = check_train_config(config, batch_rows, err) && state_bytes(n, config, &state, err) &&
+	bool		ok = check_train_config(n, config, batch_rows, err) && state_bytes(n, config, &state, err) &&
 		make_plans(&t, &arena, err);
 
 	free_plans(&t);
@@ -155,7 +157,7 @@ make_optim(trainer *t, llm_error *err)
 			.offset = t->n->tensors[x->slot].offset,
 			.rows = d->dims[0],
 			.width = tensor_columns(d),
-			.decay = t->n->decay[x->slot],
+			.decay = x->ndim > 1,
 			.gradient = plan_address(t->train.plan, x->gradient),
 			.used = plan_address(t->train.plan, d->used),
 		};
@@ -192,7 +194,7 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 {
 	trainer    *t;
 
-	if (!check_train_config(config, batch_rows, err))
+	if (!check_train_config(n, config, batch_rows, err))
 		return NULL;
 	t = calloc(1, sizeof(trainer));
 	if (!t)
@@ -238,22 +240,18 @@ trainer_set_poll(trainer *t, llm_poll poll, void *arg)
 
 /* ---- steps ---- */
 
-/* Of the step with this number, from 0: linear warm-up, then by schedule down to zero. */
+/* Of step t, from 1: linear warm-up times the schedule's way down to zero at total_steps. */
 static double
-scheduled_rate(const train_config *c, int64_t step)
+scheduled_rate(const train_config *c, int64_t t)
 {
-	double		progress;
+	double		warm = t < c->warmup_steps ? (double) t / c->warmup_steps : 1;
+	double		done = c->total_steps > 0 ? fmin((double) t / c->total_steps, 1) : 0;
 
-	if (step < c->warmup_steps)
-		return c->learning_rate * (step + 1) / c->warmup_steps;
-	if (c->schedule == SCHEDULE_CONSTANT || c->total_steps <= c->warmup_steps)
-		return c->learning_rate;
-	progress = (double) (step - c->warmup_steps) / (c->total_steps - c->warmup_steps);
-	if (progress >= 1)
-		return 0;
 	if (c->schedule == SCHEDULE_LINEAR)
-		return c->learning_rate * (1 - progress);
-	return c->learning_rate * 0.5 * (1 + cos(M_PI * progress));
+		return c->learning_rate * warm * (1 - done);
+	if (c->schedule == SCHEDULE_COSINE)
+		return c->learning_rate * warm * 0.5 * (1 + cos(M_PI * done));
+	return c->learning_rate * warm;
 }
 
 /* Sums of weight times loss, and of weights, in row order. */
@@ -304,7 +302,7 @@ update_parameters(trainer *t, double norm)
 	optim_update u = {
 		.config = &t->config,
 		.step = t->steps + 1,
-		.learning_rate = scheduled_rate(&t->config, t->steps),
+		.learning_rate = scheduled_rate(&t->config, t->steps + 1),
 		.gradient_scale = clip > 0 && norm > clip ? clip / norm : 1,
 		.weights = t->state,
 		.moments = {t->state + t->part_floats, t->state + 2 * t->part_floats},
@@ -398,6 +396,16 @@ trainer_set_weights(trainer *t, const float *weights)
 	memmove(t->state, weights, t->part_floats * sizeof(float));
 	if (t->average)
 		memmove(t->average, t->state, t->part_floats * sizeof(float));
+}
+
+void
+trainer_set_output_bias(trainer *t, const float *bias)
+{
+	const net_tensor_info *last = &t->n->tensors[t->n->tensor_count - 1];	/* output.bias */
+
+	memcpy(t->state + last->offset, bias, last->count * sizeof(float));
+	if (t->average)
+		memcpy(t->average + last->offset, bias, last->count * sizeof(float));
 }
 
 /* ---- checkpoints ---- */

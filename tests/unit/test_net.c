@@ -383,6 +383,87 @@ test_learning(net_loss loss)
 	free(out);
 }
 
+/* An ensemble predicts the mean of its members, whose weights lie end to end. */
+static void
+test_ensemble(net_loss loss)
+{
+	enum {ROWS = 12, MEMBERS = 3};
+	llm_error	err = {0};
+	net_config	c = small_config(loss);
+	int			outputs = c.shape.outputs;
+	net		   *one = net_new(&c, &err);
+	size_t		bytes = net_weight_bytes(one);
+	char	   *weights = aligned_alloc(64, MEMBERS * bytes);
+	double		mean[ROWS * 8] = {0};
+	train_config tc = small_training(1);
+	net		   *all;
+	predictor  *p;
+
+	for (int m = 0; m < MEMBERS; m++)
+	{
+		net_initialise(one, 10 + m, (float *) (weights + m * bytes));
+		p = predictor_new(one, (float *) (weights + m * bytes), ROWS, &err);
+		fixture_counter = 0;
+		fill_batch(predictor_batch(p), ROWS);
+		predictor_run(p, &err);
+		for (int i = 0; i < ROWS * outputs; i++)
+			mean[i] += predictor_run(p, &err)[i] / MEMBERS;
+		predictor_free(p);
+	}
+	c.members = MEMBERS;
+	all = net_new(&c, &err);
+	CHECK_INT(net_weight_bytes(all), MEMBERS * bytes);
+	CHECK_STR(net_tensor(all, net_tensor_count(all) - 1)->name, "member.2.output.bias");
+	p = predictor_new(all, (float *) weights, ROWS, &err);
+	fixture_counter = 0;
+	fill_batch(predictor_batch(p), ROWS);
+	CHECK_CLOSE(predictor_run(p, &err), mean, ROWS * outputs, 1e-12);
+	check_no_error(&err);
+	CHECK(!trainer_new(all, &tc, ROWS, &err));
+	CHECK_INT(err.code, LLM_INVALID);
+	predictor_free(p);
+	net_free(all);
+	net_free(one);
+	free(weights);
+}
+
+/* Deviations of initial values, and the biases given by the caller. */
+static void
+test_initial_values(void)
+{
+	llm_error	err = {0};
+	net_config	c = small_config(LOSS_CROSS_ENTROPY);
+	float		bias[5] = {1, 2, 3, 4, 5};
+	train_config tc = small_training(1);
+	net		   *n;
+	trainer    *t;
+
+	c.hidden[0] = c.hidden[1] = 200;
+	n = net_new(&c, &err);
+	t = trainer_new(n, &tc, 4, &err);
+	for (int i = 0; i < net_tensor_count(n); i++)
+	{
+		const net_tensor_info *info = net_tensor(n, i);
+		const float *w = trainer_weights(t) + info->offset;
+		double		squares = 0;
+
+		for (size_t j = 0; j < info->count; j++)
+			squares += w[j] * w[j] / info->count;
+		if (strcmp(info->name, "hidden.0.weight") == 0 || strcmp(info->name, "hidden.0.bag") == 0)
+			CHECK_NEAR(squares, 2.0 / (7 + 6 + 11), 0.008);
+		if (strcmp(info->name, "hidden.1.weight") == 0)
+			CHECK_NEAR(squares, 2.0 / 200, 0.0005);
+		if (strcmp(info->name, "output.weight") == 0)
+			CHECK_NEAR(squares, 0.01 / 200, 0.00001);
+		if (info->ndim == 1)
+			CHECK(squares == 0);
+	}
+	trainer_set_output_bias(t, bias);
+	CHECK_BYTES(trainer_weights(t) + net_tensor(n, net_tensor_count(n) - 1)->offset, bias, sizeof(bias));
+	trainer_free(t);
+	net_free(n);
+}
+
 /* ---- what is refused ---- */
 
 #define REFUSED(change, expected_code) \
@@ -415,6 +496,7 @@ test_refused(void)
 	REFUSED(c.loss = LOSS_BINARY, LLM_INVALID);
 	REFUSED(c.shape.class_target = false, LLM_INVALID);
 	REFUSED(c.shape.outputs = 0, LLM_INVALID);
+	REFUSED(c.members = NET_MAX_MEMBERS + 1, LLM_INVALID);
 	REFUSED(c.dropout = 1, LLM_INVALID);
 	REFUSED(c.dropout = NAN, LLM_INVALID);
 	REFUSED(c.label_smoothing = -0.1f, LLM_INVALID);
@@ -497,5 +579,9 @@ main(void)
 	test_cancel();
 	for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_HUBER; loss++)
 		test_learning(loss);
+	test_ensemble(LOSS_CROSS_ENTROPY);
+	test_ensemble(LOSS_BINARY);
+	test_ensemble(LOSS_HUBER);
+	test_initial_values();
 	return test_summary();
 }
