@@ -17,6 +17,7 @@
 #include "utils/float.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 
 #include "../job/job.h"
 #include "../llmapp.h"
@@ -102,8 +103,7 @@ ThrowNotNumber(const SourceReader *reader, int32 i)
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("column \"%s\" of type %s does not hold the numbers to compare with",
 					t->names[i], format_type_be(reader->readers[i].typid)),
-			 errdetail("At training it had type %s, and the model predicts %d numbers for a row.",
-					   t->sql_types[i], t->outputs)));
+			 errdetail("At training it had type %s.", t->sql_types[i])));
 }
 
 /* Store the target of row `row` of a batch; false when it is NULL. */
@@ -183,6 +183,25 @@ CountTuples(SourceReader *reader, SPITupleTable *tuples, uint64 count)
 	CountBatch(reader);
 }
 
+/* Say what is wrong with a source that does more than read, before SPI refuses to run it. */
+static void
+RequireReadOnly(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	ListCell   *cell;
+
+	foreach(cell, source->query_list)
+	{
+		Query	   *query = lfirst_node(Query, cell);
+
+		if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the source changes data or locks rows"),
+					 errhint("A source is the name of a table or view, or one SELECT that only reads.")));
+	}
+}
+
 /* Open the source as the caller, for reading only. */
 static Portal
 OpenSource(const char *source)
@@ -191,6 +210,7 @@ OpenSource(const char *source)
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	RequireReadOnly(plan);
 	return SPI_cursor_open(NULL, plan, NULL, NULL, true);
 }
 
