@@ -417,12 +417,21 @@ choose(train_params *p, const char *key, int64_t *field, int64_t value)
 void
 params_choose(train_params *p, int64_t training_rows)
 {
-	int64_t		batch = 16;
+	/*
+	 * Enough steps per epoch to learn from few rows, batches large enough to be fast with
+	 * many; at least 16 epochs and 1,500 steps in all.
+	 */
+	int64_t		batch = 32;
+	int64_t		epochs = 16;
+	int64_t		steps;
 
-	while (batch < 256 && batch * 64 < training_rows)
+	while (batch < 256 && batch * 2 * 40 <= training_rows)
 		batch *= 2;
 	choose(p, "batch_size", &p->batch_size, batch);
-	choose(p, "epochs", &p->epochs, training_rows < 2000 ? 200 : training_rows < 20000 ? 100 : 40);
+	steps = (training_rows + p->batch_size - 1) / p->batch_size;
+	if (steps > 0 && steps * epochs < 1500)
+		epochs = (1500 + steps - 1) / steps;
+	choose(p, "epochs", &p->epochs, epochs);
 }
 
 void
