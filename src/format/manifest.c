@@ -26,14 +26,14 @@ network_json(const net_config *config)
 
 	for (int32_t i = 0; i < config->hidden_count; i++)
 		json_array_append_new(hidden, json_integer(config->hidden[i]));
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f}",
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f, s:i}",
 					 "dense", s->dense, "embed_columns", s->embed_columns, "embed_rows", s->embed_rows,
 					 "bag_rows", s->bag_rows, "bag_max", s->bag_max, "outputs", s->outputs,
 					 "class_target", s->class_target, "embed_dim", config->embed_dim, "hidden", hidden,
 					 "activation", net_activation_name(config->activation), "layer_norm", config->layer_norm,
 					 "residual", config->residual, "dropout", (double) config->dropout,
 					 "loss", net_loss_name(config->loss), "huber_delta", (double) config->huber_delta,
-					 "label_smoothing", (double) config->label_smoothing);
+					 "label_smoothing", (double) config->label_smoothing, "members", config->members);
 }
 
 static bool
@@ -118,7 +118,8 @@ network_from_json(const json_t *json, net_config *config, llm_error *err)
 		json_read_bool(json, "residual", &config->residual, err) &&
 		read_float(json, "dropout", 0, 1, &config->dropout, err) &&
 		read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
-		read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err);
+		read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err) &&
+		read_int32(json, "members", 0, &config->members, err);
 }
 
 /* ---- writing ---- */
