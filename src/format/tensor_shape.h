@@ -64,6 +64,7 @@ extern tensor_status tensor_nest_close(tensor_nest *nest);
 /*
  * Code of a valid shape, >= 0; -1 when 31 bits cannot hold it.  Every shape of one or two
  * dimensions has a code, of three up to 4 Mi elements, of four up to 256 Ki; many beyond.
+ * Codes stand in the catalogs of databases: what one means never changes.
  */
 extern int32_t tensor_shape_encode(int32_t ndim, const int32_t *dims);
 /* The shape of a code; its rank, or 0 when the code is of no valid shape. */
