@@ -118,12 +118,14 @@ same_shape(const batch_shape *a, const batch_shape *b)
 static bool
 check_bag(const batch *b, llm_error *err)
 {
-	int32_t		wrong = b->bag_start[0] != 0;
+	uint32_t	longest = (uint32_t) b->shape.bag_max;
+	bool		wrong = b->bag_start[0] != 0;
 
+	/* unsigned, so that a start below its predecessor is too long as well */
 	for (int64_t i = 0; i < b->rows; i++)
-		wrong |= b->bag_start[i + 1] < b->bag_start[i];
-	if (wrong || b->bag_start[b->rows] > b->capacity * b->shape.bag_max)
-		return llm_fail(err, LLM_INVALID, "batch has features out of order");
+		wrong |= (uint32_t) b->bag_start[i + 1] - (uint32_t) b->bag_start[i] > longest;
+	if (wrong)
+		return llm_fail(err, LLM_INVALID, "batch has a row with more than %d features", b->shape.bag_max);
 	if (!all_below(b->bag_index, b->bag_start[b->rows], b->shape.bag_rows))
 		return llm_fail(err, LLM_INVALID, "batch has a feature index out of range");
 	return true;

@@ -534,6 +534,13 @@ test_training_refused(void)
 	CHECK(!trainer_step(t, b, &loss, &err));
 	CHECK_INT(err.code, LLM_INVALID);
 	err.code = LLM_OK;
+	memcpy(b->bag_start, (int32_t[]) {0, 0, 0, 0, c.shape.bag_max + 1}, 5 * sizeof(int32_t));
+	CHECK(!trainer_step(t, b, &loss, &err));
+	CHECK_INT(err.code, LLM_INVALID);
+	err.code = LLM_OK;
+	memcpy(b->bag_start, (int32_t[]) {0, 1, 0, 1, 1}, 5 * sizeof(int32_t));
+	CHECK(!trainer_step(t, b, &loss, &err));
+	err.code = LLM_OK;
 	memset(b->bag_start, 0, 5 * sizeof(int32_t));
 	fill_batch(b, 4);
 	b->dense[0] = NAN;
