@@ -17,7 +17,7 @@ SELECT llm_train('amount', 'SELECT x, amount FROM points', target => 'amount', t
 
 -- forms of input
 SELECT id, llm_predict('above', p) FROM points p WHERE id <= 4 ORDER BY id;
-SELECT llm_predict('above', row_to_json(p)::jsonb) FROM points p WHERE id = 2;
+SELECT llm_predict('above', row_to_json(p)), llm_predict('above', to_jsonb(p)) FROM points p WHERE id = 2;
 SELECT llm_predict('above', '{"x": 1.5, "colour": "red"}');
 SELECT llm_predict('above', '{"x": 1.5, "colour": null}'::jsonb);
 SELECT llm_predict('above', '{"x": -1.5, "colour": "never seen"}'::text);
@@ -59,6 +59,8 @@ SELECT p.id, l.label FROM points p, LATERAL llm_probabilities('level', p) WITH O
 \set SHOW_CONTEXT never
 SELECT llm_predict('above', 'a string');
 SELECT llm_predict('above', '{"x": 1}');
+SELECT llm_predict('above', '{"x": 1');
+SELECT llm_predict('above', '[1, 2]'::jsonb);
 SELECT llm_predict('above', '{"x": "much", "colour": "red"}');
 SELECT llm_predict('above', ROW(1, 2));
 SELECT llm_predict('above', ARRAY[1, 2]::real[]);

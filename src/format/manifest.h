@@ -10,7 +10,7 @@
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
  *	  "weights": {"bytes": n, "sha256": "hex"},
- *	  "settings": {key: {"value", "source"}}, "metrics": {name: value},
+ *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"} }
  */

@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -78,17 +79,19 @@ TakesText(const encoder *e)
 	return used == 1 && text;
 }
 
-/* Type as which inputs are read: strings are JSON unless the model takes text. */
+/* Type as which inputs are read: json is read as jsonb, and so are strings unless the model takes text. */
 static Oid
 EffectiveInputType(PredictCall *call, const encoder *e)
 {
 	Oid			base = getBaseType(call->input_type);
 
+	bool		string = base == UNKNOWNOID || base == TEXTOID || base == VARCHAROID || base == BPCHAROID;
+
 	call->read_json = false;
-	if (base != UNKNOWNOID && base != TEXTOID && base != VARCHAROID && base != BPCHAROID)
-		return call->input_type;
-	if (TakesText(e))
+	if (string && TakesText(e))
 		return TEXTOID;
+	if (!string && base != JSONOID)
+		return call->input_type;
 	call->read_json = true;
 	return JSONBOID;
 }
@@ -135,8 +138,9 @@ JsonInput(PredictCall *call, Datum input)
 	if (*first != '{')
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the input of model \"%s\" must be a row or a JSON object, not a string",
-						get_rel_name(call->model->relid)),
+				 errmsg("input is neither a row nor a JSON object"),
+				 errdetail("Model \"%s\" was given \"%s\".", get_rel_name(call->model->relid),
+						   pnstrdup(string, pg_mbcliplen(string, strlen(string), 40))),
 				 errhint("Pass a row of a table, as in SELECT llm_predict(%s, t) FROM some_table AS t, or jsonb.",
 						 ModelLiteral(call->model->relid))));
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(string));

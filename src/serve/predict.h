@@ -21,7 +21,7 @@ typedef struct PredictCall
 	MemoryContext row_cxt;		/* values of the row at hand */
 	Model	   *model;			/* NULL while none is open */
 	InputBinding *binding;
-	bool		read_json;		/* the input is text that holds a JSON object */
+	bool		read_json;		/* the input is a string or json, to be read as jsonb */
 	Output	   *output;			/* NULL until a prediction is asked for */
 	Oid			output_type;
 	int32		label;			/* class that label_text names, -1 for none yet */

@@ -52,7 +52,7 @@ Multiplications(const net_config *config)
 	if (config->shape.bag_rows > 0)
 		sum += (double) config->shape.bag_max *
 			(config->hidden_count > 0 ? config->hidden[0] : config->shape.outputs);
-	return sum;
+	return sum * Max(config->members, 1);
 }
 
 void

@@ -76,10 +76,11 @@ SELECT lives_ok($$EXPLAIN SELECT llm_predict(0::regclass, s), llm_predict(NULL, 
 -- a large number of rows, and rows without end
 SELECT is((SELECT count(*) FROM sample s, generate_series(1, 40) WHERE llm_predict('sample_label', s) IN ('a', 'b', 'c')), 20000::bigint, 'twenty thousand rows');
 SELECT is((SELECT count(llm_predict('sample_label', (SELECT s FROM sample s WHERE id = g))) FROM generate_series(1, 100) AS g), 100::bigint, 'rows from a subquery');
+CREATE FUNCTION cancelled(query text) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN EXECUTE query; RETURN false; EXCEPTION WHEN query_canceled THEN RETURN true; END $$;
 SET LOCAL statement_timeout = '200ms';
-SELECT throws_ok($$SELECT count(llm_predict('sample_label', s)) FROM sample s, generate_series(1, 100000000)$$, '57014', NULL, 'a prediction can be cancelled');
-SELECT throws_ok($$SELECT * FROM llm_evaluate('sample_label', 'SELECT s.* FROM sample s, generate_series(1, 100000000)')$$, '57014', NULL,
-                 'an evaluation can be cancelled');
+SELECT ok(cancelled($$SELECT count(llm_predict('sample_label', s)) FROM sample s, generate_series(1, 100000000)$$), 'a prediction can be cancelled');
+SELECT ok(cancelled($$SELECT * FROM llm_evaluate('sample_label', 'SELECT s.* FROM sample s, generate_series(1, 100000000)')$$), 'an evaluation can be cancelled');
 SET LOCAL statement_timeout = 0;
 SELECT is((SELECT count(*) FROM llm_evaluate('sample_label')), 8::bigint, 'and used again');
 SELECT * FROM finish();
