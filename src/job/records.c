@@ -355,7 +355,10 @@ NextRecord(Records *records, uint32 *bytes)
 	if (records->window_next == records->window_count)
 	{
 		if (records->next_chunk == records->count)
+		{
+			MemoryContextReset(records->window);
 			return NULL;
+		}
 		LoadWindow(records);
 	}
 	row = records->window_rows[records->window_next++];

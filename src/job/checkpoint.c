@@ -1,0 +1,216 @@
+/*
+ * checkpoint.c
+ *	  The state of a training on disk, so that it survives its worker and the server.
+ *
+ * One file per job in $PGDATA/llmapp: a header, the trainer's state, the best weights.
+ * It is written under another name, synced and renamed, so a reader finds the old one or
+ * the new one.  The name starts with pgsql_tmp, so base backups leave it out.  Reading
+ * trusts nothing: magic, sizes and checksum must be right, otherwise the training starts
+ * from its beginning.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "miscadmin.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+
+#include "../llmapp.h"
+#include "checkpoint.h"
+
+#define CHECKPOINT_DIR "llmapp"
+#define CHECKPOINT_MAGIC UINT64CONST(0x31304b43504d4c4c)	/* LLMPCK01 in little-endian memory */
+#define PIECE_BYTES (64 * 1024 * 1024)
+
+typedef struct CheckpointHeader
+{
+	uint64		magic;
+	uint64		header_bytes;
+	uint64		fingerprint;
+	uint64		trainer_bytes;
+	uint64		best_bytes;
+	TrainingState state;
+	pg_crc32c	crc;			/* of header (with this field 0) and both parts */
+	uint32		unused;			/* 0 */
+} CheckpointHeader;
+
+static void
+CheckpointPath(int64 job, char *path)
+{
+	snprintf(path, MAXPGPATH, CHECKPOINT_DIR "/pgsql_tmp.checkpoint.%u." INT64_FORMAT, MyDatabaseId, job);
+}
+
+static pg_crc32c
+CheckpointCrc(CheckpointHeader header, const Checkpoint *checkpoint)
+{
+	pg_crc32c	crc;
+
+	header.crc = 0;
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, &header, sizeof(header));
+	COMP_CRC32C(crc, checkpoint->trainer_state, checkpoint->trainer_bytes);
+	COMP_CRC32C(crc, checkpoint->best_weights, checkpoint->best_bytes);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+static CheckpointHeader
+MakeHeader(const Checkpoint *checkpoint)
+{
+	CheckpointHeader header;
+
+	memset(&header, 0, sizeof(header));
+	header.magic = CHECKPOINT_MAGIC;
+	header.header_bytes = sizeof(header);
+	header.fingerprint = checkpoint->fingerprint;
+	header.trainer_bytes = checkpoint->trainer_bytes;
+	header.best_bytes = checkpoint->best_bytes;
+	header.state = checkpoint->state;
+	header.crc = CheckpointCrc(header, checkpoint);
+	return header;
+}
+
+static void
+ThrowFile(const char *verb, const char *path)
+{
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not %s file \"%s\": %m", verb, path)));
+}
+
+static void
+WriteAll(int fd, const char *path, const void *data, Size bytes)
+{
+	const char *next = data;
+
+	while (bytes > 0)
+	{
+		ssize_t		written;
+
+		errno = 0;
+		written = write(fd, next, Min(bytes, PIECE_BYTES));
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+		{
+			if (errno == 0)
+				errno = ENOSPC;
+			ThrowFile("write", path);
+		}
+		next += written;
+		bytes -= written;
+	}
+}
+
+void
+WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
+{
+	CheckpointHeader header = MakeHeader(checkpoint);
+	char		path[MAXPGPATH];
+	char		temporary[MAXPGPATH + 4];
+	int			fd;
+
+	CheckpointPath(job, path);
+	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	if (MakePGDirectory(CHECKPOINT_DIR) != 0 && errno != EEXIST)
+		ThrowFile("create", CHECKPOINT_DIR);
+	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	if (fd < 0)
+		ThrowFile("create", temporary);
+	WriteAll(fd, temporary, &header, sizeof(header));
+	WriteAll(fd, temporary, checkpoint->trainer_state, checkpoint->trainer_bytes);
+	WriteAll(fd, temporary, checkpoint->best_weights, checkpoint->best_bytes);
+	if (pg_fsync(fd) != 0)
+		ThrowFile("fsync", temporary);
+	if (CloseTransientFile(fd) != 0)
+		ThrowFile("close", temporary);
+	durable_rename(temporary, path, ERROR);
+}
+
+static bool
+ReadAll(int fd, void *data, Size bytes)
+{
+	char	   *next = data;
+
+	while (bytes > 0)
+	{
+		ssize_t		got = read(fd, next, Min(bytes, PIECE_BYTES));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return false;
+		next += got;
+		bytes -= got;
+	}
+	return true;
+}
+
+/* What is wrong with a state that no training of ours writes, or NULL. */
+static const char *
+StateProblem(const TrainingState *state)
+{
+	if (state->epoch < 0 || state->batch < 0 || state->step < 0 || state->loss_steps < 0 || state->best_epoch < 0 ||
+		state->best_step < 0 || !(state->elapsed >= 0))
+		return "the checkpoint is damaged";
+	return NULL;
+}
+
+/* What hinders to go on from the open file, or NULL after filling in the checkpoint. */
+static const char *
+ReadParts(int fd, Checkpoint *checkpoint)
+{
+	CheckpointHeader header;
+	struct stat status;
+
+	if (fstat(fd, &status) != 0 || !ReadAll(fd, &header, sizeof(header)))
+		return "the checkpoint cannot be read";
+	if (header.magic != CHECKPOINT_MAGIC || header.header_bytes != sizeof(header))
+		return "the checkpoint has another format";
+	if (header.fingerprint != checkpoint->fingerprint)
+		return "the rows have changed since the checkpoint";
+	if (header.trainer_bytes != checkpoint->trainer_bytes || header.best_bytes != checkpoint->best_bytes)
+		return "the checkpoint belongs to another network";
+	if ((uint64) status.st_size != sizeof(header) + header.trainer_bytes + header.best_bytes ||
+		!ReadAll(fd, checkpoint->trainer_state, checkpoint->trainer_bytes) ||
+		!ReadAll(fd, checkpoint->best_weights, checkpoint->best_bytes) ||
+		!EQ_CRC32C(header.crc, CheckpointCrc(header, checkpoint)))
+		return "the checkpoint is damaged";
+	checkpoint->state = header.state;
+	return StateProblem(&header.state);
+}
+
+bool
+ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
+{
+	char		path[MAXPGPATH];
+	int			fd;
+
+	CheckpointPath(job, path);
+	fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	*problem = fd < 0 && errno != ENOENT ? "the checkpoint cannot be opened" : NULL;
+	if (fd < 0)
+		return false;
+	*problem = ReadParts(fd, checkpoint);
+	CloseTransientFile(fd);
+	return *problem == NULL;
+}
+
+void
+RemoveCheckpoint(int64 job)
+{
+	char		path[MAXPGPATH];
+	char		temporary[MAXPGPATH + 4];
+
+	CheckpointPath(job, path);
+	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	unlink(temporary);
+	if (unlink(path) != 0 && errno != ENOENT)
+		ereport(WARNING,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", path)));
+}

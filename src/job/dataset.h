@@ -1,0 +1,46 @@
+/*
+ * dataset.h
+ *	  The rows of a training: loaded once, split, fitted, encoded.
+ *
+ * The steps in their order: LoadDataset() in transactions of its own, FitDataset() and
+ * EncodeDataset() outside of one.  Include after postgres.h.
+ */
+#ifndef LLMAPP_DATASET_H
+#define LLMAPP_DATASET_H
+
+#include "records.h"
+#include "training.h"
+
+typedef struct RawRows RawRows;
+
+typedef struct Dataset
+{
+	SourceRoles *roles;
+	const char *task;			/* decided when the rows are known */
+	uint64		seed;
+	int64		rows_read;		/* of the query */
+	int64		rows;			/* with a target */
+	int64		training_rows;
+	int64		held_out_rows;
+	int64		unseen_rows;	/* held-out rows that are left out: no training row has their label */
+	uint64		fingerprint;	/* of columns and values in their order, and of the version of llmapp */
+	RawRows    *raw;
+	const encoder *encoder;
+	const target *target;
+	finding    *findings;
+	Size		budget;			/* memory that records may still take */
+	Records    *training;
+	Records    *held_out;
+} Dataset;
+
+/*
+ * Read the query as the current user; everything lives in the current memory context.
+ * Incomplete, and of no use, when JobPauseRequested() afterwards.
+ */
+extern Dataset *LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base);
+/* Learn columns and target from the training rows, or take over those of base. */
+extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
+/* Encode all rows into d->training and d->held_out, and give up the rows as loaded. */
+extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
+
+#endif							/* LLMAPP_DATASET_H */

@@ -1,0 +1,221 @@
+/*
+ * version.c
+ *	  From a finished training to a published version of its model.
+ *
+ * Everything happens in one transaction as the submitter: the table, the version, its
+ * going live and the job's success are visible together or not at all.  The table is
+ * locked before the live version is looked at, so of two trainings that end at the same
+ * time the second compares itself with the first.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/xact.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "../llmapp.h"
+#include "../model/model.h"
+#include "version.h"
+
+/* Hexadecimal SHA-256. */
+static char *
+Sha256Text(const void *data, Size bytes)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	char	   *text = palloc0(2 * sizeof(digest) + 1);
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0 || pg_cryptohash_update(hash, data, bytes) < 0 ||
+		pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute the checksum of the weights")));
+	pg_cryptohash_free(hash);
+	for (int i = 0; i < (int) sizeof(digest); i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+	return text;
+}
+
+static json_t *
+ServerString(const char *string)
+{
+	return json_string(pg_server_to_any(string, strlen(string), PG_UTF8));
+}
+
+static json_t *
+FindingsJson(const finding *list)
+{
+	json_t	   *json = json_array();
+
+	for (; list != NULL; list = list->next)
+	{
+		json_t	   *entry = json_object();
+
+		json_object_set_new(entry, "column", ServerString(list->column));
+		json_object_set_new(entry, "kind", json_string(list->kind));
+		json_object_set_new(entry, "dropped", json_boolean(list->dropped));
+		json_object_set_new(entry, "message", ServerString(list->message));
+		json_array_append_new(json, entry);
+	}
+	return json;
+}
+
+static json_t *
+LineageJson(const TrainedNetwork *trained)
+{
+	const Dataset *d = trained->data;
+	json_t	   *json = json_object();
+
+	json_object_set_new(json, "query", ServerString(trained->spec->query));
+	json_object_set_new(json, "rows", json_integer(d->rows));
+	json_object_set_new(json, "rows_read", json_integer(d->rows_read));
+	json_object_set_new(json, "training_rows", json_integer(d->training_rows));
+	json_object_set_new(json, "validation_rows", json_integer(d->held_out_rows));
+	json_object_set_new(json, "fingerprint", json_string(psprintf("%016llx", (unsigned long long) d->fingerprint)));
+	json_object_set_new(json, "seed", json_integer(trained->params->seed));
+	json_object_set_new(json, "device", json_string(trained->spec->device));
+	json_object_set_new(json, "extension_version", json_string(LLMAPP_VERSION));
+	json_object_set_new(json, "job", json_integer(trained->job));
+	json_object_set_new(json, "trained_at", json_string(timestamptz_to_str(GetCurrentTimestamp())));
+	json_object_set_new(json, "steps", json_integer(trained->state->step));
+	json_object_set_new(json, "epochs", json_integer(trained->state->epoch));
+	json_object_set_new(json, "best_epoch", json_integer(trained->state->best_epoch));
+	json_object_set_new(json, "seconds", json_real(trained->state->elapsed));
+	if (OidIsValid(trained->base))
+	{
+		char	   *name = get_rel_name(trained->base);
+
+		json_object_set_new(json, "base", name ? ServerString(name) : json_null());
+		json_object_set_new(json, "base_version", json_integer(trained->base_version));
+	}
+	return json;
+}
+
+/* The manifest's text in the server's encoding. */
+static char *
+ManifestText(const TrainedNetwork *trained, json_t *findings)
+{
+	const Dataset *d = trained->data;
+	json_t	   *manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
+										  Sha256Text(trained->weights, net_weight_bytes(trained->net)),
+										  params_json(trained->params), trained->evaluation, findings,
+										  LineageJson(trained));
+	char	   *text = manifest ? json_text(manifest) : NULL;
+	char	   *result;
+
+	json_decref(manifest);
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not write the manifest of the model"),
+				 errdetail("Memory is used up, or a name or label is not valid UTF-8.")));
+	result = pstrdup(pg_any_to_server(text, strlen(text), PG_UTF8));
+	free(text);
+	return result;
+}
+
+/* ---- going live ---- */
+
+/* Score of the live version; NAN when it cannot be compared with this training. */
+static double
+LiveScore(Oid relid, int32 live, const TrainedNetwork *trained)
+{
+	const target *mine = trained->data->target;
+	const char *metric = mine->kind == TARGET_CLASS ? "log_loss" : "rmse";
+	char	   *text = ReadManifestText(relid, live);
+	llm_error	err = {0};
+	manifest   *m = manifest_parse(text, strlen(text), &err);
+	json_t	   *score;
+	double		result = NAN;
+
+	if (m == NULL)
+		return NAN;
+	score = json_object_get(json_object_get(json_object_get(m->json, "metrics"), "metrics"), metric);
+	if (json_is_number(score) && strcmp(m->task, trained->data->task) == 0 && m->target->columns == mine->columns &&
+		strcmp(m->target->names[0], mine->names[0]) == 0)
+		result = json_number_value(score);
+	manifest_free(m);
+	return result;
+}
+
+/* Whether the new version goes live; *why says why not. */
+static bool
+GoesLive(Oid relid, int32 live, const TrainedNetwork *trained, const char **why)
+{
+	double		score;
+
+	if (strcmp(trained->params->deploy, "always") == 0)
+		return true;
+	*why = "deploy is never";
+	if (strcmp(trained->params->deploy, "never") == 0)
+		return false;
+	if (live == 0)
+		return true;
+	score = LiveScore(relid, live, trained);
+	if (isnan(score) || trained->score <= score)
+		return true;
+	*why = psprintf("%s is %g, that of the live version %d is %g",
+					trained->data->target->kind == TARGET_CLASS ? "log_loss" : "rmse", trained->score, live, score);
+	return false;
+}
+
+static void
+ReportVersion(int32 version, bool live, const char *why)
+{
+	JobReport("version", json_integer(version));
+	JobReport("live", json_boolean(live));
+	if (!live)
+		JobReport("not_live_because", json_string(why));
+}
+
+/* A snapshot that sees what this transaction did, and others before its locks. */
+static void
+RenewSnapshot(void)
+{
+	CommandCounterIncrement();
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+PublishTraining(const TrainedNetwork *trained)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	json_t	   *findings = FindingsJson(trained->data->findings);
+	const char *why = NULL;
+	Oid			relid;
+	int32		before;
+	int32		version;
+	bool		live;
+
+	JobPhase("saving", 0);
+	JobReport("findings", json_incref(findings));
+	StartTransactionCommand();
+	RenewSnapshot();
+	relid = CheckModelName(trained->spec->schema, trained->spec->model);
+	if (!OidIsValid(relid))
+		relid = CreateModelTable(trained->spec->schema, trained->spec->model);
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
+	RenewSnapshot();
+	before = LiveVersion(relid);
+	live = GoesLive(relid, before, trained, &why);
+	version = PublishVersion(relid, ManifestText(trained, findings), trained->weights, net_weight_bytes(trained->net));
+	RenewSnapshot();
+	if (live)
+		PromoteVersion(relid, version);
+	ReportVersion(version, live, why);
+	JobSetModel(relid, version);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+}
