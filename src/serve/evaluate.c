@@ -253,12 +253,15 @@ EvaluateSource(Evaluation *e, const char *source)
 		ThrowError(&err);
 }
 
-/* Results that training stored. */
+/* Results that training stored; it marks those that are of the training rows for want of others. */
 static void
 ReadStoredResults(Evaluation *e)
 {
+	const char *rows;
+
 	e->results = json_object_get(e->model->manifest->json, "metrics");
-	if (json_object_size(json_object_get(e->results, "metrics")) == 0)
+	rows = json_string_value(json_object_get(e->results, "rows"));
+	if (rows == NULL || strcmp(rows, "held_out") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no rows were held out when model \"%s\" was trained", get_rel_name(e->model->relid)),

@@ -332,6 +332,46 @@ test_bins(void)
 	evaluation_free(e);
 }
 
+/* So many classes that scores go to bins early, and neither matrix nor all curves are kept. */
+static void
+test_thousand_classes(void)
+{
+	enum { CLASSES = 1000, COUNT = METRICS_EXACT_SCORES / CLASSES + 300 };
+	static char labels[CLASSES][8];
+	static char *label_names[CLASSES];
+	static float out[CLASSES];
+	target		t = {.kind = TARGET_CLASS, .columns = 1, .names = names, .outputs = CLASSES,
+		.class_count = CLASSES, .classes = label_names};
+	llm_error	err = {0};
+	evaluation *e;
+	json_t	   *r;
+	bool		ok = true;
+
+	for (int i = 0; i < CLASSES; i++)
+	{
+		snprintf(labels[i], sizeof(labels[i]), "c%d", i);
+		label_names[i] = labels[i];
+	}
+	e = evaluation_new(&t, &err);
+	for (int row = 0; row < COUNT; row++)
+	{
+		int			actual = row % 50;
+
+		for (int i = 0; i < CLASSES; i++)
+			out[i] = random_unit() * 0.001f;
+		out[actual] = row % 4 ? 0.5f : 0.0f;
+		ok &= evaluation_add(e, out, actual, NULL, &err);
+	}
+	CHECK(ok);
+	r = evaluation_json(e, &err);
+	CHECK_NEAR(metric(r, "accuracy"), .75, 0.01);
+	CHECK_NEAR(metric(r, "roc_auc"), .75, 0.01);
+	CHECK(json_object_get(r, "confusion") == NULL);
+	CHECK_INT(json_object_size(json_object_get(r, "roc")), METRICS_ROC_LABELS);
+	json_decref(r);
+	evaluation_free(e);
+}
+
 int
 main(void)
 {
@@ -343,5 +383,6 @@ main(void)
 	test_not_finite();
 	test_area_by_pairs();
 	test_bins();
+	test_thousand_classes();
 	return test_summary();
 }
