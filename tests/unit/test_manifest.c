@@ -1,0 +1,204 @@
+/*
+ * test_manifest.c
+ *	  A manifest that was built is read back; one that contradicts itself is refused.
+ */
+#include "../../src/format/manifest.h"
+#include "feature_sample.h"
+
+static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/* The sample's network: one hidden layer, three classes. */
+static net_config
+sample_config(const sample *s)
+{
+	net_config	config = {.embed_dim = 4,.hidden_count = 1,.hidden = {8},.activation = ACT_RELU,
+	.dropout = 0.1f,.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1};
+
+	encoder_shape(s->encoder, &config.shape);
+	target_shape(s->target, &config.shape);
+	return config;
+}
+
+static json_t *
+build(const sample *s, const net *n)
+{
+	return manifest_build("mlp", "classification", n, s->encoder, s->target, digest, json_object(), json_object(),
+						  json_array(), json_object());
+}
+
+static manifest *
+parse(const json_t *json, llm_error *err)
+{
+	char	   *text = json_text(json);
+	manifest   *m = manifest_parse(text, strlen(text), err);
+
+	free(text);
+	return m;
+}
+
+static void
+test_round_trip(const sample *s, const net *n)
+{
+	llm_error	err = {.code = LLM_OK};
+	json_t	   *json = build(s, n);
+	manifest   *m = parse(json, &err);
+	json_t	   *again;
+	char	   *a,
+			   *b;
+
+	CHECK_STR(err.message, "");
+	if (!CHECK(m != NULL))
+		return;
+	CHECK_STR(m->architecture, "mlp");
+	CHECK_STR(m->task, "classification");
+	CHECK_STR(m->sha256, digest);
+	CHECK_INT(m->weight_bytes, net_weight_bytes(n));
+	CHECK_INT(m->target->class_count, 3);
+	CHECK(net_get_config(m->net)->dropout == 0.1f);
+	CHECK_INT(net_tensor_count(m->net), net_tensor_count(n));
+	again = manifest_build("mlp", "classification", m->net, m->encoder, m->target, m->sha256, json_object(),
+						   json_object(), json_array(), json_object());
+	a = json_text(json);
+	b = json_text(again);
+	CHECK_STR(a, b);
+	free(a);
+	free(b);
+	json_decref(json);
+	json_decref(again);
+	manifest_free(m);
+}
+
+/* Where a member is: keys and, for arrays, indexes, separated by '.'. */
+static json_t *
+walk(json_t *json, const char *path, char *last)
+{
+	char		buffer[64];
+	char	   *key = buffer;
+	char	   *dot;
+
+	snprintf(buffer, sizeof(buffer), "%s", path);
+	while ((dot = strchr(key, '.')) != NULL)
+	{
+		*dot = '\0';
+		json = json_is_array(json) ? json_array_get(json, strtoul(key, NULL, 10)) : json_object_get(json, key);
+		key = dot + 1;
+	}
+	strcpy(last, key);
+	return json;
+}
+
+static const struct
+{
+	const char *path;			/* set to text, or removed */
+	const char *text;
+	const char *message;		/* part of it */
+} wrong[] = {
+	{"format", NULL, "\"format\" is missing"},
+	{"format", "0", "\"format\" is 0"},
+	{"format", "2", "\"format\" 2"},
+	{"architecture", "\"gpt\"", "\"architecture\" is \"gpt\""},
+	{"architecture", NULL, "\"architecture\""},
+	{"task", "\"regression\"", "does not fit \"task\""},
+	{"task", "\"dance\"", "\"task\" is \"dance\""},
+	{"columns", NULL, "\"columns\""},
+	{"columns", "[]", "\"columns\""},
+	{"columns.columns", "[]", "no column"},
+	{"target", NULL, "\"target\""},
+	{"target.class_rows", "[1,2]", "\"class_rows\""},
+	{"network", NULL, "\"network\""},
+	{"network.dense", "1", "other rows"},
+	{"network.dense", "-1", "\"dense\""},
+	{"network.bag_rows", "1", "other rows"},
+	{"network.bag_max", "1", "other rows"},
+	{"network.embed_rows", "99999999999", "\"embed_rows\""},
+	{"network.outputs", "4", "other rows"},
+	{"network.class_target", "false", "other rows"},
+	{"network.class_target", "0", "\"class_target\""},
+	{"network.embed_dim", "0", "\"network\""},
+	{"network.embed_dim", "8", "\"tensors\""},
+	{"network.hidden", "[0]", "\"hidden\""},
+	{"network.hidden", "[65537]", "\"hidden\""},
+	{"network.hidden", "[9]", "\"tensors\""},
+	{"network.hidden", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "\"hidden\""},
+	{"network.activation", "\"sine\"", "\"activation\" is \"sine\""},
+	{"network.loss", "\"mse\"", "\"loss\""},
+	{"network.loss", "\"x\"", "\"loss\" is \"x\""},
+	{"network.dropout", "1", "\"network\""},
+	{"network.dropout", "2", "\"dropout\""},
+	{"network.layer_norm", NULL, "\"layer_norm\""},
+	{"tensors", "[]", "\"tensors\" has 0"},
+	{"tensors", "{}", "\"tensors\""},
+	{"tensors.0", "7", "element 0 of \"tensors\""},
+	{"tensors.0.name", "\"other\"", "element 0 of \"tensors\""},
+	{"tensors.0.dtype", "\"f16\"", "element 0 of \"tensors\""},
+	{"tensors.0.shape", "[]", "element 0 of \"tensors\""},
+	{"tensors.0.shape", "[1,1]", "element 0 of \"tensors\""},
+	{"tensors.0.shape", "[1,1,1,1,1]", "\"shape\""},
+	{"tensors.1.offset", "0", "element 1 of \"tensors\""},
+	{"tensors.1.offset", "-64", "\"offset\""},
+	{"weights", NULL, "\"weights\""},
+	{"weights.bytes", "64", "\"bytes\" of \"weights\" is 64"},
+	{"weights.sha256", "\"00\"", "\"sha256\""},
+	{"weights.sha256", "\"0G112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"", "\"sha256\""},
+	{"settings", NULL, "\"settings\""},
+	{"metrics", "[]", "\"metrics\""},
+	{"findings", "{}", "\"findings\""},
+	{"lineage", NULL, "\"lineage\""},
+};
+
+static void
+test_wrong(const sample *s, const net *n)
+{
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+	{
+		llm_error	err = {.code = LLM_OK};
+		json_t	   *json = build(s, n);
+		char		key[64];
+		json_t	   *holder = walk(json, wrong[i].path, key);
+		json_t	   *value = wrong[i].text ? json_parse(wrong[i].text, strlen(wrong[i].text), &err) : NULL;
+
+		if (json_is_array(holder))
+			json_array_set_new(holder, strtoul(key, NULL, 10), value);
+		else if (value != NULL)
+			json_object_set_new(holder, key, value);
+		else
+			json_object_del(holder, key);
+		CHECK(parse(json, &err) == NULL);
+		if (!CHECK(err.code == LLM_CORRUPT && strstr(err.message, wrong[i].message) != NULL))
+			fprintf(stderr, "  %s = %s: %s\n", wrong[i].path, wrong[i].text ? wrong[i].text : "(none)", err.message);
+		json_decref(json);
+	}
+}
+
+static void
+test_newer_format(const sample *s, const net *n)
+{
+	llm_error	err = {.code = LLM_OK};
+	json_t	   *json = build(s, n);
+
+	json_object_set_new(json, "format", json_integer(MANIFEST_FORMAT + 1));
+	CHECK(parse(json, &err) == NULL);
+	CHECK_STR(err.detail, "A newer llmapp wrote it.");
+	CHECK(err.hint[0] != '\0');
+	json_decref(json);
+	err.code = LLM_OK;
+	CHECK(manifest_parse("[]", 2, &err) == NULL);
+	CHECK_STR(err.message, "the manifest is not an object");
+}
+
+int
+main(void)
+{
+	sample	   *s = sample_new();
+	net_config	config = sample_config(s);
+	llm_error	err = {.code = LLM_OK};
+	net		   *n = net_new(&config, &err);
+
+	CHECK_STR(err.message, "");
+	test_round_trip(s, n);
+	test_wrong(s, n);
+	test_newer_format(s, n);
+	net_free(n);
+	sample_free(s);
+	return test_summary();
+}
