@@ -571,9 +571,9 @@ ClassWeights(const Dataset *d, const train_params *params)
 void
 EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
-	double	   *class_weights = ClassWeights(d, params);
 	double		total = 0;
 
+	d->class_weights = ClassWeights(d, params);
 	d->budget = budget;
 	d->training = CreateRecords(&d->budget);
 	d->held_out = CreateRecords(&d->budget);
@@ -597,7 +597,7 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 						 errmsg("target column \"%s\" has a label that the base model does not know",
 								d->target->names[0]),
 						 errhint("Leave such rows out of the source, or train without base.")));
-			weight *= class_weights[label];
+			weight *= d->class_weights[label];
 		}
 		total += d->raw->held_out ? 0 : weight;
 		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values,

@@ -28,6 +28,7 @@ typedef struct Dataset
 	const encoder *encoder;
 	const target *target;
 	finding    *findings;
+	double	   *class_weights;	/* (class_count) of a classification */
 	Size		budget;			/* memory that records may still take */
 	Records    *training;
 	Records    *held_out;

@@ -267,6 +267,11 @@ OpenBase(Oid base, const char *params)
 	if (m == NULL)
 		ThrowError(&err);
 	OWN(m, manifest_free);
+	if (net_get_config(m->net)->members > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("base model \"%s\" is a mean of %d networks", get_rel_name(base), net_get_config(m->net)->members),
+				 errdetail("Only a single network can be trained further.")));
 	return m;
 }
 

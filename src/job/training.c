@@ -229,6 +229,27 @@ PlanTraining(Training *t)
 	return CheckMemory(t);
 }
 
+/* Start at the share of each class, as the losses weigh it: it need not be learned. */
+static void
+StartAtShares(const Training *t)
+{
+	const target *goal = t->data->target;
+	double		rows = 0;
+	float	   *bias;
+
+	if (goal->kind != TARGET_CLASS)
+		return;
+	bias = palloc(goal->outputs * sizeof(float));
+	for (int32 i = 0; i < goal->class_count; i++)
+		rows += t->data->class_weights[i] * goal->class_rows[i] + 1;
+	for (int32 i = 0; i < goal->outputs; i++)
+		bias[i] = (float) log((t->data->class_weights[i] * goal->class_rows[i] + 1) / rows);
+	if (goal->outputs == 1)		/* log odds of class 1 */
+		bias[0] = (float) log((t->data->class_weights[1] * goal->class_rows[1] + 1) /
+							  (t->data->class_weights[0] * goal->class_rows[0] + 1));
+	trainer_set_output_bias(t->trainer, bias);
+}
+
 static void
 CreateTrainer(Training *t)
 {
@@ -246,6 +267,8 @@ CreateTrainer(Training *t)
 	trainer_set_poll(t->trainer, JobPoll, NULL);
 	if (t->base != NULL)
 		trainer_set_weights(t->trainer, t->base->weights);
+	else
+		StartAtShares(t);
 	t->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(t->batch_rows * sizeof(float), shape->outputs));
 }
 
