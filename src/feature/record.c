@@ -79,9 +79,9 @@ encoder_record(const encoder *e, const target *t, const value *row, const value 
 			   float weight, uint8_t *buffer, size_t capacity, llm_error *err)
 {
 	size_t		most = record_words(e, t, 2 * (size_t) e->shape.bag_max) * WORD;
-	uint8_t    *narrow = buffer + (1 + target_words(t)) * WORD;
-	uint8_t    *embed = narrow + e->narrow * WORD;
-	uint8_t    *bag = embed + e->shape.embed_columns * WORD;
+	uint8_t    *narrow,
+			   *embed,
+			   *bag;
 	compact_row out;
 
 	if (capacity < most)
@@ -92,6 +92,9 @@ encoder_record(const encoder *e, const target *t, const value *row, const value 
 				 : "the weight of a row must be a number of zero or more");
 		return 0;
 	}
+	narrow = buffer + (1 + target_words(t)) * WORD;
+	embed = narrow + e->narrow * WORD;
+	bag = embed + e->shape.embed_columns * WORD;
 	out.narrow = (float *) (void *) narrow;
 	out.embed = (int32_t *) (void *) embed;
 	out.bag_index = (int32_t *) (void *) (bag + 2 * WORD);
@@ -201,9 +204,9 @@ bag_counts(const encoder *e, const target *t, const uint8_t *record, size_t byte
 bool
 batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes, batch *b, llm_error *err)
 {
-	const uint8_t *narrow = record + (1 + target_words(t)) * WORD;
-	const uint8_t *embed = narrow + e->narrow * WORD;
-	const uint8_t *bag = embed + e->shape.embed_columns * WORD;
+	const uint8_t *narrow,
+			   *embed,
+			   *bag;
 	int32_t		ones,
 				pairs;
 
@@ -213,6 +216,9 @@ batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_
 		return llm_fail(err, LLM_INVALID, "the batch has another shape than the target");
 	if (!bag_counts(e, t, record, bytes, &ones, &pairs))
 		return damaged(err, "size");
+	narrow = record + (1 + target_words(t)) * WORD;
+	embed = narrow + e->narrow * WORD;
+	bag = embed + e->shape.embed_columns * WORD;
 	if (!read_weight_target(t, record, b, err) ||
 		(e->narrow > 0 && !read_narrow(e, narrow, b->dense + b->rows * e->shape.dense, err)) ||
 		(e->shape.embed_columns > 0 &&
