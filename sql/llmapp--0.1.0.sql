@@ -241,6 +241,10 @@ CREATE FUNCTION llm_probabilities(model regclass, input "any", OUT label text, O
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000 ROWS 10 SUPPORT llm_predict_support;
 COMMENT ON FUNCTION llm_probabilities(regclass, "any") IS 'all labels of a model with their probabilities, the most probable first';
 
+CREATE FUNCTION llm_predict_over(model regclass, input "any") RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C WINDOW STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llm_predict_over(regclass, "any") IS 'llm_predict() as a window function, which runs many rows of its partition through the model at once';
+
 CREATE FUNCTION llm_evaluate(model regclass, source text DEFAULT NULL, OUT metric text, OUT value float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
 COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows of a relation or SELECT; without one on those held out at training';

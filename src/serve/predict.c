@@ -157,35 +157,54 @@ InputDatum(PredictCall *call, Datum input)
 	return input;
 }
 
+void
+OpenPredictModel(PredictCall *call, Oid relid)
+{
+	if (call->model == NULL || call->model->relid != relid || !ModelIsCurrent(call->model))
+		OpenCall(call, relid);
+}
+
+void
+EncodePredictRow(PredictCall *call, Datum input, batch *b)
+{
+	const value *values = ReadInput(call->binding, InputDatum(call, input));
+
+	if (!encoder_row(call->model->manifest->encoder, values, b, &call->error))
+		ThrowCallError(call);
+}
+
+const float *
+RunPredictor(PredictCall *call, predictor *p)
+{
+	const float *out = predictor_run(p, &call->error);
+
+	if (out == NULL)
+		ThrowCallError(call);
+	return out;
+}
+
 const float *
 PredictRow(PredictCall *call, Oid relid, Datum input)
 {
 	MemoryContext old;
-	const value *values;
 	const float *out;
 	batch	   *b;
 
 	CHECK_FOR_INTERRUPTS();
-	if (call->model == NULL || call->model->relid != relid || !ModelIsCurrent(call->model))
-		OpenCall(call, relid);
+	OpenPredictModel(call, relid);
 	old = MemoryContextSwitchTo(call->row_cxt);
-	values = ReadInput(call->binding, InputDatum(call, input));
 	b = predictor_batch(call->model->predictor);
 	b->rows = 0;
-	if (!encoder_row(call->model->manifest->encoder, values, b, &call->error) ||
-		(out = predictor_run(call->model->predictor, &call->error)) == NULL)
-		ThrowCallError(call);
+	EncodePredictRow(call, input, b);
+	out = RunPredictor(call, call->model->predictor);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(call->row_cxt);
 	return out;
 }
 
-/* The row's prediction as a value of a type. */
-static Datum
-PredictDatum(PredictCall *call, Oid relid, Datum input, Oid type)
+Datum
+PredictionDatum(PredictCall *call, const float *out, Oid type)
 {
-	const float *out = PredictRow(call, relid, input);
-
 	if (call->output == NULL || call->output_type != type)
 	{
 		call->output = MakeOutput(call->model->manifest->target, type, call->model_cxt);
@@ -197,17 +216,22 @@ PredictDatum(PredictCall *call, Oid relid, Datum input, Oid type)
 Datum
 llm_predict(PG_FUNCTION_ARGS)
 {
-	return PredictDatum(GetPredictCall(fcinfo, 1), PG_GETARG_OID(0), PG_GETARG_DATUM(1), TEXTOID);
+	PredictCall *call = GetPredictCall(fcinfo, 1);
+
+	return PredictionDatum(call, PredictRow(call, PG_GETARG_OID(0), PG_GETARG_DATUM(1)), TEXTOID);
 }
 
 /* llm_predict(model, input, as_type): only the type of the third argument counts. */
 Datum
 llm_predict_as(PG_FUNCTION_ARGS)
 {
+	PredictCall *call;
+
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	return PredictDatum(GetPredictCall(fcinfo, 1), PG_GETARG_OID(0), PG_GETARG_DATUM(1),
-						get_fn_expr_rettype(fcinfo->flinfo));
+	call = GetPredictCall(fcinfo, 1);
+	return PredictionDatum(call, PredictRow(call, PG_GETARG_OID(0), PG_GETARG_DATUM(1)),
+						   get_fn_expr_rettype(fcinfo->flinfo));
 }
 
 const target *

@@ -37,6 +37,15 @@ extern PredictCall *GetPredictCall(FunctionCallInfo fcinfo, int input);
  */
 extern const float *PredictRow(PredictCall *call, Oid relid, Datum input);
 
+/* The prediction in a network's output as a value of a type; see OutputDatum() for how long it lives. */
+extern Datum PredictionDatum(PredictCall *call, const float *out, Oid type);
+
+/* The steps of PredictRow(), for callers that run many rows at once. */
+extern void OpenPredictModel(PredictCall *call, Oid relid);
+/* Append a row to b; what it allocates in the current memory context can be reset afterwards. */
+extern void EncodePredictRow(PredictCall *call, Datum input, batch *b);
+extern const float *RunPredictor(PredictCall *call, predictor *p);
+
 /* ---- what evaluation and explanation share ---- */
 
 /* ERROR unless the model predicts labels. */

@@ -33,6 +33,7 @@ END $$;
 SELECT what, rows_per_second(query, 200000) FROM (VALUES
     ('read the rows', 'SELECT count(x) FROM numbers'),
     ('llm_predict of a row', 'SELECT count(llm_predict(''bench_model'', n)) FROM numbers n'),
+    ('llm_predict_over', 'SELECT count(p) FROM (SELECT llm_predict_over(''bench_model'', n) OVER () AS p FROM numbers n) AS q'),
     ('llm_predict of an array', 'SELECT count(llm_predict(''bench_model'', x)) FROM numbers'),
     ('llm_predict as boolean', 'SELECT count(llm_predict(''bench_model'', n, NULL::boolean)) FROM numbers n'),
     ('llm_probability', 'SELECT count(llm_probability(''bench_model'', n)) FROM numbers n'),

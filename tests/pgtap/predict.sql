@@ -11,18 +11,18 @@ SELECT llm_train('sample_amount', 'SELECT x, y, amount FROM sample', target => '
 SELECT llm_train('sample_two', 'SELECT x, y, amount, other FROM sample', target => 'amount, other', task => 'regression', params => '{"epochs": 20}', wait => true) \g /dev/null
 
 BEGIN;
-SELECT plan(32);
+SELECT plan(37);
 
 SELECT volatility_is('llm_predict', ARRAY['regclass', '"any"'], 'stable');
 SELECT volatility_is('llm_predict', ARRAY['regclass', '"any"', 'anyelement'], 'stable');
 SELECT volatility_is('llm_probability', ARRAY['regclass', '"any"', 'text'], 'stable');
 SELECT is_strict('llm_predict', ARRAY['regclass', '"any"']);
 SELECT isnt_strict('llm_predict', ARRAY['regclass', '"any"', 'anyelement']);
-SELECT is((SELECT string_agg(DISTINCT proparallel::text, '') FROM pg_proc WHERE proname IN ('llm_predict', 'llm_probability', 'llm_probabilities')), 's',
+SELECT is((SELECT string_agg(DISTINCT proparallel::text, '') FROM pg_proc WHERE proname IN ('llm_predict', 'llm_predict_over', 'llm_probability', 'llm_probabilities')), 's',
           'prediction is parallel safe');
 SELECT is((SELECT count(*) FROM pg_proc WHERE proname ~ '^llm_(predict|probabilit|evaluate|confusion|roc|selftest)' AND obj_description(oid, 'pg_proc') IS NULL),
           0::bigint, 'every function has a comment');
-SELECT is((SELECT count(*) FROM pg_proc WHERE proname ~ '^llm_(predict|probab)' AND proname <> 'llm_predict_support' AND prosupport <> 'llm_predict_support'::regproc),
+SELECT is((SELECT count(*) FROM pg_proc WHERE proname ~ '^llm_(predict|probab)' AND proname NOT IN ('llm_predict_support', 'llm_predict_over') AND prosupport <> 'llm_predict_support'::regproc),
           0::bigint, 'the planner asks the support function');
 SELECT is((SELECT array_agg(proargnames[1:2]::text ORDER BY oid) FROM pg_proc WHERE proname IN ('llm_predict', 'llm_probability')),
           ARRAY['{model,input}', '{model,input}', '{model,input}'], 'arguments have the names of the documentation');
@@ -39,6 +39,18 @@ SELECT is((SELECT count(*) FROM sample s WHERE llm_predict('sample_amount', s)::
 SELECT is((SELECT count(*) FROM sample s WHERE llm_predict('sample_amount', s)::numeric <> llm_predict('sample_amount', s, NULL::numeric)
                                             AND abs(llm_predict('sample_amount', s)::numeric - llm_predict('sample_amount', s, NULL::numeric)) > 1e-12),
           0::bigint, 'and so does numeric');
+
+-- many rows at once
+SELECT is((SELECT count(*) FROM (SELECT llm_predict('sample_label', s) AS one, llm_predict_over('sample_label', s) OVER () AS many FROM sample s) AS p
+            WHERE one IS DISTINCT FROM many), 0::bigint, 'the window function predicts the same labels');
+SELECT is((SELECT count(*) FROM (SELECT llm_predict('sample_label', s) AS one, llm_predict_over('sample_label', s) OVER (PARTITION BY kind ORDER BY x) AS many
+                                 FROM sample s) AS p WHERE one IS DISTINCT FROM many), 0::bigint, 'in any partition and order');
+SELECT is((SELECT string_agg((many IS NULL)::int::text, '' ORDER BY g) FROM (SELECT g, llm_predict_over('sample_label', CASE WHEN g % 3 = 0 THEN NULL ELSE s END) OVER (ORDER BY g) AS many
+             FROM generate_series(1, 9) AS g JOIN sample s ON s.id = g) AS p), '001001001', 'NULL gives NULL');
+SELECT is((SELECT count(*) FROM (SELECT llm_predict_over('sample_label', to_jsonb(s) || jsonb_build_object('kind', inner_label)) OVER () AS many, s
+             FROM (SELECT s, llm_predict_over('sample_label', s) OVER () AS inner_label FROM sample s) AS i) AS o WHERE many IS NULL), 0::bigint,
+          'calls for one model may be nested');
+SELECT throws_ok($$SELECT llm_predict_over(oid, s) OVER () FROM sample s, pg_class WHERE relname LIKE 'sample\_%'$$, '0A000', NULL, 'one model for all rows');
 
 -- probabilities
 SELECT cmp_ok((SELECT max(abs(total - 1)) FROM (SELECT sum(probability) AS total FROM sample s, llm_probabilities('sample_label', s) GROUP BY id) AS t),
