@@ -166,7 +166,7 @@ add_string(column_stats *s, const column *c, const value *v, double target, int3
 	s->bytes += length;
 	if (c->kind == COLUMN_TEXT)
 		add_grams(s, text, length, text_buckets);
-	return tally_add(s->values, text, length, target);
+	return tally_add_string(s->values, text, length, target);
 }
 
 static bool
@@ -240,7 +240,9 @@ by_value(const void *a, const void *b)
 void
 stats_quantiles(column_stats *s, int32_t parts, double *out)
 {
-	qsort(s->sample, s->sample_count, sizeof(double), by_value);
+	if (!s->sorted)
+		qsort(s->sample, s->sample_count, sizeof(double), by_value);
+	s->sorted = true;
 	for (int32_t i = 0; i <= parts; i++)
 	{
 		double		at = (double) i / parts * (s->sample_count - 1);

@@ -38,6 +38,7 @@ typedef struct column_stats
 	double	   *sample;			/* (sample_count) */
 	int32_t		sample_count;
 	int32_t		sample_capacity;
+	bool		sorted;			/* the sample, once rows are complete */
 
 	/* times: bit i is set when hour, weekday, day or month i was seen */
 	uint32_t	parts_seen[TIME_PARTS];

@@ -136,7 +136,12 @@ grow_bytes(strings *s, size_t needed)
 int32_t
 strings_put(strings *s, const char *text, size_t length)
 {
-	uint64_t	hash = hash_of(text, length);
+	return strings_put_hashed(s, text, length, hash_of(text, length));
+}
+
+int32_t
+strings_put_hashed(strings *s, const char *text, size_t length, uint64_t hash)
+{
 	int64_t		at;
 
 	if (s->count > 0)

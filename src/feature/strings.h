@@ -37,6 +37,8 @@ extern void strings_free(strings *s);
 extern int32_t strings_find(const strings *s, const char *text, size_t length);
 /* Index of a string that is there now, or STRINGS_FULL or STRINGS_NO_MEMORY. */
 extern int32_t strings_put(strings *s, const char *text, size_t length);
+/* The same with a hash of the caller's own, for sets in which strings_find() is never used. */
+extern int32_t strings_put_hashed(strings *s, const char *text, size_t length, uint64_t hash);
 extern const char *strings_at(const strings *s, int32_t index);
 
 #endif							/* LLMAPP_STRINGS_H */

@@ -40,10 +40,8 @@ static void
 note_hash(tally *t, uint64_t hash)
 {
 	uint64_t	rest = hash << REGISTER_BITS | UINT64_C(1) << (REGISTER_BITS - 1);
-	uint8_t		rank = 1;
+	uint8_t		rank = (uint8_t) (1 + __builtin_clzll(rest));
 
-	for (; !(rest >> 63); rest <<= 1)
-		rank++;
 	if (t->registers[hash >> (64 - REGISTER_BITS)] < rank)
 		t->registers[hash >> (64 - REGISTER_BITS)] = rank;
 }
@@ -61,17 +59,15 @@ grow(tally *t)
 	return true;
 }
 
-bool
-tally_add(tally *t, const void *bytes, size_t length, double target)
+static bool
+count_value(tally *t, const void *bytes, size_t length, uint64_t hash, double target)
 {
 	int32_t		known = t->values->count;
 	int32_t		i;
 
-	t->rows++;
-	note_hash(t, hash_of(bytes, length));
 	if (known == t->capacity && !grow(t))
 		return false;
-	i = strings_put(t->values, bytes, length);
+	i = strings_put_hashed(t->values, bytes, length, hash);
 	if (i == STRINGS_NO_MEMORY)
 		return false;
 	if (i == STRINGS_FULL)
@@ -87,11 +83,32 @@ tally_add(tally *t, const void *bytes, size_t length, double target)
 }
 
 bool
+tally_add_string(tally *t, const char *text, size_t length, double target)
+{
+	uint64_t	hash = hash_of(text, length);
+
+	t->rows++;
+	note_hash(t, hash);
+	return count_value(t, text, length, hash, target);
+}
+
+bool
 tally_add_number(tally *t, double number, double target)
 {
+	uint64_t	hash;
+
 	if (number == 0)
 		number = 0;				/* minus zero is zero */
-	return tally_add(t, &number, sizeof(double), target);
+	memcpy(&hash, &number, sizeof(hash));
+	hash = hash_end(hash);
+	t->rows++;
+	note_hash(t, hash);
+	if (t->overflow > 0)
+	{
+		t->overflow++;
+		return true;
+	}
+	return count_value(t, &number, sizeof(double), hash, target);
 }
 
 double

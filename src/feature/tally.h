@@ -2,9 +2,10 @@
  * tally.h
  *	  Counts of distinct values in bounded memory.
  *
- * Exact up to a number of distinct values: then values known by then go on being counted and the
- * others are only estimated (HyperLogLog, Flajolet et al. 2007, error about 1.6 %).  For each value
- * it also remembers the target of its first row and how many of its rows agree with it.
+ * Exact up to a number of distinct values.  Beyond, the number of distinct values is estimated
+ * (HyperLogLog, Flajolet et al. 2007, error about 1.6 %); strings known by then go on being counted,
+ * numbers do not.  For each value it also remembers the target of its first row and how many of its
+ * rows agree with it.
  */
 #ifndef LLMAPP_TALLY_H
 #define LLMAPP_TALLY_H
@@ -32,7 +33,8 @@ typedef struct tally
 
 extern tally *tally_new(int32_t max_count, size_t max_bytes);	/* NULL: out of memory */
 extern void tally_free(tally *t);
-extern bool tally_add(tally *t, const void *bytes, size_t length, double target);	/* false: out of memory */
+/* A tally holds either strings or numbers.  False: out of memory. */
+extern bool tally_add_string(tally *t, const char *text, size_t length, double target);
 extern bool tally_add_number(tally *t, double number, double target);
 /* Number of distinct values, estimated when there was an overflow. */
 extern double tally_distinct(const tally *t);
