@@ -316,24 +316,44 @@ PutRow(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+static void
+PutMetric(FunctionCallInfo fcinfo, const Evaluation *e, const char *name, const json_t *metric)
+{
+	Datum		values[2] = {CStringGetTextDatum(name), Float8GetDatum(json_number_value(metric))};
+	bool		nulls[2] = {false, false};
+
+	if (!json_is_number(metric))
+		ThrowCorrupt(e);
+	PutRow(fcinfo, values, nulls);
+}
+
+static bool
+IsMetricName(const char *name)
+{
+	for (int i = 0; metric_names[i] != NULL; i++)
+		if (strcmp(metric_names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* A manifest stored as jsonb has lost the order of its keys: the common metrics come first in theirs. */
 Datum
 llm_evaluate(PG_FUNCTION_ARGS)
 {
 	Evaluation *e = EvaluateCall(fcinfo, false);
-	const char *name;
+	json_t	   *metrics;
 	json_t	   *metric;
+	const char *name;
 
 	if (e == NULL)
 		return (Datum) 0;
-	json_object_foreach(json_object_get(e->results, "metrics"), name, metric)
-	{
-		Datum		values[2] = {CStringGetTextDatum(name), Float8GetDatum(json_number_value(metric))};
-		bool		nulls[2] = {false, false};
-
-		if (!json_is_number(metric))
-			ThrowCorrupt(e);
-		PutRow(fcinfo, values, nulls);
-	}
+	metrics = json_object_get(e->results, "metrics");
+	for (int i = 0; metric_names[i] != NULL; i++)
+		if ((metric = json_object_get(metrics, metric_names[i])) != NULL)
+			PutMetric(fcinfo, e, metric_names[i], metric);
+	json_object_foreach(metrics, name, metric)
+		if (!IsMetricName(name))
+			PutMetric(fcinfo, e, name, metric);
 	MemoryContextDelete(e->cxt);
 	return (Datum) 0;
 }

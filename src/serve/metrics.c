@@ -15,6 +15,11 @@
 
 #include "roc.h"
 
+const char *const metric_names[] = {
+	"n", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss",
+	"rmse", "mae", "r2", NULL
+};
+
 /* Sums of one target number. */
 typedef struct number_sums
 {

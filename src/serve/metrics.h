@@ -29,6 +29,9 @@
 #define METRICS_ROC_POINTS 200	/* most points of one curve */
 #define METRICS_ROC_LABELS 20	/* most curves in evaluation_json(): the labels with most rows */
 
+/* Names of all metrics in the order in which they are shown; NULL ends. */
+extern const char *const metric_names[];
+
 /* ---- what one row's network output means ---- */
 
 /* Index of the predicted class of a TARGET_CLASS; the first of equals. */
