@@ -12,7 +12,7 @@ SELECT llm_train('kind', 'SELECT x, y, kind FROM noisy WHERE id <= 500', target 
 SELECT llm_train('amount', 'SELECT x, y, amount FROM noisy WHERE id <= 500', target => 'amount', task => 'regression', params => '{"epochs": 15}', wait => true) \g /dev/null
 
 BEGIN;
-SELECT plan(24);
+SELECT plan(31);
 
 CREATE TEMP TABLE answers AS SELECT answer, llm_predict('answer', n) AS given, llm_probability('answer', n) AS p FROM noisy n;
 CREATE TEMP TABLE kinds AS SELECT id, kind, llm_predict('kind', n) AS given, llm_probability('kind', n, kind) AS p FROM noisy n;
@@ -65,5 +65,19 @@ SELECT cmp_ok((SELECT max(abs(r.true_positive_rate - (SELECT avg((p >= r.thresho
 -- held-out rows
 SELECT is((SELECT count(*) FROM llm_evaluate('answer')), 8::bigint, 'results on held-out rows are stored');
 SELECT cmp_ok((SELECT sum(count) FROM llm_confusion('answer')), '<', 500::numeric, 'of fewer rows than were read');
+
+-- what the owner of a model writes into its manifest is not believed
+UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {"n": "many"}, "confusion": [[1, 2]], "roc": {"yes": 5}}')
+    WHERE version = 1 AND part = 0;
+SELECT throws_ok($$SELECT * FROM llm_evaluate('answer')$$, 'XX001', NULL, 'a metric that is no number');
+SELECT throws_ok($$SELECT * FROM llm_confusion('answer')$$, 'XX001', NULL, 'a matrix of something else');
+SELECT throws_ok($$SELECT * FROM llm_roc('answer')$$, 'XX001', NULL, 'a curve that is no array');
+UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {}, "confusion": [], "roc": {"yes": [[null], 3, [0.5, 1, 1]]}}')
+    WHERE version = 1 AND part = 0;
+SELECT throws_ok($$SELECT * FROM llm_roc('answer')$$, 'XX001', NULL, 'points that are none');
+SELECT is((SELECT count(*) FROM llm_evaluate('answer')), 0::bigint, 'no metrics');
+UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "training", "metrics": {"n": 500}}') WHERE version = 1 AND part = 0;
+SELECT throws_ok($$SELECT * FROM llm_evaluate('answer')$$, '55000', NULL, 'results on training rows are not passed off as held out');
+SELECT is(metric_of('answer', 'n'), 800::float8, 'and other rows can still be evaluated');
 SELECT * FROM finish();
 ROLLBACK;
