@@ -55,7 +55,10 @@ typedef struct value
 	const float *vector;
 } value;
 
-/* Values to and from bytes: the raw training file holds a row as its values in a row. */
+/*
+ * Values to and from bytes: the raw training file holds a row as its values in a row.
+ * Unpacked strings and vectors point into buffer, which must be aligned to 4 bytes.
+ */
 extern size_t value_pack(const value *values, int32_t count, uint8_t *buffer, size_t capacity); /* bytes needed */
 extern bool value_unpack(const uint8_t *buffer, size_t bytes, value *values, int32_t count, llm_error *err);
 
@@ -134,7 +137,10 @@ extern int32_t target_class_of(const target *t, const value *v);
 
 /* ---- records of the training file ---- */
 
-/* Bytes of the record, packed with target and weight, when capacity suffices; otherwise bytes needed. */
+/*
+ * Bytes of the record (a multiple of 4), packed with target and weight, when capacity suffices for
+ * any row; otherwise that capacity.  0 on error.  buffer must be aligned to 4 bytes.
+ */
 extern size_t encoder_record(const encoder *e, const target *t, const value *row,
 							 const value *target_values, float weight,
 							 uint8_t *buffer, size_t capacity, llm_error *err);

@@ -9,7 +9,7 @@
 
 #include "feature.h"
 
-#define NUMBER_TEXT_BYTES 32
+#define NUMBER_TEXT_BYTES 40
 
 /* The number as PostgreSQL writes it; single: it came from a float4. */
 extern void number_text(double number, bool single, char *text);
