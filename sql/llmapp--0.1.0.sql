@@ -215,6 +215,93 @@ COMMENT ON FUNCTION llm_reshape(value tensor, shape integer[]) IS 'the same elem
 
 -- section: model tables
 
+CREATE TYPE llmapp.model_part AS (version int4, part int4, kind text, meta jsonb, data bytea);
+COMMENT ON TYPE llmapp.model_part IS 'row of a model: every table OF this type with primary key (version, part) is one';
+COMMENT ON COLUMN llmapp.model_part.version IS 'version of the model, from 1; 0 for the row that names the live version';
+COMMENT ON COLUMN llmapp.model_part.part IS '0 for the manifest of a version, 1 and on for its weights';
+COMMENT ON COLUMN llmapp.model_part.kind IS 'head, manifest or weights';
+COMMENT ON COLUMN llmapp.model_part.meta IS 'manifest: network, columns, target, settings, metrics, lineage; SELECT on it allows to predict';
+COMMENT ON COLUMN llmapp.model_part.data IS 'at most 1 MiB of the weights; SELECT on it allows to read them';
+
+CREATE FUNCTION llm_promote(model regclass, version integer) RETURNS void
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_promote(regclass, integer) IS 'make a version of a model live, in this transaction';
+
+CREATE FUNCTION llm_drop_version(model regclass, version integer) RETURNS void
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_drop_version(regclass, integer) IS 'remove a version that is not live from a model, in this transaction';
+
+CREATE FUNCTION llmapp.llm_describe_model(model oid, OUT task text, OUT architecture text, OUT target text,
+                                          OUT live_version integer, OUT versions integer, OUT size bigint,
+                                          OUT trained_at timestamptz, OUT rows bigint, OUT metrics jsonb,
+                                          OUT may_predict boolean, OUT problem text) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT COST 10000;
+COMMENT ON FUNCTION llmapp.llm_describe_model(oid) IS 'what the caller may know of a model; never an error';
+
+CREATE FUNCTION llmapp.llm_describe_versions(model oid, OUT version integer, OUT live boolean, OUT task text,
+                                             OUT architecture text, OUT target text, OUT trained_at timestamptz,
+                                             OUT rows bigint, OUT metrics jsonb, OUT bytes bigint, OUT job bigint,
+                                             OUT settings jsonb, OUT findings jsonb, OUT lineage jsonb,
+                                             OUT problem text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT COST 10000 ROWS 5;
+COMMENT ON FUNCTION llmapp.llm_describe_versions(oid) IS 'what the caller may know of the versions of a model; never an error';
+
+CREATE VIEW llmapp.models AS
+    SELECT c.oid::pg_catalog.regclass AS model, n.nspname::text AS schema, c.relname::text AS name,
+           pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+           d.task, d.architecture, d.target, d.live_version, d.versions, d.size, d.trained_at, d.rows, d.metrics,
+           d.may_predict, d.problem
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL llmapp.llm_describe_model(c.oid) AS d
+    WHERE c.reloftype OPERATOR(pg_catalog.=) 'llmapp.model_part'::pg_catalog.regtype::pg_catalog.oid
+          AND c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog."char"
+          AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
+          AND pg_catalog.has_schema_privilege(n.oid, 'USAGE');
+COMMENT ON VIEW llmapp.models IS 'models of this database, with what the reader may know of their live version';
+COMMENT ON COLUMN llmapp.models.model IS 'the model, as functions take it';
+COMMENT ON COLUMN llmapp.models.live_version IS 'version that predicts; NULL for none';
+COMMENT ON COLUMN llmapp.models.size IS 'bytes on disk, all versions';
+COMMENT ON COLUMN llmapp.models.rows IS 'rows of the source of the live version';
+COMMENT ON COLUMN llmapp.models.metrics IS 'quality of the live version on held-out rows';
+COMMENT ON COLUMN llmapp.models.may_predict IS 'whether the reader may predict with the model and know what is in its manifest';
+COMMENT ON COLUMN llmapp.models.problem IS 'why the model cannot be used';
+GRANT SELECT ON llmapp.models TO PUBLIC;
+
+CREATE VIEW llmapp.model_versions AS
+    SELECT c.oid::pg_catalog.regclass AS model, v.version, v.live, v.task, v.architecture, v.target, v.trained_at,
+           v.rows, v.metrics, v.bytes, v.job, v.findings, v.lineage, v.problem
+    FROM pg_catalog.pg_class AS c
+    CROSS JOIN LATERAL llmapp.llm_describe_versions(c.oid) AS v
+    WHERE c.reloftype OPERATOR(pg_catalog.=) 'llmapp.model_part'::pg_catalog.regtype::pg_catalog.oid
+          AND c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog."char"
+          AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace)
+          AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE');
+COMMENT ON VIEW llmapp.model_versions IS 'versions of the models that the reader may predict with';
+COMMENT ON COLUMN llmapp.model_versions.live IS 'whether this version predicts';
+COMMENT ON COLUMN llmapp.model_versions.rows IS 'rows of the source';
+COMMENT ON COLUMN llmapp.model_versions.metrics IS 'quality on held-out rows';
+COMMENT ON COLUMN llmapp.model_versions.bytes IS 'size of the weights';
+COMMENT ON COLUMN llmapp.model_versions.job IS 'job that trained the version';
+COMMENT ON COLUMN llmapp.model_versions.findings IS 'what training noticed about the columns';
+COMMENT ON COLUMN llmapp.model_versions.lineage IS 'where the version comes from: query, rows, fingerprint, seed, device, time';
+COMMENT ON COLUMN llmapp.model_versions.problem IS 'why the version cannot be used';
+GRANT SELECT ON llmapp.model_versions TO PUBLIC;
+
+CREATE VIEW llmapp.model_settings AS
+    SELECT c.oid::pg_catalog.regclass AS model, v.version, s.key AS setting,
+           s.value OPERATOR(pg_catalog.->) 'value' AS value, s.value OPERATOR(pg_catalog.->>) 'source' AS source
+    FROM pg_catalog.pg_class AS c
+    CROSS JOIN LATERAL llmapp.llm_describe_versions(c.oid) AS v
+    CROSS JOIN LATERAL pg_catalog.jsonb_each(v.settings) AS s
+    WHERE c.reloftype OPERATOR(pg_catalog.=) 'llmapp.model_part'::pg_catalog.regtype::pg_catalog.oid
+          AND c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog."char"
+          AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace)
+          AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE');
+COMMENT ON VIEW llmapp.model_settings IS 'settings that trained the versions of the models that the reader may predict with';
+COMMENT ON COLUMN llmapp.model_settings.source IS 'user, default, or auto: chosen from the data';
+GRANT SELECT ON llmapp.model_settings TO PUBLIC;
+
 -- section: jobs
 
 -- section: prediction and evaluation

@@ -32,8 +32,17 @@
 	} while (0)
 #endif
 
+/* Number of this backend's transaction, which has no transaction id while it only reads. */
 #if PG_VERSION_NUM >= 170000
-#define BGWORKER_LOGIN_FLAGS 0
+#define MyLocalTransaction (MyProc->vxid.lxid)
+#else
+#define MyLocalTransaction (MyProc->lxid)
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define LockIsHeldByMe(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define LockIsHeldByMe(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
 /* Before the declaration, as from 18 on; pg_attribute_noreturn() behind it is gone there. */
