@@ -457,7 +457,7 @@ next_frequent_label(const evaluation *e, int32_t last)
 	for (int32_t label = 0; label < e->target->class_count; label++)
 	{
 		bool		done = last >= 0 && (e->actual[label] > e->actual[last] ||
-										 (e->actual[label] == e->actual[last] && label <= last));
+										 (label <= last && e->actual[label] == e->actual[last]));
 
 		if (!done && e->actual[label] > 0 && (best < 0 || e->actual[label] > e->actual[best]))
 			best = label;
