@@ -264,14 +264,15 @@ ReadStoredResults(Evaluation *e)
 	if (rows == NULL || strcmp(rows, "held_out") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no rows were held out when model \"%s\" was trained", get_rel_name(e->model->relid)),
+				 errmsg("no rows were held out when model \"%s\" was trained",
+						get_rel_name(e->model->relid)),
 				 errhint("Name rows to evaluate it on, as in SELECT * FROM llm_evaluate(%s, 'some_table').",
 						 ModelLiteral(e->model->relid))));
 }
 
 /*
- * Results of a call f(model, source, ...) for a model that predicts labels, or any, in memory that is released with the caller's context;
- * NULL for a NULL model.
+ * Results of a call f(model, source, ...), in memory that is released with the caller's
+ * context; NULL for a NULL model.  labels: ERROR for a model that predicts numbers.
  */
 static Evaluation *
 EvaluateCall(FunctionCallInfo fcinfo, bool labels)

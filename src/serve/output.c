@@ -150,7 +150,9 @@ NumberText(const Output *output, const float *out, int32 i, char *buffer)
 	if (form != FORM_WHOLE)
 		return strlcpy(buffer, SecondsText(number, form), NUMBER_BYTES);
 	/* Not by way of the shortest form: that of a large number has an exponent, which integers do not read. */
-	return fabs(number) < 1e18 ? pg_lltoa((int64) rint(number), buffer) : snprintf(buffer, NUMBER_BYTES, "%.0f", number);
+	if (fabs(number) < 1e18)
+		return pg_lltoa((int64) rint(number), buffer);
+	return snprintf(buffer, NUMBER_BYTES, "%.0f", number);
 }
 
 /* One number as a value of the output's type. */
