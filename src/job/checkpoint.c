@@ -200,6 +200,25 @@ ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 	return *problem == NULL;
 }
 
+bool
+HasCheckpoint(int64 job)
+{
+	char		path[MAXPGPATH];
+
+	CheckpointPath(job, path);
+	return access(path, F_OK) == 0;
+}
+
+bool
+HasCheckpoint(int64 job)
+{
+	char		path[MAXPGPATH];
+	struct stat file;
+
+	CheckpointPath(job, path);
+	return stat(path, &file) == 0;
+}
+
 void
 RemoveCheckpoint(int64 job)
 {

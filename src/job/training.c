@@ -331,7 +331,7 @@ ResumeTraining(Training *t)
 static void
 CheckInterrupts(Training *t)
 {
-	if (ProcDiePending && InterruptHoldoffCount == 0 && CritSectionCount == 0)
+	if (JobTerminating() && InterruptHoldoffCount == 0 && CritSectionCount == 0)
 	{
 		HOLD_INTERRUPTS();
 		SaveCheckpoint(t);

@@ -1,0 +1,89 @@
+# A training that is paused, terminated or killed ends with the bytes of one that was not.
+use strict;
+use warnings;
+use LlmappTest;
+use Test::More;
+
+my $node = start_node('training_resume', 'restart_after_crash = on', 'llmapp.checkpoint_interval = 1', 'autovacuum = off');
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sql(q{CREATE TABLE rows AS
+	SELECT sin(i) AS a, cos(i * 1.7) AS b, ('c' || i % 5) AS c, sin(i) * cos(i * 1.7) + (i % 5) * 0.1 AS y
+	FROM generate_series(1, 20000) AS i});
+
+my $params = '{"epochs": 60, "hidden": [64, 32], "batch_size": 64, "early_stopping": 0, "checkpoint_every": 0.2}';
+
+sub submit { return sql("SELECT llm_train('$_[0]', 'rows', target => 'y', params => '$params')"); }
+sub status { return sql("SELECT status FROM llmapp.jobs WHERE job = $_[0]"); }
+sub report { return sql("SELECT coalesce(report ->> '$_[1]', '') FROM llmapp.jobs WHERE job = $_[0]"); }
+
+sub weights
+{
+	return sql("SELECT md5(string_agg(data, '' ORDER BY part)) FROM $_[0] WHERE kind = 'weights'");
+}
+
+# Wait until a job has done at least one epoch, so that there is a checkpoint to come.
+sub wait_for_steps
+{
+	my ($job) = @_;
+	return wait_for($node, "SELECT count(*) > 0 FROM llmapp.progress WHERE job = $job AND phase = 'training' AND done > 400", 't', 60);
+}
+
+my $job = submit('uninterrupted');
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'a training without interruption');
+my $expected = weights('uninterrupted');
+
+$job = submit('paused');
+ok(wait_for_steps($job), 'a training makes steps');
+sql("SELECT llm_pause($job)");
+ok(wait_for($node, "SELECT status FROM llmapp.jobs WHERE job = $job", 'paused', 20), 'and is paused');
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'and goes on');
+like(report($job, 'resumed'), qr/step/, 'from its checkpoint');
+is(weights('paused'), $expected, 'to the same weights');
+
+$job = submit('restarted');
+ok(wait_for_steps($job), 'a training makes steps');
+$node->restart('fast');
+is(status($job), 'interrupted', 'a restart interrupts it');
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'it is resumed');
+like(report($job, 'resumed'), qr/step/, 'from the checkpoint written at shutdown');
+is(weights('restarted'), $expected, 'to the same weights');
+
+$job = submit('killed');
+ok(wait_for_steps($job), 'a training makes steps');
+select(undef, undef, undef, 0.5);
+my $pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'llmapp%' AND backend_type NOT LIKE '%launcher%' LIMIT 1");
+kill 'KILL', $pid;
+$node->poll_query_until('postgres', "SELECT status = 'interrupted' FROM llmapp.jobs WHERE job = $job");
+is(status($job), 'interrupted', 'kill -9 interrupts it');
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'it is resumed');
+like(report($job, 'resumed'), qr/step/, 'from its last checkpoint');
+is(weights('killed'), $expected, 'to the same weights');
+
+$job = submit('changed');
+ok(wait_for_steps($job), 'a training makes steps');
+sql("SELECT llm_pause($job)");
+ok(wait_for($node, "SELECT status FROM llmapp.jobs WHERE job = $job", 'paused', 20), 'it is paused');
+sql("UPDATE rows SET y = y + 1 WHERE a > 0.999");
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'it goes on when its rows have changed');
+like(report($job, 'restarted'), qr/rows have changed/, 'from the first step, and says so');
+
+$job = submit('damaged');
+ok(wait_for_steps($job), 'a training makes steps');
+sql("SELECT llm_pause($job)");
+ok(wait_for($node, "SELECT status FROM llmapp.jobs WHERE job = $job", 'paused', 20), 'it is paused');
+my ($file) = glob($node->data_dir . "/llmapp/pgsql_tmp.checkpoint.*.$job");
+ok($file, 'there is a checkpoint');
+open my $handle, '+<', $file or die;
+seek $handle, 5000, 0;
+print $handle 'damage';
+close $handle;
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)"), 'succeeded', 'it goes on when the checkpoint is damaged');
+like(report($job, 'restarted'), qr/damaged/, 'from the first step, and says so');
+ok(!-e $file, 'no checkpoint is left');
+done_testing();
