@@ -296,7 +296,7 @@ fit_encoding(fitter *f, int32_t i)
 		case COLUMN_CATEGORY:
 			return fit_category(c, s, &f->options);
 		case COLUMN_TEXT:
-			if (text_is_category(s, f->options.one_hot_max))
+			if (text_is_category(s))
 				return fit_category(c, s, &f->options);
 			return fit_text(c, s, f->options.text_buckets);
 		case COLUMN_JSON:

@@ -24,6 +24,7 @@
 #define COPY_REPEATS 5			/* mean rows of a value for the target to follow from it */
 #define MOSTLY_NULL 0.9
 #define MANY_CATEGORIES 1000
+#define CATEGORIES_SURE 64		/* so few distinct strings are categories when they repeat or are single words */
 #define CATEGORY_SHARE 0.05		/* distinct strings per row up to which they are categories */
 
 bool
@@ -59,13 +60,13 @@ finding_free(finding *list)
 }
 
 bool
-text_is_category(const column_stats *s, int32_t one_hot_max)
+text_is_category(const column_stats *s)
 {
 	double		rows = s->rows - s->missing;
 	double		distinct = tally_distinct(s->values);
 
 	return distinct <= CATEGORY_SHARE * rows ||
-		(distinct <= one_hot_max && (distinct <= rows / 2 || s->tokens >= ALL_DISTINCT * rows));
+		(distinct <= CATEGORIES_SURE && (distinct <= rows / 2 || s->tokens >= ALL_DISTINCT * rows));
 }
 
 bool
@@ -137,7 +138,7 @@ static bool
 report_kept(const column *c, const column_stats *s, const judge_context *context, finding_list *list, llm_error *err)
 {
 	bool		categories = c->kind == COLUMN_CATEGORY || (c->kind == COLUMN_JSON && s->strings > 0) ||
-		(c->kind == COLUMN_TEXT && text_is_category(s, 0));
+		(c->kind == COLUMN_TEXT && text_is_category(s));
 	double		distinct = categories ? tally_distinct(s->values) : 0;
 
 	if (copies_target(c, s, context) &&

@@ -26,7 +26,7 @@ extern bool finding_add(finding_list *list, const column *c, const char *kind, b
 						const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* True when text is to be read as categories. */
-extern bool text_is_category(const column_stats *s, int32_t one_hot_max);
+extern bool text_is_category(const column_stats *s);
 
 /* Constant, or different in every row. */
 extern bool column_is_constant(const column *c, const column_stats *s);

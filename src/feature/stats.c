@@ -186,7 +186,7 @@ add_vector(column_stats *s, const column *c, const value *v, llm_error *err)
 	{
 		llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements in one row and %d in another", c->name, s->length,
 				 v->length);
-		return llm_hint(err, "All values of the column must have one length; exclude it with params => '{\"exclude\": [\"%s\"]}'.",
+		return llm_hint(err, "Give all values one length, or leave the column out: params => '{\"exclude\": [\"%s\"]}'.",
 						c->name);
 	}
 	for (int32_t i = 0; i < s->length; i++)
