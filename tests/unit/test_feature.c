@@ -190,6 +190,30 @@ test_embedding(void)
 	encoder_free(e);
 }
 
+/* One-hot or embedding is a matter of one_hot_max, category or free text is not. */
+static void
+test_small_one_hot_max(void)
+{
+	column		c = COLUMN("colour", "text", COLUMN_TEXT);
+	fit_options options = {.one_hot_max = 1,.text_buckets = 256};
+	value		rows[] = {STRING("red"), STRING("blue"), STRING("red"), STRING("blue"), STRING("red")};
+	llm_error	err = {.code = LLM_OK};
+	encoder    *e = fit_rows(&c, 1, &options, rows, 5, NULL, NULL, &err);
+	batch	   *b = encoder_batch(e, 1);
+
+	CHECK_INT(b->shape.embed_columns, 1);
+	CHECK_INT(b->shape.embed_rows, 3);
+	batch_free(b);
+	encoder_free(e);
+	options.linear = true;		/* a linear model has a coefficient for each category */
+	e = fit_rows(&c, 1, &options, rows, 5, NULL, NULL, &err);
+	b = encoder_batch(e, 1);
+	CHECK_INT(b->shape.embed_columns, 0);
+	CHECK_INT(b->shape.bag_rows, 2);
+	batch_free(b);
+	encoder_free(e);
+}
+
 static void
 test_vector(void)
 {
@@ -387,6 +411,7 @@ main(void)
 	test_time();
 	test_one_hot();
 	test_embedding();
+	test_small_one_hot_max();
 	test_vector();
 	test_json_column();
 	test_rows_are_independent();
