@@ -209,16 +209,6 @@ HasCheckpoint(int64 job)
 	return access(path, F_OK) == 0;
 }
 
-bool
-HasCheckpoint(int64 job)
-{
-	char		path[MAXPGPATH];
-	struct stat file;
-
-	CheckpointPath(job, path);
-	return stat(path, &file) == 0;
-}
-
 void
 RemoveCheckpoint(int64 job)
 {
