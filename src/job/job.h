@@ -69,6 +69,7 @@ extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
  * checkpoint because JobPauseRequested().  Starts from the job's checkpoint when there is one.
  */
 extern bool RunTraining(int64 job, const TrainingSpec *spec);
+extern bool HasCheckpoint(int64 job);	/* of this database */
 extern void RemoveCheckpoint(int64 job);	/* of this database; no error when absent */
 
 /* ---- what a running job tells the world (worker only; record.c and slots.c) ---- */
@@ -83,6 +84,7 @@ extern void JobForgetMetricsAfter(int64 step);	/* resuming from a checkpoint of 
 extern void JobReport(const char *key, json_t *value);
 extern void JobSetModel(Oid relid, int32 version);	/* what it published; in the caller's transaction */
 extern bool JobPauseRequested(void);
+extern bool JobTerminating(void);	/* the interrupt that is pending ends this run, not the job: it can be resumed */
 /* llm_poll for the engine: true when an interrupt or a pause request is pending. */
 extern bool JobPoll(void *arg);
 
