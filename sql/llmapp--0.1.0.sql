@@ -304,6 +304,129 @@ GRANT SELECT ON llmapp.model_settings TO PUBLIC;
 
 -- section: jobs
 
+CREATE TABLE llmapp.job (
+    job bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner regrole NOT NULL,
+    kind text NOT NULL,
+    model text NOT NULL,
+    version integer,
+    status text NOT NULL
+        CHECK (status IN ('queued', 'running', 'paused', 'interrupted', 'succeeded', 'failed', 'cancelled')),
+    phase text,
+    device text NOT NULL,
+    spec jsonb NOT NULL,
+    report jsonb NOT NULL DEFAULT '{}',
+    sqlstate text,
+    message text,
+    detail text,
+    hint text,
+    submitted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    crashes integer NOT NULL DEFAULT 0,
+    system_identifier bigint NOT NULL,
+    server_started_at timestamptz NOT NULL
+);
+REVOKE ALL ON llmapp.job FROM PUBLIC;
+COMMENT ON TABLE llmapp.job IS 'jobs of all roles; read llmapp.jobs instead. Not dumped: a job belongs to one server';
+COMMENT ON COLUMN llmapp.job.owner IS 'role that submitted the job and as which it runs';
+COMMENT ON COLUMN llmapp.job.status IS 'as last written; llmapp.jobs shows interrupted for a running job whose worker is gone';
+COMMENT ON COLUMN llmapp.job.phase IS 'phase in which the job failed or stopped';
+COMMENT ON COLUMN llmapp.job.spec IS 'what was asked for, all names resolved, with the settings of the session that matter';
+COMMENT ON COLUMN llmapp.job.report IS 'findings about the rows, counts, and how the result was judged';
+COMMENT ON COLUMN llmapp.job.crashes IS 'ends of the server while the job ran, since it was last resumed by hand';
+COMMENT ON COLUMN llmapp.job.system_identifier IS 'server that queued or ran the job; another one does not run it by itself';
+COMMENT ON COLUMN llmapp.job.server_started_at IS 'start of the server under which the job was queued or last ran';
+CREATE INDEX job_unfinished ON llmapp.job (job) WHERE status IN ('queued', 'running', 'interrupted');
+COMMENT ON INDEX llmapp.job_unfinished IS 'finds the next queued job among many finished ones';
+
+CREATE TABLE llmapp.job_metric (
+    job bigint NOT NULL REFERENCES llmapp.job ON DELETE CASCADE,
+    step bigint NOT NULL,
+    epoch double precision NOT NULL,
+    split text NOT NULL,
+    metric text NOT NULL,
+    value double precision NOT NULL,
+    at timestamptz NOT NULL
+);
+REVOKE ALL ON llmapp.job_metric FROM PUBLIC;
+COMMENT ON TABLE llmapp.job_metric IS 'measured values of jobs of all roles; read llmapp.job_metrics instead. Not dumped';
+CREATE INDEX job_metric_job ON llmapp.job_metric (job, step);
+COMMENT ON INDEX llmapp.job_metric_job IS 'curves of one job in order';
+
+CREATE FUNCTION llmapp.job_status(job bigint, status text, system_identifier bigint) RETURNS text
+    AS 'MODULE_PATHNAME', 'llmapp_job_status' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llmapp.job_status(bigint, text, bigint) IS 'what the stored status of a job means now; for llmapp.jobs';
+
+CREATE FUNCTION llmapp.running_jobs(OUT job bigint, OUT phase text, OUT done bigint, OUT total bigint, OUT epoch integer,
+                                    OUT loss double precision, OUT per_second double precision, OUT eta interval, OUT bar text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'llmapp_running_jobs' LANGUAGE C VOLATILE STRICT ROWS 2;
+COMMENT ON FUNCTION llmapp.running_jobs() IS 'running jobs that the caller may see; for llmapp.progress';
+
+CREATE FUNCTION llmapp.list_devices(OUT device text, OUT available boolean, OUT name text, OUT threads integer,
+                                    OUT kernels text, OUT reason text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'llmapp_list_devices' LANGUAGE C STABLE STRICT ROWS 2;
+COMMENT ON FUNCTION llmapp.list_devices() IS 'what can train on this server; for llmapp.devices';
+
+CREATE VIEW llmapp.jobs WITH (security_barrier) AS
+    SELECT j.job, j.model, j.version, j.owner, j.kind, llmapp.job_status(j.job, j.status, j.system_identifier) AS status,
+           coalesce(r.phase, j.phase) AS phase, j.device, j.sqlstate, j.message, j.detail, j.hint,
+           j.submitted_at, j.started_at, j.finished_at, j.report
+    FROM llmapp.job AS j LEFT JOIN llmapp.running_jobs() AS r USING (job)
+    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+GRANT SELECT ON llmapp.jobs TO PUBLIC;
+COMMENT ON VIEW llmapp.jobs IS 'jobs of the roles of which the reader is a member';
+COMMENT ON COLUMN llmapp.jobs.status IS 'queued, running, paused, interrupted, succeeded, failed or cancelled';
+COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, training, evaluating or saving; after a failure the one that failed';
+COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
+
+CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS
+    SELECT m.job, m.step, m.epoch, m.split, m.metric, m.value, m.at
+    FROM llmapp.job_metric AS m JOIN llmapp.job AS j USING (job)
+    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+GRANT SELECT ON llmapp.job_metrics TO PUBLIC;
+COMMENT ON VIEW llmapp.job_metrics IS 'curves of jobs of the roles of which the reader is a member';
+COMMENT ON COLUMN llmapp.job_metrics.epoch IS 'passes over the rows, with fractions';
+
+CREATE VIEW llmapp.progress WITH (security_barrier) AS
+    SELECT r.job, j.model, r.phase, r.done, r.total, r.epoch, r.loss, r.per_second, r.eta, r.bar
+    FROM llmapp.running_jobs() AS r LEFT JOIN llmapp.job AS j USING (job);
+GRANT SELECT ON llmapp.progress TO PUBLIC;
+COMMENT ON VIEW llmapp.progress IS 'running jobs of the roles of which the reader is a member, live';
+COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading and evaluating, steps while training';
+COMMENT ON COLUMN llmapp.progress.per_second IS 'rows per second';
+COMMENT ON COLUMN llmapp.progress.eta IS 'time left in this phase';
+
+CREATE VIEW llmapp.devices AS SELECT device, available, name, threads, kernels, reason FROM llmapp.list_devices();
+GRANT SELECT ON llmapp.devices TO PUBLIC;
+COMMENT ON VIEW llmapp.devices IS 'devices that can train, or the reason why one cannot';
+COMMENT ON COLUMN llmapp.devices.kernels IS 'instructions that the arithmetic uses';
+
+CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, task text DEFAULT NULL,
+                          architecture text DEFAULT NULL, params jsonb DEFAULT '{}', base regclass DEFAULT NULL,
+                          device text DEFAULT NULL, wait boolean DEFAULT false) RETURNS bigint
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION llm_train(text, text, text, text, text, jsonb, regclass, text, boolean) IS
+    'train a model on a relation or SELECT in the background; returns the number of the job, which starts at COMMIT';
+
+CREATE FUNCTION llm_wait(job bigint, timeout interval DEFAULT NULL) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION llm_wait(bigint, interval) IS 'wait until a job has ended or stopped, or for the time given; returns its status';
+
+CREATE FUNCTION llm_cancel(job bigint) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_cancel(bigint) IS 'end a job for good; returns its status, running when it needs more than a moment to react';
+
+CREATE FUNCTION llm_pause(job bigint) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_pause(bigint) IS 'stop a job with a checkpoint, for llm_resume; returns its status';
+
+CREATE FUNCTION llm_resume(job bigint) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_resume(bigint) IS 'go on with a paused, interrupted or failed job, at COMMIT';
+
 -- section: prediction and evaluation
 
 -- The input is "any": a row, jsonb, text, tensor or real[] each have one function to call, and a plain string

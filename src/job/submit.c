@@ -1,0 +1,401 @@
+/*
+ * submit.c
+ *	  llm_train(): check a call, queue the job, start its worker at COMMIT.
+ *
+ * The worker of a queued job must not start before its row is visible and never when the
+ * row has been rolled back.  So a job waits in a list of this transaction; the entry goes
+ * with the subtransaction that made it, and what is left at COMMIT is started then.
+ * Nothing at that point may raise an ERROR: a job whose worker cannot be started stays
+ * queued.
+ *
+ * With wait => true the call cannot commit, so the worker inserts the row itself and this
+ * session only waits; see Submission in worker.h.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/wait_event.h"
+
+#include "../llmapp.h"
+#include "slots.h"
+#include "worker.h"
+
+PG_FUNCTION_INFO_V1(llm_train);
+
+/* ---- starting at the end of the transaction ---- */
+
+typedef struct PendingStart
+{
+	int64		job;
+	Oid			owner;
+	SubTransactionId subtransaction;
+	bool		at_commit;		/* forgotten when rolled back */
+	bool		at_abort;		/* forgotten unless rolled back */
+} PendingStart;
+
+static List *pending = NIL;		/* in TopTransactionContext */
+
+static void
+AddPending(int64 job, Oid owner, bool at_commit)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	PendingStart *start = palloc(sizeof(PendingStart));
+
+	*start = (PendingStart) {job, owner, GetCurrentSubTransactionId(), at_commit, !at_commit};
+	pending = lappend(pending, start);
+	MemoryContextSwitchTo(old);
+}
+
+void
+StartAtCommit(int64 job, Oid owner)
+{
+	AddPending(job, owner, true);
+}
+
+void
+StartAtAbort(int64 job, Oid owner)
+{
+	AddPending(job, owner, false);
+}
+
+bool
+StartsAtCommit(int64 job)
+{
+	ListCell   *cell;
+
+	foreach(cell, pending)
+		if (((PendingStart *) lfirst(cell))->job == job && ((PendingStart *) lfirst(cell))->at_commit)
+			return true;
+	return false;
+}
+
+/* A slot may be free that an earlier entry will take: its worker has not begun. */
+static void
+StartPending(bool committed)
+{
+	int			free = pending != NIL ? FreeSlots() : 0;
+	ListCell   *cell;
+
+	foreach(cell, pending)
+	{
+		PendingStart *start = lfirst(cell);
+
+		if (!(committed ? start->at_commit : start->at_abort))
+			continue;
+		if (free > 0 && StartWorker(start->job, start->owner))
+			free--;
+		else
+			NoteWaiting(start->job, start->owner);
+	}
+	pending = NIL;
+}
+
+static void
+AtTransactionEnd(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		StartPending(event == XACT_EVENT_COMMIT);
+	else if (event == XACT_EVENT_PRE_PREPARE && pending != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has submitted or changed jobs"),
+				 errhint("End it with COMMIT, or call llm_train() in a transaction of its own.")));
+}
+
+/* What a subtransaction did is undone: its starts are forgotten, its changes have to be started at any end. */
+static void
+AtSubtransactionEnd(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	ListCell   *cell;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(cell, pending)
+	{
+		PendingStart *start = lfirst(cell);
+
+		if (start->subtransaction != mine)
+			continue;
+		start->subtransaction = parent;
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			start->at_commit = start->at_abort;
+	}
+}
+
+void
+InitJobs(void)
+{
+	RegisterXactCallback(AtTransactionEnd, NULL);
+	RegisterSubXactCallback(AtSubtransactionEnd, NULL);
+	if (process_shared_preload_libraries_in_progress)
+	{
+		RequestJobMemory();
+		RegisterLauncher();
+	}
+}
+
+/* ---- checks ---- */
+
+static void
+RequireLogin(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		may = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	char	   *name;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (may)
+		return;
+	name = GetUserNameFromId(role, false);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("role \"%s\" cannot run a job because it is not permitted to log in", name),
+			 errdetail("A job runs in a session of its own, as the role that submits it."),
+			 errhint("RESET ROLE; and submit as a role that may log in, or ALTER ROLE %s LOGIN;", quote_identifier(name))));
+}
+
+/* Conditions under which no job can be submitted, whatever it is. */
+static void
+RequireSubmission(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot train on a standby server"),
+				 errhint("Connect to the primary server; its models arrive here by replication.")));
+	PreventCommandIfReadOnly("llm_train()");
+	PreventCommandIfParallelMode("llm_train()");
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot submit a job within a security-restricted operation")));
+	RequireLogin(GetUserId());
+}
+
+/* The worker sees committed data only, and nothing that this transaction has locked. */
+static void
+RequireNoTransaction(void)
+{
+	if (IsInTransactionBlock(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("llm_train(wait => true) cannot run inside a transaction block"),
+				 errhint("COMMIT; first, or leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("llm_train(wait => true) cannot run in a transaction that has written"),
+				 errdetail("The job would not see what has been written."),
+				 errhint("Leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
+	if (llmapp_max_jobs == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no job can run: llmapp.max_jobs is 0"),
+				 errhint("ALTER SYSTEM SET llmapp.max_jobs = 2; SELECT pg_reload_conf();")));
+}
+
+/* ---- submit and wait ---- */
+
+static char *
+SpecText(const TrainingSpec *spec)
+{
+	json_t	   *json = TrainingSpecJson(spec);
+	char	   *text = json ? json_text(json) : NULL;
+	char	   *copy;
+
+	json_decref(json);
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	copy = pg_any_to_server(text, strlen(text), PG_UTF8);
+	if (copy == text)
+		copy = pstrdup(text);
+	free(text);
+	return copy;
+}
+
+static dsm_segment *
+CreateSubmission(const char *model, const char *device, const char *spec)
+{
+	Size		bytes = strlen(spec) + 1;
+	dsm_segment *segment = dsm_create(add_size(offsetof(Submission, spec), bytes), 0);
+	Submission *s = dsm_segment_address(segment);
+
+	memset(s, 0, offsetof(Submission, spec));
+	pg_atomic_init_u64(&s->job, 0);
+	pg_atomic_init_u32(&s->abandoned, 0);
+	pg_atomic_init_u32(&s->failed, 0);
+	strlcpy(s->model, model, sizeof(s->model));
+	strlcpy(s->device, device, sizeof(s->device));
+	s->spec_bytes = bytes;
+	memcpy(s->spec, spec, bytes);
+	return segment;
+}
+
+typedef struct Waited
+{
+	Submission *submission;
+	BackgroundWorkerHandle *worker;
+} Waited;
+
+/* This session stops waiting, by an ERROR or because it ends: the job ends, too. */
+static void
+Abandon(int code, Datum arg)
+{
+	Waited	   *waited = (Waited *) DatumGetPointer(arg);
+	int64		job = pg_atomic_read_u64(&waited->submission->job);
+	pid_t		pid;
+
+	pg_atomic_write_u32(&waited->submission->abandoned, 1);
+	pg_memory_barrier();
+	if (job != 0 && RequestStop(job, STOP_CANCEL))
+		return;
+	if (GetBackgroundWorkerPid(waited->worker, &pid) == BGWH_STARTED)
+		(void) kill(pid, SIGINT);
+}
+
+/* The number of the job, once its row is there. */
+static int64
+AwaitSubmission(const Waited *waited)
+{
+	for (;;)
+	{
+		pid_t		pid;
+		bool		stopped = GetBackgroundWorkerPid(waited->worker, &pid) == BGWH_STOPPED;
+		int64		job = pg_atomic_read_u64(&waited->submission->job);
+
+		if (job != 0)
+			return job;
+		if (pg_atomic_read_u32(&waited->submission->failed))
+			ereport(ERROR,
+					(errcode(waited->submission->sqlstate),
+					 errmsg_internal("%s", waited->submission->message),
+					 errcontext("start of the job")));
+		if (stopped)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("the worker of the job ended before the job began"),
+					 errhint("The log of the server has the reason; a role's or database's CONNECTION LIMIT is a common one.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Raise the error of a job that has not succeeded as if it were our own. */
+static void
+RequireSuccess(int64 job, const JobRecord *record)
+{
+	const char *state = record && record->sqlstate ? record->sqlstate : NULL;
+	bool		resumable;
+
+	if (record != NULL && strcmp(record->status, "succeeded") == 0)
+		return;
+	if (record == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the row of job " INT64_FORMAT " is gone", job)));
+	resumable = strcmp(record->status, "paused") == 0 || strcmp(record->status, "interrupted") == 0;
+	if (resumable || state == NULL || strlen(state) != 5)
+		ereport(ERROR,
+				(errcode(resumable ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_QUERY_CANCELED),
+				 errmsg("job " INT64_FORMAT " was %s", job, record->status),
+				 record->message ? errdetail("%s.", record->message) : 0,
+				 resumable ? errhint("SELECT llm_resume(" INT64_FORMAT ");", job) : 0));
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+			 errmsg_internal("%s", record->message ? record->message : record->status),
+			 record->detail ? errdetail_internal("%s", record->detail) : 0,
+			 record->hint ? errhint("%s", record->hint) : 0,
+			 errcontext("job " INT64_FORMAT, job)));
+}
+
+static int64
+TrainAndWait(const char *model, const char *device, const char *spec)
+{
+	dsm_segment *segment = CreateSubmission(model, device, spec);
+	Waited		waited = {dsm_segment_address(segment), StartSubmission(dsm_segment_handle(segment))};
+	volatile int64 job = 0;
+	JobRecord *volatile record = NULL;
+
+	if (waited.worker == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no worker is free for the job"),
+				 errdetail("All of max_worker_processes are in use."),
+				 errhint("Try again later, raise max_worker_processes, or leave out wait: the job is queued then.")));
+	PG_ENSURE_ERROR_CLEANUP(Abandon, PointerGetDatum(&waited));
+	{
+		job = AwaitSubmission(&waited);
+		record = AwaitJob(job, 0, waited.worker);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(Abandon, PointerGetDatum(&waited));
+	RequireSuccess(job, record);
+	dsm_detach(segment);
+	return job;
+}
+
+static char *
+TextArgument(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static char *
+RequireText(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" of llm_train() must not be null", name)));
+	return TextArgument(fcinfo, n);
+}
+
+/* llm_train(model, source, target, task, architecture, params, base, device, wait) */
+Datum
+llm_train(PG_FUNCTION_ARGS)
+{
+	char	   *name = RequireText(fcinfo, 0, "model");
+	char	   *source = RequireText(fcinfo, 1, "source");
+	char	   *params = NULL;
+	bool		wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	TrainingSpec *spec;
+	char	   *model;
+	int64		job;
+
+	RequireSubmission();
+	if (wait)
+		RequireNoTransaction();
+	if (!PG_ARGISNULL(5))
+	{
+		Jsonb	   *given = PG_GETARG_JSONB_P(5);
+
+		params = JsonbToCString(NULL, &given->root, VARSIZE(given));
+	}
+	spec = PrepareTraining(name, source, TextArgument(fcinfo, 2), TextArgument(fcinfo, 3), TextArgument(fcinfo, 4),
+						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7));
+	model = quote_qualified_identifier(spec->schema, spec->model);
+	AttachJobMemory();
+	if (wait)
+		PG_RETURN_INT64(TrainAndWait(model, spec->device, SpecText(spec)));
+	job = InsertJob("train", model, spec->device, SpecText(spec));
+	StartAtCommit(job, GetUserId());
+	PG_RETURN_INT64(job);
+}

@@ -1,0 +1,127 @@
+/*
+ * watch.c
+ *	  What the views llmapp.progress and llmapp.devices show.
+ *
+ * Neither raises an error for a reader without privileges, and neither opens a device:
+ * a session must not load BLAS or CUDA for a look.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "../engine/simd.h"
+#include "../llmapp.h"
+#include "slots.h"
+
+PG_FUNCTION_INFO_V1(llmapp_running_jobs);
+PG_FUNCTION_INFO_V1(llmapp_list_devices);
+
+/* Seconds as an interval, or NULL when negative. */
+static Datum
+SecondsInterval(double seconds, bool *isnull)
+{
+	Interval   *result = palloc0(sizeof(Interval));
+
+	*isnull = seconds < 0;
+	result->time = (TimeOffset) (Max(seconds, 0) * USECS_PER_SEC);
+	return IntervalPGetDatum(result);
+}
+
+static void
+PutSlot(ReturnSetInfo *result, const JobSlot *slot)
+{
+	char	   *bar = ProgressBar(slot);
+	bool		trains = strcmp(slot->phase, "training") == 0 && slot->done > 0;
+	bool		nulls[9] = {false};
+	Datum		values[9] = {
+		Int64GetDatum(slot->job), CStringGetTextDatum(slot->phase[0] ? slot->phase : "starting"),
+		Int64GetDatum(Max(slot->done, 0)), Int64GetDatum(slot->total), Int32GetDatum(slot->epoch),
+		Float8GetDatum(slot->loss), Float8GetDatum(slot->per_second),
+		SecondsInterval(SecondsLeft(slot), &nulls[7]), bar ? CStringGetTextDatum(bar) : (Datum) 0
+	};
+
+	nulls[3] = slot->total <= 0;
+	nulls[4] = slot->epoch <= 0;
+	nulls[5] = !trains;
+	nulls[6] = slot->per_second <= 0;
+	nulls[8] = bar == NULL;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* llmapp.running_jobs(): jobs of this database that the current user may see */
+Datum
+llmapp_running_jobs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	JobSlot		slots[JOB_SLOTS];
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	AttachJobMemory();
+	count = CopySlots(slots);
+	for (int i = 0; i < count; i++)
+		if (slots[i].database == MyDatabaseId && has_privs_of_role(GetUserId(), slots[i].owner))
+			PutSlot(result, &slots[i]);
+	return (Datum) 0;
+}
+
+/* ---- devices ---- */
+
+/* The processor's name as the system tells it, or a plain word. */
+static char *
+ProcessorName(void)
+{
+	FILE	   *file = AllocateFile("/proc/cpuinfo", "r");
+	char		line[256];
+	char	   *name = NULL;
+
+	while (file != NULL && name == NULL && fgets(line, sizeof(line), file) != NULL)
+	{
+		char	   *colon = strchr(line, ':');
+
+		if (colon == NULL || strncmp(line, "model name", 10) != 0)
+			continue;
+		colon[strcspn(colon, "\n")] = '\0';
+		name = pstrdup(colon + 1 + strspn(colon + 1, " \t"));
+	}
+	if (file != NULL)
+		FreeFile(file);
+	return name ? name : pstrdup("processor");
+}
+
+static void
+PutDevice(ReturnSetInfo *result, const char *device, const char *name, int threads, const char *kernels, const char *reason)
+{
+	Datum		values[6] = {
+		CStringGetTextDatum(device), BoolGetDatum(reason == NULL), (Datum) 0, Int32GetDatum(threads), (Datum) 0, (Datum) 0
+	};
+	bool		nulls[6] = {false, false, name == NULL, threads == 0, kernels == NULL, reason == NULL};
+
+	if (name)
+		values[2] = CStringGetTextDatum(name);
+	if (kernels)
+		values[4] = CStringGetTextDatum(kernels);
+	if (reason)
+		values[5] = CStringGetTextDatum(reason);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* llmapp.list_devices(): what can train here, or why it cannot */
+Datum
+llmapp_list_devices(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	PutDevice(result, "cpu", ProcessorName(), (int) sysconf(_SC_NPROCESSORS_ONLN), simd_best()->name, NULL);
+	PutDevice(result, "cuda", NULL, 0, NULL, "no GPU: this build has no GPU backend");
+	return (Datum) 0;
+}

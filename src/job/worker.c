@@ -1,0 +1,452 @@
+/*
+ * worker.c
+ *	  The life of one worker.
+ *
+ * connect as the job's owner -> take a slot -> lock the job -> claim its row -> run -> write
+ * the end -> unlock, free the slot -> start what is queued.
+ *
+ * Several workers may have been started for one job; the slot lets one of them have it, and
+ * its claim fails unless the row is still queued, so what was cancelled or deleted
+ * meanwhile is not run.  SIGINT cancels the job.  SIGTERM, from a shutdown or
+ * pg_terminate_backend(), interrupts it in the same way, but it can be resumed.  The end
+ * is written after either; when even that fails, or the process is killed, the lock is
+ * free, and a row that says running then means interrupted.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/pmsignal.h"
+#include "utils/backend_status.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "../llmapp.h"
+#include "slots.h"
+#include "worker.h"
+
+#define SLOT_RETRY_MS 50
+#define FINISH_ATTEMPTS 3		/* writing the end may itself be interrupted */
+
+/* What a worker is told at its start, in bgw_extra. */
+typedef struct WorkerStart
+{
+	Oid			database;
+	Oid			owner;
+	int64		job;			/* 0: in the submission */
+	dsm_handle	submission;
+} WorkerStart;
+
+typedef struct JobRun
+{
+	int64		job;
+	bool		patient;		/* somebody waits: stay until a slot is free */
+	bool		locked;
+	bool		claimed;
+} JobRun;
+
+PGDLLEXPORT void llmapp_job_worker(Datum arg);
+
+static volatile sig_atomic_t terminated = false;
+
+/* ---- starting workers ---- */
+
+static void
+DescribeWorker(BackgroundWorker *worker, const WorkerStart *start)
+{
+	memset(worker, 0, sizeof(*worker));
+	snprintf(worker->bgw_name, BGW_MAXLEN, "llmapp job");
+	snprintf(worker->bgw_type, BGW_MAXLEN, "llmapp job");
+	snprintf(worker->bgw_library_name, BGW_MAXLEN, "llmapp");
+	snprintf(worker->bgw_function_name, BGW_MAXLEN, "llmapp_job_worker");
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	StaticAssertStmt(sizeof(WorkerStart) <= BGW_EXTRALEN, "start does not fit");
+	memcpy(worker->bgw_extra, start, sizeof(*start));
+}
+
+static bool
+StartWorkerIn(Oid database, Oid owner, int64 job)
+{
+	WorkerStart start = {.database = database, .owner = owner, .job = job, .submission = DSM_HANDLE_INVALID};
+	BackgroundWorker worker;
+
+	DescribeWorker(&worker, &start);
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+bool
+StartWorker(int64 job, Oid owner)
+{
+	return StartWorkerIn(MyDatabaseId, owner, job);
+}
+
+BackgroundWorkerHandle *
+StartSubmission(dsm_handle segment)
+{
+	WorkerStart start = {.database = MyDatabaseId, .owner = GetUserId(), .submission = segment};
+	BackgroundWorkerHandle *handle = NULL;
+	BackgroundWorker worker;
+
+	DescribeWorker(&worker, &start);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+static int64
+NextQueued(int64 after, Oid *owner)
+{
+	MemoryContext old = BeginShortTransaction();
+	int64		job = NextQueuedJob(after, owner);
+
+	EndShortTransaction(old);
+	return job;
+}
+
+/*
+ * The oldest queued job of this database is noted behind those of other databases, and
+ * free slots go to the notes in their order.  Every worker does this when it has claimed
+ * its job and when it ends, so a database that waits always has a note.
+ */
+void
+StartQueuedJobs(void)
+{
+	WaitingJob	waiting;
+	Oid			owner;
+	int64		job = NextQueued(0, &owner);
+
+	if (job != 0)
+		NoteWaiting(job, owner);
+	for (int free = FreeSlots(); free > 0 && TakeWaiting(&waiting); free--)
+	{
+		if (!StartWorkerIn(waiting.database, waiting.owner, waiting.job))
+			return;
+		if (waiting.database == MyDatabaseId && (job = NextQueued(waiting.job, &owner)) != 0)
+			NoteWaiting(job, owner);
+	}
+}
+
+/* ---- interrupts ---- */
+
+static void
+HandleTermination(SIGNAL_ARGS)
+{
+	int			saved = errno;
+
+	terminated = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+	errno = saved;
+}
+
+/*
+ * Barriers and requests to log memory must be served here, because a step may take long,
+ * and must not look like a cancel.  With cancels held, serving them raises no ERROR, so
+ * nothing jumps through the engine.
+ */
+bool
+JobPoll(void *arg)
+{
+	if (!PostmasterIsAlive())
+	{
+		terminated = true;
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	if (InterruptPending)
+	{
+		HOLD_CANCEL_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+		RESUME_CANCEL_INTERRUPTS();
+	}
+	return QueryCancelPending || JobPauseRequested();
+}
+
+bool
+JobTerminating(void)
+{
+	return terminated;
+}
+
+/* ---- one job ---- */
+
+static bool
+IsQueued(int64 job)
+{
+	MemoryContext old = BeginShortTransaction();
+	JobRecord  *record = ReadJob(job);
+	bool		queued = record != NULL && strcmp(record->stored, "queued") == 0;
+
+	EndShortTransaction(old);
+	return queued;
+}
+
+/* False when the job is another worker's, must wait in the queue, or is not queued any more. */
+static bool
+TakeSlot(const JobRun *run)
+{
+	for (;;)
+	{
+		SlotResult	result = AcquireSlot(run->job, run->patient);
+
+		if (result == SLOT_ACQUIRED)
+			return true;
+		if ((result == SLOT_FULL && !run->patient) || !IsQueued(run->job))
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static TrainingSpec *
+Claim(JobRun *run)
+{
+	MemoryContext old = BeginShortTransaction();
+	char	   *text = ClaimJob(run->job);
+	TrainingSpec *spec = NULL;
+
+	run->claimed = text != NULL;
+	if (text != NULL)
+	{
+		MemoryContextSwitchTo(old);
+		spec = TrainingSpecFromJson(text, strlen(text));
+	}
+	EndShortTransaction(old);
+	return spec;
+}
+
+static void
+Finish(const JobRun *run, const char *status, const char *phase, const ErrorData *error)
+{
+	MemoryContext old = BeginShortTransaction();
+
+	FinishJob(run->job, run->claimed ? "running" : "queued", status, phase, error);
+	EndShortTransaction(old);
+	if (strcmp(status, "cancelled") == 0)
+		RemoveCheckpoint(run->job);
+}
+
+static void
+Work(JobRun *run)
+{
+	TrainingSpec *spec;
+
+	if (!TakeSlot(run))
+		return;
+	LockJob(run->job);
+	run->locked = true;
+	spec = Claim(run);
+	if (spec == NULL)
+		return;
+	StartRecording(run->job);
+	pgstat_report_activity(STATE_RUNNING, psprintf("training model %s", quote_qualified_identifier(spec->schema, spec->model)));
+	StartQueuedJobs();
+	if (RunTraining(run->job, spec))
+		JobFlushMetrics();
+	else
+		Finish(run, "paused", NULL, NULL);
+}
+
+/* The status that an error means, and for ends that were asked for the words. */
+static const char *
+FailureStatus(int64 job, ErrorData *error)
+{
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !terminated)
+		return "failed";
+	if (terminated)
+	{
+		error->sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
+		error->message = "the worker was terminated by a shutdown or an administrator";
+		error->detail = NULL;
+		error->hint = psprintf("SELECT llm_resume(" INT64_FORMAT ");", job);
+		return "interrupted";
+	}
+	return JobPauseRequested() ? "paused" : "cancelled";
+}
+
+/* Leave the failed transaction, and what a backend's main loop would release besides. */
+static void
+Recover(void)
+{
+	AbortOutOfAnyTransaction();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	QueryCancelPending = false;
+}
+
+/* Write the end; one more cancel or a failing metric must not leave the job without one. */
+static void
+FinishFailed(const JobRun *run, ErrorData *error, MemoryContext cxt)
+{
+	JobSlot		slot = {0};
+	const char *status = FailureStatus(run->job, error);
+	const char *phase = FindSlot(run->job, &slot) && slot.phase[0] && run->claimed ? slot.phase : NULL;
+	bool		paused = strcmp(status, "paused") == 0;
+
+	for (volatile int attempt = 0; attempt < FINISH_ATTEMPTS; attempt++)
+	{
+		PG_TRY();
+		{
+			if (attempt > 0)
+				StartRecording(run->job);	/* without what was buffered */
+			Finish(run, status, phase, paused ? NULL : error);
+			attempt = FINISH_ATTEMPTS;
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(cxt);
+			HOLD_INTERRUPTS();
+			EmitErrorReport();
+			FlushErrorState();
+			Recover();
+			RESUME_INTERRUPTS();
+		}
+		PG_END_TRY();
+	}
+}
+
+static void
+JobContext(void *arg)
+{
+	errcontext("job " INT64_FORMAT, ((JobRun *) arg)->job);
+}
+
+static void
+RunJob(JobRun *run)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "llmapp job", ALLOCSET_DEFAULT_SIZES);
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = JobContext, .arg = run};
+
+	error_context_stack = &context;
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		Work(run);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			EmitErrorReport();
+		FlushErrorState();
+		Recover();
+		RESUME_INTERRUPTS();
+		FinishFailed(run, error, cxt);
+	}
+	PG_END_TRY();
+	error_context_stack = context.previous;
+	if (run->locked)
+		UnlockJob(run->job);
+	ReleaseSlot();
+	MemoryContextSwitchTo(TopMemoryContext);
+}
+
+/* ---- the process ---- */
+
+/* Insert the job of a session that waits; false when that session is gone or is told why not. */
+static bool
+AcceptSubmission(dsm_handle handle, JobRun *run)
+{
+	dsm_segment *segment = dsm_attach(handle);
+	Submission *submission = segment ? dsm_segment_address(segment) : NULL;
+	MemoryContext old;
+
+	if (submission == NULL || pg_atomic_read_u32(&submission->abandoned))
+		return false;
+	PG_TRY();
+	{
+		old = BeginShortTransaction();
+		run->job = InsertJob("train", submission->model, submission->device, submission->spec);
+		EndShortTransaction(old);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		submission->sqlstate = error->sqlerrcode;
+		strlcpy(submission->message, error->message, sizeof(submission->message));
+		pg_write_barrier();
+		pg_atomic_write_u32(&submission->failed, 1);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	run->patient = true;
+	pg_write_barrier();
+	pg_atomic_write_u64(&submission->job, run->job);
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&submission->abandoned)) /* too early for a signal to reach us */
+		InterruptPending = QueryCancelPending = true;
+	return true;
+}
+
+/*
+ * Nothing that the role or the database has set may time the job out, make its writes fail,
+ * or change the order in which rows arrive.
+ */
+static void
+ConfigureSession(void)
+{
+	static const char *const settings[][2] = {
+		{"statement_timeout", "0"}, {"lock_timeout", "0"}, {"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"}, {"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"}, {"synchronize_seqscans", "off"},
+		{"max_parallel_workers_per_gather", "0"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)	/* transaction_timeout is of version 17 */
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+LeaveSlot(int code, Datum arg)
+{
+	ReleaseSlot();
+}
+
+void
+llmapp_job_worker(Datum arg)
+{
+	WorkerStart start;
+	JobRun		run = {0};
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGTERM, HandleTermination);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.owner, 0);
+	AttachJobMemory();
+	before_shmem_exit(LeaveSlot, 0);
+	ConfigureSession();
+	run.job = start.job;
+	if (start.submission == DSM_HANDLE_INVALID || AcceptSubmission(start.submission, &run))
+	{
+		pgstat_report_appname(psprintf("llmapp job " INT64_FORMAT, run.job));
+		RunJob(&run);
+		pgstat_report_stat(true);
+	}
+	pqsignal(SIGINT, SIG_IGN);	/* a cancel that came too late must not hold up the queue */
+	QueryCancelPending = terminated;
+	StartQueuedJobs();
+}

@@ -1,0 +1,64 @@
+/*
+ * worker.h
+ *	  Starting workers, now or when a transaction ends, and the submission that one
+ *	  takes from a session that waits for it.
+ *
+ * Include after postgres.h.
+ */
+#ifndef LLMAPP_WORKER_H
+#define LLMAPP_WORKER_H
+
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+
+#include "job.h"
+#include "record.h"
+
+/*
+ * In dynamic shared memory: what llm_train(wait => true) hands to its worker, which inserts
+ * the job's row itself because the session's transaction has not ended.
+ */
+typedef struct Submission
+{
+	pg_atomic_uint64 job;		/* set by the worker once the row is committed */
+	pg_atomic_uint32 abandoned; /* set by a session that stopped waiting */
+	pg_atomic_uint32 failed;	/* set by a worker that could not insert; the error follows */
+	int			sqlstate;
+	char		message[512];
+	char		model[2 * NAMEDATALEN * 2 + 8]; /* quoted and qualified */
+	char		device[NAMEDATALEN];
+	Size		spec_bytes;
+	char		spec[FLEXIBLE_ARRAY_MEMBER];	/* JSON with its zero byte */
+} Submission;
+
+/* ---- worker.c: nothing here raises an ERROR unless said so, it is used after COMMIT ---- */
+
+/* Start the worker of a queued job, in this database; false when the server has no place for one. */
+extern bool StartWorker(int64 job, Oid owner);
+/* The same for a submission in shared memory; NULL when there is no place.  May ERROR. */
+extern BackgroundWorkerHandle *StartSubmission(dsm_handle segment);
+/* Start as many queued jobs as there are free slots; outside a transaction.  May ERROR. */
+extern void StartQueuedJobs(void);
+
+/* ---- submit.c ---- */
+
+/* Start the job's worker when the transaction commits; not when it or this subtransaction is rolled back. */
+extern void StartAtCommit(int64 job, Oid owner);
+/* A queued job has been changed: start its worker when that is rolled back. */
+extern void StartAtAbort(int64 job, Oid owner);
+extern bool StartsAtCommit(int64 job);
+
+/* ---- launcher.c ---- */
+
+extern void RegisterLauncher(void); /* in the postmaster, when preloaded */
+
+/* ---- control.c ---- */
+
+/*
+ * Wait until the job has ended, or until `deadline` (0: for ever), with a NOTICE of its
+ * progress every two seconds; worker may be NULL.
+ */
+extern JobRecord *AwaitJob(int64 job, TimestampTz deadline, BackgroundWorkerHandle *worker);
+
+#endif							/* LLMAPP_WORKER_H */
