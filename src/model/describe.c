@@ -149,7 +149,7 @@ FillFacts(Facts *facts, const manifest *m)
 	facts->task = pstrdup(m->task);
 	facts->architecture = pstrdup(m->architecture);
 	facts->target = TargetNames(m->target);
-	facts->metrics = CopyJson(json_object_get(m->json, "metrics"));
+	facts->metrics = CopyJson(json_object_get(json_object_get(m->json, "metrics"), "metrics"));
 	facts->settings = CopyJson(json_object_get(m->json, "settings"));
 	facts->findings = CopyJson(json_object_get(m->json, "findings"));
 	facts->lineage = CopyJson(lineage);
