@@ -5,7 +5,7 @@
  * A label is converted once, when it is first predicted, and handed out from then on.  Numbers
  * go straight into the built-in number types; every other type reads their text through
  * its input function.  Text casts to the type of the target's column: the shortest number that
- * reads back equal, a whole number for integer columns, a date or time for seconds since 1970.
+ * reads back equal, a whole number for integer columns, a time or interval for seconds.
  */
 #include "postgres.h"
 
@@ -26,13 +26,13 @@
 #include "metrics.h"
 #include "output.h"
 
-/* Longest text of one number, date or time. */
+/* Longest text of one number, time or interval. */
 #define NUMBER_BYTES 128
 
 /* How the number of a target column is written as text. */
 typedef enum ColumnForm
 {
-	FORM_NUMBER, FORM_WHOLE, FORM_DATE, FORM_TIMESTAMP, FORM_TIMESTAMPTZ, FORM_TIME, FORM_INTERVAL
+	FORM_NUMBER, FORM_WHOLE, FORM_TIME, FORM_INTERVAL
 } ColumnForm;
 
 struct Output
@@ -55,11 +55,7 @@ FormOfType(const char *type)
 {
 	if (strcmp(type, "integer") == 0 || strcmp(type, "bigint") == 0 || strcmp(type, "smallint") == 0)
 		return FORM_WHOLE;
-	if (strcmp(type, "date") == 0)
-		return FORM_DATE;
-	if (strncmp(type, "timestamp", 9) == 0)
-		return strstr(type, "with time zone") != NULL ? FORM_TIMESTAMPTZ : FORM_TIMESTAMP;
-	if (strncmp(type, "time", 4) == 0)
+	if (strncmp(type, "time ", 5) == 0 || strncmp(type, "time(", 5) == 0)
 		return FORM_TIME;
 	return strncmp(type, "interval", 8) == 0 ? FORM_INTERVAL : FORM_NUMBER;
 }
@@ -111,31 +107,24 @@ LabelDatum(Output *output, int32 label)
 	return output->labels[label];
 }
 
-/* Text of a date, a time or a span of so many seconds. */
+/* Text of a time of day or a span of so many seconds, within what the types hold. */
 static char *
 SecondsText(double seconds, ColumnForm form)
 {
-	/* Times and spans that no computation can mean stay within what the types hold. */
-	double		span = Min(Max(seconds, -1e11), 1e11);
-	Datum		at;
-
 	if (isnan(seconds))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("the predicted time is not a number")));
-	if (form == FORM_INTERVAL)
-		return DatumGetCString(DirectFunctionCall1(interval_out,
-												   DirectFunctionCall7(make_interval, 0, 0, 0, 0, 0, 0,
-																	   Float8GetDatum(span))));
 	if (form == FORM_TIME)
 	{
-		span = Min(Max(span, 0), SECS_PER_DAY);
-		return DatumGetCString(DirectFunctionCall1(time_out, TimeADTGetDatum((TimeADT) rint(span * USECS_PER_SEC))));
+		TimeADT		time = (TimeADT) rint(Min(Max(seconds, 0), SECS_PER_DAY) * USECS_PER_SEC);
+
+		return DatumGetCString(DirectFunctionCall1(time_out, TimeADTGetDatum(time)));
 	}
-	at = DirectFunctionCall1(float8_timestamptz, Float8GetDatum(seconds));
-	if (form == FORM_DATE)
-		return DatumGetCString(DirectFunctionCall1(date_out, DirectFunctionCall1(timestamp_date, at)));
-	return DatumGetCString(DirectFunctionCall1(form == FORM_TIMESTAMP ? timestamp_out : timestamptz_out, at));
+	seconds = Min(Max(seconds, -1e11), 1e11);
+	return DatumGetCString(DirectFunctionCall1(interval_out,
+											   DirectFunctionCall7(make_interval, 0, 0, 0, 0, 0, 0,
+																   Float8GetDatum(seconds))));
 }
 
 /* Text of number i of a row, in `buffer` of NUMBER_BYTES; returns its length. */

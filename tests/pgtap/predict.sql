@@ -10,8 +10,10 @@ SELECT llm_train('sample_label', 'SELECT x, y, kind, label FROM sample', target 
 SELECT llm_train('sample_amount', 'SELECT x, y, amount FROM sample', target => 'amount', task => 'regression', params => '{"epochs": 20}', wait => true) \g /dev/null
 SELECT llm_train('sample_two', 'SELECT x, y, amount, other FROM sample', target => 'amount, other', task => 'regression', params => '{"epochs": 20}', wait => true) \g /dev/null
 
+SELECT llm_train('sample_span', 'SELECT x, y, amount * interval ''1 hour'' AS span FROM sample', target => 'span', params => '{"epochs": 20}', wait => true) \g /dev/null
+
 BEGIN;
-SELECT plan(37);
+SELECT plan(38);
 
 SELECT volatility_is('llm_predict', ARRAY['regclass', '"any"'], 'stable');
 SELECT volatility_is('llm_predict', ARRAY['regclass', '"any"', 'anyelement'], 'stable');
@@ -39,6 +41,9 @@ SELECT is((SELECT count(*) FROM sample s WHERE llm_predict('sample_amount', s)::
 SELECT is((SELECT count(*) FROM sample s WHERE llm_predict('sample_amount', s)::numeric <> llm_predict('sample_amount', s, NULL::numeric)
                                             AND abs(llm_predict('sample_amount', s)::numeric - llm_predict('sample_amount', s, NULL::numeric)) > 1e-12),
           0::bigint, 'and so does numeric');
+
+SELECT cmp_ok((SELECT max(abs(extract(epoch FROM llm_predict('sample_span', s)::interval) - llm_predict('sample_span', s, NULL::numeric))) FROM sample s),
+              '<', 1e-5, 'seconds of an interval target are an interval');
 
 -- many rows at once
 SELECT is((SELECT count(*) FROM (SELECT llm_predict('sample_label', s) AS one, llm_predict_over('sample_label', s) OVER () AS many FROM sample s) AS p
