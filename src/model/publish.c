@@ -57,7 +57,7 @@ HasOwnersCode(Relation rel)
 	int			index_count = list_length(indexes);
 
 	list_free(indexes);
-	return rel->rd_rel->relhastriggers || rel->rd_rel->relhasrules || index_count > 1 ||
+	return rel->trigdesc != NULL || rel->rd_rules != NULL || index_count > 1 ||
 		(constr != NULL && (constr->num_check > 0 || constr->num_defval > 0));
 }
 
@@ -78,7 +78,7 @@ OpenForWriting(ModelTable *table, Oid relid, AclMode mode, const char *privilege
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("only its owner may write to model \"%s\"", ModelName(relid)),
 				 errdetail("It has triggers, rules, defaults, check constraints or further indexes, which would run with your rights."),
-				 errhint("SET ROLE %s; or drop them.",
+				 errhint("SET ROLE %s;",
 						 quote_identifier(GetUserNameFromId(table->rel->rd_rel->relowner, false)))));
 }
 
@@ -236,22 +236,36 @@ PromoteVersion(Oid relid, int32 version)
 	CacheInvalidateRelcacheByRelid(relid);
 }
 
+/* Report that the version to drop is live, with a hint that makes another one live or drops all. */
+static void
+ThrowLive(const ModelTable *table, int32 version)
+{
+	int			count;
+	int32	   *versions = ListVersions(table, &count);
+	int32		other = 0;
+
+	for (int i = 0; i < count; i++)
+		if (versions[i] != version)
+			other = versions[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("version %d of model \"%s\" is live", version, ModelName(table->relid)),
+			 other > 0 ? errhint("Make another version live first: SELECT llm_promote(%s, %d);",
+								 ModelNameLiteral(table->relid), other) :
+			 errhint("It is the only one: DROP TABLE %s; removes the model.", QualifiedName(table->relid))));
+}
+
 static void
 DropVersion(Oid relid, int32 version)
 {
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(version)};
 	ModelTable	table;
-	int32		live;
 
 	OpenForWriting(&table, relid, ACL_SELECT | ACL_DELETE, "SELECT, DELETE", "llm_drop_version()");
-	live = ReadHead(&table);
+	if (version > 0 && version == ReadHead(&table))
+		ThrowLive(&table, version);
 	CloseModelTable(&table, NoLock);
-	if (version > 0 && version == live)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("version %d of model \"%s\" is live", version, ModelName(relid)),
-				 errhint("Make another version live first: SELECT llm_promote(%s, version);", ModelNameLiteral(relid))));
 	Connect();
 	if (version <= 0 ||
 		RunWrite(psprintf("DELETE FROM %s WHERE version OPERATOR(pg_catalog.=) $1", QualifiedName(relid)),
