@@ -66,7 +66,9 @@ SELECT llm_train('m', 'SELECT size, good, 0 AS w FROM training_rows', 'good', pa
 SELECT llm_train('m', 'SELECT size, good, true AS v FROM training_rows', 'good', params => '{"validation": "v"}', wait => true);
 SELECT llm_train('m', 'SELECT size / (id - 200) AS x, good FROM training_rows', 'good', wait => true);
 SET llmapp.train_memory = '16MB';
+\set VERBOSITY sqlstate
 SELECT llm_train('m', 'training_input', 'good', params => '{"hidden": [4096, 4096]}', wait => true);
+\set VERBOSITY default
 RESET llmapp.train_memory;
 
 SELECT to_regclass('m') IS NULL AS nothing_was_left;

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(37);
+SELECT plan(36);
 
 -- Weights of a version, to compare bytes.
 CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
@@ -46,11 +46,11 @@ CREATE TABLE kinds AS
            ('10.0.0.' || i % 4)::inet AS address, NULL::text AS empty,
            CASE WHEN i % 17 > 0 THEN (i % 7) * 2 + sin(i) END AS y
     FROM generate_series(1, 500) AS i;
-SELECT llm_train('kinds', 'SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds AS kinds', target => 'y', params => '{"epochs": 5}', wait => true) \g /dev/null
-SELECT is((report('public.kinds') ->> 'rows_read')::int, 500, 'all rows are read');
-SELECT is((report('public.kinds') ->> 'rows_without_target')::int, 29, 'those without a target are skipped and counted');
-SELECT is((report('public.kinds') ->> 'training_rows')::int + (report('public.kinds') ->> 'held_out_rows')::int, 471, 'the rest is used');
-SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k WHERE llm_predict('kinds', k) IS NOT NULL),
+SELECT llm_train('kinds_model', 'SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds AS kinds', target => 'y', params => '{"epochs": 5}', wait => true) \g /dev/null
+SELECT is((report('public.kinds_model') ->> 'rows_read')::int, 500, 'all rows are read');
+SELECT is((report('public.kinds_model') ->> 'rows_without_target')::int, 29, 'those without a target are skipped and counted');
+SELECT is((report('public.kinds_model') ->> 'training_rows')::int + (report('public.kinds_model') ->> 'held_out_rows')::int, 471, 'the rest is used');
+SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k WHERE llm_predict('kinds_model', k) IS NOT NULL),
           500, 'every row can be predicted, NULLs and all');
 
 -- Tasks
@@ -82,17 +82,17 @@ SELECT is(report('public.whole') ->> 'evaluated_on', 'training', 'without held-o
 
 -- Weights of rows and classes
 CREATE TABLE weighted AS SELECT i % 2 AS x, i % 4 = 0 AS y, CASE WHEN i % 4 = 0 THEN 0 ELSE 1 END AS w FROM generate_series(1, 400) AS i;
-SELECT llm_train('weighted', 'SELECT x::float8, y, w FROM weighted', target => 'y', params => '{"hidden": [], "epochs": 100, "learning_rate": 0.05, "weight_column": "w"}', wait => true) \g /dev/null
-SELECT cmp_ok(llm_probability('weighted', '{"x": 0}'::jsonb, 'true'), '<', 0.1::float8, 'rows of weight zero teach nothing');
+SELECT llm_train('by_weight', 'SELECT x::float8, y, w FROM weighted', target => 'y', params => '{"hidden": [], "epochs": 100, "learning_rate": 0.05, "weight_column": "w"}', wait => true) \g /dev/null
+SELECT cmp_ok(llm_probability('by_weight', '{"x": 0}'::jsonb, 'true'), '<', 0.1::float8, 'rows of weight zero teach nothing');
 SELECT llm_train('balanced', 'SELECT x::float8, y FROM weighted WHERE x = 0 OR true', target => 'y', params => '{"hidden": [], "epochs": 100, "learning_rate": 0.05, "class_weight": {"true": 1000}}', wait => true) \g /dev/null
 SELECT cmp_ok(llm_probability('balanced', '{"x": 0}'::jsonb, 'true'), '>', 0.9::float8, 'a class can weigh more');
 
 -- Going live
 SELECT llm_train('line', 'lines', target => 'y', params => '{"hidden": [], "epochs": 1}', wait => true) \g /dev/null
-SELECT is((SELECT live_version FROM llmapp.models WHERE model = 'public.line'), 1, 'a worse version does not go live');
+SELECT is((SELECT live_version FROM llmapp.models WHERE model = 'line'::regclass), 1, 'a worse version does not go live');
 SELECT is(report('public.line') -> 'live', 'false', 'and the report says so');
 SELECT llm_train('line', 'lines', target => 'y', params => '{"hidden": [], "epochs": 1, "deploy": "always"}', wait => true) \g /dev/null
-SELECT is((SELECT live_version FROM llmapp.models WHERE model = 'public.line'), 3, 'unless it is told to');
+SELECT is((SELECT live_version FROM llmapp.models WHERE model = 'line'::regclass), 3, 'unless it is told to');
 
 -- From a base model
 SELECT llm_promote('line', 1) \g /dev/null
@@ -100,7 +100,9 @@ SELECT llm_train('tuned', 'lines', target => 'y', base => 'line', params => '{"e
 SELECT cmp_ok(metric('tuned', 'r2'), '>', 0.999::float8, 'a base model is where training starts');
 SELECT throws_ok($$ SELECT llm_train('tuned', 'lines', target => 'y', base => 'line', params => '{"hidden": [4]}') $$,
                  '22023', NULL, 'its network is fixed');
-SELECT throws_ok($$ SELECT llm_train('tuned', 'labels', target => 'flag', base => 'line') $$, '42703', NULL, 'its columns are needed');
+SELECT throws_ok($$ SELECT llm_train('tuned', 'labels', target => 'flag', base => 'line') $$, '22023', NULL, 'its target is, too');
+SELECT throws_ok($$ SELECT llm_train('tuned', 'SELECT z, few::float8 AS y FROM labels', target => 'y', base => 'line') $$,
+                 '42703', NULL, 'its columns are needed');
 
 -- Privileges and row security of the submitter
 CREATE ROLE training_reader LOGIN;
@@ -121,8 +123,8 @@ CREATE SCHEMA elsewhere;
 CREATE TABLE elsewhere.dated AS SELECT to_char(date '2024-01-01' + i, 'DD.MM.YYYY') AS day, i % 2 = 0 AS y, sin(i) AS x FROM generate_series(1, 60) AS i;
 SET search_path = elsewhere, public;
 SET DateStyle = 'German';
-SELECT llm_train('dated', 'SELECT day::date, y, x FROM dated', target => 'y', params => '{"epochs": 1}', wait => true) \g /dev/null
-SELECT is((public.report('elsewhere.dated') ->> 'rows_read')::int, 60, 'search_path and DateStyle of the session hold');
+SELECT llm_train('dated_model', 'SELECT day::date, y, x FROM dated', target => 'y', params => '{"epochs": 1}', wait => true) \g /dev/null
+SELECT is((public.report('elsewhere.dated_model') ->> 'rows_read')::int, 60, 'search_path and DateStyle of the session hold');
 RESET search_path;
 RESET DateStyle;
 
