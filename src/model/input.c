@@ -33,12 +33,14 @@
 
 #define UNIX_TO_POSTGRES_DAYS (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)
 
-/* How a JSON string becomes the value of a column that is no string. */
+/* How a JSON member becomes the value that its column's own type would give. */
 typedef struct StringParser
 {
-	FmgrInfo	function;
+	FmgrInfo	function;		/* input function, for strings where the column is no string */
 	Oid			ioparam;
 	ValueReader reader;
+	bool		single;			/* the column is real: its numbers have that precision */
+	bool		padded;			/* the column is character(n): blanks at the end do not count */
 } StringParser;
 
 typedef enum InputForm { INPUT_RECORD, INPUT_JSON, INPUT_TEXT, INPUT_VECTOR } InputForm;
@@ -665,6 +667,8 @@ ReadJsonMember(StringParser *parser, const column *c, const JsonbValue *json, va
 			if (json->type != jbvString)
 				return false;
 			SetString(result, json->val.string.val, json->val.string.len);
+			if (parser->padded)
+				result->length = bpchartruelen((char *) result->string, result->length);
 			return true;
 		case COLUMN_VECTOR:
 			return json->type == jbvBinary && ReadJsonVector(json->val.binary.data, result);
@@ -679,6 +683,8 @@ ReadJsonMember(StringParser *parser, const column *c, const JsonbValue *json, va
 		SetNumber(result, NumericToDouble(NumericGetDatum(json->val.numeric)));
 	else
 		return false;
+	if (parser->single && result->kind == VALUE_NUMBER)
+		SetNumber(result, (float) result->number);
 	return true;
 }
 
@@ -728,9 +734,13 @@ BindJson(InputBinding *binding)
 	binding->parsers = palloc0(Max(binding->columns, 1) * sizeof(StringParser));
 	for (int32 i = 0; i < binding->columns; i++)
 	{
-		Oid			typid = ColumnType(encoder_column(binding->e, i));
+		const column *c = encoder_column(binding->e, i);
+		Oid			typid = ColumnType(c);
 		Oid			function;
 
+		binding->parsers[i].single = c->kind == COLUMN_NUMBER && strcmp(c->sql_type, "real") == 0;
+		binding->parsers[i].padded = c->kind == COLUMN_TEXT && HasPrefix(c->sql_type, "character") &&
+			!HasPrefix(c->sql_type, "character varying");
 		if (!OidIsValid(typid))
 			continue;
 		getTypeInputInfo(typid, &function, &binding->parsers[i].ioparam);

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(36);
+SELECT plan(37);
 
 -- Weights of a version, to compare bytes.
 CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
@@ -52,6 +52,9 @@ SELECT is((report('public.kinds_model') ->> 'rows_without_target')::int, 29, 'th
 SELECT is((report('public.kinds_model') ->> 'training_rows')::int + (report('public.kinds_model') ->> 'held_out_rows')::int, 471, 'the rest is used');
 SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k WHERE llm_predict('kinds_model', k) IS NOT NULL),
           500, 'every row can be predicted, NULLs and all');
+SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k
+           WHERE llm_predict('kinds_model', k) IS DISTINCT FROM llm_predict('kinds_model', to_jsonb(k) || jsonb_build_object('tensor', k.tensor::real[]))),
+          0, 'a row means the same as its JSON form');
 
 -- Tasks
 CREATE TABLE labels AS SELECT i % 2 = 0 AS flag, i % 3 AS few, i AS many, sin(i) AS x, cos(i) AS z FROM generate_series(1, 300) AS i;
