@@ -34,7 +34,9 @@
 
 #define FETCH_ROWS 64
 #define MIN_ROWS 5
-#define MAX_INTEGER_CLASSES 20	/* distinct integers that are taken for classes when no task is given */
+/* Distinct integers that are taken for classes when no task is given, and rows that each has on average. */
+#define MAX_INTEGER_CLASSES 20
+#define MIN_CLASS_ROWS 3
 #define MAX_STRATA 65536		/* the most classes that a target can have */
 #define SPLIT_KEY UINT64CONST(0x53706c6974526f77)	/* keeps the engine's streams apart */
 
@@ -307,6 +309,20 @@ CheckRows(const Dataset *d)
 			 errhint("Count them: SELECT count(*) FROM the source; row security may hide rows from you.")));
 }
 
+/* Few integers that come again and again are classes, others are numbers. */
+static void
+DecideTask(Dataset *d)
+{
+	RawRows    *raw = d->raw;
+
+	if (raw->strata != NULL && d->rows < MIN_CLASS_ROWS * hash_get_num_entries(raw->strata))
+	{
+		hash_destroy(raw->strata);
+		raw->strata = NULL;
+	}
+	d->task = raw->strata != NULL ? "classification" : "regression";
+}
+
 Dataset *
 LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base)
 {
@@ -340,7 +356,7 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 		return d;
 	CheckRows(d);
 	if (task_open)
-		d->task = d->raw->strata != NULL ? "classification" : "regression";
+		DecideTask(d);
 	CheckTaskSettings(d->task, params);
 	return d;
 }

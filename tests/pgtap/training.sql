@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(37);
+SELECT plan(38);
 
 -- Weights of a version, to compare bytes.
 CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
@@ -61,11 +61,13 @@ CREATE TABLE labels AS SELECT i % 2 = 0 AS flag, i % 3 AS few, i AS many, sin(i)
 SELECT llm_train('flag', 'labels', target => 'flag', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('few', 'labels', target => 'few', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('many', 'labels', target => 'many', params => '{"epochs": 1}', wait => true) \g /dev/null
+SELECT llm_train('rare', 'SELECT * FROM labels LIMIT 15', target => 'many', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('several', 'labels', target => 'x, z', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('forced', 'labels', target => 'few', task => 'regression', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT is(report('public.flag') ->> 'task', 'classification', 'a boolean is a class');
 SELECT is(report('public.few') ->> 'task', 'classification', 'few integers are classes');
 SELECT is(report('public.many') ->> 'task', 'regression', 'many integers are numbers');
+SELECT is(report('public.rare') ->> 'task', 'regression', 'so are few that do not come again');
 SELECT is(report('public.several') ->> 'task', 'regression', 'several targets are numbers');
 SELECT is(report('public.forced') ->> 'task', 'regression', 'a given task is kept');
 
