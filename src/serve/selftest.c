@@ -17,6 +17,7 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "../engine/blas.h"
@@ -458,11 +459,27 @@ TestTensor(char *detail)
 	return datumIsEqual(first, by_text, false, -1) && datumIsEqual(first, by_bytes, false, -1);
 }
 
+/*
+ * A library that is loaded must leave rounding and denormal numbers alone: half of the smallest
+ * normal number is not zero, and a third rounds to nearest.
+ */
+static bool
+TestFloatingPointMode(char *detail)
+{
+	volatile double smallest = DBL_MIN;
+	volatile double three = 3.0;
+	double		half = smallest / 2;
+
+	snprintf(detail, DETAIL_BYTES, "half of the smallest normal number is %g", half);
+	return half > 0 && half * 2 == smallest && 1.0 / three == 0x1.5555555555555p-2;
+}
+
 static const struct
 {
 	const char *name;
 	selftest	run;
 }			selftests[] = {
+	{"floating-point mode", TestFloatingPointMode},
 	{"matrix product", TestMatrixProduct},
 	{"prediction of one row", TestOneRow},
 	{"prediction of many rows", TestManyRows},
