@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_class.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -22,9 +20,9 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 #include "utils/wait_event.h"
@@ -62,19 +60,10 @@ RegisterLauncher(void)
 
 /* ---- the visitor of one database ---- */
 
-static bool
-IsInstalled(void)
-{
-	Oid			schema = get_namespace_oid(LLMAPP_SCHEMA, true);
-
-	return OidIsValid(schema) && OidIsValid(get_relname_relid("job", schema));
-}
-
 void
 llmapp_visitor(Datum arg)
 {
 	MemoryContext old;
-	bool		installed;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -82,12 +71,10 @@ llmapp_visitor(Datum arg)
 	AttachJobMemory();
 	pgstat_report_activity(STATE_RUNNING, "resuming jobs");
 	old = BeginShortTransaction();
-	installed = IsInstalled();
-	if (installed)
+	if (JobTableExists())
 		RecoverJobs();
 	EndShortTransaction(old);
-	if (installed)
-		StartQueuedJobs();
+	StartQueuedJobs();
 }
 
 /* ---- the launcher ---- */
@@ -134,6 +121,7 @@ llmapp_launcher(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);	/* the end of a visitor */
 	BackgroundWorkerUnblockSignals();
 	VisitAll();
 	for (;;)

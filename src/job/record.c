@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -112,6 +113,14 @@ FirstDatum(int column)
 }
 
 /* ---- rows ---- */
+
+bool
+JobTableExists(void)
+{
+	Oid			schema = get_namespace_oid(LLMAPP_SCHEMA, true);
+
+	return OidIsValid(schema) && OidIsValid(get_relname_relid("job", schema));
+}
 
 int64
 InsertJob(const char *kind, const char *model, const char *device, const char *spec)

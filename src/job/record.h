@@ -38,6 +38,7 @@ extern void EndOwnAccess(const OwnAccess *access);
 extern MemoryContext BeginShortTransaction(void);
 extern void EndShortTransaction(MemoryContext old);
 
+extern bool JobTableExists(void);	/* or has the extension been dropped? */
 extern int64 InsertJob(const char *kind, const char *model, const char *device, const char *spec);
 extern JobRecord *ReadJob(int64 job);	/* NULL when there is none */
 /* A running job whose worker is gone, and what another server queued or ran, is interrupted. */

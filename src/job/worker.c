@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #include "../llmapp.h"
@@ -109,7 +110,7 @@ static int64
 NextQueued(int64 after, Oid *owner)
 {
 	MemoryContext old = BeginShortTransaction();
-	int64		job = NextQueuedJob(after, owner);
+	int64		job = JobTableExists() ? NextQueuedJob(after, owner) : 0;
 
 	EndShortTransaction(old);
 	return job;
@@ -229,12 +230,28 @@ Claim(JobRun *run)
 	return spec;
 }
 
+/* What a role that no longer exists makes fail says so in many ways; say it in one. */
 static void
-Finish(const JobRun *run, const char *status, const char *phase, const ErrorData *error)
+NameDroppedOwner(ErrorData *error)
+{
+	if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(GetUserId())))
+		return;
+	error->sqlerrcode = ERRCODE_UNDEFINED_OBJECT;
+	error->detail = error->message;
+	error->message = "the role that owns the job has been dropped";
+	error->hint = NULL;
+}
+
+/* Nothing is left to write when the extension has been dropped. */
+static void
+Finish(const JobRun *run, const char *status, const char *phase, ErrorData *error)
 {
 	MemoryContext old = BeginShortTransaction();
 
-	FinishJob(run->job, run->claimed ? "running" : "queued", status, phase, error);
+	if (error != NULL && strcmp(status, "failed") == 0)
+		NameDroppedOwner(error);
+	if (JobTableExists())
+		FinishJob(run->job, run->claimed ? "running" : "queued", status, phase, error);
 	EndShortTransaction(old);
 	if (strcmp(status, "cancelled") == 0)
 		RemoveCheckpoint(run->job);
