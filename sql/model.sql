@@ -227,6 +227,7 @@ SELECT a.change, attack('UPDATE hostile SET ' || a.change) FROM (VALUES
     ($$meta = '{}' WHERE version = 1$$),
     ($$meta = '"text"' WHERE version = 1$$),
     ($$meta = '1e400' WHERE version = 1$$),
+    ($$meta = (repeat('[', 3000) || repeat(']', 3000))::jsonb WHERE version = 1$$),
     ($$meta = jsonb_set(meta, '{format}', '2') WHERE version = 1 AND part = 0$$),
     ($$meta = jsonb_set(meta, '{weights,sha256}', '"00"') WHERE version = 1 AND part = 0$$),
     ($$meta = jsonb_set(meta, '{weights,sha256}', to_jsonb(repeat('0', 64))) WHERE version = 1 AND part = 0$$),

@@ -33,7 +33,7 @@
 #include "parts.h"
 
 /* Fourth field of advisory lock tags that stand for the name of a model being created. */
-#define NAME_LOCK_CLASS 0x4C4D
+#define NAME_LOCK_CLASS 0x4C4E
 
 char *
 ModelName(Oid relid)
@@ -148,13 +148,14 @@ CloseModelTable(ModelTable *table, LOCKMODE lock)
 	relation_close(table->rel, lock);
 }
 
+/* The lock is given up: writers would deadlock if they went from this one to a stronger one. */
 void
 RequireModelTable(Oid relid)
 {
 	ModelTable	table;
 
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
-	CloseModelTable(&table, NoLock);
+	CloseModelTable(&table, AccessShareLock);
 }
 
 /* ---- privileges ---- */
