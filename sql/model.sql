@@ -87,7 +87,7 @@ ROLLBACK;
 
 -- privileges
 CREATE ROLE regress_model_owner;
-CREATE ROLE regress_model_reader;
+CREATE ROLE regress_model_reader LOGIN;
 ALTER TABLE m OWNER TO regress_model_owner;
 SET ROLE regress_model_reader;
 SELECT llm_predict('m', '{1,2}'::real[]);
@@ -128,6 +128,8 @@ CREATE INDEX m_other ON m ((length(kind)));
 SELECT llm_promote('m', 1);
 DROP INDEX m_other;
 SELECT llm_promote('m', 1);
+REVOKE ALL ON m FROM regress_model_reader;
+GRANT SELECT, INSERT ON m TO regress_model_reader;
 
 -- relations that are not models
 SELECT llm_predict(0, '{1,2}'::real[]);
@@ -163,6 +165,28 @@ DROP TABLE IF EXISTS m_heir;
 SELECT name, may_predict, problem FROM llmapp.models WHERE problem IS NOT NULL ORDER BY name COLLATE "C";
 DROP VIEW m_view;
 DROP TABLE m_child, m_copy, m_parts, m_nokey, m_otherkey, m_deferred, m_dropped;
+
+-- names that cannot become a model: refused before a job exists
+CREATE TABLE taken (x int, y float8);
+CREATE TABLE taken_model ();
+CREATE DOMAIN taken_type AS int;
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."it's" ();
+SELECT llm_train('taken', 'taken', target => 'y');
+SELECT llm_train('taken_type', 'taken', target => 'y');
+SELECT llm_train('"Odd schema"."it''s"', 'taken', target => 'y');
+SELECT llm_train('pg_temp.fleeting', 'taken', target => 'y');
+SELECT llm_train('no_schema.m', 'taken', target => 'y');
+GRANT SELECT ON taken TO regress_model_reader;
+GRANT USAGE ON SCHEMA "Odd schema" TO regress_model_reader;
+SET ROLE regress_model_reader;
+SELECT llm_train('"Odd schema".free', 'public.taken', target => 'y');
+SELECT llm_train('public.m', 'public.taken', target => 'y');
+RESET ROLE;
+DROP TABLE "Odd schema"."it's";
+DROP SCHEMA "Odd schema";
+DROP TABLE taken, taken_model;
+DROP DOMAIN taken_type;
 
 -- rows that are not what they claim: each one an error, none a crash, and the views go on
 CREATE TABLE hostile OF llmapp.model_part (PRIMARY KEY (version, part));

@@ -227,17 +227,20 @@ ThrowNameTaken(Oid schema, const char *name)
 					 quote_literal_cstr(quote_qualified_identifier(nspname, FreeName(schema, name))))));
 }
 
+/* The schema of a model's name, when a model may have that name there. */
 static Oid
 ModelSchema(const char *schema, const char *name)
 {
-	Oid			namespace = get_namespace_oid(schema, false);
+	Oid			namespace = InvalidOid;
 
 	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(name[0] == '\0' ? ERRCODE_INVALID_NAME : ERRCODE_NAME_TOO_LONG),
 				 errmsg("name \"%s\" of a model is %s", name, name[0] == '\0' ? "empty" : "too long"),
 				 errdetail("The name of a model has 1 to %d bytes, as that of a table.", NAMEDATALEN - 1)));
-	if (isAnyTempNamespace(namespace))
+	if (strcmp(schema, "pg_temp") != 0)
+		namespace = get_namespace_oid(schema, false);
+	if (!OidIsValid(namespace) || isAnyTempNamespace(namespace))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a model cannot be a temporary table"),
