@@ -4,7 +4,7 @@
  *
  * The table is the truth; a file holds the same bytes behind one header, so that it can be
  * mapped.  A file is written under another name, checked against the manifest's SHA-256
- * while it is written, synced and renamed; after that nobody writes to it or shortens it, since
+ * while it is written, then synced and renamed; after that nobody writes to it or shortens it, since
  * that would end every process that has it mapped.  A file with another checksum or size is
  * replaced by renaming over it.  Whatever the file system refuses ends in private memory.
  * On a standby the files are its own; nothing here needs a transaction number.
@@ -114,7 +114,7 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 typedef struct FileWriter
 {
 	int			fd;
-	bool		failed;
+	int			error;			/* errno of the write that failed */
 } FileWriter;
 
 static bool
@@ -132,9 +132,7 @@ WriteBytes(void *arg, const char *bytes, Size length)
 			continue;
 		if (written <= 0)
 		{
-			if (errno == 0)
-				errno = ENOSPC;
-			writer->failed = true;
+			writer->error = errno != 0 ? errno : ENOSPC;
 			return false;
 		}
 		bytes += written;
@@ -163,16 +161,13 @@ WriteFile(const char *path, const ModelTable *table, int32 version, const manife
 {
 	FileWriter	writer = {.fd = OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode)};
 	bool		written;
-	int			reason;
 
 	if (writer.fd < 0)
 		return false;
-	written = WriteHeader(&writer, m) && ReadWeights(table, version, m, WriteBytes, &writer) &&
-		pg_fsync(writer.fd) == 0;
-	reason = errno;
+	written = WriteHeader(&writer, m) && ReadWeights(table, version, m, WriteBytes, &writer);
 	if (CloseTransientFile(writer.fd) != 0 && written)
 		return false;
-	errno = reason;
+	errno = writer.error;
 	return written;
 }
 
@@ -186,7 +181,7 @@ ReportRefusal(const char *path)
 			 errdetail("The session keeps the weights in its own memory.")));
 }
 
-/* Make the file of a version; false when the file system refuses. */
+/* Make the file of a version, synced to disk; false when the file system refuses. */
 static bool
 CreateFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
 {

@@ -14,6 +14,7 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
+#include "../compat.h"
 #include "model.h"
 
 /* Columns of llmapp.model_part. */
@@ -56,8 +57,8 @@ extern void OpenModelTable(ModelTable *table, Oid relid, LOCKMODE lock, ModelSna
 extern void CloseModelTable(ModelTable *table, LOCKMODE lock);
 
 /* Raise "model is damaged" with a DETAIL about one version (0: about the model). */
-extern void ThrowDamaged(Oid relid, int32 version, const char *format,...) pg_attribute_printf(3, 4) pg_attribute_noreturn();
-extern void ThrowNoVersion(Oid relid, int32 version) pg_attribute_noreturn();
+pg_noreturn extern void ThrowDamaged(Oid relid, int32 version, const char *format,...) pg_attribute_printf(3, 4);
+pg_noreturn extern void ThrowNoVersion(Oid relid, int32 version);
 
 /* Version that the head row names; 0 when there is no head row. */
 extern int32 ReadHead(const ModelTable *table);

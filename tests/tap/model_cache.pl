@@ -114,12 +114,13 @@ rmdir $file;
 is(join(' ', grep { /\.\d+\.\d+\.\d+\.\d+$/ } files()), '', 'nothing temporary is left');
 SKIP:
 {
-	skip 'needs prlimit', 2 unless `sh -c 'command -v prlimit'`;
+	skip 'needs prlimit', 3 unless `sh -c 'command -v prlimit'`;
 	my $full = $node->background_psql('postgres');
 	my $pid = $full->query('SELECT pg_backend_pid()');
 	system('prlimit', "--pid=$pid", '--fsize=700000') == 0 or die;
 	is($full->query("$predict"), '300300', 'a file that cannot grow');
 	is(join(' ', grep { /pgsql_tmp\.\d/ && !/\.${\(sql("SELECT 'second'::regclass::oid"))}\./ } files()), '', 'and nothing of it is left');
+	like(slurp_file($node->logfile), qr/could not write weight file "llmapp[^"]*": File too large/, 'the log says why');
 	$full->quit;
 }
 system('rm', '-rf', $folder);
