@@ -213,6 +213,91 @@ CREATE FUNCTION llm_reshape(value tensor, shape integer[]) RETURNS tensor
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION llm_reshape(value tensor, shape integer[]) IS 'the same elements in another shape; -1 stands for the length that fits';
 
+CREATE FUNCTION tensor_add(tensor, tensor) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_add(tensor, tensor) IS 'sum, element by element';
+
+CREATE FUNCTION tensor_subtract(tensor, tensor) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_subtract(tensor, tensor) IS 'difference, element by element';
+
+CREATE FUNCTION tensor_multiply(tensor, tensor) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_multiply(tensor, tensor) IS 'product, element by element';
+
+CREATE FUNCTION tensor_scale(tensor, double precision) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_scale(tensor, double precision) IS 'every element times a number';
+
+CREATE FUNCTION tensor_scale(double precision, tensor) RETURNS tensor
+    AS 'MODULE_PATHNAME', 'tensor_scale_commuted' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_scale(double precision, tensor) IS 'every element times a number';
+
+CREATE FUNCTION tensor_distance(tensor, tensor) RETURNS double precision
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_distance(tensor, tensor) IS 'Euclidean distance';
+
+CREATE FUNCTION tensor_negative_inner_product(tensor, tensor) RETURNS double precision
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_negative_inner_product(tensor, tensor) IS 'negative inner product';
+
+CREATE OPERATOR + (LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_add, COMMUTATOR = +);
+COMMENT ON OPERATOR + (tensor, tensor) IS 'sum, element by element';
+
+CREATE OPERATOR - (LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_subtract);
+COMMENT ON OPERATOR - (tensor, tensor) IS 'difference, element by element';
+
+CREATE OPERATOR * (LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_multiply, COMMUTATOR = *);
+COMMENT ON OPERATOR * (tensor, tensor) IS 'product, element by element';
+
+CREATE OPERATOR * (LEFTARG = tensor, RIGHTARG = double precision, FUNCTION = tensor_scale, COMMUTATOR = *);
+COMMENT ON OPERATOR * (tensor, double precision) IS 'every element times a number';
+
+CREATE OPERATOR * (LEFTARG = double precision, RIGHTARG = tensor, FUNCTION = tensor_scale, COMMUTATOR = *);
+COMMENT ON OPERATOR * (double precision, tensor) IS 'every element times a number';
+
+CREATE OPERATOR <-> (LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_distance, COMMUTATOR = <->);
+COMMENT ON OPERATOR <-> (tensor, tensor) IS 'Euclidean distance';
+
+CREATE OPERATOR <#> (LEFTARG = tensor, RIGHTARG = tensor, FUNCTION = tensor_negative_inner_product, COMMUTATOR = <#>);
+COMMENT ON OPERATOR <#> (tensor, tensor) IS 'negative inner product: ascending order puts the most similar first';
+
+CREATE FUNCTION tensor_accumulate(internal, tensor) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_accumulate(internal, tensor) IS 'add a row to the state of sum(tensor) and avg(tensor)';
+
+CREATE FUNCTION tensor_combine(internal, internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_combine(internal, internal) IS 'add the states of two processes';
+
+CREATE FUNCTION tensor_serialize(internal) RETURNS bytea
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_serialize(internal) IS 'state of sum(tensor) and avg(tensor) as bytes';
+
+CREATE FUNCTION tensor_deserialize(bytea, internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_deserialize(bytea, internal) IS 'bytes as state of sum(tensor) and avg(tensor)';
+
+CREATE FUNCTION tensor_sum(internal) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_sum(internal) IS 'result of sum(tensor)';
+
+CREATE FUNCTION tensor_avg(internal) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_avg(internal) IS 'result of avg(tensor)';
+
+CREATE AGGREGATE sum(tensor) (
+    SFUNC = tensor_accumulate, STYPE = internal, SSPACE = 8192, FINALFUNC = tensor_sum,
+    COMBINEFUNC = tensor_combine, SERIALFUNC = tensor_serialize, DESERIALFUNC = tensor_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE sum(tensor) IS 'sum of all tensors, element by element';
+
+CREATE AGGREGATE avg(tensor) (
+    SFUNC = tensor_accumulate, STYPE = internal, SSPACE = 8192, FINALFUNC = tensor_avg,
+    COMBINEFUNC = tensor_combine, SERIALFUNC = tensor_serialize, DESERIALFUNC = tensor_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE avg(tensor) IS 'mean of all tensors, element by element';
+
 -- section: model tables
 
 CREATE TYPE llmapp.model_part AS (version int4, part int4, kind text, meta jsonb, data bytea);

@@ -185,4 +185,4 @@ SELECT classid::regclass, pg_describe_object(classid, objid, 0)
 -- no function of the type is wanting in its marks
 SELECT oid::regprocedure FROM pg_proc
  WHERE (proname LIKE 'tensor%' OR proname IN ('llm_shape', 'llm_reshape')) AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')
-   AND NOT (provolatile = 'i' AND proisstrict AND proparallel = 's');
+   AND NOT (provolatile = 'i' AND proparallel = 's' AND (proisstrict OR proargtypes[0] = 'internal'::regtype));

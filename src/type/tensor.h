@@ -52,6 +52,12 @@ extern Tensor *MakeTensor(int ndim, const int32 *dims);
 /* ERROR data_exception when an element is NaN or infinite. */
 extern void CheckTensorFinite(const Tensor *tensor);
 
+/* ERROR data_exception that names both shapes when they differ. */
+extern void RequireSameShape(int ndim, const int32 *dims, int other_ndim, const int32 *other_dims);
+
+/* ERROR numeric_value_out_of_range when an element computed from finite ones is not finite. */
+extern void RequireInRange(const Tensor *tensor);
+
 /* A numeric as element; ERROR when it is not finite or beyond real. */
 extern float NumericToElement(Datum numeric);
 

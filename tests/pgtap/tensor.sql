@@ -1,6 +1,6 @@
 -- The type tensor: what the catalogs must say, and properties that hold for any value.
 BEGIN;
-SELECT plan(57);
+SELECT plan(79);
 
 SELECT has_type('tensor');
 SELECT is((SELECT (typlen, typbyval, typalign, typstorage, typcategory)::text FROM pg_type WHERE oid = 'tensor'::regtype), '(-1,f,i,e,U)',
@@ -74,6 +74,63 @@ SELECT results_eq('SELECT id FROM sample ORDER BY t, id',
                   'SELECT id FROM sample ORDER BY cardinality(llm_shape(t)), llm_shape(t), ARRAY(SELECT unnest(t::real[])), id',
                   'order is by rank, lengths, elements');
 SELECT cmp_ok((SELECT count(DISTINCT tensor_hash(t)) FROM sample), '>=', (SELECT count(DISTINCT t) - 1 FROM sample), 'hash tells values apart');
+
+-- arithmetic and aggregates
+SELECT has_operator('tensor', o, 'tensor', 'tensor') FROM unnest(ARRAY['+', '-', '*']::name[]) AS o;
+SELECT has_operator('tensor', o, 'tensor', 'double precision') FROM unnest(ARRAY['<->', '<#>']::name[]) AS o;
+SELECT has_operator('tensor', '*', 'double precision', 'tensor');
+SELECT has_operator('double precision', '*', 'tensor', 'tensor');
+SELECT is((SELECT count(*) FROM pg_operator o JOIN pg_operator c ON c.oid = o.oprcom
+            WHERE o.oprname IN ('+', '*', '<->', '<#>') AND 'tensor'::regtype IN (o.oprleft, o.oprright) AND c.oprcom = o.oid
+              AND c.oprleft = o.oprright), 6::bigint, 'all but the difference commute');
+SELECT is_aggregate(a, ARRAY['tensor']) FROM unnest(ARRAY['sum', 'avg']::name[]) AS a;
+SELECT is((SELECT count(*) FROM pg_proc p LEFT JOIN pg_operator o ON o.oprcode = p.oid
+            WHERE ('tensor'::regtype = ANY (proargtypes) OR proname ~ '^tensor') AND proname !~ '^llm_(predict|prob)'
+              AND (obj_description(p.oid, 'pg_proc') IS NULL OR o.oid IS NOT NULL AND obj_description(o.oid, 'pg_operator') IS NULL
+                   OR proparallel <> 's' OR provolatile <> 'i')), 0::bigint, 'functions and operators have comments, are parallel safe and immutable');
+SELECT is_empty('SELECT id FROM sample WHERE (t + t) - t IS DISTINCT FROM t OR t * 2 <> t + t OR 2 * t <> t + t OR t - t <> t * 0', 'sums and differences agree');
+SELECT is_empty('SELECT a.id, b.id FROM sample a JOIN sample b ON llm_shape(a.t) = llm_shape(b.t)
+                  WHERE a.t + b.t <> b.t + a.t OR (a.t <-> b.t) <> (b.t <-> a.t) OR (a.t <#> b.t) <> (b.t <#> a.t) OR (a.t = b.t) <> ((a.t <-> b.t) = 0)',
+                'operators commute, and only equal tensors have no distance');
+SELECT is_empty('SELECT a.id, b.id FROM sample a JOIN sample b ON llm_shape(a.t) = llm_shape(b.t),
+                  LATERAL (SELECT sqrt(sum((x - y) ^ 2)) AS distance, -sum(x * y) AS product, sqrt(sum(x * x) * sum(y * y)) AS size
+                             FROM unnest(a.t::real[]::float8[], b.t::real[]::float8[]) AS e(x, y)) AS w
+                  WHERE abs((a.t <-> b.t) - distance) > 1e-12 * distance OR abs((a.t <#> b.t) - product) > 1e-12 * size', 'distances are those of the elements');
+CREATE TEMP TABLE sums AS
+SELECT id % 4 AS rank, cardinality(t::real[]) AS n, sum(t) AS sum, avg(t) AS avg, count(*) FROM sample GROUP BY 1, 2;
+SELECT is_empty('SELECT rank, n FROM sums WHERE count = 1 AND (sum <> avg OR NOT EXISTS (SELECT FROM sample WHERE t = sum))', 'sum and mean of one tensor are the tensor');
+SELECT is_empty('SELECT rank, n FROM sums s, LATERAL (SELECT array_agg(total ORDER BY place) AS totals, array_agg(total / s.count ORDER BY place) AS means
+                    FROM (SELECT place, sum(x::float8) AS total FROM sample z, unnest(z.t::real[]) WITH ORDINALITY AS e(x, place)
+                           WHERE z.id % 4 = s.rank AND cardinality(z.t::real[]) = s.n GROUP BY place) AS w) AS v
+                  WHERE llm_reshape(s.sum, ''{-1}'') <> totals::tensor OR llm_reshape(s.avg, ''{-1}'') <> means::tensor',
+                'aggregates are those of the elements');
+
+-- the same result from several processes; integers, so that the order of additions does not matter
+CREATE TABLE shared_rows AS
+SELECT id, id % 5 AS kind, CASE WHEN id % 11 <> 0 THEN ARRAY[[id % 101, -id % 7], [id, 3 * id % 1009]]::tensor END AS t FROM generate_series(1, 20000) AS id;
+ANALYZE shared_rows;
+SET LOCAL max_parallel_workers_per_gather = 0;
+CREATE TEMP TABLE serial AS SELECT kind, sum(t) AS sum, avg(t) AS avg FROM shared_rows GROUP BY ROLLUP (kind);
+SET LOCAL max_parallel_workers_per_gather = 2;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL parallel_leader_participation = off;
+CREATE FUNCTION plan_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE line text; plan text := '';
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (COSTS off) ' || query LOOP plan := plan || line || E'\n'; END LOOP;
+    RETURN plan;
+END $$;
+SELECT matches(plan_of(query), '(?s)Finalize.*Partial', 'plan is parallel: ' || query)
+  FROM (VALUES ('SELECT sum(t), avg(t) FROM shared_rows'), ('SELECT kind, sum(t), avg(t) FROM shared_rows GROUP BY kind')) AS v(query);
+SELECT results_eq('SELECT sum(t), avg(t) FROM shared_rows', 'SELECT sum, avg FROM serial WHERE kind IS NULL', 'workers sum as one process does');
+SELECT results_eq('SELECT kind, sum(t), avg(t) FROM shared_rows GROUP BY kind ORDER BY kind',
+                  'SELECT * FROM serial WHERE kind IS NOT NULL ORDER BY kind', 'workers sum groups as one process does');
+SELECT results_eq('SELECT sum(t) FROM shared_rows WHERE id % 11 = 0', 'SELECT NULL::tensor', 'workers that see only NULL');
+SELECT throws_ok('SELECT sum(t) FROM (SELECT CASE WHEN id % 2 = 0 THEN t ELSE llm_reshape(t, ''{4}'') END AS t FROM shared_rows) AS s', '22000', NULL,
+                 'workers refuse to add tensors of different shapes');
+RESET max_parallel_workers_per_gather;
 
 -- a column that holds its shape, whatever way a value takes
 CREATE TABLE picture (id int, pixels tensor(2, 2));
