@@ -69,6 +69,8 @@ BeginShortTransaction(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	XactReadOnly = false;		/* whatever defaults the query of a training has set */
+	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	return old;
 }

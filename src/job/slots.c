@@ -10,8 +10,9 @@
  * slot and being noted as waiting is one step under the lock, and whoever frees a slot
  * looks at the notes afterwards.
  *
- * That a job is alive is decided by its session lock alone, an advisory lock whose fourth
- * field no SQL function can produce.  A crash of the server frees locks and slots alike.
+ * A job is alive while its worker has a slot or the job's session lock, an advisory lock
+ * whose fourth field no SQL function can produce.  The query of a training may give up all
+ * advisory locks of its session, but not the slot.  A crash of the server frees both.
  */
 #include "postgres.h"
 
@@ -119,15 +120,15 @@ FillSlot(JobSlot *slot, int64 job)
 
 /* The note of a database is its newest word: it may name a job that has ended, never miss one that waits. */
 static void
-AddWaiting(int64 job, Oid owner)
+AddWaiting(const WaitingJob *waiting)
 {
 	int			i = 0;
 
-	while (i < shared->waiting_count && shared->waiting[i].database != MyDatabaseId)
+	while (i < shared->waiting_count && shared->waiting[i].database != waiting->database)
 		i++;
 	if (i == JOB_SLOTS)
 		return;					/* so many databases: this one goes on at its next job's end */
-	shared->waiting[i] = (WaitingJob) {job, MyDatabaseId, owner};
+	shared->waiting[i] = *waiting;
 	shared->waiting_count = Max(shared->waiting_count, i + 1);
 }
 
@@ -142,6 +143,7 @@ SetPatient(bool patient)
 SlotResult
 AcquireSlot(int64 job, bool patient)
 {
+	WaitingJob	waiting = {job, MyDatabaseId, GetUserId()};
 	SlotResult	result = SLOT_FULL;
 	JobSlot    *free;
 
@@ -158,7 +160,7 @@ AcquireSlot(int64 job, bool patient)
 	else if (patient)
 		SetPatient(true);
 	else
-		AddWaiting(job, GetUserId());
+		AddWaiting(&waiting);
 	LWLockRelease(&shared->lock);
 	return result;
 }
@@ -238,10 +240,10 @@ RequestStop(int64 job, StopRequest request)
 }
 
 void
-NoteWaiting(int64 job, Oid owner)
+NoteWaiting(const WaitingJob *waiting)
 {
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	AddWaiting(job, owner);
+	AddWaiting(waiting);
 	LWLockRelease(&shared->lock);
 }
 
@@ -265,7 +267,7 @@ TakeWaiting(WaitingJob *waiting)
 /* ---- what the running job reports ---- */
 
 void
-JobPhase(const char *phase, int64 total)
+SetSlotPhase(const char *phase, int64 total)
 {
 	if (my_slot == NULL)
 		return;
@@ -276,7 +278,6 @@ JobPhase(const char *phase, int64 total)
 	my_slot->total = total;
 	my_slot->per_second = 0;
 	LWLockRelease(&shared->lock);
-	CHECK_FOR_INTERRUPTS();		/* a pause that was sent to the phase before */
 }
 
 void
@@ -328,14 +329,18 @@ UnlockJob(int64 job)
 {
 	LOCKTAG		tag = JobLockTag(job);
 
-	(void) LockRelease(&tag, ExclusiveLock, true);
+	if (LockIsHeldByMe(&tag, ExclusiveLock))
+		(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
 bool
 JobIsAlive(int64 job)
 {
 	LOCKTAG		tag = JobLockTag(job);
+	JobSlot		slot;
 
+	if (FindSlot(job, &slot))
+		return true;
 	if (LockIsHeldByMe(&tag, ExclusiveLock))
 		return true;
 	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)

@@ -61,16 +61,17 @@ extern void AttachJobMemory(void);	/* before anything below in this process; may
  */
 extern SlotResult AcquireSlot(int64 job, bool patient);
 extern void ReleaseSlot(void);	/* also stops being patient; does nothing when there is no slot */
+extern void SetSlotPhase(const char *phase, int64 total);
 extern int	FreeSlots(void);
 extern bool FindSlot(int64 job, JobSlot *copy); /* of this database */
 extern int	CopySlots(JobSlot *copies); /* all databases; copies has room for JOB_SLOTS */
 /* Tell the job's worker; false when it has no slot. */
 extern bool RequestStop(int64 job, StopRequest request);
 
-extern void NoteWaiting(int64 job, Oid owner);	/* replaces this database's note */
+extern void NoteWaiting(const WaitingJob *waiting); /* replaces its database's note */
 extern bool TakeWaiting(WaitingJob *waiting);	/* the longest waiting one; false when none */
 
-/* Liveness: the session lock of a job's worker. */
+/* Liveness: the slot or the session lock of a job's worker. */
 extern void LockJob(int64 job);
 extern void UnlockJob(int64 job);
 extern bool JobIsAlive(int64 job);

@@ -102,7 +102,7 @@ StartPending(bool committed)
 		if (free > 0 && StartWorker(start->job, start->owner))
 			free--;
 		else
-			NoteWaiting(start->job, start->owner);
+			NoteWaiting(&(WaitingJob) {start->job, MyDatabaseId, start->owner});
 	}
 	pending = NIL;
 }

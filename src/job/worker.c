@@ -106,14 +106,18 @@ StartSubmission(dsm_handle segment)
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
 }
 
-static int64
-NextQueued(int64 after, Oid *owner)
+/* Note the oldest queued job of this database after a given one. */
+static void
+NoteNext(int64 after)
 {
+	WaitingJob	next = {.database = MyDatabaseId};
 	MemoryContext old = BeginShortTransaction();
-	int64		job = JobTableExists() ? NextQueuedJob(after, owner) : 0;
 
+	if (JobTableExists())
+		next.job = NextQueuedJob(after, &next.owner);
 	EndShortTransaction(old);
-	return job;
+	if (next.job != 0)
+		NoteWaiting(&next);
 }
 
 /*
@@ -125,17 +129,17 @@ void
 StartQueuedJobs(void)
 {
 	WaitingJob	waiting;
-	Oid			owner;
-	int64		job = NextQueued(0, &owner);
 
-	if (job != 0)
-		NoteWaiting(job, owner);
+	NoteNext(0);
 	for (int free = FreeSlots(); free > 0 && TakeWaiting(&waiting); free--)
 	{
 		if (!StartWorkerIn(waiting.database, waiting.owner, waiting.job))
+		{
+			NoteWaiting(&waiting);
 			return;
-		if (waiting.database == MyDatabaseId && (job = NextQueued(waiting.job, &owner)) != 0)
-			NoteWaiting(job, owner);
+		}
+		if (waiting.database == MyDatabaseId)
+			NoteNext(waiting.job);
 	}
 }
 
@@ -180,6 +184,36 @@ bool
 JobTerminating(void)
 {
 	return terminated;
+}
+
+/* ---- the session ---- */
+
+/*
+ * Nothing that the role, the database or the query of the training has set may time the job
+ * out, make its writes fail, or change the order in which rows arrive.
+ */
+static void
+ConfigureSession(void)
+{
+	static const char *const settings[][2] = {
+		{"statement_timeout", "0"}, {"lock_timeout", "0"}, {"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"}, {"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"}, {"synchronize_seqscans", "off"},
+		{"max_parallel_workers_per_gather", "0"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)	/* transaction_timeout is of version 17 */
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
+void
+JobPhase(const char *phase, int64 total)
+{
+	if (!IsTransactionState())
+		ConfigureSession();
+	SetSlotPhase(phase, total);
+	CHECK_FOR_INTERRUPTS();		/* a pause that was sent to the phase before */
 }
 
 /* ---- one job ---- */
@@ -415,25 +449,6 @@ AcceptSubmission(dsm_handle handle, JobRun *run)
 	if (pg_atomic_read_u32(&submission->abandoned)) /* too early for a signal to reach us */
 		InterruptPending = QueryCancelPending = true;
 	return true;
-}
-
-/*
- * Nothing that the role or the database has set may time the job out, make its writes fail,
- * or change the order in which rows arrive.
- */
-static void
-ConfigureSession(void)
-{
-	static const char *const settings[][2] = {
-		{"statement_timeout", "0"}, {"lock_timeout", "0"}, {"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"}, {"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"}, {"synchronize_seqscans", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL)	/* transaction_timeout is of version 17 */
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
