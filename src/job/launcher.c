@@ -126,13 +126,15 @@ llmapp_launcher(Datum arg)
 	VisitAll();
 	for (;;)
 	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)	/* perhaps since the last visit, which took the latch's wake-up */
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			VisitAll();
+			continue;
+		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (!ConfigReloadPending)
-			continue;
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		VisitAll();
 	}
 }
