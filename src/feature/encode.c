@@ -114,6 +114,26 @@ category_slot(const encoding *c, const value *v)
 	return slot >= 0 ? slot : c->other_slot;
 }
 
+void
+encoder_count_gaps(const encoder *e, const value *row, int64_t *missing, int64_t *unknown)
+{
+	for (int32_t i = 0; i < e->count; i++)
+	{
+		const encoding *c = &e->encodings[i];
+		char		buffer[NUMBER_TEXT_BYTES];
+		int32_t		length;
+		const char *text;
+
+		if (c->kind == ENCODING_DROPPED)
+			continue;
+		missing[i] += value_missing(&row[i]);
+		if ((c->kind != ENCODING_ONE_HOT && c->kind != ENCODING_EMBED) || value_missing(&row[i]))
+			continue;
+		text = row[i].kind == VALUE_VECTOR ? NULL : value_text(&row[i], false, buffer, &length);
+		unknown[i] += text == NULL || strings_find(c->categories, text, length) < 0;
+	}
+}
+
 static void
 add_pair(compact_row *out, int32_t index, float number)
 {

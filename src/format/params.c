@@ -329,6 +329,7 @@ fill_data(train_params *p, llm_error *err)
 	}
 	else
 		p->validation = get_number(p, "validation");
+	p->deduplicate = json_is_true(get(p, "deduplicate"));
 	p->early_stopping = (int32_t) get_int(p, "early_stopping");
 	if (json_is_object(class_weight))
 		p->class_weight = json_incref((json_t *) class_weight);
@@ -339,6 +340,7 @@ fill_data(train_params *p, llm_error *err)
 	p->text_buckets = (int32_t) get_int(p, "text_buckets");
 	return get_string(p, "time_column", &p->time_column, err) &&
 		get_string(p, "weight_column", &p->weight_column, err) &&
+		get_string(p, "group_column", &p->group_column, err) &&
 		get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
 }
 
@@ -359,6 +361,26 @@ fill_network(train_params *p, llm_error *err)
 	p->loss = p->loss_given && strcmp(json_string_value(loss), "huber") == 0 ? LOSS_HUBER : LOSS_MSE;
 	p->huber_delta = get_number(p, "huber_delta");
 	return get_string(p, "deploy", &p->deploy, err);
+}
+
+static bool
+fail_together(const char *one, const char *other, const char *why, llm_error *err)
+{
+	llm_fail(err, LLM_INVALID, "parameters \"%s\" and \"%s\" cannot be used together", one, other);
+	return llm_hint(err, "%s", why);
+}
+
+/* Settings that exclude each other. */
+static bool
+check_together(const train_params *p, llm_error *err)
+{
+	const char *both = "Both decide which rows are held out; leave one of them out.";
+
+	if (p->group_column != NULL && p->validation_column != NULL)
+		return fail_together("group_column", "validation", both, err);
+	if (p->group_column != NULL && p->time_column != NULL)
+		return fail_together("group_column", "time_column", both, err);
+	return true;
 }
 
 train_params *
@@ -393,8 +415,8 @@ params_resolve(const char *architecture, const char *json, size_t length, llm_er
 	else if (params_merge(p, user, err))
 	{
 		fill_run(p);
-		if (fill_data(p, err))
-			fill_network(p, err);
+		if (fill_data(p, err) && fill_network(p, err))
+			check_together(p, err);
 	}
 	json_decref(user);
 	if (err->code == LLM_OK)
@@ -445,6 +467,7 @@ params_free(train_params *p)
 	free(p->validation_column);
 	free(p->time_column);
 	free(p->weight_column);
+	free(p->group_column);
 	free(p->deploy);
 	json_decref(p->class_weight);
 	json_decref(p->resolved);

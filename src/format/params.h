@@ -59,6 +59,8 @@ typedef struct train_params
 	double		validation;		/* fraction, 0 = none, when validation_column is NULL */
 	char	   *validation_column;	/* boolean column of the source, true = held out */
 	char	   *time_column;	/* the last fraction by this column is held out */
+	char	   *group_column;	/* rows of one value are held out together, or NULL */
+	bool		deduplicate;
 	int32_t		early_stopping; /* epochs without improvement, 0 = off */
 	bool		class_weight_balanced;
 	json_t	   *class_weight;	/* object label -> weight, or NULL */

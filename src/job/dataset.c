@@ -4,33 +4,31 @@
  *
  * Loading runs the query as the submitter and appends the values of every row to a
  * temporary file; afterwards no snapshot, lock or transaction is needed.  Fitting and
- * encoding read that file from its start.  Both must find the same rows held out, so the
- * split is a function of the seed and of a row's place within its class alone: from each
- * class exactly its share is drawn (Knuth's selection sampling).
+ * encoding read that file from its start; split.c sees to it that both find the same rows
+ * held out.
  *
  * A row in the file: its length in 4 bytes, then as value_pack() writes them the inputs,
- * the targets, whether it is held out, and its weight.
+ * the targets, whether it is held out, its weight, and its group.
  */
 #include "postgres.h"
-
-#include <math.h>
 
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "../engine/philox.h"
 #include "../llmapp.h"
 #include "../model/input.h"
 #include "dataset.h"
+#include "duplicates.h"
+#include "split.h"
 
 #define FETCH_ROWS 64
 #define MIN_ROWS 5
@@ -38,17 +36,6 @@
 #define MAX_INTEGER_CLASSES 20
 #define MIN_CLASS_ROWS 3
 #define MAX_STRATA 65536		/* the most classes that a target can have */
-#define SPLIT_KEY UINT64CONST(0x53706c6974526f77)	/* keeps the engine's streams apart */
-
-/* Rows of one class, from which an exact share is held out. */
-typedef struct Stratum
-{
-	uint64		key;			/* hash of the label */
-	int32		number;			/* in order of appearance */
-	int64		rows;
-	int64		left;			/* in this pass: not met yet */
-	int64		wanted;			/* in this pass: still to be held out */
-} Stratum;
 
 struct RawRows
 {
@@ -59,21 +46,17 @@ struct RawRows
 	Size		capacity;
 	ValueReader *readers;		/* (values_count) */
 	int		   *attributes;		/* (values_count); -1: no such column */
-	HTAB	   *strata;			/* NULL: all rows are one */
-	Stratum		all;
-	/* how rows are held out */
-	double		fraction;
-	bool		by_column;
-	bool		by_order;
+	Split	   *split;
+	SeenRows   *seen;			/* while loading */
 	/* the current pass */
 	int64		row;
 	bool		held_out;
-	Stratum    *stratum;
 };
 
 #define TARGETS(d) (&(d)->raw->values[(d)->roles->inputs])
-#define HELD_OUT_VALUE(d) (&(d)->raw->values[(d)->raw->values_count - 2])
-#define WEIGHT_VALUE(d) (&(d)->raw->values[(d)->raw->values_count - 1])
+#define HELD_OUT_VALUE(d) (&(d)->raw->values[(d)->raw->values_count - 3])
+#define WEIGHT_VALUE(d) (&(d)->raw->values[(d)->raw->values_count - 2])
+#define GROUP_VALUE(d) (&(d)->raw->values[(d)->raw->values_count - 1])
 
 /* ---- loading ---- */
 
@@ -86,13 +69,13 @@ InitReader(RawRows *raw, int32 i, TupleDesc tupdesc, int attribute)
 }
 
 static RawRows *
-CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
+CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params, int32 most_classes)
 {
 	RawRows    *raw = palloc0(sizeof(RawRows));
 	ResourceOwner owner = CurrentResourceOwner;
 	int32		n = 0;
 
-	raw->values_count = roles->inputs + roles->targets + 2;
+	raw->values_count = roles->inputs + roles->targets + 3;
 	raw->values = palloc0(raw->values_count * sizeof(value));
 	raw->readers = palloc0(raw->values_count * sizeof(ValueReader));
 	raw->attributes = palloc0(raw->values_count * sizeof(int));
@@ -104,57 +87,13 @@ CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *p
 		InitReader(raw, n++, tupdesc, roles->target_attributes[i]);
 	InitReader(raw, n++, tupdesc, roles->validation);
 	InitReader(raw, n++, tupdesc, roles->weight);
-	raw->fraction = params->validation;
-	raw->by_column = params->validation_column != NULL;
-	raw->by_order = params->time_column != NULL && !raw->by_column;
+	InitReader(raw, n++, tupdesc, roles->group);
+	raw->split = CreateSplit(params, most_classes);
+	raw->seen = CreateSeenRows((Size) llmapp_train_memory * 1024 / 2);
 	CurrentResourceOwner = NULL;	/* the file outlives the transaction */
 	raw->file = BufFileCreateTemp(true);
 	CurrentResourceOwner = owner;
 	return raw;
-}
-
-static void
-CreateStrata(RawRows *raw)
-{
-	HASHCTL		control = {.keysize = sizeof(uint64),.entrysize = sizeof(Stratum),.hcxt = CurrentMemoryContext};
-
-	raw->strata = hash_create("llmapp classes", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
-static uint64
-LabelKey(const value *label)
-{
-	if (label->kind == VALUE_STRING)
-		return hash_bytes_extended((const unsigned char *) label->string, label->length, 0);
-	return hash_bytes_extended((const unsigned char *) &label->number, sizeof(double), 1);
-}
-
-/* Count a row's label; more labels than classes can be mean that this is no classification. */
-static void
-CountLabel(Dataset *d, bool task_open)
-{
-	RawRows    *raw = d->raw;
-	uint64		key;
-	bool		found;
-	Stratum    *stratum;
-
-	raw->all.rows++;
-	if (raw->strata == NULL)
-		return;
-	key = LabelKey(TARGETS(d));
-	stratum = hash_search(raw->strata, &key, HASH_ENTER, &found);
-	if (!found)
-	{
-		stratum->number = hash_get_num_entries(raw->strata) - 1;
-		stratum->rows = 0;
-		if (stratum->number >= (task_open ? MAX_INTEGER_CLASSES : MAX_STRATA))
-		{
-			hash_destroy(raw->strata);
-			raw->strata = NULL;
-			return;
-		}
-	}
-	stratum->rows++;
 }
 
 static void
@@ -178,12 +117,12 @@ HasTarget(const Dataset *d)
 	return true;
 }
 
-static void
-AppendRow(Dataset *d)
+/* The row's bytes into the buffer. */
+static Size
+PackRow(Dataset *d)
 {
 	RawRows    *raw = d->raw;
 	size_t		bytes = value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
-	uint32		length;
 
 	if (bytes > raw->capacity)
 	{
@@ -195,7 +134,24 @@ AppendRow(Dataset *d)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("row " INT64_FORMAT " of the source is too large", d->rows_read)));
-	length = bytes;
+	return bytes;
+}
+
+/* Whether inputs and target of the packed row were there before. */
+static bool
+IsRepeated(Dataset *d)
+{
+	RawRows    *raw = d->raw;
+
+	return SeenBefore(raw->seen, raw->buffer, value_pack(raw->values, d->roles->inputs + d->roles->targets, raw->buffer, 0));
+}
+
+static void
+AppendRow(Dataset *d, Size bytes)
+{
+	RawRows    *raw = d->raw;
+	uint32		length = bytes;
+
 	BufFileWrite(raw->file, &length, sizeof(length));
 	BufFileWrite(raw->file, raw->buffer, bytes);
 	d->fingerprint = hash_bytes_extended(raw->buffer, bytes, d->fingerprint);
@@ -203,9 +159,10 @@ AppendRow(Dataset *d)
 }
 
 static void
-LoadRow(Dataset *d, TupleDesc tupdesc, Datum *datums, bool *nulls, const train_params *params, bool task_open)
+LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 {
 	RawRows    *raw = d->raw;
+	Size		bytes;
 
 	d->rows_read++;
 	for (int32 i = 0; i < raw->values_count; i++)
@@ -219,13 +176,19 @@ LoadRow(Dataset *d, TupleDesc tupdesc, Datum *datums, bool *nulls, const train_p
 		return;
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
-	CountLabel(d, task_open);
-	AppendRow(d);
+	bytes = PackRow(d);
+	if (IsRepeated(d) && params->deduplicate)
+	{
+		d->dropped_rows++;
+		return;
+	}
+	SplitCount(raw->split, TARGETS(d), GROUP_VALUE(d));
+	AppendRow(d, bytes);
 }
 
 /* All rows of the cursor; values of a row live until the next one. */
 static void
-LoadRows(Dataset *d, Portal portal, const train_params *params, bool task_open)
+LoadRows(Dataset *d, Portal portal, const train_params *params)
 {
 	MemoryContext row_cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
@@ -241,7 +204,7 @@ LoadRows(Dataset *d, Portal portal, const train_params *params, bool task_open)
 			CHECK_FOR_INTERRUPTS();
 			MemoryContextSwitchTo(row_cxt);
 			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, datums, nulls);
-			LoadRow(d, SPI_tuptable->tupdesc, datums, nulls, params, task_open);
+			LoadRow(d, datums, nulls, params);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(row_cxt);
 		}
@@ -278,7 +241,7 @@ FingerprintStart(const SourceRoles *roles)
 }
 
 static void
-ReadQuery(Dataset *d, const char *query, const train_params *params, bool task_open)
+ReadQuery(Dataset *d, const char *query, const train_params *params)
 {
 	SPIPlanPtr	plan;
 	Portal		portal;
@@ -288,7 +251,7 @@ ReadQuery(Dataset *d, const char *query, const train_params *params, bool task_o
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
-	LoadRows(d, portal, params, task_open);
+	LoadRows(d, portal, params);
 	SPI_cursor_close(portal);
 	SPI_finish();
 }
@@ -313,14 +276,26 @@ CheckRows(const Dataset *d)
 static void
 DecideTask(Dataset *d)
 {
-	RawRows    *raw = d->raw;
+	Split	   *split = d->raw->split;
 
-	if (raw->strata != NULL && d->rows < MIN_CLASS_ROWS * hash_get_num_entries(raw->strata))
-	{
-		hash_destroy(raw->strata);
-		raw->strata = NULL;
-	}
-	d->task = raw->strata != NULL ? "classification" : "regression";
+	if (SplitClasses(split) > 0 && d->rows < MIN_CLASS_ROWS * (int64) SplitClasses(split))
+		SplitForgetClasses(split);
+	d->task = SplitClasses(split) > 0 ? "classification" : "regression";
+}
+
+/* Nothing is left out unseen: what was not compared ends the job when repeated rows must go. */
+static void
+FinishCounting(Dataset *d, const train_params *params)
+{
+	d->repeated_rows = CountRepeated(d->raw->seen);
+	FreeSeenRows(d->raw->seen);
+	d->raw->seen = NULL;
+	if (d->repeated_rows < 0 && params->deduplicate)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("the rows are too many to leave out repeated ones within llmapp.train_memory"),
+				 errdetail("Each row needs up to 36 bytes of it, half of the setting is used."),
+				 errhint("Raise llmapp.train_memory, or use SELECT DISTINCT in the source instead of \"deduplicate\".")));
 }
 
 Dataset *
@@ -345,16 +320,16 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	task_open = d->task == NULL;
 	query = OrderedQuery(spec->query, d->roles, tupdesc);
 	d->fingerprint = FingerprintStart(d->roles);
-	d->raw = CreateRawRows(d->roles, tupdesc, params);
-	if (task_open || strcmp(d->task, "classification") == 0)
-		CreateStrata(d->raw);
-	ReadQuery(d, query, params, task_open);
+	d->raw = CreateRawRows(d->roles, tupdesc, params, task_open ? MAX_INTEGER_CLASSES :
+						   strcmp(d->task, "classification") == 0 ? MAX_STRATA : 0);
+	ReadQuery(d, query, params);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 	if (JobPauseRequested())	/* the rows are not complete */
 		return d;
 	CheckRows(d);
+	FinishCounting(d, params);
 	if (task_open)
 		DecideTask(d);
 	CheckTaskSettings(d->task, params);
@@ -362,13 +337,6 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 }
 
 /* ---- passes over the loaded rows ---- */
-
-static void
-StartStratum(Stratum *stratum, double fraction)
-{
-	stratum->left = stratum->rows;
-	stratum->wanted = Min((int64) rint(fraction * stratum->rows), stratum->rows - 1);
-}
 
 static void
 StartPass(Dataset *d)
@@ -380,44 +348,7 @@ StartPass(Dataset *d)
 				(errcode_for_file_access(),
 				 errmsg("could not seek in the temporary file of a training")));
 	raw->row = 0;
-	StartStratum(&raw->all, raw->fraction);
-	if (raw->strata != NULL)
-	{
-		HASH_SEQ_STATUS scan;
-		Stratum    *stratum;
-
-		hash_seq_init(&scan, raw->strata);
-		while ((stratum = hash_seq_search(&scan)) != NULL)
-			StartStratum(stratum, raw->fraction);
-	}
-}
-
-/* Draw the row with the probability that leaves exactly the wanted number in the end. */
-static bool
-DrawHeldOut(Stratum *stratum, uint64 seed, int64 row)
-{
-	uint32		random[4];
-	double		uniform;
-	bool		drawn;
-
-	philox(seed ^ SPLIT_KEY, (uint64) row, 0, 0, random);
-	uniform = (random[0] + random[1] * 0x1p-32) * 0x1p-32;
-	drawn = uniform * stratum->left < stratum->wanted;
-	stratum->left--;
-	stratum->wanted -= drawn;
-	return drawn;
-}
-
-static bool
-IsHeldOut(Dataset *d)
-{
-	RawRows    *raw = d->raw;
-
-	if (raw->by_column)
-		return HELD_OUT_VALUE(d)->kind == VALUE_NUMBER && HELD_OUT_VALUE(d)->number != 0;
-	if (raw->by_order)
-		return raw->row >= d->rows - raw->all.wanted;
-	return DrawHeldOut(raw->stratum, d->seed, raw->row);
+	SplitStart(raw->split);
 }
 
 /* The next row into raw->values; false at the end. */
@@ -437,16 +368,7 @@ NextRow(Dataset *d)
 	BufFileReadOrFail(raw->file, raw->buffer, bytes);
 	if (!value_unpack(raw->buffer, bytes, raw->values, raw->values_count, &err))
 		ThrowError(&err);
-	raw->stratum = &raw->all;
-	if (raw->strata != NULL)
-	{
-		uint64		key = LabelKey(TARGETS(d));
-
-		raw->stratum = hash_search(raw->strata, &key, HASH_FIND, NULL);
-		if (raw->stratum == NULL)
-			elog(ERROR, "a row of the temporary file is damaged");
-	}
-	raw->held_out = IsHeldOut(d);
+	raw->held_out = SplitNext(raw->split, TARGETS(d), GROUP_VALUE(d), HELD_OUT_VALUE(d));
 	raw->row++;
 	return true;
 }
@@ -459,8 +381,8 @@ TargetNumber(const Dataset *d)
 {
 	const value *v = TARGETS(d);
 
-	if (d->raw->strata != NULL)
-		return d->raw->stratum->number;
+	if (SplitClass(d->raw->split) >= 0)
+		return SplitClass(d->raw->split);
 	return v->kind == VALUE_NUMBER ? v->number : v->kind == VALUE_VECTOR && v->length > 0 ? v->vector[0] : 0;
 }
 
@@ -589,7 +511,11 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
 	double		total = 0;
 
+	int64	   *training_gaps = palloc0(d->roles->inputs * sizeof(int64));
+
 	d->class_weights = ClassWeights(d, params);
+	d->missing = palloc0(d->roles->inputs * sizeof(int64));
+	d->unknown = palloc0(d->roles->inputs * sizeof(int64));
 	d->budget = budget;
 	d->training = CreateRecords(&d->budget);
 	d->held_out = CreateRecords(&d->budget);
@@ -616,6 +542,7 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 			weight *= d->class_weights[label];
 		}
 		total += d->raw->held_out ? 0 : weight;
+		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : training_gaps);
 		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values,
 				  TARGETS(d), (float) weight);
 	}
@@ -628,4 +555,35 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the weights of all training rows are zero"),
 				 errhint("Change parameter \"weight_column\" or \"class_weight\".")));
+}
+
+/* ---- report ---- */
+
+/* {column: count} of the columns where it is not 0. */
+static json_t *
+ColumnCounts(const Dataset *d, const int64 *counts)
+{
+	json_t	   *json = json_object();
+
+	for (int32 i = 0; i < d->roles->inputs; i++)
+	{
+		const char *name = d->roles->columns[i].name;
+
+		if (counts[i] > 0)
+			json_object_set_new(json, pg_server_to_any(name, strlen(name), PG_UTF8), json_integer(counts[i]));
+	}
+	return json;
+}
+
+json_t *
+DataReport(const Dataset *d)
+{
+	return json_pack("{s:I, s:{s:I, s:I, s:I}, s:o, s:I, s:I, s:o, s:o}",
+					 "rows_read", (json_int_t) d->rows_read,
+					 "dropped", "without_target", (json_int_t) (d->rows_read - d->rows - d->dropped_rows),
+					 "repeated", (json_int_t) d->dropped_rows, "unseen_label", (json_int_t) d->unseen_rows,
+					 "repeated", d->repeated_rows < 0 ? json_null() : json_integer(d->repeated_rows),
+					 "training_rows", (json_int_t) d->training_rows,
+					 "held_out_rows", (json_int_t) (d->held_out_rows - d->unseen_rows),
+					 "imputed", ColumnCounts(d, d->missing), "unseen", ColumnCounts(d, d->unknown));
 }

@@ -19,7 +19,9 @@ typedef struct Dataset
 	const char *task;			/* decided when the rows are known */
 	uint64		seed;
 	int64		rows_read;		/* of the query */
-	int64		rows;			/* with a target */
+	int64		rows;			/* with a target; without repeated ones when they are left out */
+	int64		dropped_rows;	/* left out because they were there before */
+	int64		repeated_rows;	/* that were there before, left out or not; -1: not known */
 	int64		training_rows;
 	int64		held_out_rows;
 	int64		unseen_rows;	/* held-out rows that are left out: no training row has their label */
@@ -28,6 +30,8 @@ typedef struct Dataset
 	const encoder *encoder;
 	const target *target;
 	finding    *findings;
+	int64	   *missing;		/* (inputs) rows without a value in a column that is used */
+	int64	   *unknown;		/* (inputs) held-out rows with a category that the training rows do not give a place */
 	double	   *class_weights;	/* (class_count) of a classification */
 	Size		budget;			/* memory that records may still take */
 	Records    *training;
@@ -43,5 +47,8 @@ extern Dataset *LoadDataset(const TrainingSpec *spec, const train_params *params
 extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
 /* Encode all rows into d->training and d->held_out, and give up the rows as loaded. */
 extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
+
+/* What became of the rows, for the job's report: see docs/reference.md. */
+extern json_t *DataReport(const Dataset *d);
 
 #endif							/* LLMAPP_DATASET_H */

@@ -352,6 +352,25 @@ AssignSpecial(TupleDesc tupdesc, const char *name, const char *parameter, column
 	return i;
 }
 
+/* Any type whose values are numbers or strings. */
+static int
+AssignGroup(TupleDesc tupdesc, const char *name)
+{
+	int			i;
+	ValueReader reader;
+
+	if (name == NULL)
+		return -1;
+	i = RequireColumn(tupdesc, name, "parameter \"group_column\"");
+	if (!InitValueReader(&reader, TupleDescAttr(tupdesc, i)->atttypid) || reader.kind == COLUMN_VECTOR)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of type %s cannot group rows", AttributeName(tupdesc, i),
+						format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
+				 errhint("Convert it to text in the source.")));
+	return i;
+}
+
 static int
 AssignTime(TupleDesc tupdesc, const char *name)
 {
@@ -381,6 +400,8 @@ TakenColumns(const SourceRoles *roles, TupleDesc tupdesc, const train_params *pa
 		taken[roles->validation] = true;
 	if (roles->weight >= 0)
 		taken[roles->weight] = true;
+	if (roles->group >= 0)
+		taken[roles->group] = true;
 	for (int32 i = 0; i < roles->targets; i++)
 	{
 		if (taken[roles->target_attributes[i]])
@@ -457,6 +478,7 @@ AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, c
 	AssignTargets(roles, tupdesc, target);
 	roles->validation = AssignSpecial(tupdesc, params->validation_column, "validation", COLUMN_BOOLEAN, "boolean");
 	roles->weight = AssignSpecial(tupdesc, params->weight_column, "weight_column", COLUMN_NUMBER, "a number");
+	roles->group = AssignGroup(tupdesc, params->group_column);
 	roles->time = AssignTime(tupdesc, params->time_column);
 	taken = TakenColumns(roles, tupdesc, params);
 	if (base != NULL)

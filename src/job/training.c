@@ -612,18 +612,6 @@ Evaluate(Training *t, double *score)
 }
 
 static void
-ReportRows(const Dataset *d)
-{
-	JobReport("rows_read", json_integer(d->rows_read));
-	JobReport("rows_without_target", json_integer(d->rows_read - d->rows));
-	JobReport("training_rows", json_integer(d->training_rows));
-	JobReport("held_out_rows", json_integer(d->held_out_rows));
-	if (d->unseen_rows > 0)
-		JobReport("held_out_rows_with_unseen_label", json_integer(d->unseen_rows));
-	JobReport("task", json_string(d->task));
-}
-
-static void
 Publish(Training *t)
 {
 	double		score = 0;
@@ -659,7 +647,8 @@ Train(int64 job, const TrainingSpec *spec)
 	FitDataset(t->data, t->params, base);
 	budget = PlanTraining(t);
 	EncodeDataset(t->data, t->params, budget);
-	ReportRows(t->data);
+	JobReport("data", DataReport(t->data));
+	JobReport("task", json_string(t->data->task));
 	CreateTrainer(t);
 	CreateCheckpoint(t);
 	ResumeTraining(t);

@@ -26,6 +26,7 @@ typedef struct SourceRoles
 	int		   *target_attributes;	/* (targets) */
 	int			validation;		/* column that is true for held-out rows, or -1 */
 	int			weight;			/* column with the weight of a row, or -1 */
+	int			group;			/* column whose rows of one value stay together, or -1 */
 	int			time;			/* column that orders the rows, or -1 */
 } SourceRoles;
 

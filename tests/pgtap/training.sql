@@ -47,9 +47,9 @@ CREATE TABLE kinds AS
            CASE WHEN i % 17 > 0 THEN (i % 7) * 2 + sin(i) END AS y
     FROM generate_series(1, 500) AS i;
 SELECT llm_train('kinds_model', 'SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds AS kinds', target => 'y', params => '{"epochs": 5}', wait => true) \g /dev/null
-SELECT is((report('public.kinds_model') ->> 'rows_read')::int, 500, 'all rows are read');
-SELECT is((report('public.kinds_model') ->> 'rows_without_target')::int, 29, 'those without a target are skipped and counted');
-SELECT is((report('public.kinds_model') ->> 'training_rows')::int + (report('public.kinds_model') ->> 'held_out_rows')::int, 471, 'the rest is used');
+SELECT is((report('public.kinds_model') -> 'data' ->> 'rows_read')::int, 500, 'all rows are read');
+SELECT is((report('public.kinds_model') -> 'data' -> 'dropped' ->> 'without_target')::int, 29, 'those without a target are skipped and counted');
+SELECT is((report('public.kinds_model') -> 'data' ->> 'training_rows')::int + (report('public.kinds_model') -> 'data' ->> 'held_out_rows')::int, 471, 'the rest is used');
 SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k WHERE llm_predict('kinds_model', k) IS NOT NULL),
           500, 'every row can be predicted, NULLs and all');
 SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k
@@ -72,15 +72,15 @@ SELECT is(report('public.several') ->> 'task', 'regression', 'several targets ar
 SELECT is(report('public.forced') ->> 'task', 'regression', 'a given task is kept');
 
 -- Splits
-SELECT is((report('public.few') ->> 'held_out_rows')::int, 45, 'each class gives its share');
+SELECT is((report('public.few') -> 'data' ->> 'held_out_rows')::int, 45, 'each class gives its share');
 CREATE TABLE timed AS SELECT i AS x, i > 250 AS late, i % 2 = 0 AS y, timestamp '2024-01-01' + i * interval '1 day' AS at, i % 5 = 0 AS held FROM generate_series(300, 1, -1) AS i;
 SELECT llm_train('by_time', 'SELECT x::float8, y, at FROM timed', target => 'y', params => '{"epochs": 1, "time_column": "at", "validation": 0.2}', wait => true) \g /dev/null
-SELECT is((report('public.by_time') ->> 'held_out_rows')::int, 60, 'the last rows by time are held out');
+SELECT is((report('public.by_time') -> 'data' ->> 'held_out_rows')::int, 60, 'the last rows by time are held out');
 SELECT llm_train('by_column', 'SELECT x::float8, y, held FROM timed', target => 'y', params => '{"epochs": 1, "validation": "held"}', wait => true) \g /dev/null
-SELECT is((report('public.by_column') ->> 'held_out_rows')::int, 60, 'rows named by a column are held out');
+SELECT is((report('public.by_column') -> 'data' ->> 'held_out_rows')::int, 60, 'rows named by a column are held out');
 SELECT lives_ok($$ SELECT llm_predict('by_column', '{"x": 1}'::jsonb) $$, 'and that column is no input');
 SELECT llm_train('unseen', 'SELECT x::float8, late::text AS late, held FROM (SELECT x, CASE WHEN held THEN ''only held'' ELSE (x % 2)::text END AS late, held FROM timed) AS s', target => 'late', params => '{"epochs": 1, "validation": "held"}', wait => true) \g /dev/null
-SELECT is((report('public.unseen') ->> 'held_out_rows_with_unseen_label')::int, 60, 'held-out labels that no training row has are counted');
+SELECT is((report('public.unseen') -> 'data' -> 'dropped' ->> 'unseen_label')::int, 60, 'held-out labels that no training row has are counted');
 SELECT is(report('public.unseen') ->> 'evaluated_on', 'training', 'and what could not be evaluated is said');
 SELECT llm_train('whole', 'lines', target => 'y', params => '{"epochs": 1, "validation": 0}', wait => true) \g /dev/null
 SELECT is(report('public.whole') ->> 'evaluated_on', 'training', 'without held-out rows the training rows are evaluated');
@@ -120,7 +120,7 @@ SET ROLE training_reader;
 SELECT throws_ok($$ SELECT llm_train('m', 'secret_rows', target => 'y') $$, '42501', NULL, 'a column without privilege is refused');
 SELECT llm_train('mine', 'SELECT x, y FROM secret_rows', target => 'y', params => '{"epochs": 1}', wait => true) \g /dev/null
 RESET ROLE;
-SELECT is((report('training_reader.mine') ->> 'rows_read')::int, 100, 'row security hides rows from a training');
+SELECT is((report('training_reader.mine') -> 'data' ->> 'rows_read')::int, 100, 'row security hides rows from a training');
 SELECT is((SELECT relowner::regrole::text FROM pg_class WHERE oid = 'training_reader.mine'::regclass), 'training_reader', 'the submitter owns the model');
 
 -- The session's settings hold in the worker
@@ -129,7 +129,7 @@ CREATE TABLE elsewhere.dated AS SELECT to_char(date '2024-01-01' + i, 'DD.MM.YYY
 SET search_path = elsewhere, public;
 SET DateStyle = 'German';
 SELECT llm_train('dated_model', 'SELECT day::date, y, x FROM dated', target => 'y', params => '{"epochs": 1}', wait => true) \g /dev/null
-SELECT is((public.report('elsewhere.dated_model') ->> 'rows_read')::int, 60, 'search_path and DateStyle of the session hold');
+SELECT is((public.report('elsewhere.dated_model') -> 'data' ->> 'rows_read')::int, 60, 'search_path and DateStyle of the session hold');
 RESET search_path;
 RESET DateStyle;
 

@@ -76,7 +76,7 @@ sql(q{CREATE TABLE secret AS SELECT i % 2 = 0 AS mine, i AS n, i * 2 AS y FROM g
 	ALTER TABLE secret ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON secret TO alice USING (mine); GRANT SELECT ON secret TO alice});
 $job = sql(q{SET ROLE alice; SELECT llm_train('of_rows', 'SELECT n, y FROM secret', target => 'y', params => '{"epochs": 1}')});
 sql("SELECT llm_wait($job)");
-is(sql("SELECT report ->> 'rows_read' FROM llmapp.jobs WHERE job = $job"), '200', 'row security limits what the worker reads');
+is(sql("SELECT report -> 'data' ->> 'rows_read' FROM llmapp.jobs WHERE job = $job"), '200', 'row security limits what the worker reads');
 
 # settings of role and database do not reach the job
 sql(q{ALTER ROLE alice SET statement_timeout = '1ms'; ALTER ROLE alice SET lock_timeout = '1ms'; ALTER ROLE alice SET default_transaction_read_only = on;

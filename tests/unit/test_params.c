@@ -100,6 +100,11 @@ test_mistakes(void)
 		   "parameter \"class_weight\" must be none, balanced or an object from label to weight", NULL);
 	refuse("{\"validation\": true}", "parameter \"validation\" must be a fraction or the name of a boolean column", NULL);
 	refuse("{\"validation\": 0.95}", "parameter \"validation\" is 0.95, outside 0 to 0.9", NULL);
+	refuse("{\"group_column\": \"g\", \"time_column\": \"t\"}",
+		   "parameters \"group_column\" and \"time_column\" cannot be used together", "held out");
+	refuse("{\"group_column\": \"g\", \"validation\": \"v\"}",
+		   "parameters \"group_column\" and \"validation\" cannot be used together", "held out");
+	refuse("{\"deduplicate\": 1}", "parameter \"deduplicate\" must be true or false", NULL);
 	refuse("[]", "params must be a JSON object", "epochs");
 	refuse("{\"epochs\": 1, \"epochs\": 2}", "invalid JSON at byte 22: duplicate object key near '\"epochs\"'", NULL);
 	CHECK(params_resolve("gpt9", "{}", 2, &err) == NULL && err.code == LLM_INVALID);

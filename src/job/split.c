@@ -1,0 +1,321 @@
+/*
+ * split.c
+ *	  Which rows of a training are held out, the same ones in every pass.
+ *
+ * The choice is a function of the seed, the row's place within its class, and counts that
+ * are complete when the first pass starts:
+ * by class, exactly its share is drawn from each (Knuth's selection sampling);
+ * by group, whole groups are drawn until the share is reached;
+ * by time, the last rows; by column, the rows that it marks.
+ *
+ * Labels and groups are known by 64-bit hashes, which are taken for the values.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "../engine/philox.h"
+#include "split.h"
+
+#define MAX_GROUPS 262144		/* beyond, groups are drawn one by one, which comes as near */
+#define SPLIT_KEY UINT64CONST(0x53706c6974526f77)	/* these keep the engine's streams apart */
+#define GROUP_KEY UINT64CONST(0x53706c6974477270)
+
+/* Rows of one class, from which an exact share is held out. */
+typedef struct Stratum
+{
+	uint64		key;			/* hash of the label */
+	int32		number;			/* in order of appearance */
+	int64		rows;
+	int64		left;			/* in this pass: not met yet */
+	int64		wanted;			/* in this pass: still to be held out */
+} Stratum;
+
+typedef struct Group
+{
+	uint64		key;			/* hash of the value */
+	int64		rows;
+	bool		held_out;
+} Group;
+
+struct Split
+{
+	uint64		seed;
+	double		fraction;
+	const char *group_column;	/* NULL: rows stand alone */
+	bool		by_column;
+	bool		by_order;
+	int32		most_classes;
+	HTAB	   *strata;			/* NULL: all rows are one */
+	Stratum		all;
+	HTAB	   *groups;			/* NULL: too many to remember */
+	bool		drawn;			/* each group has its part */
+	int64		row;			/* of the current pass */
+	Stratum    *stratum;		/* of the row that was asked for last */
+};
+
+static HTAB *
+CreateTable(const char *name, Size entry)
+{
+	HASHCTL		control = {.keysize = sizeof(uint64),.entrysize = entry,.hcxt = CurrentMemoryContext};
+
+	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+Split *
+CreateSplit(const train_params *params, int32 most_classes)
+{
+	Split	   *s = palloc0(sizeof(Split));
+
+	s->seed = params->seed;
+	s->fraction = params->validation;
+	s->by_column = params->validation_column != NULL;
+	s->by_order = params->time_column != NULL && !s->by_column;
+	s->group_column = params->group_column;
+	s->most_classes = most_classes;
+	s->all.number = -1;
+	s->stratum = &s->all;
+	if (most_classes > 0)
+		s->strata = CreateTable("llmapp classes", sizeof(Stratum));
+	if (s->group_column != NULL)
+		s->groups = CreateTable("llmapp groups", sizeof(Group));
+	return s;
+}
+
+static uint64
+ValueKey(const value *v)
+{
+	if (v->kind == VALUE_STRING)
+		return hash_bytes_extended((const unsigned char *) v->string, v->length, 0);
+	if (v->kind == VALUE_NULL)
+		return 0;
+	return hash_bytes_extended((const unsigned char *) &v->number, sizeof(double), 1);
+}
+
+/* ---- counting ---- */
+
+static void
+CountLabel(Split *s, const value *label)
+{
+	uint64		key = ValueKey(label);
+	bool		found;
+	Stratum    *stratum = hash_search(s->strata, &key, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		stratum->number = hash_get_num_entries(s->strata) - 1;
+		stratum->rows = 0;
+	}
+	stratum->rows++;
+	/* More labels than classes can be mean that this is no classification. */
+	if (stratum->number >= s->most_classes)
+		SplitForgetClasses(s);
+}
+
+static void
+CountGroup(Split *s, const value *value)
+{
+	uint64		key = ValueKey(value);
+	bool		found;
+	Group	   *group = hash_search(s->groups, &key, HASH_ENTER, &found);
+
+	if (!found)
+		group->rows = 0;
+	group->rows++;
+	if (hash_get_num_entries(s->groups) > MAX_GROUPS)
+	{
+		hash_destroy(s->groups);
+		s->groups = NULL;
+	}
+}
+
+void
+SplitCount(Split *s, const value *label, const value *group)
+{
+	s->all.rows++;
+	if (s->strata != NULL)
+		CountLabel(s, label);
+	if (s->groups != NULL)
+		CountGroup(s, group);
+}
+
+int32
+SplitClasses(const Split *s)
+{
+	return s->strata ? hash_get_num_entries(s->strata) : 0;
+}
+
+void
+SplitForgetClasses(Split *s)
+{
+	hash_destroy(s->strata);
+	s->strata = NULL;
+}
+
+/* ---- drawing groups ---- */
+
+static double
+Uniform(uint64 seed, uint64 counter)
+{
+	uint32		random[4];
+
+	philox(seed, counter, 0, 0, random);
+	return (random[0] + random[1] * 0x1p-32) * 0x1p-32;
+}
+
+/* In random order; keys are hashes, so their order does not depend on that of the rows. */
+static int
+CompareGroups(const void *a, const void *b, void *arg)
+{
+	uint64		seed = ((const Split *) arg)->seed ^ GROUP_KEY;
+	const Group *x = *(Group *const *) a;
+	const Group *y = *(Group *const *) b;
+	double		u = Uniform(seed, x->key);
+	double		v = Uniform(seed, y->key);
+
+	if (u != v)
+		return u < v ? -1 : 1;
+	return x->key < y->key ? -1 : x->key > y->key;
+}
+
+static Group **
+SortGroups(Split *s, int64 *count)
+{
+	Group	  **list = MemoryContextAllocHuge(CurrentMemoryContext, hash_get_num_entries(s->groups) * sizeof(Group *));
+	HASH_SEQ_STATUS scan;
+	Group	   *group;
+
+	*count = 0;
+	hash_seq_init(&scan, s->groups);
+	while ((group = hash_seq_search(&scan)) != NULL)
+	{
+		group->held_out = false;
+		list[(*count)++] = group;
+	}
+	qsort_arg(list, *count, sizeof(Group *), CompareGroups, s);
+	return list;
+}
+
+/* Hold groups out as long as that comes nearer to the share; the smallest when all are too large, never all. */
+static void
+DrawGroups(Split *s)
+{
+	int64		count;
+	Group	  **list = SortGroups(s, &count);
+	Group	   *smallest = list[0];
+	double		wanted = s->fraction * s->all.rows;
+	int64		held = 0;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		Group	   *group = list[i];
+
+		if (group->rows < smallest->rows)
+			smallest = group;
+		group->held_out = held + group->rows / 2.0 <= wanted && held + group->rows < s->all.rows;
+		held += group->held_out ? group->rows : 0;
+	}
+	if (held == 0 && count > 1 && wanted > 0)
+		smallest->held_out = true;
+	pfree(list);
+}
+
+static bool
+GroupHeldOut(const Split *s, const value *value)
+{
+	uint64		key = ValueKey(value);
+	const Group *group;
+
+	if (s->groups == NULL)
+		return Uniform(s->seed ^ GROUP_KEY, key) < s->fraction;
+	group = hash_search(s->groups, &key, HASH_FIND, NULL);
+	if (group == NULL)
+		elog(ERROR, "a row of the temporary file is damaged");
+	return group->held_out;
+}
+
+/* ---- passes ---- */
+
+static void
+StartStratum(Stratum *stratum, double fraction)
+{
+	stratum->left = stratum->rows;
+	stratum->wanted = Min((int64) rint(fraction * stratum->rows), stratum->rows - 1);
+}
+
+void
+SplitStart(Split *s)
+{
+	HASH_SEQ_STATUS scan;
+	Stratum    *stratum;
+
+	s->row = 0;
+	StartStratum(&s->all, s->fraction);
+	if (s->groups != NULL && !s->drawn)
+		DrawGroups(s);
+	s->drawn = true;
+	if (s->strata == NULL)
+		return;
+	hash_seq_init(&scan, s->strata);
+	while ((stratum = hash_seq_search(&scan)) != NULL)
+		StartStratum(stratum, s->fraction);
+}
+
+static Stratum *
+FindStratum(Split *s, const value *label)
+{
+	uint64		key = ValueKey(label);
+	Stratum    *stratum;
+
+	if (s->strata == NULL)
+		return &s->all;
+	stratum = hash_search(s->strata, &key, HASH_FIND, NULL);
+	if (stratum == NULL)
+		elog(ERROR, "a row of the temporary file is damaged");
+	return stratum;
+}
+
+/* Draw the row with the probability that leaves exactly the wanted number in the end. */
+static bool
+DrawHeldOut(Split *s)
+{
+	Stratum    *stratum = s->stratum;
+	bool		drawn = Uniform(s->seed ^ SPLIT_KEY, s->row) * stratum->left < stratum->wanted;
+
+	stratum->left--;
+	stratum->wanted -= drawn;
+	return drawn;
+}
+
+static bool
+IsHeldOut(Split *s, const value *group, const value *flag)
+{
+	if (s->by_column)
+		return flag->kind == VALUE_NUMBER && flag->number != 0;
+	if (s->by_order)
+		return s->row >= s->all.rows - s->all.wanted;
+	if (s->group_column != NULL)
+		return GroupHeldOut(s, group);
+	return DrawHeldOut(s);
+}
+
+bool
+SplitNext(Split *s, const value *label, const value *group, const value *flag)
+{
+	bool		held_out;
+
+	s->stratum = FindStratum(s, label);
+	held_out = IsHeldOut(s, group, flag);
+	s->row++;
+	return held_out;
+}
+
+int32
+SplitClass(const Split *s)
+{
+	return s->stratum->number;
+}
