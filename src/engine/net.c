@@ -296,35 +296,55 @@ normal_pair(uint32_t a, uint32_t b, float *out)
 	out[1] = (float) (radius * sin(angle));
 }
 
-static void
-initialise_tensor(const net *n, int32_t i, uint64_t seed, float *w)
+#define INITIAL_TILE 65536		/* floats; a multiple of what philox() gives at once */
+
+typedef struct initial_args
 {
-	size_t		count = n->tensors[i].count;
+	const net  *n;
+	int32_t		tensor;
+	uint64_t	seed;
+	float	   *w;				/* (count) of the tensor */
+} initial_args;
+
+static void
+initial_tile(void *arg, int64_t tile)
+{
+	const initial_args *a = arg;
+	float		deviation = a->n->deviation[a->tensor];
+	size_t		begin = tile * INITIAL_TILE;
+	size_t		rest = a->n->tensors[a->tensor].count - begin;
+	size_t		end = begin + (rest < INITIAL_TILE ? rest : INITIAL_TILE);
 	uint32_t	bits[4];
 	float		normal[4];
 
-	for (size_t j = 0; j < count; j++)
+	for (size_t j = begin; j < end; j++)
 	{
-		if (n->deviation[i] == 0)
+		if (deviation == 0)
 		{
-			w[j] = n->constant[i];
+			a->w[j] = a->n->constant[a->tensor];
 			continue;
 		}
 		if (j % 4 == 0)
 		{
 			/* a stream has 2^34 numbers; larger tensors use more streams */
-			philox(seed, INITIAL_STEP, (uint32_t) i + NET_MAX_TENSORS * (uint32_t) (j >> 34), (uint32_t) (j / 4), bits);
+			philox(a->seed, INITIAL_STEP, (uint32_t) a->tensor + NET_MAX_TENSORS * (uint32_t) (j >> 34),
+				   (uint32_t) (j / 4), bits);
 			normal_pair(bits[0], bits[1], normal);
 			normal_pair(bits[2], bits[3], normal + 2);
 		}
-		w[j] = n->deviation[i] * normal[j % 4];
+		a->w[j] = deviation * normal[j % 4];
 	}
 }
 
-void
-net_initialise(const net *n, uint64_t seed, float *weights)
+bool
+net_initialise(const net *n, uint64_t seed, float *weights, pool *p, llm_poll poll, void *poll_arg)
 {
-	memset(weights, 0, net_weight_bytes(n));
 	for (int32_t i = 0; i < n->tensor_count; i++)
-		initialise_tensor(n, i, seed, weights + n->tensors[i].offset);
+	{
+		initial_args a = {n, i, seed, weights + n->tensors[i].offset};
+
+		if (!pool_run(p, initial_tile, &a, (n->tensors[i].count + INITIAL_TILE - 1) / INITIAL_TILE, poll, poll_arg))
+			return false;
+	}
+	return true;
 }

@@ -85,6 +85,9 @@ extern bool net_loss_parse(const char *name, net_loss *l);
 
 /* ---- training ---- */
 
+/* Called between steps of a plan and between tiles of long ones; true asks to stop. */
+typedef bool (*llm_poll) (void *arg);
+
 typedef enum train_optimizer { OPT_ADAMW, OPT_SGD } train_optimizer;
 typedef enum train_schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } train_schedule;
 
@@ -102,16 +105,16 @@ typedef struct train_config
 	double		ema_decay;		/* 0 = off; otherwise weights to publish are the moving average */
 	uint64_t	seed;
 	int32_t		threads;		/* size of the pool, >= 1; results do not depend on it */
+	llm_poll	poll;			/* may be NULL; trainer_set_poll() replaces it */
+	void	   *poll_arg;
 } train_config;
 
 typedef struct trainer trainer;
 
-/* Called between steps of a plan and between tiles of long ones; true asks to stop. */
-typedef bool (*llm_poll) (void *arg);
-
 /* Bytes that trainer_new() will allocate, so that a job can be refused before it starts. */
 extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows,
 						   size_t *bytes, llm_error *err);
+/* LLM_CANCELLED when config->poll asked to stop. */
 extern trainer *trainer_new(const net *n, const train_config *config, int64_t batch_rows,
 							llm_error *err);
 extern void trainer_free(trainer *t);	/* joins its threads */

@@ -41,7 +41,10 @@ extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capac
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 
-/* Weights before training, from the seed. */
-extern void net_initialise(const net *n, uint64_t seed, float *weights);
+/*
+ * Weights before training, from the seed, the same for any pool (NULL: one thread).  False when
+ * poll asked to stop.  weights are zero before.
+ */
+extern bool net_initialise(const net *n, uint64_t seed, float *weights, pool *p, llm_poll poll, void *poll_arg);
 
 #endif							/* LLMAPP_NET_RECORD_H */

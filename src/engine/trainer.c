@@ -180,12 +180,37 @@ allocate(trainer *t, llm_error *err)
 	t->arena = backend_cpu.allocate(arena_bytes);
 	if (!t->state || !t->arena)
 		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", bytes + arena_bytes);
-	memset(t->state, 0, bytes);
 	if (t->config.ema_decay > 0)
 		t->average = t->state + (t->parts - 1) * t->part_floats;
 	plan_attach(t->train.plan, t->arena, t->state);
 	plan_attach(t->score.plan, t->arena, trainer_weights(t));
 	plan_attach(t->predict.plan, t->arena, trainer_weights(t));
+	return true;
+}
+
+#define ZERO_TILE (1 << 20)		/* floats */
+
+static void
+zero_tile(void *arg, int64_t tile)
+{
+	trainer    *t = arg;
+	size_t		begin = tile * ZERO_TILE;
+	size_t		rest = t->parts * t->part_floats - begin;
+
+	memset(t->state + begin, 0, (rest < ZERO_TILE ? rest : ZERO_TILE) * sizeof(float));
+}
+
+/* Gigabytes may have to be filled, so this asks whether to stop, as steps do. */
+static bool
+fill_state(trainer *t, llm_error *err)
+{
+	run_args   *r = &t->run;
+
+	if (!pool_run(r->pool, zero_tile, t, (t->parts * t->part_floats + ZERO_TILE - 1) / ZERO_TILE, r->poll, r->poll_arg) ||
+		!net_initialise(t->n, t->config.seed, t->state, r->pool, r->poll, r->poll_arg))
+		return llm_fail(err, LLM_CANCELLED, "canceled");
+	if (t->average)
+		memcpy(t->average, t->state, t->part_floats * sizeof(float));
 	return true;
 }
 
@@ -205,16 +230,14 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->n = n;
 	t->config = *config;
 	t->batch_rows = batch_rows;
-	t->run = (run_args) {.seed = config->seed,.simd = simd_best()};
+	t->run = (run_args) {.seed = config->seed,.simd = simd_best(),.poll = config->poll,.poll_arg = config->poll_arg};
 	blas_open();				/* before threads start; without it the built-in product serves */
-	if (!allocate(t, err) || !make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)))
+	if (!allocate(t, err) || !make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)) ||
+		!fill_state(t, err))
 	{
 		trainer_free(t);
 		return NULL;
 	}
-	net_initialise(n, config->seed, t->state);
-	if (t->average)
-		memcpy(t->average, t->state, t->part_floats * sizeof(float));
 	return t;
 }
 

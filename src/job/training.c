@@ -169,7 +169,7 @@ TrainerConfig(const Training *t)
 	const train_params *p = t->params;
 	train_config c = {.optimizer = p->optimizer,.learning_rate = p->learning_rate,.weight_decay = p->weight_decay,
 		.beta1 = 0.9,.beta2 = 0.999,.epsilon = 1e-8,.momentum = p->momentum,.clip_norm = p->clip_norm,
-	.schedule = p->schedule,.ema_decay = p->ema_decay,.seed = p->seed,.threads = ThreadCount()};
+	.schedule = p->schedule,.ema_decay = p->ema_decay,.seed = p->seed,.threads = ThreadCount(),.poll = JobPoll};
 
 	c.total_steps = p->steps;
 	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, t->batches, &c.total_steps))
@@ -251,7 +251,8 @@ StartAtShares(const Training *t)
 	trainer_set_output_bias(t->trainer, bias);
 }
 
-static void
+/* False when the job is to pause. */
+static bool
 CreateTrainer(Training *t)
 {
 	const batch_shape *shape = &net_get_config(t->net)->shape;
@@ -261,16 +262,22 @@ CreateTrainer(Training *t)
 	if (t->batch == NULL)
 		ThrowError(&err);
 	OWN(t->batch, batch_free);
-	t->trainer = trainer_new(t->net, &t->config, t->batch_rows, &err);
-	if (t->trainer == NULL)
-		ThrowError(&err);
+	while ((t->trainer = trainer_new(t->net, &t->config, t->batch_rows, &err)) == NULL)
+	{
+		if (err.code != LLM_CANCELLED)
+			ThrowError(&err);
+		CHECK_FOR_INTERRUPTS();
+		if (JobPauseRequested())
+			return false;
+		err.code = LLM_OK;
+	}
 	OWN(t->trainer, trainer_free);
-	trainer_set_poll(t->trainer, JobPoll, NULL);
 	if (t->base != NULL)
 		trainer_set_weights(t->trainer, t->base->weights);
 	else
 		StartAtShares(t);
 	t->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(t->batch_rows * sizeof(float), shape->outputs));
+	return true;
 }
 
 /* ---- checkpoints ---- */
@@ -649,7 +656,8 @@ Train(int64 job, const TrainingSpec *spec)
 	EncodeDataset(t->data, t->params, budget);
 	JobReport("data", DataReport(t->data));
 	JobReport("task", json_string(t->data->task));
-	CreateTrainer(t);
+	if (!CreateTrainer(t))
+		return false;
 	CreateCheckpoint(t);
 	ResumeTraining(t);
 	if (!RunEpochs(t))

@@ -12,8 +12,6 @@
 #include <math.h>
 
 #include "access/xact.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -25,25 +23,6 @@
 #include "../llmapp.h"
 #include "../model/model.h"
 #include "version.h"
-
-/* Hexadecimal SHA-256. */
-static char *
-Sha256Text(const void *data, Size bytes)
-{
-	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	char	   *text = palloc0(2 * sizeof(digest) + 1);
-
-	if (hash == NULL || pg_cryptohash_init(hash) < 0 || pg_cryptohash_update(hash, data, bytes) < 0 ||
-		pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute the checksum of the weights")));
-	pg_cryptohash_free(hash);
-	for (int i = 0; i < (int) sizeof(digest); i++)
-		snprintf(text + 2 * i, 3, "%02x", digest[i]);
-	return text;
-}
 
 static json_t *
 ServerString(const char *string)
@@ -105,13 +84,15 @@ static char *
 ManifestText(const TrainedNetwork *trained, json_t *findings)
 {
 	const Dataset *d = trained->data;
-	json_t	   *manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
-										  Sha256Text(trained->weights, net_weight_bytes(trained->net)),
-										  params_json(trained->params), trained->evaluation, findings,
-										  LineageJson(trained));
-	char	   *text = manifest ? json_text(manifest) : NULL;
+	char		sha256[65];
+	json_t	   *manifest;
+	char	   *text;
 	char	   *result;
 
+	HashWeights(trained->weights, net_weight_bytes(trained->net), sha256);
+	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target, sha256,
+							  params_json(trained->params), trained->evaluation, findings, LineageJson(trained));
+	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);
 	if (text == NULL)
 		ereport(ERROR,

@@ -24,6 +24,8 @@ typedef enum DeployPolicy { DEPLOY_IF_BETTER, DEPLOY_ALWAYS, DEPLOY_NEVER } Depl
 /* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
 extern Oid	CheckModelName(const char *schema, const char *name);
 extern Oid	CreateModelTable(const char *schema, const char *name);
+/* SHA-256 as 64 hexadecimal digits and a terminator, as a manifest holds it. */
+extern void HashWeights(const void *weights, Size bytes, char *hex);
 /* Returns the new version.  manifest comes from manifest_build(). */
 extern int32 PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes);
 /* Make a version live; 0 is not a version. */

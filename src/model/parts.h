@@ -80,9 +80,6 @@ typedef bool (*PartSink) (void *arg, const char *bytes, Size length);
  */
 extern bool ReadWeights(const ModelTable *table, int32 version, const manifest *m, PartSink sink, void *arg);
 
-/* SHA-256 as 64 hexadecimal digits. */
-extern void HashWeights(const void *weights, Size bytes, char *hex);
-
 /* Name of a model for messages, and as a literal for hints; palloc'd. */
 extern char *ModelName(Oid relid);
 extern char *ModelNameLiteral(Oid relid);

@@ -314,6 +314,35 @@ test_cancel(void)
 	net_free(n);
 }
 
+/* A trainer that is stopped while it is made is none; initial weights do not depend on threads. */
+static void
+test_cancelled_start(void)
+{
+	net		   *n = training_net(LOSS_BINARY);
+	train_config c = small_training(1);
+	trainer    *t[2] = {NULL, NULL};
+	llm_error	err = {0};
+	int			stops;
+
+	c.poll = poll_countdown;
+	for (stops = 0; !t[0] && stops < 1000; stops++)
+	{
+		err = (llm_error) {0};
+		polls_left = stops;
+		t[0] = trainer_new(n, &c, 8, &err);
+		if (!t[0] && err.code != LLM_CANCELLED)
+			CHECK(!"a stopped start has another error");
+	}
+	CHECK(t[0] != NULL && stops > 2);
+	c.poll = NULL;
+	c.threads = 3;
+	t[1] = trainer_new(n, &c, 8, &err);
+	CHECK_BYTES(trainer_weights(t[0]), trainer_weights(t[1]), net_weight_bytes(n));
+	trainer_free(t[0]);
+	trainer_free(t[1]);
+	net_free(n);
+}
+
 /* A network learns a rule it can express, and predictor and trainer agree. */
 static void
 test_learning(net_loss loss)
@@ -401,7 +430,8 @@ test_ensemble(net_loss loss)
 
 	for (int m = 0; m < MEMBERS; m++)
 	{
-		net_initialise(one, 10 + m, (float *) (weights + m * bytes));
+		memset(weights + m * bytes, 0, bytes);
+		net_initialise(one, 10 + m, (float *) (weights + m * bytes), NULL, NULL, NULL);
 		p = predictor_new(one, (float *) (weights + m * bytes), ROWS, &err);
 		fixture_counter = 0;
 		fill_batch(predictor_batch(p), ROWS);
@@ -584,6 +614,7 @@ main(void)
 	test_threads_and_checkpoint(OPT_ADAMW);
 	test_threads_and_checkpoint(OPT_SGD);
 	test_cancel();
+	test_cancelled_start();
 	for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_HUBER; loss++)
 		test_learning(loss);
 	test_ensemble(LOSS_CROSS_ENTROPY);
