@@ -464,7 +464,7 @@ CREATE VIEW llmapp.jobs WITH (security_barrier) AS
 GRANT SELECT ON llmapp.jobs TO PUBLIC;
 COMMENT ON VIEW llmapp.jobs IS 'jobs of the roles of which the reader is a member';
 COMMENT ON COLUMN llmapp.jobs.status IS 'queued, running, paused, interrupted, succeeded, failed or cancelled';
-COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, training, evaluating or saving; after a failure the one that failed';
+COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, training, evaluating, saving or scoring; after a failure the one that failed';
 COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
 
 CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS
@@ -480,7 +480,7 @@ CREATE VIEW llmapp.progress WITH (security_barrier) AS
     FROM llmapp.running_jobs() AS r LEFT JOIN llmapp.job AS j USING (job);
 GRANT SELECT ON llmapp.progress TO PUBLIC;
 COMMENT ON VIEW llmapp.progress IS 'running jobs of the roles of which the reader is a member, live';
-COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading and evaluating, steps while training';
+COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading, evaluating and scoring, steps while training';
 COMMENT ON COLUMN llmapp.progress.per_second IS 'rows per second';
 COMMENT ON COLUMN llmapp.progress.eta IS 'time left in this phase';
 
@@ -495,6 +495,12 @@ CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, tas
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION llm_train(text, text, text, text, text, jsonb, regclass, text, boolean) IS
     'train a model on a relation or SELECT in the background; returns the number of the job, which starts at COMMIT';
+
+CREATE FUNCTION llm_score(model regclass, source text, into_table text, key text[] DEFAULT NULL,
+                          device text DEFAULT NULL, wait boolean DEFAULT false) RETURNS bigint
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION llm_score(regclass, text, text, text[], text, boolean) IS
+    'fill a table with the predictions for a relation or SELECT in the background; returns the number of the job, which starts at COMMIT';
 
 CREATE FUNCTION llm_wait(job bigint, timeout interval DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

@@ -20,6 +20,7 @@
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
 #include "varatt.h"
 #define BufFileReadOrFail(file, ptr, size) BufFileReadExact((file), (ptr), (size))
 #else
@@ -30,6 +31,15 @@
 					(errcode_for_file_access(), \
 					 errmsg("could not read from temporary file: read too few bytes"))); \
 	} while (0)
+#endif
+
+/* False when there is no type of this name; ERROR when it is not a name of a type at all. */
+#if PG_VERSION_NUM >= 160000
+#define ParseTypeName(name, typid, typmod) \
+	(parseTypeString((name), (typid), (typmod), (Node *) &(ErrorSaveContext) {T_ErrorSaveContext}) && OidIsValid(*(typid)))
+#else
+#define ParseTypeName(name, typid, typmod) \
+	(parseTypeString((name), (typid), (typmod), true), OidIsValid(*(typid)))
 #endif
 
 /* Number of this backend's transaction, which has no transaction id while it only reads. */

@@ -77,7 +77,14 @@ ThrowState(const JobRecord *record, const char *verb)
 			 errmsg("job " INT64_FORMAT " cannot be %s: it has %s%s", record->job, verb,
 					Is(record, "cancelled") ? "been " : "", record->status),
 			 Is(record, "failed") && record->message ? errdetail("%s", record->message) : 0,
-			 errhint("SELECT llm_train(...) starts a new job.")));
+			 errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
+}
+
+/* Whether a failed job left something to go on from: a scoring has its table. */
+static bool
+CanGoOn(const JobRecord *record)
+{
+	return strcmp(record->kind, "score") == 0 || HasCheckpoint(record->job);
 }
 
 static void
@@ -268,7 +275,7 @@ llm_resume(PG_FUNCTION_ARGS)
 	{
 		JobRecord  *record = RequireJob(job, "llm_resume()");
 
-		if (Is(record, "succeeded") || Is(record, "cancelled") || (Is(record, "failed") && !HasCheckpoint(job)))
+		if (Is(record, "succeeded") || Is(record, "cancelled") || (Is(record, "failed") && !CanGoOn(record)))
 			ThrowState(record, "resumed");
 		if (Is(record, "running") && RequestStop(job, STOP_NOT_PAUSE))
 			PG_RETURN_TEXT_P(cstring_to_text("running"));

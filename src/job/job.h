@@ -3,19 +3,24 @@
  *	  Jobs: submit, run in a background worker, watch, stop, resume.
  *
  * States: queued -> running -> succeeded | failed | cancelled; running -> paused or
- * interrupted -> queued.  Phases of running: loading, training, evaluating, saving.
+ * interrupted -> queued.  Phases of running: loading, then training, evaluating and saving,
+ * or scoring.
  * A running job is alive exactly while its worker holds the job's session lock; a slot
  * in shared memory shows its progress and takes requests to pause.
  *
  * Who does what: submit.c checks a call and queues it; worker.c is the life of one
  * worker; slots.c is shared memory; record.c is every read and write of llmapp.job and
  * llmapp.job_metric; control.c is cancel, pause, resume and wait; launcher.c goes on
- * after a restart.  prepare.c (with source.c) checks what a training is asked to do; training.c
- * (with dataset.c, records.c, checkpoint.c, version.c) is the work itself.
+ * after a restart.  A kind of job is a row of the table in worker.c: its name and the function
+ * that does it.  prepare.c (with source.c) checks what a training is asked to do; training.c
+ * (with dataset.c, records.c, checkpoint.c, version.c) is the work itself.  score.c and
+ * scoring.c are the same for llm_score().
  * Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_H
 #define LLMAPP_JOB_H
+
+#include "datatype/timestamp.h"
 
 #include "../format/json.h"
 
@@ -63,12 +68,26 @@ extern TrainingSpec *PrepareTraining(const char *model, const char *source, cons
 extern json_t *TrainingSpecJson(const TrainingSpec *spec);	/* for column job.spec */
 extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
 
+/* What the worker has claimed; palloc'd. */
+typedef struct ClaimedJob
+{
+	int64		job;
+	char	   *kind;
+	char	   *model;			/* as llmapp.jobs shows it */
+	char	   *spec;			/* JSON of this kind */
+	char	   *report;			/* JSON: what earlier runs reported */
+	TimestampTz submitted_at;
+} ClaimedJob;
+
 /*
- * Do the job: called in the worker, connected as the submitter, outside a transaction.
- * Ends normally after publishing, by ereport(ERROR), or by returning false after writing a
- * checkpoint because JobPauseRequested().  Starts from the job's checkpoint when there is one.
+ * Do a job: called in the worker, connected as the submitter, outside a transaction.  Ends
+ * normally after JobSucceeded(), by ereport(ERROR), or by returning false because
+ * JobPauseRequested(), with all that is needed to go on saved.  Goes on from there when called again.
  */
-extern bool RunTraining(int64 job, const TrainingSpec *spec);
+typedef bool (*JobRunner) (const ClaimedJob *claimed);
+
+extern bool RunTraining(const ClaimedJob *claimed);
+extern bool RunScoring(const ClaimedJob *claimed);
 extern bool HasCheckpoint(int64 job);	/* of this database */
 extern void RemoveCheckpoint(int64 job);	/* of this database; no error when absent */
 
@@ -82,7 +101,8 @@ extern void JobFlushMetrics(void);
 extern void JobForgetMetricsAfter(int64 step);	/* resuming from a checkpoint of that step */
 /* Add {"key": value} to the job's report (steals value): findings, rows read, rows dropped ... */
 extern void JobReport(const char *key, json_t *value);
-extern void JobSetModel(Oid relid, int32 version);	/* what it published; in the caller's transaction */
+/* Done, with this version of this model made or used (quoted and qualified); in the caller's transaction. */
+extern void JobSucceeded(const char *model, int32 version);
 extern bool JobPauseRequested(void);
 extern bool JobTerminating(void);	/* the interrupt that is pending ends this run, not the job: it can be resumed */
 /* llm_poll for the engine: true when an interrupt or a pause request is pending. */

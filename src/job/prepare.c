@@ -147,7 +147,7 @@ CheckTaskSettings(const char *task, const train_params *params)
 
 /* ---- the other arguments ---- */
 
-static char *
+char *
 ResolveDevice(const char *device)
 {
 	if (device == NULL)
@@ -342,15 +342,15 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 
 /* ---- to and from JSON ---- */
 
-static void
-SetString(json_t *object, const char *key, const char *string)
+void
+SetSpecText(json_t *object, const char *key, const char *string)
 {
 	json_object_set_new(object, key,
 						string ? json_string(pg_server_to_any(string, strlen(string), PG_UTF8)) : json_null());
 }
 
-static char *
-GetString(const json_t *object, const char *key)
+char *
+GetSpecText(const json_t *object, const char *key)
 {
 	const char *string = json_string_value(json_object_get(object, key));
 
@@ -362,18 +362,18 @@ TrainingSpecJson(const TrainingSpec *spec)
 {
 	json_t	   *json = json_object();
 
-	SetString(json, "schema", spec->schema);
-	SetString(json, "model", spec->model);
-	SetString(json, "query", spec->query);
-	SetString(json, "target", spec->target);
-	SetString(json, "task", spec->task);
-	SetString(json, "architecture", spec->architecture);
-	SetString(json, "params", spec->params);
+	SetSpecText(json, "schema", spec->schema);
+	SetSpecText(json, "model", spec->model);
+	SetSpecText(json, "query", spec->query);
+	SetSpecText(json, "target", spec->target);
+	SetSpecText(json, "task", spec->task);
+	SetSpecText(json, "architecture", spec->architecture);
+	SetSpecText(json, "params", spec->params);
 	json_object_set_new(json, "base", json_integer(spec->base));
-	SetString(json, "device", spec->device);
-	SetString(json, "search_path", spec->search_path);
-	SetString(json, "timezone", spec->timezone);
-	SetString(json, "datestyle", spec->datestyle);
+	SetSpecText(json, "device", spec->device);
+	SetSpecText(json, "search_path", spec->search_path);
+	SetSpecText(json, "timezone", spec->timezone);
+	SetSpecText(json, "datestyle", spec->datestyle);
 	json_object_set_new(json, "threads", json_integer(spec->threads));
 	json_object_set_new(json, "train_memory", json_integer(spec->train_memory));
 	json_object_set_new(json, "checkpoint_interval", json_integer(spec->checkpoint_interval));
@@ -389,18 +389,18 @@ TrainingSpecFromJson(const char *text, Size length)
 
 	if (json == NULL)
 		ThrowError(&err);
-	spec->schema = GetString(json, "schema");
-	spec->model = GetString(json, "model");
-	spec->query = GetString(json, "query");
-	spec->target = GetString(json, "target");
-	spec->task = GetString(json, "task");
-	spec->architecture = GetString(json, "architecture");
-	spec->params = GetString(json, "params");
+	spec->schema = GetSpecText(json, "schema");
+	spec->model = GetSpecText(json, "model");
+	spec->query = GetSpecText(json, "query");
+	spec->target = GetSpecText(json, "target");
+	spec->task = GetSpecText(json, "task");
+	spec->architecture = GetSpecText(json, "architecture");
+	spec->params = GetSpecText(json, "params");
 	spec->base = (Oid) json_integer_value(json_object_get(json, "base"));
-	spec->device = GetString(json, "device");
-	spec->search_path = GetString(json, "search_path");
-	spec->timezone = GetString(json, "timezone");
-	spec->datestyle = GetString(json, "datestyle");
+	spec->device = GetSpecText(json, "device");
+	spec->search_path = GetSpecText(json, "search_path");
+	spec->timezone = GetSpecText(json, "timezone");
+	spec->datestyle = GetSpecText(json, "datestyle");
 	spec->threads = json_integer_value(json_object_get(json, "threads"));
 	spec->train_memory = json_integer_value(json_object_get(json, "train_memory"));
 	spec->checkpoint_interval = json_integer_value(json_object_get(json, "checkpoint_interval"));

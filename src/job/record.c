@@ -169,7 +169,7 @@ ReadJob(int64 job)
 	int64		system_identifier;
 
 	BeginOwnAccess(&access);
-	if (SelectNewest("SELECT owner, system_identifier, model, status, sqlstate, message, detail, hint"
+	if (SelectNewest("SELECT owner, system_identifier, model, status, sqlstate, message, detail, hint, kind"
 					 " FROM llmapp.job WHERE job = $1", job) == 1)
 	{
 		record = MemoryContextAllocZero(cxt, sizeof(JobRecord));
@@ -182,6 +182,7 @@ ReadJob(int64 job)
 		record->message = FirstText(6, cxt);
 		record->detail = FirstText(7, cxt);
 		record->hint = FirstText(8, cxt);
+		record->kind = FirstText(9, cxt);
 	}
 	EndOwnAccess(&access);
 	if (record != NULL)
@@ -289,24 +290,32 @@ NextQueuedJob(int64 after, Oid *owner)
 	return job;
 }
 
-char *
+ClaimedJob *
 ClaimJob(int64 job)
 {
 	Oid			types[] = {INT8OID, OIDOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(job), ObjectIdGetDatum(GetUserId()), TimestampTzGetDatum(PgStartTime)};
 	MemoryContext cxt = CurrentMemoryContext;
 	OwnAccess	access;
-	char	   *spec = NULL;
+	ClaimedJob *claimed = NULL;
 
 	BeginOwnAccess(&access);
 	if (Execute("UPDATE llmapp.job SET status = 'running', phase = NULL, server_started_at = $3,"
 				" started_at = coalesce(started_at, clock_timestamp()), finished_at = NULL"
 				" WHERE job = (SELECT job FROM llmapp.job WHERE job = $1 AND owner = $2 AND status = 'queued'"
-				"              FOR UPDATE SKIP LOCKED) RETURNING spec",
+				"              FOR UPDATE SKIP LOCKED) RETURNING submitted_at, kind, model, spec, report",
 				SPI_OK_UPDATE_RETURNING, lengthof(types), types, values, NULL) == 1)
-		spec = FirstText(1, cxt);
+	{
+		claimed = MemoryContextAlloc(cxt, sizeof(ClaimedJob));
+		claimed->job = job;
+		claimed->submitted_at = DatumGetTimestampTz(FirstDatum(1));
+		claimed->kind = FirstText(2, cxt);
+		claimed->model = FirstText(3, cxt);
+		claimed->spec = FirstText(4, cxt);
+		claimed->report = FirstText(5, cxt);
+	}
 	EndOwnAccess(&access);
-	return spec;
+	return claimed;
 }
 
 void
@@ -472,18 +481,14 @@ JobReport(const char *key, json_t *value)
 }
 
 /*
- * Model and success in one transaction: a job that has published is never run again, and
+ * Result and success in one transaction: a job that has published is never run again, and
  * one that says succeeded has its model, metrics and report.
  */
 void
-JobSetModel(Oid relid, int32 version)
+JobSucceeded(const char *model, int32 version)
 {
 	Oid			types[] = {INT8OID, TEXTOID, INT4OID};
-	Datum		values[] = {
-		Int64GetDatum(recorded_job),
-		CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid))),
-		Int32GetDatum(version)
-	};
+	Datum		values[] = {Int64GetDatum(recorded_job), CStringGetTextDatum(model), Int32GetDatum(version)};
 	OwnAccess	access;
 
 	BeginOwnAccess(&access);

@@ -14,6 +14,7 @@ typedef struct JobRecord
 {
 	int64		job;
 	Oid			owner;
+	char	   *kind;
 	char	   *model;
 	char	   *stored;			/* column status */
 	const char *status;			/* what it means now: see EffectiveStatus() */
@@ -48,8 +49,8 @@ extern bool ChangeStatus(int64 job, const char *from, const char *to);
 
 /* Oldest queued job that can start; jobs whose owner cannot connect any more fail here.  job = 0: none. */
 extern int64 NextQueuedJob(int64 after, Oid *owner);
-/* A queued job becomes running; its spec, or NULL when it is not queued any more or somebody is changing it. */
-extern char *ClaimJob(int64 job);
+/* A queued job becomes running; NULL when it is not queued any more or somebody is changing it. */
+extern ClaimedJob *ClaimJob(int64 job);
 /* The end of a run, with the metrics and reports it left; error may be NULL. */
 extern void FinishJob(int64 job, const char *from, const char *to, const char *phase, const ErrorData *error);
 /* After a restart: running jobs without worker become interrupted; those to go on with become queued. */

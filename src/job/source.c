@@ -270,8 +270,7 @@ ColumnNames(TupleDesc tupdesc)
 	return names.data;
 }
 
-/* role: what the name was given for, as in "target" or "parameter \"exclude\"". */
-static int
+int
 RequireColumn(TupleDesc tupdesc, const char *name, const char *role)
 {
 	int			found = FindColumn(tupdesc, name);

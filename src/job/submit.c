@@ -1,6 +1,6 @@
 /*
  * submit.c
- *	  llm_train(): check a call, queue the job, start its worker at COMMIT.
+ *	  Queue a job and start its worker at COMMIT; llm_train().
  *
  * The worker of a queued job must not start before its row is visible and never when the
  * row has been rolled back.  So a job waits in a list of this transaction; the entry goes
@@ -116,7 +116,7 @@ AtTransactionEnd(XactEvent event, void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has submitted or changed jobs"),
-				 errhint("End it with COMMIT, or call llm_train() in a transaction of its own.")));
+				 errhint("End it with COMMIT, or submit jobs in a transaction of their own.")));
 }
 
 /* What a subtransaction did is undone: its starts are forgotten, its changes have to be started at any end. */
@@ -172,37 +172,21 @@ RequireLogin(Oid role)
 			 errhint("RESET ROLE; and submit as a role that may log in, or ALTER ROLE %s LOGIN;", quote_identifier(name))));
 }
 
-/* Conditions under which no job can be submitted, whatever it is. */
-static void
-RequireSubmission(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot train on a standby server"),
-				 errhint("Connect to the primary server; its models arrive here by replication.")));
-	PreventCommandIfReadOnly("llm_train()");
-	PreventCommandIfParallelMode("llm_train()");
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot submit a job within a security-restricted operation")));
-	RequireLogin(GetUserId());
-}
-
 /* The worker sees committed data only, and nothing that this transaction has locked. */
 static void
-RequireNoTransaction(void)
+RequireNoTransaction(const char *function)
 {
+	const char *name = pnstrdup(function, strcspn(function, "("));
+
 	if (IsInTransactionBlock(true))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("llm_train(wait => true) cannot run inside a transaction block"),
+				 errmsg("%s(wait => true) cannot run inside a transaction block", name),
 				 errhint("COMMIT; first, or leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("llm_train(wait => true) cannot run in a transaction that has written"),
+				 errmsg("%s(wait => true) cannot run in a transaction that has written", name),
 				 errdetail("The job would not see what has been written."),
 				 errhint("Leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
 	if (llmapp_max_jobs == 0)
@@ -212,16 +196,35 @@ RequireNoTransaction(void)
 				 errhint("ALTER SYSTEM SET llmapp.max_jobs = 2; SELECT pg_reload_conf();")));
 }
 
+void
+RequireSubmission(const char *function, const char *verb, bool wait)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot %s on a standby server", verb),
+				 errhint("Connect to the primary server; its models and tables arrive here by replication.")));
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot submit a job within a security-restricted operation")));
+	RequireLogin(GetUserId());
+	if (wait)
+		RequireNoTransaction(function);
+}
+
 /* ---- submit and wait ---- */
 
+/* The description as text of the server's encoding; takes it over. */
 static char *
-SpecText(const TrainingSpec *spec)
+SpecText(json_t *spec)
 {
-	json_t	   *json = TrainingSpecJson(spec);
-	char	   *text = json ? json_text(json) : NULL;
+	char	   *text = spec ? json_text(spec) : NULL;
 	char	   *copy;
 
-	json_decref(json);
+	json_decref(spec);
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	copy = pg_any_to_server(text, strlen(text), PG_UTF8);
@@ -232,7 +235,7 @@ SpecText(const TrainingSpec *spec)
 }
 
 static dsm_segment *
-CreateSubmission(const char *model, const char *device, const char *spec)
+CreateSubmission(const JobRequest *request, const char *spec)
 {
 	Size		bytes = strlen(spec) + 1;
 	dsm_segment *segment = dsm_create(add_size(offsetof(Submission, spec), bytes), 0);
@@ -242,8 +245,9 @@ CreateSubmission(const char *model, const char *device, const char *spec)
 	pg_atomic_init_u64(&s->job, 0);
 	pg_atomic_init_u32(&s->abandoned, 0);
 	pg_atomic_init_u32(&s->failed, 0);
-	strlcpy(s->model, model, sizeof(s->model));
-	strlcpy(s->device, device, sizeof(s->device));
+	strlcpy(s->kind, request->kind, sizeof(s->kind));
+	strlcpy(s->model, request->model, sizeof(s->model));
+	strlcpy(s->device, request->device, sizeof(s->device));
 	s->spec_bytes = bytes;
 	memcpy(s->spec, spec, bytes);
 	return segment;
@@ -328,9 +332,9 @@ RequireSuccess(int64 job, const JobRecord *record)
 }
 
 static int64
-TrainAndWait(const char *model, const char *device, const char *spec)
+RunAndWait(const JobRequest *request, const char *spec)
 {
-	dsm_segment *segment = CreateSubmission(model, device, spec);
+	dsm_segment *segment = CreateSubmission(request, spec);
 	Waited		waited = {dsm_segment_address(segment), StartSubmission(dsm_segment_handle(segment))};
 	volatile int64 job = 0;
 	JobRecord *volatile record = NULL;
@@ -352,19 +356,35 @@ TrainAndWait(const char *model, const char *device, const char *spec)
 	return job;
 }
 
-static char *
+int64
+SubmitJob(const JobRequest *request, bool wait)
+{
+	char	   *spec = SpecText(request->spec);
+	int64		job;
+
+	AttachJobMemory();
+	if (wait)
+		return RunAndWait(request, spec);
+	job = InsertJob(request->kind, request->model, request->device, spec);
+	StartAtCommit(job, GetUserId());
+	return job;
+}
+
+/* ---- llm_train ---- */
+
+char *
 TextArgument(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-static char *
-RequireText(FunctionCallInfo fcinfo, int n, const char *name)
+char *
+RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *name)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" of llm_train() must not be null", name)));
+				 errmsg("argument \"%s\" of %s must not be null", name, function)));
 	return TextArgument(fcinfo, n);
 }
 
@@ -372,17 +392,14 @@ RequireText(FunctionCallInfo fcinfo, int n, const char *name)
 Datum
 llm_train(PG_FUNCTION_ARGS)
 {
-	char	   *name = RequireText(fcinfo, 0, "model");
-	char	   *source = RequireText(fcinfo, 1, "source");
+	char	   *name = RequireText(fcinfo, 0, "llm_train()", "model");
+	char	   *source = RequireText(fcinfo, 1, "llm_train()", "source");
 	char	   *params = NULL;
 	bool		wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	JobRequest	request = {.kind = "train",.function = "llm_train()",.verb = "train"};
 	TrainingSpec *spec;
-	char	   *model;
-	int64		job;
 
-	RequireSubmission();
-	if (wait)
-		RequireNoTransaction();
+	RequireSubmission(request.function, request.verb, wait);
 	if (!PG_ARGISNULL(5))
 	{
 		Jsonb	   *given = PG_GETARG_JSONB_P(5);
@@ -391,11 +408,8 @@ llm_train(PG_FUNCTION_ARGS)
 	}
 	spec = PrepareTraining(name, source, TextArgument(fcinfo, 2), TextArgument(fcinfo, 3), TextArgument(fcinfo, 4),
 						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7));
-	model = quote_qualified_identifier(spec->schema, spec->model);
-	AttachJobMemory();
-	if (wait)
-		PG_RETURN_INT64(TrainAndWait(model, spec->device, SpecText(spec)));
-	job = InsertJob("train", model, spec->device, SpecText(spec));
-	StartAtCommit(job, GetUserId());
-	PG_RETURN_INT64(job);
+	request.model = quote_qualified_identifier(spec->schema, spec->model);
+	request.device = spec->device;
+	request.spec = TrainingSpecJson(spec);
+	PG_RETURN_INT64(SubmitJob(&request, wait));
 }

@@ -675,7 +675,7 @@ ReleaseTraining(int code, Datum arg)
 }
 
 bool
-RunTraining(int64 job, const TrainingSpec *spec)
+RunTraining(const ClaimedJob *claimed)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "llmapp training", ALLOCSET_DEFAULT_SIZES);
@@ -684,7 +684,7 @@ RunTraining(int64 job, const TrainingSpec *spec)
 	PG_ENSURE_ERROR_CLEANUP(ReleaseTraining, PointerGetDatum(cxt));
 	{
 		MemoryContextSwitchTo(cxt);
-		done = Train(job, spec);
+		done = Train(claimed->job, TrainingSpecFromJson(claimed->spec, strlen(claimed->spec)));
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(ReleaseTraining, PointerGetDatum(cxt));
 	ReleaseTraining(0, PointerGetDatum(cxt));

@@ -1,6 +1,6 @@
 /*
  * training.h
- *	  What the files of a training job share: source and roles of its columns.
+ *	  What jobs share that read a source, and the roles of its columns in a training.
  *
  * Include after postgres.h.
  */
@@ -32,6 +32,8 @@ typedef struct SourceRoles
 
 /* Columns of a checked query, which the current user may run and a worker can. */
 extern TupleDesc DescribeSource(const char *query);
+/* Index of a column of the source; role: what it was named as, "the target" or "parameter \"exclude\"". */
+extern int	RequireColumn(TupleDesc tupdesc, const char *name, const char *role);
 /* base: the encoder of the model to start from, or NULL. */
 extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
 								const encoder *base);
@@ -44,6 +46,13 @@ extern void CheckTaskSettings(const char *task, const train_params *params);
 extern const char *const base_settings[];
 /* ERROR unless the base model predicts the same columns. */
 extern void CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task);
+
+/* The device a job runs on when the user asked for this one, or for none (NULL); palloc'd. */
+extern char *ResolveDevice(const char *device);
+
+/* A string of a job's description, in UTF-8 there and in the server's encoding here; NULL is null. */
+extern void SetSpecText(json_t *object, const char *key, const char *string);
+extern char *GetSpecText(const json_t *object, const char *key);
 
 /* Free an object of PostgreSQL-free code together with the current memory context. */
 extern void OwnObject(void *object, MemoryContextCallbackFunction release);

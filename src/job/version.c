@@ -195,7 +195,7 @@ PublishTraining(const TrainedNetwork *trained)
 	if (live)
 		PromoteVersion(relid, version);
 	ReportVersion(version, live, why);
-	JobSetModel(relid, version);
+	JobSucceeded(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)), version);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);

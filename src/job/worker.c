@@ -40,6 +40,17 @@
 #define SLOT_RETRY_MS 50
 #define FINISH_ATTEMPTS 3		/* writing the end may itself be interrupted */
 
+/* What jobs do. */
+static const struct JobKind
+{
+	const char *name;			/* column kind of llmapp.job */
+	const char *activity;		/* in pg_stat_activity, before the model */
+	JobRunner	run;
+}			job_kinds[] = {
+	{"train", "training", RunTraining},
+	{"score", "scoring with", RunScoring},
+};
+
 /* What a worker is told at its start, in bgw_extra. */
 typedef struct WorkerStart
 {
@@ -247,21 +258,29 @@ TakeSlot(const JobRun *run)
 	}
 }
 
-static TrainingSpec *
+/* In the current memory context; NULL when the job is not to be run. */
+static ClaimedJob *
 Claim(JobRun *run)
 {
 	MemoryContext old = BeginShortTransaction();
-	char	   *text = ClaimJob(run->job);
-	TrainingSpec *spec = NULL;
+	ClaimedJob *claimed;
 
-	run->claimed = text != NULL;
-	if (text != NULL)
-	{
-		MemoryContextSwitchTo(old);
-		spec = TrainingSpecFromJson(text, strlen(text));
-	}
+	MemoryContextSwitchTo(old);
+	claimed = ClaimJob(run->job);
+	run->claimed = claimed != NULL;
 	EndShortTransaction(old);
-	return spec;
+	return claimed;
+}
+
+static const struct JobKind *
+RequireKind(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(job_kinds); i++)
+		if (strcmp(job_kinds[i].name, name) == 0)
+			return &job_kinds[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("this version of llmapp does not know jobs of kind \"%s\"", name)));
 }
 
 /* What a role that no longer exists makes fail says so in many ways; say it in one. */
@@ -294,19 +313,21 @@ Finish(const JobRun *run, const char *status, const char *phase, ErrorData *erro
 static void
 Work(JobRun *run)
 {
-	TrainingSpec *spec;
+	const struct JobKind *kind;
+	ClaimedJob *claimed;
 
 	if (!TakeSlot(run))
 		return;
 	LockJob(run->job);
 	run->locked = true;
-	spec = Claim(run);
-	if (spec == NULL)
+	claimed = Claim(run);
+	if (claimed == NULL)
 		return;
 	StartRecording(run->job);
-	pgstat_report_activity(STATE_RUNNING, psprintf("training model %s", quote_qualified_identifier(spec->schema, spec->model)));
+	kind = RequireKind(claimed->kind);
+	pgstat_report_activity(STATE_RUNNING, psprintf("%s model %s", kind->activity, claimed->model));
 	StartQueuedJobs();
-	if (RunTraining(run->job, spec))
+	if (kind->run(claimed))
 		JobFlushMetrics();
 	else
 		Finish(run, "paused", NULL, NULL);
@@ -426,7 +447,7 @@ AcceptSubmission(dsm_handle handle, JobRun *run)
 	PG_TRY();
 	{
 		old = BeginShortTransaction();
-		run->job = InsertJob("train", submission->model, submission->device, submission->spec);
+		run->job = InsertJob(submission->kind, submission->model, submission->device, submission->spec);
 		EndShortTransaction(old);
 	}
 	PG_CATCH();

@@ -8,6 +8,7 @@
 #ifndef LLMAPP_WORKER_H
 #define LLMAPP_WORKER_H
 
+#include "fmgr.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
@@ -16,7 +17,7 @@
 #include "record.h"
 
 /*
- * In dynamic shared memory: what llm_train(wait => true) hands to its worker, which inserts
+ * In dynamic shared memory: what a call with wait => true hands to its worker, which inserts
  * the job's row itself because the session's transaction has not ended.
  */
 typedef struct Submission
@@ -26,6 +27,7 @@ typedef struct Submission
 	pg_atomic_uint32 failed;	/* set by a worker that could not insert; the error follows */
 	int			sqlstate;
 	char		message[512];
+	char		kind[NAMEDATALEN];
 	char		model[2 * NAMEDATALEN * 2 + 8]; /* quoted and qualified */
 	char		device[NAMEDATALEN];
 	Size		spec_bytes;
@@ -42,6 +44,25 @@ extern BackgroundWorkerHandle *StartSubmission(dsm_handle segment);
 extern void StartQueuedJobs(void);
 
 /* ---- submit.c ---- */
+
+/* What can be submitted; every field but model, device and spec is a literal. */
+typedef struct JobRequest
+{
+	const char *kind;			/* as in worker.c */
+	const char *function;		/* llm_train() */
+	const char *verb;			/* train */
+	const char *model;			/* quoted and qualified */
+	const char *device;
+	json_t	   *spec;			/* taken over */
+} JobRequest;
+
+/* ERROR when no job can be submitted here and now, whatever it is. */
+extern void RequireSubmission(const char *function, const char *verb, bool wait);
+/* Queue a job for COMMIT, or with wait run it and return when it has succeeded; its number. */
+extern int64 SubmitJob(const JobRequest *request, bool wait);
+/* An argument of a call as text; NULL for NULL, and ERROR with RequireText(). */
+extern char *TextArgument(FunctionCallInfo fcinfo, int n);
+extern char *RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *name);
 
 /* Start the job's worker when the transaction commits; not when it or this subtransaction is rolled back. */
 extern void StartAtCommit(int64 job, Oid owner);
