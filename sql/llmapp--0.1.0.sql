@@ -546,6 +546,11 @@ CREATE FUNCTION llm_predict_over(model regclass, input "any") RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C WINDOW STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llm_predict_over(regclass, "any") IS 'llm_predict() as a window function, which runs many rows of its partition through the model at once';
 
+CREATE FUNCTION llm_create_function(model regclass, name text) RETURNS regprocedure
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_create_function(regclass, text) IS
+    'create a function of the model''s columns that returns its prediction; whoever is granted EXECUTE may call it';
+
 CREATE FUNCTION llm_evaluate(model regclass, source text DEFAULT NULL, OUT metric text, OUT value float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
 COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows of a relation or SELECT; without one on those held out at training';
