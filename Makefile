@@ -13,8 +13,8 @@ TAP_TESTS = 1
 PROVE_TESTS ?= tests/tap/*.pl
 EXTRA_CLEAN = tests/unit/build tests/fuzz/build tests/bench/build
 
-# jansson reads JSON. BLAS and CUDA are never linked: they are opened at run time.
-SHLIB_LINK = -ljansson -lm -ldl -lpthread -Wl,--version-script=$(srcdir)/src/llmapp.map
+# jansson reads JSON, libpng and libjpeg pictures. BLAS and CUDA are never linked: they are opened at run time.
+SHLIB_LINK = -ljansson -lpng -ljpeg -lm -ldl -lpthread -Wl,--version-script=$(srcdir)/src/llmapp.map
 WERROR ?= -Werror
 PG_CPPFLAGS = -DLLMAPP_VERSION='"$(RELEASE)"'
 PG_CFLAGS = -O3 -std=gnu11 -Wextra $(WERROR) -Wno-unused-parameter -Wno-missing-field-initializers \

@@ -298,6 +298,12 @@ CREATE AGGREGATE avg(tensor) (
 );
 COMMENT ON AGGREGATE avg(tensor) IS 'mean of all tensors, element by element';
 
+CREATE FUNCTION llm_image(data bytea, width integer DEFAULT NULL, height integer DEFAULT NULL,
+                          channels integer DEFAULT NULL) RETURNS tensor
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llm_image(bytea, integer, integer, integer) IS
+    'PNG, JPEG, PGM or PPM file to tensor(channels, height, width) of 0 to 1; one side alone keeps the ratio, channels is 1 or 3';
+
 -- section: model tables
 
 CREATE TYPE llmapp.model_part AS (version int4, part int4, kind text, meta jsonb, data bytea);

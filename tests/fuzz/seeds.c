@@ -4,6 +4,7 @@
  */
 #include "../../src/format/manifest.h"
 #include "feature_sample.h"
+#include "image_sample.h"
 
 static bool
 write_seed(const char *directory, const char *name, const void *bytes, size_t size)
@@ -77,6 +78,58 @@ record_seeds(const sample *s, const char *directory)
 	return ok;
 }
 
+/* A picture after the three bytes that say what is wanted of it. */
+static bool
+image_seed(const char *directory, const char *name, sample_file file)
+{
+	uint8_t    *bytes = malloc(file.size + 3);
+	bool		ok;
+
+	memcpy(bytes, (uint8_t[]) {5, 0, 1}, 3);
+	memcpy(bytes + 3, file.bytes, file.size);
+	ok = write_seed(directory, name, bytes, file.size + 3);
+	free(bytes);
+	free(file.bytes);
+	return ok;
+}
+
+static bool
+text_seed(const char *directory, const char *name, const char *text)
+{
+	return image_seed(directory, name, (sample_file) {(uint8_t *) strdup(text), strlen(text)});
+}
+
+static bool
+image_seeds(const char *directory)
+{
+	static const png_color palette[] = {{255, 0, 0}, {0, 255, 0}};
+	uint8_t		rows[12 * 12 * 8];
+	sample_png	kinds[] = {
+		{12, 12, PNG_COLOR_TYPE_GRAY, 1}, {12, 12, PNG_COLOR_TYPE_GRAY, 16, true},
+		{12, 12, PNG_COLOR_TYPE_RGB, 8}, {12, 12, PNG_COLOR_TYPE_RGB, 16,.transparent = &(png_color_16) {.red = 7}},
+		{12, 12, PNG_COLOR_TYPE_RGB_ALPHA, 8, true}, {12, 12, PNG_COLOR_TYPE_GRAY_ALPHA, 16},
+		{12, 12, PNG_COLOR_TYPE_PALETTE, 1,.palette = palette,.colors = 2,.alpha = (uint8_t[]) {9},.alphas = 1},
+	};
+	bool		ok = true;
+
+	for (size_t i = 0; i < sizeof(rows); i++)
+		rows[i] = (uint8_t) (i * i / 7);
+	for (int i = 0; ok && i < (int) (sizeof(kinds) / sizeof(kinds[0])); i++)
+	{
+		char		name[32];
+
+		snprintf(name, sizeof(name), "png-%d", i);
+		ok = image_seed(directory, name, sample_png_file(&kinds[i], rows));
+	}
+	return ok && image_seed(directory, "jpeg", sample_jpeg_file(12, 12, JCS_RGB, 80, false, rows)) &&
+		image_seed(directory, "jpeg-progressive", sample_jpeg_file(12, 12, JCS_RGB, 80, true, rows)) &&
+		image_seed(directory, "jpeg-grey", sample_jpeg_file(12, 12, JCS_GRAYSCALE, 80, false, rows)) &&
+		image_seed(directory, "jpeg-cmyk", sample_jpeg_file(12, 12, JCS_CMYK, 80, false, rows)) &&
+		text_seed(directory, "pgm-text", "P2\n# comment\n2 2\n4\n0 1 2 4\n") &&
+		text_seed(directory, "ppm-text", "P3 2 1 1000 0 1 2 1000 999 5") &&
+		text_seed(directory, "pgm", "P5 3 2 255\nabcdef") && text_seed(directory, "ppm", "P6 1 1 65535 abcdef");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -87,6 +140,8 @@ main(int argc, char **argv)
 		ok = manifest_seeds(s, argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "record") == 0)
 		ok = record_seeds(s, argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "image") == 0)
+		ok = image_seeds(argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }

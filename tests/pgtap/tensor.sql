@@ -1,6 +1,6 @@
 -- The type tensor: what the catalogs must say, and properties that hold for any value.
 BEGIN;
-SELECT plan(79);
+SELECT plan(86);
 
 SELECT has_type('tensor');
 SELECT is((SELECT (typlen, typbyval, typalign, typstorage, typcategory)::text FROM pg_type WHERE oid = 'tensor'::regtype), '(-1,f,i,e,U)',
@@ -85,7 +85,7 @@ SELECT is((SELECT count(*) FROM pg_operator o JOIN pg_operator c ON c.oid = o.op
               AND c.oprleft = o.oprright), 6::bigint, 'all but the difference commute');
 SELECT is_aggregate(a, ARRAY['tensor']) FROM unnest(ARRAY['sum', 'avg']::name[]) AS a;
 SELECT is((SELECT count(*) FROM pg_proc p LEFT JOIN pg_operator o ON o.oprcode = p.oid
-            WHERE ('tensor'::regtype = ANY (proargtypes) OR proname ~ '^tensor') AND proname !~ '^llm_(predict|prob)'
+            WHERE ('tensor'::regtype = ANY (proargtypes) OR proname ~ '^tensor' OR proname = 'llm_image') AND proname !~ '^llm_(predict|prob)'
               AND (obj_description(p.oid, 'pg_proc') IS NULL OR o.oid IS NOT NULL AND obj_description(o.oid, 'pg_operator') IS NULL
                    OR proparallel <> 's' OR provolatile <> 'i')), 0::bigint, 'functions and operators have comments, are parallel safe and immutable');
 SELECT is_empty('SELECT id FROM sample WHERE (t + t) - t IS DISTINCT FROM t OR t * 2 <> t + t OR 2 * t <> t + t OR t - t <> t * 0', 'sums and differences agree');
@@ -131,6 +131,23 @@ SELECT results_eq('SELECT sum(t) FROM shared_rows WHERE id % 11 = 0', 'SELECT NU
 SELECT throws_ok('SELECT sum(t) FROM (SELECT CASE WHEN id % 2 = 0 THEN t ELSE llm_reshape(t, ''{4}'') END AS t FROM shared_rows) AS s', '22000', NULL,
                  'workers refuse to add tensors of different shapes');
 RESET max_parallel_workers_per_gather;
+
+-- pictures
+SELECT has_function('llm_image', ARRAY['bytea', 'integer', 'integer', 'integer']);
+SELECT function_returns('llm_image', ARRAY['bytea', 'integer', 'integer', 'integer'], 'tensor');
+SELECT isnt_strict('llm_image', ARRAY['bytea', 'integer', 'integer', 'integer']);
+SELECT is((SELECT (proargnames, pronargdefaults)::text FROM pg_proc WHERE oid = 'llm_image'::regproc), '("{data,width,height,channels}",3)',
+          'arguments of llm_image are named, all but the first have defaults');
+SELECT is_empty($$SELECT id FROM sample, LATERAL (SELECT ARRAY(SELECT abs(x)::int8 % 256 FROM unnest(t::real[]) AS x) AS samples) AS s
+                   WHERE llm_image('P5 ' || cardinality(samples) || ' 1 255 ' || (SELECT string_agg(decode(lpad(to_hex(x), 2, '0'), 'hex'), '' ORDER BY i)
+                                                                                       FROM unnest(samples) WITH ORDINALITY AS e(x, i)))
+                      <> llm_reshape((SELECT array_agg(x::real / 255 ORDER BY i) FROM unnest(samples) WITH ORDINALITY AS e(x, i))::tensor, '{1,1,-1}')$$,
+                'samples become their share of the largest');
+SELECT is_empty($$SELECT w, h FROM generate_series(1, 12) AS w, generate_series(1, 12) AS h, (VALUES ('P3 4 3 1 ' || repeat('1 0 1 ', 12))) AS p(file)
+                   WHERE llm_shape(llm_image(file::bytea, w, h)) <> ARRAY[3, h, w]
+                      OR (llm_image(file::bytea, w, h) <-> llm_image('P3 1 1 1 1 0 1', w, h)) > 1e-5$$,
+                'every size is made, and one color stays it');
+SELECT throws_ok($$SELECT llm_image('P5 2 2 255 abc')$$, 'XX001', 'PGM picture is truncated');
 
 -- a column that holds its shape, whatever way a value takes
 CREATE TABLE picture (id int, pixels tensor(2, 2));
