@@ -138,8 +138,8 @@ SELECT function_returns('llm_image', ARRAY['bytea', 'integer', 'integer', 'integ
 SELECT isnt_strict('llm_image', ARRAY['bytea', 'integer', 'integer', 'integer']);
 SELECT is((SELECT (proargnames, pronargdefaults)::text FROM pg_proc WHERE oid = 'llm_image'::regproc), '("{data,width,height,channels}",3)',
           'arguments of llm_image are named, all but the first have defaults');
-SELECT is_empty($$SELECT id FROM sample, LATERAL (SELECT ARRAY(SELECT abs(x)::int8 % 256 FROM unnest(t::real[]) AS x) AS samples) AS s
-                   WHERE llm_image('P5 ' || cardinality(samples) || ' 1 255 ' || (SELECT string_agg(decode(lpad(to_hex(x), 2, '0'), 'hex'), '' ORDER BY i)
+SELECT is_empty($$SELECT id FROM sample, LATERAL (SELECT ARRAY(SELECT mod(trunc(abs(x)::numeric), 256)::int FROM unnest(t::real[]) AS x) AS samples) AS s
+                   WHERE llm_image(convert_to('P5 ' || cardinality(samples) || ' 1 255 ', 'UTF8') || (SELECT string_agg(decode(lpad(to_hex(x), 2, '0'), 'hex'), '' ORDER BY i)
                                                                                        FROM unnest(samples) WITH ORDINALITY AS e(x, i)))
                       <> llm_reshape((SELECT array_agg(x::real / 255 ORDER BY i) FROM unnest(samples) WITH ORDINALITY AS e(x, i))::tensor, '{1,1,-1}')$$,
                 'samples become their share of the largest');
