@@ -32,7 +32,7 @@ typedef struct step
 	void		(*run) (const struct step *s, const run_args *r, int64_t begin, int64_t end);
 	void	   *in[NODE_INPUTS];	/* NULL where the node has none */
 	void	   *out[NODE_OUTPUTS];
-	int64_t		size[4];		/* as the operation's prepare() says */
+	int64_t		size[8];		/* as the operation's prepare() says */
 	op_attr		attr;
 	bool		accumulate[NODE_OUTPUTS];	/* an earlier step wrote this output: add to it */
 	bool		by_rows;		/* units are the run's rows */

@@ -1,39 +1,18 @@
 /*
  * cpu_ops.c
  *	  The CPU's column beside ops.def: one kernel per operation, on vector kernels and
- *	  the matrix product.
- *
- * Each pair prepare_X, run_X says in its comment what size[] holds.  Costs are in units
- * of floating-point operations of a matrix product: one element of a simple loop counts
- * 12, of a transcendental function 50.
+ *	  the matrix product.  Those on images are in cpu_conv.c, cpu_image.c and cpu_norm.c.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
 #include "blas.h"
+#include "cpu_ops.h"
 
-#define COST_SIMPLE 12.0
-#define COST_FUNCTION 50.0
 /* Up to so many rows, or columns, a product runs on the matrix-vector kernels. */
 #define FEW_ROWS 8
 #define FEW_COLUMNS 4
-
-static int64_t
-columns_of(const graph *g, int32_t t)
-{
-	return tensor_columns(&g->tensors[t]);
-}
-
-/* Work per row of the batch, on rows of size[0] elements. */
-static void
-per_row(step *s, const graph *g, int32_t t, double cost)
-{
-	s->size[0] = columns_of(g, t);
-	s->by_rows = true;
-	s->cost = s->size[0] * cost;
-}
 
 /*
  * A product packs its second matrix anew for each tile, so tiles have many rows; fewer
@@ -345,14 +324,23 @@ run_table_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 	}
 }
 
-/* ---- concat: size = columns of a, of b ---- */
+/* ---- concat: size = last dimension of a, of b, positions of a row ---- */
+
+static int64_t
+last_dim(const graph *g, int32_t t)
+{
+	const tensor *x = &g->tensors[t];
+
+	return x->dims[x->ndim - 1];
+}
 
 static void
 prepare_concat(step *s, const graph *g, const node *n)
 {
-	per_row(s, g, n->in[0], COST_SIMPLE);
-	s->size[1] = columns_of(g, n->in[1]);
-	s->cost += s->size[1] * COST_SIMPLE;
+	per_row(s, g, n->out[0], COST_SIMPLE);
+	s->size[0] = last_dim(g, n->in[0]);
+	s->size[1] = last_dim(g, n->in[1]);
+	s->size[2] = columns_of(g, n->out[0]) / (s->size[0] + s->size[1]);
 }
 
 static void
@@ -361,7 +349,7 @@ run_concat(const step *s, const run_args *r, int64_t begin, int64_t end)
 	int64_t		a = s->size[0],
 				b = s->size[1];
 
-	for (int64_t i = begin; i < end; i++)
+	for (int64_t i = begin * s->size[2]; i < end * s->size[2]; i++)
 	{
 		float	   *y = (float *) s->out[0] + i * (a + b);
 
@@ -370,19 +358,21 @@ run_concat(const step *s, const run_args *r, int64_t begin, int64_t end)
 	}
 }
 
-/* ---- slice: size = columns of the input, of the output; attr.index = first column ---- */
+/* ---- slice: size = last dimension of the input, of the output, positions of a row; attr.index = first column ---- */
 
 static void
 prepare_slice(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], COST_SIMPLE);
-	s->size[1] = columns_of(g, n->out[0]);
+	s->size[0] = last_dim(g, n->in[0]);
+	s->size[1] = last_dim(g, n->out[0]);
+	s->size[2] = columns_of(g, n->out[0]) / s->size[1];
 }
 
 static void
 run_slice(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	for (int64_t i = begin; i < end; i++)
+	for (int64_t i = begin * s->size[2]; i < end * s->size[2]; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * s->size[0] + s->attr.index;
 		float	   *y = (float *) s->out[0] + i * s->size[1];
@@ -411,6 +401,8 @@ prepare_function(step *s, const graph *g, const node *n)
 #define prepare_add prepare_elementwise
 #define prepare_scale prepare_elementwise
 #define prepare_pass prepare_elementwise
+#define prepare_flatten prepare_elementwise
+#define run_flatten run_pass
 #define prepare_act prepare_function
 #define prepare_act_grad prepare_function
 #define prepare_dropout prepare_elementwise

@@ -133,6 +133,16 @@ graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
 	return t;
 }
 
+int32_t
+graph_statistic(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
+{
+	int32_t		t = graph_param(g, slot, ndim, dims);
+
+	if (t != TENSOR_NONE)
+		g->tensors[t].needs_gradient = false;
+	return t;
+}
+
 void
 graph_keep(graph *g, int32_t t)
 {

@@ -52,6 +52,12 @@ typedef struct tensor
 	int32_t		used;			/* of a compact gradient: (1 + rows), how many rows and which */
 } tensor;
 
+/* A window that moves over an image; (height, width). */
+typedef struct window2d
+{
+	int32_t		kernel[2], stride[2], padding[2];
+} window2d;
+
 typedef enum op_kind
 {
 #define OP(name, inplace, shape, gradient) OP_##name,
@@ -65,8 +71,10 @@ typedef struct op_attr
 {
 	net_activation act;
 	float		number;			/* scale, dropout probability, label smoothing, huber delta */
-	int64_t		index;			/* slice: first column; dropout: random stream */
-	bool		flag;			/* losses: also make the gradient; table_grad: compact */
+	int64_t		index;			/* slice: first column; dropout: random stream; image: largest shift */
+	bool		flag;			/* losses: also make the gradient; table_grad: compact; channel_norm: by row */
+	int32_t		count;			/* slice: columns; image: channels; norm_group: groups */
+	window2d	window;			/* conv2d and pools; image: height and width in .kernel */
 } op_attr;
 
 typedef struct node
@@ -94,6 +102,7 @@ extern bool graph_ok(const graph *g, llm_error *err);	/* copies the sticky error
 /* Inputs come before all else.  columns = 0: one-dimensional; rows = 0: batched. */
 extern int32_t graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns);
 extern int32_t graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims);
+extern int32_t graph_statistic(graph *g, int32_t slot, int32_t ndim, const int64_t *dims); /* a parameter without gradient */
 extern void graph_keep(graph *g, int32_t t);
 /* The gradient tensor of t, made when there is none. */
 extern int32_t graph_gradient(graph *g, int32_t t);
@@ -131,6 +140,34 @@ extern int32_t op_binary_cross_entropy(graph *g, int32_t logits, int32_t target,
 									   float smoothing, bool gradient);
 extern int32_t op_mse(graph *g, int32_t y, int32_t target, int32_t weight, bool gradient);
 extern int32_t op_huber(graph *g, int32_t y, int32_t target, int32_t weight, float delta, bool gradient);
+
+/* ---- operations on images (rows, height, width, channels) ---- */
+
+/*
+ * Channels-last, because then every position is a run of channels: convolutions read
+ * whole vectors without a copy, and norms and pools treat channels as lanes.  The first
+ * channels * height * width numbers of a row of `dense`, in order (channel, row, column),
+ * as an image; moved by up to `shift` pixels each way, at random by row and step, with
+ * the edge repeated.
+ */
+extern int32_t op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, int32_t shift);
+extern int32_t op_columns(graph *g, int32_t dense, int64_t first, int32_t count);	/* (rows, count) of an input */
+extern int32_t op_flatten(graph *g, int32_t x);	/* (rows, height * width * channels) */
+/* w (kernel height, kernel width, channels, n), bias (n) or none */
+extern int32_t op_conv2d(graph *g, int32_t x, int32_t w, int32_t bias, const window2d *window);
+extern int32_t op_max_pool(graph *g, int32_t x, const window2d *window);
+extern int32_t op_avg_pool(graph *g, int32_t x, const window2d *window); /* mean of the pixels that exist */
+/*
+ * act(gamma (x - mean) / sqrt(variance + 1e-5) + beta) by channel, the last dimension of
+ * x; gamma and beta (channels).  Of the batch: *statistics is a tensor (4, channels) of
+ * mean, scale, 1 / deviation and unbiased variance.
+ */
+extern int32_t op_batch_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, net_activation act, int32_t *statistics);
+extern int32_t op_running_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t mean, int32_t variance,
+							   net_activation act);
+extern int32_t op_group_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t groups, net_activation act);
+/* Positions (outputs) of a window along one axis; 0: it does not fit. */
+extern int64_t window_outputs(const window2d *w, int axis, int64_t inputs);
 
 /* ---- for ops.c ---- */
 

@@ -1,22 +1,20 @@
 /*
  * ops.c
  *	  Shape and gradient rules of the operations of ops.def, and the functions that
- *	  record them.
+ *	  record them; those on images are in ops_image.c.
  *
  * A shape rule checks the inputs and makes the outputs.  A gradient rule appends steps
  * that write, or add to, the gradients of those inputs that need one; which of several
  * writers comes first, and so does not add, is decided by the plan.
  */
-#include "graph.h"
+#include "ops_rules.h"
 
 #include <string.h>
 
-#define IN(n, i) (&g->tensors[(n)->in[i]])
-
 /* ---- shape rules ---- */
 
-static bool
-mismatch(graph *g, const node *n)
+bool
+rule_mismatch(graph *g, const node *n)
 {
 	return llm_fail(&g->error, LLM_INVALID, "operation %s: shapes of inputs do not fit", op_table[n->op].name);
 }
@@ -28,18 +26,28 @@ is_batched(const tensor *t, int64_t columns)
 	return t->batched && tensor_columns(t) == columns;
 }
 
-static bool
-is_vector(graph *g, int32_t t, int64_t size)
+bool
+rule_is_vector(graph *g, int32_t t, int64_t size)
 {
 	return t == TENSOR_NONE || (!g->tensors[t].batched && g->tensors[t].ndim == 1 && g->tensors[t].dims[0] == size);
 }
 
-static bool
-make_rows(graph *g, node *n, int32_t i, int64_t columns)
+bool
+rule_make_rows(graph *g, node *n, int32_t i, int64_t columns)
 {
 	int64_t		dims[2] = {g->capacity, columns};
 
 	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, columns ? 2 : 1, dims);
+	return n->out[i] != TENSOR_NONE;
+}
+
+/* Output i is like input 0. */
+static bool
+make_like(graph *g, node *n, int32_t i)
+{
+	tensor		like = *IN(n, 0);
+
+	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, like.ndim, like.dims);
 	return n->out[i] != TENSOR_NONE;
 }
 
@@ -49,9 +57,9 @@ shape_linear(graph *g, node *n)
 	tensor	   *x = IN(n, 0),
 			   *w = IN(n, 1);
 
-	if (w->ndim != 2 || w->batched || !is_batched(x, w->dims[1]) || !is_vector(g, n->in[2], w->dims[0]))
-		return mismatch(g, n);
-	return make_rows(g, n, 0, w->dims[0]);
+	if (w->ndim != 2 || w->batched || !is_batched(x, w->dims[1]) || !rule_is_vector(g, n->in[2], w->dims[0]))
+		return rule_mismatch(g, n);
+	return rule_make_rows(g, n, 0, w->dims[0]);
 }
 
 static bool
@@ -62,10 +70,10 @@ shape_embed(graph *g, node *n)
 	int64_t		columns;
 
 	if (table->ndim != 2 || index->ndim != 2 || index->type != TENSOR_I32 || !index->batched)
-		return mismatch(g, n);
+		return rule_mismatch(g, n);
 	if (__builtin_mul_overflow(index->dims[1], table->dims[1], &columns))
 		return llm_fail(&g->error, LLM_MEMORY, "network is too large");
-	return make_rows(g, n, 0, columns);
+	return rule_make_rows(g, n, 0, columns);
 }
 
 static bool
@@ -74,34 +82,42 @@ shape_embed_bag(graph *g, node *n)
 	tensor	   *table = IN(n, 4);
 
 	if (table->ndim != 2 || (n->in[0] != TENSOR_NONE && !is_batched(IN(n, 0), table->dims[1])) ||
-		!is_vector(g, n->in[5], table->dims[1]) || IN(n, 1)->dims[0] != g->capacity + 1 ||
+		!rule_is_vector(g, n->in[5], table->dims[1]) || IN(n, 1)->dims[0] != g->capacity + 1 ||
 		IN(n, 2)->dims[0] != IN(n, 3)->dims[0])
-		return mismatch(g, n);
-	return make_rows(g, n, 0, table->dims[1]);
+		return rule_mismatch(g, n);
+	return rule_make_rows(g, n, 0, table->dims[1]);
 }
 
 static bool
 shape_concat(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched || !IN(n, 1)->batched)
-		return mismatch(g, n);
-	return make_rows(g, n, 0, tensor_columns(IN(n, 0)) + tensor_columns(IN(n, 1)));
+	tensor		y = *IN(n, 0);
+	const tensor *b = IN(n, 1);
+
+	if (!y.batched || !b->batched || y.ndim != b->ndim || y.ndim < 2)
+		return rule_mismatch(g, n);
+	for (int32_t i = 1; i < y.ndim - 1; i++)
+		if (y.dims[i] != b->dims[i])
+			return rule_mismatch(g, n);
+	y.dims[y.ndim - 1] += b->dims[y.ndim - 1];
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, y.ndim, y.dims);
+	return n->out[0] != TENSOR_NONE;
 }
 
 static bool
 shape_add(graph *g, node *n)
 {
 	if (!IN(n, 0)->batched || !is_batched(IN(n, 1), tensor_columns(IN(n, 0))))
-		return mismatch(g, n);
-	return make_rows(g, n, 0, tensor_columns(IN(n, 0)));
+		return rule_mismatch(g, n);
+	return make_like(g, n, 0);
 }
 
 static bool
 shape_same(graph *g, node *n)
 {
 	if (!IN(n, 0)->batched)
-		return mismatch(g, n);
-	return make_rows(g, n, 0, tensor_columns(IN(n, 0)));
+		return rule_mismatch(g, n);
+	return make_like(g, n, 0);
 }
 
 static bool
@@ -109,9 +125,9 @@ shape_layer_norm(graph *g, node *n)
 {
 	int64_t		columns = tensor_columns(IN(n, 0));
 
-	if (!IN(n, 0)->batched || !is_vector(g, n->in[1], columns) || !is_vector(g, n->in[2], columns))
-		return mismatch(g, n);
-	return make_rows(g, n, 0, columns) && make_rows(g, n, 1, 2);
+	if (!IN(n, 0)->batched || !rule_is_vector(g, n->in[1], columns) || !rule_is_vector(g, n->in[2], columns))
+		return rule_mismatch(g, n);
+	return make_like(g, n, 0) && rule_make_rows(g, n, 1, 2);
 }
 
 static bool
@@ -131,8 +147,8 @@ shape_loss(graph *g, node *n)
 
 	if (!IN(n, 0)->batched || !is_batched(IN(n, 1), target) || !is_batched(IN(n, 2), 1) ||
 		(n->op == OP_binary && tensor_columns(IN(n, 0)) != 1))
-		return mismatch(g, n);
-	if (!make_rows(g, n, 0, 0))
+		return rule_mismatch(g, n);
+	if (!rule_make_rows(g, n, 0, 0))
 		return false;
 	if (n->attr.flag)
 		n->out[1] = graph_gradient(g, n->in[0]);
@@ -141,50 +157,50 @@ shape_loss(graph *g, node *n)
 
 /* ---- gradient rules ---- */
 
-static bool
-wants(const graph *g, int32_t t)
+bool
+rule_wants(const graph *g, int32_t t)
 {
 	return t != TENSOR_NONE && g->tensors[t].needs_gradient;
 }
 
-static int32_t
-gradient_of(const graph *g, const node *n)
+int32_t
+rule_gradient_of(const graph *g, const node *n)
 {
 	return g->tensors[n->out[0]].gradient;
 }
 
-static void
-step_to(graph *g, op_kind op, op_attr attr, int32_t out, int32_t a, int32_t b, int32_t c, int32_t d)
+void
+rule_step_to(graph *g, op_kind op, op_attr attr, int32_t out, int32_t a, int32_t b, int32_t c, int32_t d)
 {
 	int32_t		in[4] = {a, b, c, d};
 
 	graph_append_step(g, op, attr, 4, in, 1, &out);
 }
 
-static void
-pass_to(graph *g, int32_t from, int32_t t)
+void
+rule_pass_to(graph *g, int32_t from, int32_t t)
 {
-	if (wants(g, t))
-		step_to(g, OP_pass, (op_attr) {0}, graph_gradient(g, t), from, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, t))
+		rule_step_to(g, OP_pass, (op_attr) {0}, graph_gradient(g, t), from, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
 bias_grad(graph *g, int32_t dy, int32_t bias)
 {
-	if (wants(g, bias))
-		step_to(g, OP_column_sum, (op_attr) {0}, graph_gradient(g, bias), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, bias))
+		rule_step_to(g, OP_column_sum, (op_attr) {0}, graph_gradient(g, bias), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
 grad_linear(graph *g, const node *n)
 {
-	int32_t		dy = gradient_of(g, n);
+	int32_t		dy = rule_gradient_of(g, n);
 
-	if (wants(g, n->in[1]))
-		step_to(g, OP_linear_dw, (op_attr) {0}, graph_gradient(g, n->in[1]), dy, n->in[0], TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, n->in[1]))
+		rule_step_to(g, OP_linear_dw, (op_attr) {0}, graph_gradient(g, n->in[1]), dy, n->in[0], TENSOR_NONE, TENSOR_NONE);
 	bias_grad(g, dy, n->in[2]);
-	if (wants(g, n->in[0]))
-		step_to(g, OP_linear_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[1], TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, n->in[0]))
+		rule_step_to(g, OP_linear_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[1], TENSOR_NONE, TENSOR_NONE);
 }
 
 /* The gradient tensor of a table: as the table, or with one row per row used. */
@@ -227,7 +243,7 @@ table_grad(graph *g, int32_t dy, int32_t start, int32_t index, int32_t value, in
 	op_attr		attr = {.index = rows,.flag = rows > COMPACT_TABLE_ROWS};
 	int32_t		d;
 
-	if (!wants(g, table))
+	if (!rule_wants(g, table))
 		return;
 	out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, false, 1, &first_dim);
 	out[1] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, false, 1, &pairs);
@@ -243,46 +259,46 @@ table_grad(graph *g, int32_t dy, int32_t start, int32_t index, int32_t value, in
 static void
 grad_embed(graph *g, const node *n)
 {
-	table_grad(g, gradient_of(g, n), TENSOR_NONE, n->in[0], TENSOR_NONE, n->in[1]);
+	table_grad(g, rule_gradient_of(g, n), TENSOR_NONE, n->in[0], TENSOR_NONE, n->in[1]);
 }
 
 static void
 grad_embed_bag(graph *g, const node *n)
 {
-	int32_t		dy = gradient_of(g, n);
+	int32_t		dy = rule_gradient_of(g, n);
 
 	table_grad(g, dy, n->in[1], n->in[2], n->in[3], n->in[4]);
 	bias_grad(g, dy, n->in[5]);
-	pass_to(g, dy, n->in[0]);
+	rule_pass_to(g, dy, n->in[0]);
 }
 
 static void
 slice_to(graph *g, int32_t dy, int32_t t, int64_t first)
 {
-	if (wants(g, t))
-		step_to(g, OP_slice, (op_attr) {.index = first}, graph_gradient(g, t), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, t))
+		rule_step_to(g, OP_slice, (op_attr) {.index = first}, graph_gradient(g, t), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
 grad_concat(graph *g, const node *n)
 {
-	slice_to(g, gradient_of(g, n), n->in[0], 0);
-	slice_to(g, gradient_of(g, n), n->in[1], tensor_columns(IN(n, 0)));
+	slice_to(g, rule_gradient_of(g, n), n->in[0], 0);
+	slice_to(g, rule_gradient_of(g, n), n->in[1], IN(n, 0)->dims[IN(n, 0)->ndim - 1]);
 }
 
 static void
 grad_add(graph *g, const node *n)
 {
-	pass_to(g, gradient_of(g, n), n->in[0]);
-	pass_to(g, gradient_of(g, n), n->in[1]);
+	rule_pass_to(g, rule_gradient_of(g, n), n->in[0]);
+	rule_pass_to(g, rule_gradient_of(g, n), n->in[1]);
 }
 
 /* Operations whose gradient is the same operation on dy. */
 static void
 grad_scale(graph *g, const node *n)
 {
-	if (wants(g, n->in[0]))
-		step_to(g, n->op, n->attr, graph_gradient(g, n->in[0]), gradient_of(g, n), TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+	if (rule_wants(g, n->in[0]))
+		rule_step_to(g, n->op, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
@@ -296,27 +312,23 @@ grad_act(graph *g, const node *n)
 {
 	bool		by_input = n->attr.act == ACT_GELU || n->attr.act == ACT_GELU_TANH || n->attr.act == ACT_SILU;
 
-	if (wants(g, n->in[0]))
-		step_to(g, OP_act_grad, n->attr, graph_gradient(g, n->in[0]), gradient_of(g, n),
+	if (rule_wants(g, n->in[0]))
+		rule_step_to(g, OP_act_grad, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n),
 				by_input ? n->in[0] : n->out[0], TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
 grad_layer_norm(graph *g, const node *n)
 {
-	int32_t		dy = gradient_of(g, n);
+	int32_t		dy = rule_gradient_of(g, n);
 	int32_t		out[2] = {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])};
 
 	graph_append_step(g, OP_layer_norm_dparam, (op_attr) {0}, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2, out);
-	if (wants(g, n->in[0]))
-		step_to(g, OP_layer_norm_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[0], n->in[1], n->out[1]);
+	if (rule_wants(g, n->in[0]))
+		rule_step_to(g, OP_layer_norm_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[0], n->in[1], n->out[1]);
 }
 
 /* ---- recording ---- */
-
-#define RECORD(op, attr, ...) \
-	graph_append(g, OP_##op, attr, sizeof((int32_t[]) {__VA_ARGS__}) / sizeof(int32_t), (int32_t[]) {__VA_ARGS__})
-#define NO_ATTR ((op_attr) {0})
 
 int32_t
 op_linear(graph *g, int32_t x, int32_t w, int32_t bias)

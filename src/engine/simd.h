@@ -40,6 +40,37 @@ typedef struct dropout_key
 	float		scale;			/* 1 / (1 - threshold / 65536) */
 } dropout_key;
 
+/*
+ * Strides, in floats, of a product of small matrices that lie within larger ones:
+ *	 c[i][j] = sum over r < runs and p < length of
+ *		a[i a_row + r a_run + p a_step] b[r b_run + p b_step + j]
+ */
+typedef struct tile_shape
+{
+	int64_t		runs, length;
+	int64_t		a_row, a_run, a_step;
+	int64_t		b_run, b_step;
+	int64_t		c_row;
+} tile_shape;
+
+/* What normalises a matrix of c channels: four vectors (c). */
+typedef struct channel_coefficients
+{
+	const float *mean,
+			   *scale,			/* gamma / standard deviation */
+			   *rstd,			/* 1 / standard deviation */
+			   *beta;
+} channel_coefficients;
+
+/* A window of pixels of one image: `rows` by `columns` of them, each of c channels. */
+typedef struct pixel_window
+{
+	int64_t		rows, columns;
+	int64_t		row_step;		/* floats from row to row of the image */
+	int64_t		first, ordinal_step;	/* number of the first pixel, and from row to row */
+	int64_t		c;
+} pixel_window;
+
 typedef struct simd_kernels
 {
 	const char *name;
@@ -82,6 +113,26 @@ typedef struct simd_kernels
 						float decay, int64_t n);
 	/* average = decay average + (1 - decay) w */
 	void		(*average) (float *average, const float *w, float decay, int64_t n);
+
+	/* m <= tile_rows rows and n <= 2 lanes columns of c, = or +=; bias (n) may be NULL */
+	int			tile_rows;
+	void		(*tile) (const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b,
+						 const float *bias, bool accumulate, float *c);
+	/* x (rows, c): moments (2, c), means and sums of squared distances from them */
+	void		(*channel_moments) (const float *x, int64_t rows, int64_t c, float *moments);
+	/* y = act(u), u = (x - mean) scale + beta */
+	void		(*channel_norm) (net_activation kind, const float *x, const channel_coefficients *k,
+								 float *y, int64_t rows, int64_t c);
+	/* sums (2, c) of g = dy act'(u) and of g (x - mean) rstd */
+	void		(*channel_norm_sums) (net_activation kind, const float *dy, const float *x,
+									  const channel_coefficients *k, float *sums, int64_t rows, int64_t c);
+	/* dx = or += scale g - rstd (means[0] + (x - mean) rstd means[1]), means (2, c) */
+	void		(*channel_norm_dx) (net_activation kind, const float *dy, const float *x,
+									const channel_coefficients *k, const float *means, float *dx,
+									bool accumulate, int64_t rows, int64_t c);
+	/* y (c): largest of a window; index (c): which pixel, the first of equals */
+	void		(*pool_max) (const float *x, const pixel_window *w, float *y, int32_t *index);
+	void		(*pool_max_grad) (const float *dy, const int32_t *index, const pixel_window *w, float *dx); /* dx += */
 } simd_kernels;
 
 extern const simd_kernels simd_portable;

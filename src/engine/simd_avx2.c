@@ -12,6 +12,9 @@
 #define SUPPORTED avx2_supported
 #define VECTOR_SQRT(x) _mm256_sqrt_ps((__m256) (x))
 #define VECTOR_MUL_EVEN(a, b) _mm256_mul_epu32((__m256i) (a), (__m256i) (b))
+#define FIRST(n) _mm256_cmpgt_epi32(_mm256_set1_epi32((int) (n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+#define VECTOR_LOAD_PART(p, n) _mm256_maskload_ps(p, FIRST(n))
+#define VECTOR_STORE_PART(p, v, n) _mm256_maskstore_ps(p, FIRST(n), (__m256) (v))
 #include "simd_impl.h"
 
 static bool

@@ -12,6 +12,9 @@
 #define SUPPORTED avx512_supported
 #define VECTOR_SQRT(x) _mm512_sqrt_ps((__m512) (x))
 #define VECTOR_MUL_EVEN(a, b) _mm512_mul_epu32((__m512i) (a), (__m512i) (b))
+#define FIRST(n) ((__mmask16) ((1u << (n)) - 1))
+#define VECTOR_LOAD_PART(p, n) _mm512_maskz_loadu_ps(FIRST(n), p)
+#define VECTOR_STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, FIRST(n), (__m512) (v))
 #include "simd_impl.h"
 
 static bool

@@ -3,8 +3,9 @@
  *	  The vector kernels of simd.h, written once for any vector width.
  *
  * The including file defines LANES (4, 8 or 16), TARGET (function attribute), NAME,
- * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT and VECTOR_MUL_EVEN.  Tails shorter
- * than a vector go through a zero-padded copy, or through plain C where that is cheaper.
+ * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MUL_EVEN, VECTOR_LOAD_PART
+ * and VECTOR_STORE_PART.  Tails shorter than a vector are masked, or go through plain C
+ * where that is cheaper.  Kernels on images are in simd_image.h.
  */
 #include "simd_math.h"
 
@@ -562,6 +563,8 @@ average(float *mean, const float *w, float decay, int64_t n)
 		mean[i] += (1.0f - decay) * (w[i] - mean[i]);
 }
 
+#include "simd_image.h"
+
 static bool SUPPORTED(void);
 
 const simd_kernels NAME = {
@@ -586,4 +589,12 @@ const simd_kernels NAME = {
 	.adamw = adamw,
 	.sgd = sgd,
 	.average = average,
+	.tile_rows = DIRECT_ROWS,
+	.tile = tile,
+	.channel_moments = channel_moments,
+	.channel_norm = channel_norm,
+	.channel_norm_sums = channel_norm_sums,
+	.channel_norm_dx = channel_norm_dx,
+	.pool_max = pool_max,
+	.pool_max_grad = pool_max_grad,
 };

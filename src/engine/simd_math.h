@@ -31,7 +31,11 @@ INLINE vf max_vf(vf a, vf b) { return select_vf(a > b, a, b); }
 INLINE vf min_vf(vf a, vf b) { return select_vf(a < b, a, b); }
 INLINE vf abs_vf(vf a) { return (vf) ((vi) a & 0x7fffffff); }
 
-/* A partial vector: n < LANES floats, the rest zero. */
+/* A partial vector: the first n <= LANES floats, the rest zero. */
+#ifdef VECTOR_LOAD_PART
+INLINE vf load_part(const float *p, int64_t n) { return (vf) VECTOR_LOAD_PART(p, n); }
+INLINE void store_part(float *p, vf v, int64_t n) { VECTOR_STORE_PART(p, v, n); }
+#else
 INLINE vf
 load_part(const float *p, int64_t n)
 {
@@ -46,6 +50,7 @@ store_part(float *p, vf v, int64_t n)
 {
 	memcpy(p, &v, n * sizeof(float));
 }
+#endif
 
 /* Lanes folded to four: lane i of the result is the sum of lanes i, i + 4, i + 8, ... */
 INLINE v4

@@ -1,0 +1,58 @@
+/*
+ * cpu_ops.h
+ *	  What the files of CPU kernels share: units of cost, and the kernels of cpu_conv.c,
+ *	  cpu_image.c and cpu_norm.c that cpu_ops.c lists.
+ *
+ * Each pair prepare_X, run_X says in its comment what size[] holds.  Costs are in units
+ * of floating-point operations of a matrix product: one element of a simple loop counts
+ * 12, of a transcendental function 50.
+ */
+#ifndef LLMAPP_CPU_OPS_H
+#define LLMAPP_CPU_OPS_H
+
+#include "backend.h"
+
+#define COST_SIMPLE 12.0
+#define COST_FUNCTION 50.0
+
+static inline int64_t
+columns_of(const graph *g, int32_t t)
+{
+	return tensor_columns(&g->tensors[t]);
+}
+
+/* Work per row of the batch, on rows of size[0] elements. */
+static inline void
+per_row(step *s, const graph *g, int32_t t, double cost)
+{
+	s->size[0] = columns_of(g, t);
+	s->by_rows = true;
+	s->cost = s->size[0] * cost;
+}
+
+#define CPU_KERNEL(name) \
+	extern void prepare_##name(step *s, const graph *g, const node *n); \
+	extern void run_##name(const step *s, const run_args *r, int64_t begin, int64_t end)
+
+CPU_KERNEL(image);
+CPU_KERNEL(max_pool);
+CPU_KERNEL(max_pool_dx);
+CPU_KERNEL(avg_pool);
+CPU_KERNEL(avg_pool_dx);
+CPU_KERNEL(conv2d);
+CPU_KERNEL(conv2d_flip);
+CPU_KERNEL(conv2d_dx);
+CPU_KERNEL(conv2d_dw);
+CPU_KERNEL(conv2d_dw_sum);
+CPU_KERNEL(channel_moments);
+CPU_KERNEL(norm_batch);
+CPU_KERNEL(norm_running);
+CPU_KERNEL(norm_group);
+CPU_KERNEL(channel_norm);
+CPU_KERNEL(channel_norm_sums);
+CPU_KERNEL(norm_batch_means);
+CPU_KERNEL(norm_group_means);
+CPU_KERNEL(channel_norm_dparam);
+CPU_KERNEL(channel_norm_dx);
+
+#endif							/* LLMAPP_CPU_OPS_H */
