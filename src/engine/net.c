@@ -2,8 +2,8 @@
  * net.c
  *	  Networks by configuration: checks, the layout of parameters, initial values, names.
  *
- * The layout is a function of the configuration alone: tensors in the order of
- * add_tensor() calls, each at the next multiple of 64 bytes.
+ * The layout is a function of the configuration alone: tensors in the order of layers
+ * (net_layers.c), each at the next multiple of 64 bytes.
  */
 #include "net_record.h"
 
@@ -17,6 +17,7 @@
 #define MAX_WIDTH 65536
 #define MAX_INPUTS (1 << 20)
 #define MAX_EMBED_DIM 4096
+#define MAX_SHIFT 256
 
 static const char *const activation_names[] = {
 	[ACT_IDENTITY] = "identity",[ACT_RELU] = "relu",[ACT_GELU] = "gelu",[ACT_GELU_TANH] = "gelu_tanh",
@@ -24,6 +25,12 @@ static const char *const activation_names[] = {
 };
 static const char *const loss_names[] = {
 	[LOSS_CROSS_ENTROPY] = "cross_entropy",[LOSS_BINARY] = "binary",[LOSS_MSE] = "mse",[LOSS_HUBER] = "huber",
+};
+static const char *const layer_names[] = {
+	[LAYER_LINEAR] = "linear",[LAYER_CONV2D] = "conv2d",[LAYER_MAX_POOL] = "max_pool",[LAYER_AVG_POOL] = "avg_pool",
+	[LAYER_GLOBAL_AVG_POOL] = "global_avg_pool",[LAYER_BATCH_NORM] = "batch_norm",[LAYER_GROUP_NORM] = "group_norm",
+	[LAYER_LAYER_NORM] = "layer_norm",[LAYER_ACTIVATION] = "activation",[LAYER_DROPOUT] = "dropout",
+	[LAYER_FLATTEN] = "flatten",[LAYER_ADD] = "add",[LAYER_CONCAT] = "concat",
 };
 
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
@@ -57,6 +64,22 @@ const char *
 net_loss_name(net_loss l)
 {
 	return loss_names[l];
+}
+
+const char *
+net_layer_name(layer_kind k)
+{
+	return layer_names[k];
+}
+
+bool
+net_layer_parse(const char *name, layer_kind *k)
+{
+	int			i = find_name(layer_names, COUNT(layer_names), name);
+
+	if (i >= 0)
+		*k = (layer_kind) i;
+	return i >= 0;
 }
 
 bool
@@ -106,10 +129,33 @@ check_loss(const net_config *c, llm_error *err)
 }
 
 static bool
+check_image(const net_config *c, llm_error *err)
+{
+	int64_t		pixels = 1;
+
+	if (c->image[0] == 0 && c->image[1] == 0 && c->image[2] == 0 && c->image_shift == 0)
+		return true;
+	for (int i = 0; i < 3; i++)
+	{
+		if (c->image[i] < 1 || c->image[i] > MAX_INPUTS)
+			return llm_fail(err, LLM_INVALID, "image of %d channels, height %d and width %d is not possible",
+							c->image[0], c->image[1], c->image[2]);
+		pixels *= c->image[i];	/* at most 2^60 */
+	}
+	if (pixels > c->shape.dense)
+		return llm_fail(err, LLM_INVALID, "image has %lld numbers, rows have %d", (long long) pixels, c->shape.dense);
+	if (c->image_shift < 0 || c->image_shift > MAX_SHIFT)
+		return llm_fail(err, LLM_INVALID, "image_shift %d is not between 0 and %d", c->image_shift, MAX_SHIFT);
+	return true;
+}
+
+static bool
 check_config(const net_config *c, llm_error *err)
 {
-	if (!check_inputs(&c->shape, c->embed_dim, err) || !check_loss(c, err))
+	if (!check_inputs(&c->shape, c->embed_dim, err) || !check_loss(c, err) || !check_image(c, err))
 		return false;
+	if (c->layer_count < 0 || c->layer_count > NET_MAX_LAYERS)
+		return llm_fail(err, LLM_INVALID, "number of layers %d is not between 1 and %d", c->layer_count, NET_MAX_LAYERS);
 	if (c->hidden_count < 0 || c->hidden_count > NET_MAX_HIDDEN)
 		return llm_fail(err, LLM_INVALID, "number of hidden layers %d is not between 0 and %d",
 						c->hidden_count, NET_MAX_HIDDEN);
@@ -141,22 +187,26 @@ typedef struct layout
 	llm_error  *err;
 } layout;
 
-/* columns 0: a vector.  deviation 0: every element starts as `constant`. */
+/* deviation 0: every element starts as `constant`. */
 static bool
-add_tensor(layout *l, const char *layer, const char *name, int64_t rows, int64_t columns, float deviation,
+add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const int64_t *dims, float deviation,
 		   float constant)
 {
 	net		   *n = l->n;
 	net_tensor_info *t = &n->tensors[n->tensor_count];
+	bool		large = false;
 	size_t		padded;
 
 	snprintf(t->name, sizeof(t->name), "%s%s.%s", l->prefix, layer, name);
-	t->ndim = columns ? 2 : 1;
-	t->dims[0] = rows;
-	t->dims[1] = columns;
+	t->ndim = ndim;
 	t->offset = n->weight_floats;
-	if (__builtin_mul_overflow((size_t) rows, (size_t) (columns ? columns : 1), &t->count) ||
-		t->count > ((size_t) 1 << 40) ||
+	t->count = 1;
+	for (int32_t i = 0; i < ndim; i++)
+	{
+		t->dims[i] = dims[i];
+		large |= __builtin_mul_overflow(t->count, (size_t) dims[i], &t->count);
+	}
+	if (large || t->count > ((size_t) 1 << 40) ||
 		__builtin_add_overflow(n->weight_floats, padded = (t->count + 15) & ~(size_t) 15, &n->weight_floats))
 		return llm_fail(l->err, LLM_MEMORY, "network is too large: tensor %s has more than 2^40 elements", t->name);
 	n->deviation[n->tensor_count] = deviation;
@@ -165,50 +215,78 @@ add_tensor(layout *l, const char *layer, const char *name, int64_t rows, int64_t
 	return true;
 }
 
+static bool
+add_vector(layout *l, const char *layer, const char *name, int64_t size, float constant)
+{
+	return add_tensor(l, layer, name, 1, &size, 0, constant);
+}
+
 /*
- * dense and embeddings share one matrix; the bag has its own table, stored by input.
- * Variance gain^2 / inputs: gain sqrt(2) keeps the scale through rectifiers (He et al.,
- * "Delving deep into rectifiers", 2015).
+ * The bag has its own table, stored by input.  Variance gain^2 / inputs: gain sqrt(2) keeps
+ * the scale through rectifiers (He et al., "Delving deep into rectifiers", 2015).
  */
 static bool
-add_layer(layout *l, const char *layer, int64_t inputs, int64_t bag_rows, int64_t width, float gain)
+add_linear(layout *l, const layer_plan *p, const char *name, float gain)
 {
-	int64_t		fan_in = inputs + (bag_rows < MAX_BAG_FAN_IN ? bag_rows : MAX_BAG_FAN_IN);
+	int64_t		bag_rows = p->bag ? l->n->config.shape.bag_rows : 0;
+	int64_t		fan_in = p->inputs + (bag_rows < MAX_BAG_FAN_IN ? bag_rows : MAX_BAG_FAN_IN);
 	float		deviation = gain / sqrtf((float) fan_in);
+	int64_t		weight[2] = {p->layer.width, p->inputs},
+				bag[2] = {bag_rows, p->layer.width};
 
-	return (inputs == 0 || add_tensor(l, layer, "weight", width, inputs, deviation, 0)) &&
-		(bag_rows == 0 || add_tensor(l, layer, "bag", bag_rows, width, deviation, 0)) &&
-		add_tensor(l, layer, "bias", width, 0, 0, 0);
+	return (p->inputs == 0 || add_tensor(l, name, "weight", 2, weight, deviation, 0)) &&
+		(bag_rows == 0 || add_tensor(l, name, "bag", 2, bag, deviation, 0)) &&
+		(!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
+}
+
+static bool
+add_conv2d(layout *l, const layer_plan *p, const char *name)
+{
+	int64_t		dims[4] = {p->layer.kernel[0], p->layer.kernel[1], p->channels, p->layer.width};
+	float		fan_in = (float) dims[0] * dims[1] * dims[2];
+
+	return add_tensor(l, name, "weight", 4, dims, (float) M_SQRT2 / sqrtf(fan_in), 0) &&
+		(!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
+}
+
+static bool
+add_layer(layout *l, const layer_plan *p, bool output)
+{
+	char		number[NET_NAME_BYTES];
+	const char *name = p->layer.name[0] ? p->layer.name : number;
+	int64_t		channels = p->layer.kind == LAYER_LAYER_NORM ? p->inputs : p->channels;
+
+	snprintf(number, sizeof(number), "layer.%d", (int) (p - l->n->layers) + 1);
+	switch (p->layer.kind)
+	{
+		case LAYER_LINEAR:
+			return add_linear(l, p, name, output ? OUTPUT_GAIN : (float) M_SQRT2);
+		case LAYER_CONV2D:
+			return add_conv2d(l, p, name);
+		case LAYER_BATCH_NORM:
+		case LAYER_GROUP_NORM:
+		case LAYER_LAYER_NORM:
+			return add_vector(l, name, "weight", channels, 1) && add_vector(l, name, "bias", channels, 0) &&
+				(p->layer.kind != LAYER_BATCH_NORM ||
+				 (add_vector(l, name, "running_mean", channels, 0) && add_vector(l, name, "running_variance", channels, 1)));
+		default:
+			return true;
+	}
 }
 
 static bool
 lay_out_member(layout *l)
 {
-	const net_config *c = &l->n->config;
-	const batch_shape *s = &c->shape;
-	int64_t		inputs = s->dense + (int64_t) s->embed_columns * (s->embed_columns ? c->embed_dim : 0);
-	int64_t		bag_rows = s->bag_rows;
-	char		layer[32];
+	const net  *n = l->n;
+	int64_t		table[2] = {n->config.shape.embed_rows, n->config.embed_dim};
 
-	if (inputs > INT32_MAX)
-		return llm_fail(l->err, LLM_MEMORY, "network is too large");
-	if (s->embed_columns > 0 &&
-		!add_tensor(l, "embed", "weight", s->embed_rows, c->embed_dim, 1 / sqrtf((float) c->embed_dim), 0))
+	if (n->config.shape.embed_columns > 0 &&
+		!add_tensor(l, "embed", "weight", 2, table, 1 / sqrtf((float) n->config.embed_dim), 0))
 		return false;
-	for (int32_t i = 0; i < c->hidden_count; i++)
-	{
-		snprintf(layer, sizeof(layer), "hidden.%d", i);
-		if (!add_layer(l, layer, inputs, bag_rows, c->hidden[i], (float) M_SQRT2))
+	for (int32_t i = 0; i < n->layer_count; i++)
+		if (!add_layer(l, &n->layers[i], i == n->layer_count - 1))
 			return false;
-		snprintf(layer, sizeof(layer), "hidden.%d.norm", i);
-		if (c->layer_norm &&
-			!(add_tensor(l, layer, "weight", c->hidden[i], 0, 0, 1) &&
-			  add_tensor(l, layer, "bias", c->hidden[i], 0, 0, 0)))
-			return false;
-		inputs = c->hidden[i];
-		bag_rows = 0;
-	}
-	return add_layer(l, "output", inputs, bag_rows, s->outputs, OUTPUT_GAIN);
+	return true;
 }
 
 static bool
@@ -242,7 +320,8 @@ net_new(const net_config *config, llm_error *err)
 	n->config = *config;
 	if (n->config.members == 0)
 		n->config.members = 1;
-	if (!lay_out(n, err))
+	n->layer_count = layers_plan(&n->config, n->layers, err);
+	if (n->layer_count == 0 || !lay_out(n, err))
 	{
 		net_free(n);
 		return NULL;
@@ -278,6 +357,16 @@ size_t
 net_weight_bytes(const net *n)
 {
 	return n->weight_floats * sizeof(float);
+}
+
+double
+net_multiplications(const net *n)
+{
+	double		sum = 0;
+
+	for (int32_t i = 0; i < n->layer_count; i++)
+		sum += n->layers[i].multiplications;
+	return sum * n->config.members;
 }
 
 /* ---- initial values ---- */

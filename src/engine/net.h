@@ -23,6 +23,8 @@
 
 #define NET_MAX_HIDDEN 16
 #define NET_MAX_MEMBERS 8
+#define NET_MAX_LAYERS 96
+#define NET_NAME_BYTES 32
 
 typedef enum net_activation
 {
@@ -37,17 +39,61 @@ typedef enum net_loss
 	LOSS_HUBER
 } net_loss;
 
-/* An mlp.  Without hidden layers it is linear or logistic regression. */
+typedef enum layer_kind
+{
+	LAYER_LINEAR,				/* of all numbers of a row, and of the bag where it reads columns */
+	LAYER_CONV2D,
+	LAYER_MAX_POOL,
+	LAYER_AVG_POOL,				/* over the pixels of a window that exist */
+	LAYER_GLOBAL_AVG_POOL,		/* (height, width, channels) to (channels) */
+	LAYER_BATCH_NORM,			/* by channel, the last dimension */
+	LAYER_GROUP_NORM,
+	LAYER_LAYER_NORM,			/* over all numbers of a row */
+	LAYER_ACTIVATION,
+	LAYER_DROPOUT,
+	LAYER_FLATTEN,
+	LAYER_ADD,					/* of two layers of one shape */
+	LAYER_CONCAT				/* of two layers, along channels */
+} layer_kind;
+
+#define LAYER_KINDS (LAYER_CONCAT + 1)
+
+/* What a layer reads: an earlier layer by its number from 0, or one of the network's inputs. */
+#define FROM_IMAGE (-1)
+#define FROM_COLUMNS (-2)		/* dense numbers beside the image, then embeddings; the first linear layer reads the bag, too */
+
+/* Members that its kind has no use for are zero. */
+typedef struct net_layer
+{
+	layer_kind	kind;
+	char		name[NET_NAME_BYTES];	/* of its tensors, "layer.N" when empty */
+	int32_t		from[2];		/* add and concat read two */
+	int32_t		width;			/* numbers out (linear), channels out (conv2d), groups (group_norm) */
+	int32_t		kernel[2], stride[2], padding[2];	/* height, width; padding < kernel */
+	bool		bias;			/* linear, conv2d */
+	net_activation activation;
+	float		rate;			/* dropout, [0, 1) */
+} net_layer;
+
+/*
+ * An mlp by its widths, or any network by its layers.  Either ends with a linear layer
+ * "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
+ * regression.
+ */
 typedef struct net_config
 {
 	batch_shape shape;
+	int32_t		image[3];		/* channels, height, width; zeros: none.  Else dense begins with it, in this order */
+	int32_t		image_shift;	/* images move by up to so many pixels while training */
+	int32_t		layer_count;	/* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
+	net_layer	layers[NET_MAX_LAYERS];
 	int32_t		embed_dim;		/* width of one learned embedding */
 	int32_t		hidden_count;	/* 0 .. NET_MAX_HIDDEN */
 	int32_t		hidden[NET_MAX_HIDDEN];	/* widths, 1 .. 65536 */
 	net_activation activation;
 	bool		layer_norm;		/* after each hidden linear layer, before the activation */
 	bool		residual;		/* add a hidden layer's input where widths are equal */
-	float		dropout;		/* [0, 1), after each activation, training only */
+	float		dropout;		/* [0, 1), after each activation, training only; this far of an mlp */
 	net_loss	loss;
 	float		huber_delta;	/* > 0, in units of the standardised target */
 	float		label_smoothing;	/* [0, 1) */
@@ -59,6 +105,13 @@ typedef struct net_config
 	int32_t		members;
 } net_config;
 
+/*
+ * Fill in layers for an image of config's size: convolutions of 3 x 3 with batch norm and
+ * relu, each followed by a pool of 2 x 2 while the image is large; columns beside the
+ * image join before a hidden linear layer.  Reads shape, image, dropout.
+ */
+extern void net_default_cnn(net_config *config);
+
 typedef struct net net;
 
 /* One parameter: float32, row-major, at `offset` floats from the start of the weights. */
@@ -69,7 +122,7 @@ typedef struct net_tensor_info
 	int64_t		dims[4];
 	size_t		offset;			/* multiple of 16 floats (64 bytes) */
 	size_t		count;			/* product of dims */
-} net_tensor_info;
+} net_tensor_info;				/* running statistics of batch_norm are tensors that the optimizer leaves alone */
 
 extern net *net_new(const net_config *config, llm_error *err);
 extern void net_free(net *n);
@@ -78,6 +131,10 @@ extern int32_t net_tensor_count(const net *n);
 extern const net_tensor_info *net_tensor(const net *n, int32_t i);
 extern size_t net_weight_bytes(const net *n);	/* whole blob with padding, multiple of 64 */
 
+extern double net_multiplications(const net *n);	/* for one row, about; looking up a bag counts as many as it adds */
+
+extern const char *net_layer_name(layer_kind k);
+extern bool net_layer_parse(const char *name, layer_kind *k);
 extern const char *net_activation_name(net_activation a);
 extern bool net_activation_parse(const char *name, net_activation *a);
 extern const char *net_loss_name(net_loss l);

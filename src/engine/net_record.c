@@ -1,14 +1,12 @@
 /*
  * net_record.c
- *	  The forward pass of each architecture, and its plan for training, scoring or
+ *	  The forward pass of a network's layers, and its plan for training, scoring or
  *	  predicting.
  *
- * record_mlp() reads top to bottom as the network:
- *	 x0 = concat(dense, embeddings)
- *	 h  = dropout(act(norm(x W^T + b [+ rows of the bag's table]))) [+ x]
- *	 logits = h W^T + b
- * Parameters are asked for in the order in which net.c lays them out.  An ensemble
- * records its members one after the other and averages their outputs.
+ * Layers are recorded in their order, each from the tensors of those it reads; a norm
+ * by channel takes the activation after it along.  Parameters are asked for in the order
+ * in which net.c lays them out.  An ensemble records its members one after the other and
+ * averages their outputs.
  */
 #include "net_record.h"
 
@@ -24,9 +22,13 @@ typedef struct recorder
 {
 	const net  *n;
 	graph	   *g;
+	net_plan   *p;
 	bool		training;
 	int32_t		next_param;
+	int64_t		dropouts;		/* so far */
 	int32_t		dense, embed, bag_start, bag_index, bag_value, target, weight;	/* inputs */
+	int32_t		image, columns; /* made of them; columns TENSOR_NONE when there are no numbers */
+	int32_t		made[NET_MAX_LAYERS + 1];	/* by each layer */
 } recorder;
 
 static void
@@ -59,58 +61,209 @@ param(recorder *r)
 	return graph_param(r->g, r->next_param++, t->ndim, t->dims);
 }
 
+static int32_t
+statistic(recorder *r)
+{
+	const net_tensor_info *t = &r->n->tensors[r->next_param];
+
+	return graph_statistic(r->g, r->next_param++, t->ndim, t->dims);
+}
+
+/* What layers read of the inputs: the image, and the columns beside it with embeddings. */
+static void
+record_sources(recorder *r)
+{
+	const net_config *c = &r->n->config;
+	int32_t		pixels = c->image[0] * c->image[1] * c->image[2];
+
+	r->columns = r->dense;
+	if (pixels > 0)
+	{
+		r->image = op_image(r->g, r->dense, c->image[0], c->image[1], c->image[2], r->training ? c->image_shift : 0);
+		r->columns = pixels < c->shape.dense ? op_columns(r->g, r->dense, pixels, c->shape.dense - pixels) : TENSOR_NONE;
+	}
+	if (r->embed != TENSOR_NONE)
+	{
+		int32_t		e = op_embed(r->g, r->embed, param(r));
+
+		r->columns = r->columns == TENSOR_NONE ? e : op_concat(r->g, r->columns, e);
+	}
+}
+
+static int32_t
+source(const recorder *r, const layer_plan *p, int i)
+{
+	int32_t		from = p->layer.from[i];
+
+	return from == FROM_IMAGE ? r->image : from == FROM_COLUMNS ? r->columns : r->made[from];
+}
+
 /* x may be TENSOR_NONE when the bag is the only input. */
 static int32_t
-record_layer(recorder *r, int32_t x, bool bag)
+record_linear(recorder *r, const layer_plan *p, int32_t x)
 {
 	int32_t		w = x == TENSOR_NONE ? TENSOR_NONE : param(r);
-	int32_t		table = bag ? param(r) : TENSOR_NONE;
-	int32_t		bias = param(r);
+	int32_t		table = p->bag ? param(r) : TENSOR_NONE;
+	int32_t		bias = p->layer.bias ? param(r) : TENSOR_NONE;
 	int32_t		y = x == TENSOR_NONE ? TENSOR_NONE : op_linear(r->g, x, w, bias);
 
-	if (!bag)
+	if (!p->bag)
 		return y;
 	return op_embed_bag(r->g, y, r->bag_start, r->bag_index, r->bag_value, table,
 						x == TENSOR_NONE ? bias : TENSOR_NONE);
 }
 
-static int32_t
-record_hidden(recorder *r, int32_t x, int32_t layer)
+static window2d
+window_of(const net_layer *l)
 {
-	const net_config *c = &r->n->config;
-	int32_t		h = record_layer(r, x, layer == 0 && c->shape.bag_rows > 0);
-
-	if (c->layer_norm)
-	{
-		int32_t		gamma = param(r);
-		int32_t		beta = param(r);
-
-		h = op_layer_norm(r->g, h, gamma, beta);
-	}
-	if (c->activation != ACT_IDENTITY)
-		h = op_act(r->g, h, c->activation);
-	if (r->training && c->dropout > 0)
-		h = op_dropout(r->g, h, c->dropout, layer);
-	if (c->residual && layer > 0 && c->hidden[layer] == c->hidden[layer - 1])
-		h = op_add(r->g, h, x);
-	return h;
+	return (window2d) {
+		{l->kernel[0], l->kernel[1]}, {l->stride[0], l->stride[1]}, {l->padding[0], l->padding[1]}
+	};
 }
 
 static int32_t
-record_mlp(recorder *r)
+record_conv2d(recorder *r, const layer_plan *p, int32_t x)
 {
-	const net_config *c = &r->n->config;
-	int32_t		x = r->dense;
+	window2d	window = window_of(&p->layer);
+	int32_t		w = param(r);
+	int32_t		bias = p->layer.bias ? param(r) : TENSOR_NONE;
 
-	if (r->embed != TENSOR_NONE)
+	return op_conv2d(r->g, x, w, bias, &window);
+}
+
+static int32_t
+record_pool(recorder *r, const layer_plan *p, int32_t x)
+{
+	window2d	window = window_of(&p->layer);
+
+	return p->layer.kind == LAYER_MAX_POOL ? op_max_pool(r->g, x, &window) : op_avg_pool(r->g, x, &window);
+}
+
+/* One window as large as the image. */
+static int32_t
+record_global_pool(recorder *r, int32_t x)
+{
+	window2d	window = {.stride = {1, 1}};
+
+	if (x == TENSOR_NONE)
+		return x;
+	window.kernel[0] = (int32_t) r->g->tensors[x].dims[1];
+	window.kernel[1] = (int32_t) r->g->tensors[x].dims[2];
+	return op_flatten(r->g, op_avg_pool(r->g, x, &window));
+}
+
+/* The activation that alone reads layer i, which comes next; identity when there is none. */
+static net_activation
+activation_after(const net *n, int32_t i)
+{
+	const layer_plan *next = &n->layers[i + 1];
+
+	return n->layers[i].readers == 1 && next->layer.kind == LAYER_ACTIVATION && next->layer.from[0] == i ?
+		next->layer.activation : ACT_IDENTITY;
+}
+
+static int32_t
+record_batch_norm(recorder *r, int32_t i, int32_t x)
+{
+	net_activation act = activation_after(r->n, i);
+	int32_t		gamma = param(r);
+	int32_t		beta = param(r);
+	int32_t		first = r->next_param;
+	int32_t		mean = statistic(r);
+	int32_t		variance = statistic(r);
+	int32_t		k = r->p->statistic_count;
+	int32_t		y;
+
+	if (!r->training)
+		return op_running_norm(r->g, x, gamma, beta, mean, variance, act);
+	y = op_batch_norm(r->g, x, gamma, beta, act, &r->p->statistic[k]);
+	graph_keep(r->g, r->p->statistic[k]);
+	r->p->running[k] = first;
+	r->p->statistic_count++;
+	return y;
+}
+
+static int32_t
+record_norm(recorder *r, int32_t i, int32_t x)
+{
+	const net_layer *l = &r->n->layers[i].layer;
+	int32_t		gamma = param(r);
+	int32_t		beta = param(r);
+
+	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta) :
+		op_group_norm(r->g, x, gamma, beta, l->width, activation_after(r->n, i));
+}
+
+static int32_t
+record_activation(recorder *r, int32_t i, int32_t x)
+{
+	const net_layer *l = &r->n->layers[i].layer;
+	layer_kind	before = l->from[0] == i - 1 && i > 0 ? r->n->layers[i - 1].layer.kind : LAYER_LINEAR;
+	bool		done = (before == LAYER_BATCH_NORM || before == LAYER_GROUP_NORM) && r->n->layers[i - 1].readers == 1;
+
+	return done || l->activation == ACT_IDENTITY ? x : op_act(r->g, x, l->activation);
+}
+
+/* Each dropout of a network draws from a stream of its own. */
+static int32_t
+record_dropout(recorder *r, const layer_plan *p, int32_t x)
+{
+	int64_t		stream = r->dropouts++;
+
+	return r->training && p->layer.rate > 0 ? op_dropout(r->g, x, p->layer.rate, stream) : x;
+}
+
+/* Columns without numbers (a bag alone) add nothing to a concat. */
+static int32_t
+record_concat(recorder *r, int32_t a, int32_t b)
+{
+	return a == TENSOR_NONE ? b : b == TENSOR_NONE ? a : op_concat(r->g, a, b);
+}
+
+static int32_t
+record_layer(recorder *r, int32_t i)
+{
+	const layer_plan *p = &r->n->layers[i];
+	int32_t		x = source(r, p, 0);
+
+	switch (p->layer.kind)
 	{
-		int32_t		e = op_embed(r->g, r->embed, param(r));
-
-		x = x == TENSOR_NONE ? e : op_concat(r->g, x, e);
+		case LAYER_LINEAR:
+			return record_linear(r, p, x);
+		case LAYER_CONV2D:
+			return record_conv2d(r, p, x);
+		case LAYER_MAX_POOL:
+		case LAYER_AVG_POOL:
+			return record_pool(r, p, x);
+		case LAYER_GLOBAL_AVG_POOL:
+			return record_global_pool(r, x);
+		case LAYER_BATCH_NORM:
+			return record_batch_norm(r, i, x);
+		case LAYER_GROUP_NORM:
+		case LAYER_LAYER_NORM:
+			return record_norm(r, i, x);
+		case LAYER_ACTIVATION:
+			return record_activation(r, i, x);
+		case LAYER_DROPOUT:
+			return record_dropout(r, p, x);
+		case LAYER_FLATTEN:
+			return op_flatten(r->g, x);
+		case LAYER_ADD:
+			return op_add(r->g, x, source(r, p, 1));
+		case LAYER_CONCAT:
+			return record_concat(r, x, source(r, p, 1));
 	}
-	for (int32_t i = 0; i < c->hidden_count; i++)
-		x = record_hidden(r, x, i);
-	return record_layer(r, x, c->hidden_count == 0 && c->shape.bag_rows > 0);
+	return TENSOR_NONE;
+}
+
+/* One member's logits. */
+static int32_t
+record_member(recorder *r)
+{
+	record_sources(r);
+	for (int32_t i = 0; i < r->n->layer_count; i++)
+		r->made[i] = record_layer(r, i);
+	return r->made[r->n->layer_count - 1];
 }
 
 static int32_t
@@ -150,17 +303,17 @@ static int32_t
 record_ensemble(recorder *r)
 {
 	int32_t		members = r->n->config.members;
-	int32_t		sum = record_output(r, record_mlp(r));
+	int32_t		sum = record_output(r, record_member(r));
 
 	for (int32_t i = 1; i < members; i++)
-		sum = op_add(r->g, sum, record_output(r, record_mlp(r)));
+		sum = op_add(r->g, sum, record_output(r, record_member(r)));
 	return members > 1 ? op_scale(r->g, sum, 1.0f / members) : sum;
 }
 
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
-	recorder	r = {.n = n,.g = graph_new(capacity, err),.training = mode == MODE_TRAIN};
+	recorder	r = {.n = n,.g = graph_new(capacity, err),.p = p,.training = mode == MODE_TRAIN};
 	size_t		offsets[NET_MAX_TENSORS];
 	int32_t		logits;
 
@@ -172,7 +325,7 @@ net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_err
 		p->output = record_ensemble(&r);
 	else
 	{
-		logits = record_mlp(&r);
+		logits = record_member(&r);
 		p->loss = record_loss(&r, logits);
 		if (mode == MODE_SCORE)
 			p->output = record_output(&r, logits);

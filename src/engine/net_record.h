@@ -6,14 +6,17 @@
 #ifndef LLMAPP_NET_RECORD_H
 #define LLMAPP_NET_RECORD_H
 
+#include "net_layers.h"
 #include "plan.h"
 
-/* A layer has weight, bag, bias and two of its norm; one embedding. */
-#define NET_MAX_TENSORS (NET_MAX_MEMBERS * (5 * (NET_MAX_HIDDEN + 1) + 1))
+/* A layer has up to four; one embedding. */
+#define NET_MAX_TENSORS (NET_MAX_MEMBERS * (4 * (NET_MAX_LAYERS + 1) + 1))
 
 struct net
 {
 	net_config	config;
+	int32_t		layer_count;	/* with the output layer */
+	layer_plan	layers[NET_MAX_LAYERS + 1];
 	int32_t		tensor_count;
 	net_tensor_info tensors[NET_MAX_TENSORS];
 	float		deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
@@ -34,6 +37,9 @@ typedef struct net_plan
 	plan	   *plan;
 	int32_t		output;			/* tensor (rows, outputs); of MODE_TRAIN none */
 	int32_t		loss;			/* tensor (rows): weight times loss; none in MODE_PREDICT */
+	int32_t		statistic_count;	/* batch norms of MODE_TRAIN */
+	int32_t		statistic[NET_MAX_LAYERS];	/* tensor (4, channels), as op_batch_norm() says */
+	int32_t		running[NET_MAX_LAYERS];	/* net_tensor() of the running mean; the variance follows */
 } net_plan;
 
 /* Record and plan; *p is zeroed on failure. */

@@ -318,6 +318,28 @@ update_average(trainer *t)
 		pool_run(t->run.pool, average_tile, &a, (t->part_floats + AVERAGE_TILE - 1) / AVERAGE_TILE, NULL, NULL);
 }
 
+/*
+ * Running means and variances of batch norms follow those of the batch: the mean of the
+ * first steps' values, then a moving average.
+ */
+#define STATISTICS_RATE 0.1f
+
+static void
+update_statistics(trainer *t)
+{
+	float		rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps);
+
+	for (int32_t i = 0; i < t->train.statistic_count; i++)
+	{
+		const float *batch = plan_address(t->train.plan, t->train.statistic[i]);
+		const net_tensor_info *mean = &t->n->tensors[t->train.running[i]];
+		const net_tensor_info *variance = mean + 1;
+
+		t->run.simd->average(t->state + mean->offset, batch, 1 - rate, mean->count);
+		t->run.simd->average(t->state + variance->offset, batch + 3 * mean->count, 1 - rate, variance->count);
+	}
+}
+
 static void
 update_parameters(trainer *t, double norm)
 {
@@ -335,6 +357,7 @@ update_parameters(trainer *t, double norm)
 	t->learning_rate = u.learning_rate;
 	t->gradient_norm = norm;
 	t->steps++;
+	update_statistics(t);
 	update_average(t);
 }
 
