@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layers.h"
+
 #define MANIFEST_BYTES_MAX (256 << 20)
-#define ARCHITECTURE "mlp"
 #define HIDDEN_WIDTH_MAX 65536
 #define SHA256_BYTES 32
 
@@ -23,10 +24,11 @@ network_json(const net_config *config)
 {
 	const batch_shape *s = &config->shape;
 	json_t	   *hidden = json_array();
+	json_t	   *json;
 
 	for (int32_t i = 0; i < config->hidden_count; i++)
 		json_array_append_new(hidden, json_integer(config->hidden[i]));
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f, s:i}",
+	json = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f, s:i}",
 					 "dense", s->dense, "embed_columns", s->embed_columns, "embed_rows", s->embed_rows,
 					 "bag_rows", s->bag_rows, "bag_max", s->bag_max, "outputs", s->outputs,
 					 "class_target", s->class_target, "embed_dim", config->embed_dim, "hidden", hidden,
@@ -34,6 +36,14 @@ network_json(const net_config *config)
 					 "residual", config->residual, "dropout", (double) config->dropout,
 					 "loss", net_loss_name(config->loss), "huber_delta", (double) config->huber_delta,
 					 "label_smoothing", (double) config->label_smoothing, "members", config->members);
+	if (config->image[0] > 0)
+	{
+		json_object_set_new(json, "image", json_pack("[i, i, i]", config->image[0], config->image[1], config->image[2]));
+		json_object_set_new(json, "image_shift", json_integer(config->image_shift));
+	}
+	if (config->layer_count > 0)
+		json_object_set_new(json, "layers", layers_json(config));
+	return json;
 }
 
 static bool
@@ -106,6 +116,43 @@ read_choices(const json_t *o, net_config *config, llm_error *err)
 	return true;
 }
 
+/* Channels, height and width; net_new() says whether rows have so many numbers. */
+static bool
+read_image(const json_t *o, net_config *config, llm_error *err)
+{
+	const json_t *image;
+
+	if (json_object_get(o, "image") == NULL)
+		return true;
+	if (!json_read_array(o, "image", 3, &image, err) || !read_int32(o, "image_shift", 0, &config->image_shift, err))
+		return false;
+	for (int i = 0; i < 3; i++)
+	{
+		const json_t *size = json_array_get(image, i);
+
+		if (!json_is_integer(size) || json_integer_value(size) < 1 || json_integer_value(size) > INT32_MAX)
+			return llm_fail(err, LLM_CORRUPT, "\"image\" is not an array of channels, height and width");
+		config->image[i] = (int32_t) json_integer_value(size);
+	}
+	return true;
+}
+
+/* What would be a wrong setting of a user is a damaged file here. */
+static bool
+as_corrupt(const llm_error *why, llm_error *err)
+{
+	return llm_fail(err, why->code == LLM_MEMORY ? LLM_MEMORY : LLM_CORRUPT, "\"network\": %.200s", why->message);
+}
+
+static bool
+read_layers(const json_t *o, net_config *config, llm_error *err)
+{
+	const json_t *layers = json_object_get(o, "layers");
+	llm_error	why = {.code = LLM_OK};
+
+	return layers == NULL || layers_from_json(layers, config, &why) || as_corrupt(&why, err);
+}
+
 bool
 network_from_json(const json_t *json, net_config *config, llm_error *err)
 {
@@ -119,7 +166,9 @@ network_from_json(const json_t *json, net_config *config, llm_error *err)
 		read_float(json, "dropout", 0, 1, &config->dropout, err) &&
 		read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
 		read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err) &&
-		read_int32(json, "members", 0, &config->members, err);
+		read_int32(json, "members", 0, &config->members, err) &&
+		read_image(json, config, err) &&
+		read_layers(json, config, err);
 }
 
 /* ---- writing ---- */
@@ -176,13 +225,25 @@ check_format(const json_t *json, llm_error *err)
 	return llm_hint(err, "Install the newer llmapp and run ALTER EXTENSION llmapp UPDATE.");
 }
 
+/* An mlp is described by its widths, the others by their layers. */
+static const char *const architectures[] = {"mlp", "cnn", "layers"};
+
+static bool
+is_architecture(const char *name)
+{
+	for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++)
+		if (strcmp(name, architectures[i]) == 0)
+			return true;
+	return false;
+}
+
 static bool
 read_names(manifest *m, llm_error *err)
 {
 	if (!json_read_string(m->json, "architecture", &m->architecture, err) ||
 		!json_read_string(m->json, "task", &m->task, err))
 		return false;
-	if (strcmp(m->architecture, ARCHITECTURE) != 0)
+	if (!is_architecture(m->architecture))
 		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
 						m->architecture);
 	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0)
@@ -243,11 +304,12 @@ read_network(manifest *m, llm_error *err)
 	if (!json_read_object(m->json, "network", &network, err) || !network_from_json(network, &config, err) ||
 		!check_shape(m, &config.shape, err) || !check_loss(m, &config, err))
 		return false;
+	if ((config.layer_count == 0) != (strcmp(m->architecture, architectures[0]) == 0))
+		return llm_fail(err, LLM_CORRUPT, "\"network\" does not fit \"architecture\" \"%s\"", m->architecture);
 	m->net = net_new(&config, &why);
 	if (m->net != NULL)
 		return true;
-	/* What would be a wrong setting elsewhere is a damaged file here. */
-	return llm_fail(err, why.code == LLM_MEMORY ? LLM_MEMORY : LLM_CORRUPT, "\"network\": %.200s", why.message);
+	return as_corrupt(&why, err);
 }
 
 static bool

@@ -6,7 +6,7 @@
  * nothing: the network is laid out from the configuration, and the tensor directory
  * must be exactly that layout.
  *
- *	{ "format": 1, "architecture": "mlp", "task": "classification",
+ *	{ "format": 1, "architecture": "mlp", "cnn" or "layers", "task": "classification",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
  *	  "weights": {"bytes": n, "sha256": "hex"},
