@@ -357,7 +357,7 @@ plan_layer(checker *k, int32_t i)
 			ok = plan_plain(k, i, &x);
 	}
 	if (ok && (numbers(&p->shape) > MAX_ROW_NUMBERS || p->multiplications > MAX_WEIGHTS))
-		return LAYER_FAIL(k, i, LLM_MEMORY, "is too large: it makes %s numbers of each row", SHAPE_TEXT(&p->shape));
+		return LAYER_FAIL(k, i, LLM_MEMORY, "is too large: it makes %s of each row", SHAPE_TEXT(&p->shape));
 	return ok;
 }
 

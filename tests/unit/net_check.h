@@ -1,0 +1,159 @@
+/*
+ * net_check.h
+ *	  Checks of whole networks: the gradient of all parameters by one difference, and
+ *	  training on the same batches.
+ */
+#ifndef LLMAPP_NET_CHECK_H
+#define LLMAPP_NET_CHECK_H
+
+#include "../../src/engine/net_record.h"
+#include "fixture.h"
+
+/* ---- gradients: <g, delta> against the loss on both sides ---- */
+
+/* Weighted mean loss by the training plan, without an update. */
+static inline double
+plan_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
+{
+	double		sum = 0,
+				weight = 0;
+	const float *loss;
+
+	if (!plan_run(p->plan, run, err))
+		return NAN;
+	loss = plan_address(p->plan, p->loss);
+	for (int64_t i = 0; i < b->rows; i++)
+	{
+		sum += loss[i];
+		weight += b->weight[i];
+	}
+	return sum / weight;
+}
+
+/* <gradient, direction> over all parameters. */
+static inline double
+slope_along(const net *n, const net_plan *p, const float *direction)
+{
+	const graph *g = plan_graph(p->plan);
+	double		slope = 0;
+
+	for (int32_t i = 0; i < g->tensor_count; i++)
+	{
+		const tensor *t = &g->tensors[i];
+		const net_tensor_info *info;
+		const tensor *d;
+		const float *gradient;
+		const int32_t *used;
+
+		if (t->role != ROLE_PARAM || !t->needs_gradient)
+			continue;
+		info = net_tensor(n, t->slot);
+		if (!CHECK(t->gradient != TENSOR_NONE))
+			continue;
+		d = &g->tensors[t->gradient];
+		gradient = plan_address(p->plan, t->gradient);
+		used = plan_address(p->plan, d->used);
+		for (int64_t row = 0; row < (used ? used[0] : d->dims[0]); row++)
+			for (int64_t j = 0; j < tensor_columns(d); j++)
+				slope += (double) gradient[row * tensor_columns(d) + j] *
+					direction[info->offset + (used ? used[1 + row] : row) * tensor_columns(d) + j];
+	}
+	return slope;
+}
+
+/* Random values for every parameter, so that no gradient is zero by symmetry. */
+static inline void
+random_weights(const net *n, float *w, float scale)
+{
+	memset(w, 0, net_weight_bytes(n));
+	for (int32_t i = 0; i < net_tensor_count(n); i++)
+		for (size_t j = 0; j < net_tensor(n, i)->count; j++)
+			w[net_tensor(n, i)->offset + j] = scale * next_normal();
+}
+
+static inline void
+check_gradient(const net_config *config, int64_t rows)
+{
+	llm_error	err = {0};
+	net		   *n = net_new(config, &err);
+	net_plan	p;
+	run_args	run = {.rows = rows,.seed = 3,.step = 1,.simd = simd_best()};
+	batch	   *b = batch_new(&config->shape, rows + 3, &err);
+	size_t		count;
+	float	   *w, *direction, *moved;
+	void	   *arena;
+	/* a kink between the two sides spoils the difference, so relu needs them close */
+	double		step = config->activation == ACT_RELU ? 1e-4 : 2e-3;
+	double		slope, difference;
+
+	check_no_error(&err);
+	if (!n || !b || !net_plan_new(&p, n, MODE_TRAIN, rows + 3, &err))
+	{
+		check_no_error(&err);
+		return;
+	}
+	count = net_weight_bytes(n) / sizeof(float);
+	w = malloc(net_weight_bytes(n));
+	direction = malloc(net_weight_bytes(n));
+	moved = malloc(net_weight_bytes(n));
+	arena = backend_cpu.allocate(plan_arena_bytes(p.plan));
+	memset(arena, 0xff, plan_arena_bytes(p.plan));	/* NaN: nothing may be read before it is written */
+	fill_batch(b, rows);
+	random_weights(n, w, 0.3f);
+	random_weights(n, direction, 1);
+	plan_attach(p.plan, arena, moved);
+	net_plan_bind(&p, b);
+	memcpy(moved, w, net_weight_bytes(n));
+	plan_loss(&p, &run, b, &err);
+	slope = slope_along(n, &p, direction);
+	difference = 0;
+	for (int side = -1; side <= 1; side += 2)
+	{
+		for (size_t i = 0; i < count; i++)
+			moved[i] = w[i] + (float) (side * step) * direction[i];
+		difference += side * plan_loss(&p, &run, b, &err) / (2 * step);
+	}
+	CHECK_NEAR(slope, difference, 4e-3 * (1 + fabs(difference)));
+	plan_free(p.plan);
+	backend_cpu.release(arena);
+	free(w);
+	free(direction);
+	free(moved);
+	batch_free(b);
+	net_free(n);
+}
+
+static inline trainer *
+train_some(const net *n, const train_config *c, batch *const *batches, int from, int to, trainer *t)
+{
+	llm_error	err = {0};
+	double		loss;
+
+	if (!t)
+		t = trainer_new(n, c, 40, &err);
+	for (int i = from; t && i < to; i++)
+		CHECK(trainer_step(t, batches[i % 4], &loss, &err) && isfinite(loss));
+	check_no_error(&err);
+	return t;
+}
+
+static inline void
+make_batches(const net *n, batch **batches)
+{
+	llm_error	err = {0};
+
+	for (int i = 0; i < 4; i++)
+	{
+		batches[i] = batch_new(&net_get_config(n)->shape, 40, &err);
+		fill_batch(batches[i], 40 - 3 * i);
+	}
+}
+
+static inline void
+free_batches(batch **batches)
+{
+	for (int i = 0; i < 4; i++)
+		batch_free(batches[i]);
+}
+
+#endif							/* LLMAPP_NET_CHECK_H */
