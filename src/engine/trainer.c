@@ -320,14 +320,15 @@ update_average(trainer *t)
 
 /*
  * Running means and variances of batch norms follow those of the batch: the mean of the
- * first steps' values, then a moving average.
+ * first steps' values, then a moving average.  A batch with fewer rows counts less: with
+ * one row, a channel without positions has no variance at all.
  */
 #define STATISTICS_RATE 0.1f
 
 static void
 update_statistics(trainer *t)
 {
-	float		rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps);
+	float		rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows / t->batch_rows;
 
 	for (int32_t i = 0; i < t->train.statistic_count; i++)
 	{
