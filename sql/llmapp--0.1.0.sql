@@ -438,12 +438,31 @@ CREATE TABLE llmapp.job_metric (
     split text NOT NULL,
     metric text NOT NULL,
     value double precision NOT NULL,
-    at timestamptz NOT NULL
+    at timestamptz NOT NULL,
+    trial integer NOT NULL,
+    fold integer NOT NULL
 );
 REVOKE ALL ON llmapp.job_metric FROM PUBLIC;
+COMMENT ON COLUMN llmapp.job_metric.trial IS 'trial of the job, from 1; 0 when it has none';
+COMMENT ON COLUMN llmapp.job_metric.fold IS 'fold of the trial, from 1; 0 when it has none';
 COMMENT ON TABLE llmapp.job_metric IS 'measured values of jobs of all roles; read llmapp.job_metrics instead. Not dumped';
 CREATE INDEX job_metric_job ON llmapp.job_metric (job, step);
 COMMENT ON INDEX llmapp.job_metric_job IS 'curves of one job in order';
+
+CREATE TABLE llmapp.job_trial (
+    job bigint NOT NULL REFERENCES llmapp.job ON DELETE CASCADE,
+    trial integer NOT NULL,
+    fold integer NOT NULL,
+    settings jsonb NOT NULL,
+    metric text NOT NULL,
+    value double precision,
+    epochs bigint NOT NULL,
+    status text NOT NULL CHECK (status IN ('running', 'stopped', 'failed', 'finished', 'best')),
+    PRIMARY KEY (job, trial, fold)
+);
+REVOKE ALL ON llmapp.job_trial FROM PUBLIC;
+COMMENT ON TABLE llmapp.job_trial IS 'trials and folds of jobs of all roles; read llmapp.job_trials instead. Not dumped';
+COMMENT ON COLUMN llmapp.job_trial.fold IS 'from 1; 0 for the network that learns from all folds, and in trials without folds';
 
 CREATE FUNCTION llmapp.job_status(job bigint, status text, system_identifier bigint) RETURNS text
     AS 'MODULE_PATHNAME', 'llmapp_job_status' LANGUAGE C VOLATILE STRICT;
@@ -474,12 +493,28 @@ COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, training, evaluating, saving or
 COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
 
 CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS
-    SELECT m.job, m.step, m.epoch, m.split, m.metric, m.value, m.at
+    SELECT m.job, m.step, m.epoch, m.split, m.metric, m.value, m.at, nullif(m.trial, 0) AS trial, nullif(m.fold, 0) AS fold
     FROM llmapp.job_metric AS m JOIN llmapp.job AS j USING (job)
     WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 GRANT SELECT ON llmapp.job_metrics TO PUBLIC;
 COMMENT ON VIEW llmapp.job_metrics IS 'curves of jobs of the roles of which the reader is a member';
+COMMENT ON COLUMN llmapp.job_metrics.step IS 'steps of the job, over all its trials and folds';
 COMMENT ON COLUMN llmapp.job_metrics.epoch IS 'passes over the rows, with fractions';
+COMMENT ON COLUMN llmapp.job_metrics.trial IS 'trial of a job that trains several networks';
+COMMENT ON COLUMN llmapp.job_metrics.fold IS 'fold that is held out in a cross-validation';
+
+CREATE VIEW llmapp.job_trials WITH (security_barrier) AS
+    SELECT t.job, t.trial, nullif(t.fold, 0) AS fold, t.settings, t.metric, t.value, t.epochs, t.status
+    FROM llmapp.job_trial AS t JOIN llmapp.job AS j USING (job)
+    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+GRANT SELECT ON llmapp.job_trials TO PUBLIC;
+COMMENT ON VIEW llmapp.job_trials IS 'networks that jobs trained to compare, of the roles of which the reader is a member';
+COMMENT ON COLUMN llmapp.job_trials.fold IS 'fold that was held out; NULL in trials without folds and for the network that learned from all rows';
+COMMENT ON COLUMN llmapp.job_trials.settings IS 'what this trial does not have in common with the others';
+COMMENT ON COLUMN llmapp.job_trials.metric IS 'what is compared, lower is better: loss, log_loss or rmse';
+COMMENT ON COLUMN llmapp.job_trials.value IS 'on the held-out rows; NULL as long as it is not known';
+COMMENT ON COLUMN llmapp.job_trials.epochs IS 'passes over the training rows';
+COMMENT ON COLUMN llmapp.job_trials.status IS 'running, finished, stopped (early, others did better), failed (diverged) or best (published)';
 
 CREATE VIEW llmapp.progress WITH (security_barrier) AS
     SELECT r.job, j.model, r.phase, r.done, r.total, r.epoch, r.loss, r.per_second, r.eta, r.bar

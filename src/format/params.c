@@ -329,6 +329,7 @@ fill_data(train_params *p, llm_error *err)
 	}
 	else
 		p->validation = get_number(p, "validation");
+	p->folds = (int32_t) get_int(p, "folds");
 	p->deduplicate = json_is_true(get(p, "deduplicate"));
 	p->early_stopping = (int32_t) get_int(p, "early_stopping");
 	if (json_is_object(class_weight))
@@ -376,6 +377,15 @@ check_together(const train_params *p, llm_error *err)
 {
 	const char *both = "Both decide which rows are held out; leave one of them out.";
 
+	if (p->folds == 1)
+	{
+		llm_fail(err, LLM_INVALID, "parameter \"folds\" is 1");
+		return llm_hint(err, "Folds are held out in turn: use two or more, or 0 for one held-out part.");
+	}
+	if (p->folds > 0 && p->sources[param_index("validation")] == SOURCE_USER)
+		return fail_together("folds", "validation", both, err);
+	if (p->folds > 0 && p->time_column != NULL)
+		return fail_together("folds", "time_column", "Folds are drawn at random, which lets later rows predict earlier ones.", err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)

@@ -16,6 +16,8 @@
 #include "../engine/net.h"
 #include "json.h"
 
+#define PARAMS_MAX_FOLDS 20
+
 typedef enum param_type
 {
 	PARAM_INTEGER, PARAM_NUMBER, PARAM_BOOLEAN, PARAM_STRING, PARAM_INTEGERS, PARAM_NAMES,
@@ -59,6 +61,7 @@ typedef struct train_params
 	double		validation;		/* fraction, 0 = none, when validation_column is NULL */
 	char	   *validation_column;	/* boolean column of the source, true = held out */
 	char	   *time_column;	/* the last fraction by this column is held out */
+	int32_t		folds;			/* 0 or >= 2 */
 	char	   *group_column;	/* rows of one value are held out together, or NULL */
 	bool		deduplicate;
 	int32_t		early_stopping; /* epochs without improvement, 0 = off */

@@ -2,7 +2,7 @@
  * checkpoint.c
  *	  The state of a training on disk, so that it survives its worker and the server.
  *
- * One file per job in $PGDATA/llmapp: a header, the trainer's state, the best weights.
+ * One file per job in $PGDATA/llmapp: a header and the parts of the checkpoint.
  * It is written under another name, synced and renamed, so a reader finds the old one or
  * the new one.  The name starts with pgsql_tmp, so base backups leave it out.  Reading
  * trusts nothing: magic, sizes and checksum must be right, otherwise the training starts
@@ -18,12 +18,13 @@
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
+#include "utils/memutils.h"
 
 #include "../llmapp.h"
 #include "checkpoint.h"
 
 #define CHECKPOINT_DIR "llmapp"
-#define CHECKPOINT_MAGIC UINT64CONST(0x31304b43504d4c4c)	/* LLMPCK01 in little-endian memory */
+#define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c)	/* LLMPCK02 in little-endian memory */
 #define PIECE_BYTES (64 * 1024 * 1024)
 
 typedef struct CheckpointHeader
@@ -31,10 +32,9 @@ typedef struct CheckpointHeader
 	uint64		magic;
 	uint64		header_bytes;
 	uint64		fingerprint;
-	uint64		trainer_bytes;
-	uint64		best_bytes;
+	uint64		part_bytes[CHECKPOINT_PARTS];
 	TrainingState state;
-	pg_crc32c	crc;			/* of header (with this field 0) and both parts */
+	pg_crc32c	crc;			/* of header (with this field 0) and all parts */
 	uint32		unused;			/* 0 */
 } CheckpointHeader;
 
@@ -52,8 +52,8 @@ CheckpointCrc(CheckpointHeader header, const Checkpoint *checkpoint)
 	header.crc = 0;
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, &header, sizeof(header));
-	COMP_CRC32C(crc, checkpoint->trainer_state, checkpoint->trainer_bytes);
-	COMP_CRC32C(crc, checkpoint->best_weights, checkpoint->best_bytes);
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		COMP_CRC32C(crc, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
 	FIN_CRC32C(crc);
 	return crc;
 }
@@ -67,8 +67,8 @@ MakeHeader(const Checkpoint *checkpoint)
 	header.magic = CHECKPOINT_MAGIC;
 	header.header_bytes = sizeof(header);
 	header.fingerprint = checkpoint->fingerprint;
-	header.trainer_bytes = checkpoint->trainer_bytes;
-	header.best_bytes = checkpoint->best_bytes;
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		header.part_bytes[i] = checkpoint->parts[i].bytes;
 	header.state = checkpoint->state;
 	header.crc = CheckpointCrc(header, checkpoint);
 	return header;
@@ -122,8 +122,8 @@ WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
 	if (fd < 0)
 		ThrowFile("create", temporary);
 	WriteAll(fd, temporary, &header, sizeof(header));
-	WriteAll(fd, temporary, checkpoint->trainer_state, checkpoint->trainer_bytes);
-	WriteAll(fd, temporary, checkpoint->best_weights, checkpoint->best_bytes);
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		WriteAll(fd, temporary, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
 	if (pg_fsync(fd) != 0)
 		ThrowFile("fsync", temporary);
 	if (CloseTransientFile(fd) != 0)
@@ -154,10 +154,31 @@ ReadAll(int fd, void *data, Size bytes)
 static const char *
 StateProblem(const TrainingState *state)
 {
-	if (state->epoch < 0 || state->batch < 0 || state->step < 0 || state->loss_steps < 0 || state->best_epoch < 0 ||
+	if (state->fit < 0 || state->earlier_steps < 0 || !(state->fit_started >= 0) || state->epoch < 0 || state->batch < 0 || state->step < 0 || state->loss_steps < 0 || state->best_epoch < 0 ||
 		state->best_step < 0 || !(state->elapsed >= 0))
 		return "the checkpoint is damaged";
 	return NULL;
+}
+
+/* Sizes are believed when the file is exactly as long as they say. */
+static bool
+SizesFit(const CheckpointHeader *header, uint64 rest)
+{
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+	{
+		if (header->part_bytes[i] > rest)
+			return false;
+		rest -= header->part_bytes[i];
+	}
+	return rest == 0;
+}
+
+static bool
+ReadPart(int fd, CheckpointPart *part, Size bytes)
+{
+	part->bytes = bytes;
+	part->data = MemoryContextAllocHuge(CurrentMemoryContext, Max(bytes, 1));
+	return ReadAll(fd, part->data, bytes);
 }
 
 /* What hinders to go on from the open file, or NULL after filling in the checkpoint. */
@@ -173,12 +194,12 @@ ReadParts(int fd, Checkpoint *checkpoint)
 		return "the checkpoint has another format";
 	if (header.fingerprint != checkpoint->fingerprint)
 		return "the rows have changed since the checkpoint";
-	if (header.trainer_bytes != checkpoint->trainer_bytes || header.best_bytes != checkpoint->best_bytes)
-		return "the checkpoint belongs to another network";
-	if ((uint64) status.st_size != sizeof(header) + header.trainer_bytes + header.best_bytes ||
-		!ReadAll(fd, checkpoint->trainer_state, checkpoint->trainer_bytes) ||
-		!ReadAll(fd, checkpoint->best_weights, checkpoint->best_bytes) ||
-		!EQ_CRC32C(header.crc, CheckpointCrc(header, checkpoint)))
+	if (!SizesFit(&header, (uint64) status.st_size - sizeof(header)))
+		return "the checkpoint is damaged";
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		if (!ReadPart(fd, &checkpoint->parts[i], header.part_bytes[i]))
+			return "the checkpoint is damaged";
+	if (!EQ_CRC32C(header.crc, CheckpointCrc(header, checkpoint)))
 		return "the checkpoint is damaged";
 	checkpoint->state = header.state;
 	return StateProblem(&header.state);
@@ -187,6 +208,7 @@ ReadParts(int fd, Checkpoint *checkpoint)
 bool
 ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 {
+	Checkpoint	found = *checkpoint;
 	char		path[MAXPGPATH];
 	int			fd;
 
@@ -195,8 +217,10 @@ ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 	*problem = fd < 0 && errno != ENOENT ? "the checkpoint cannot be opened" : NULL;
 	if (fd < 0)
 		return false;
-	*problem = ReadParts(fd, checkpoint);
+	*problem = ReadParts(fd, &found);
 	CloseTransientFile(fd);
+	if (*problem == NULL)
+		*checkpoint = found;
 	return *problem == NULL;
 }
 

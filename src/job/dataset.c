@@ -404,27 +404,72 @@ CountSplit(Dataset *d)
 	d->held_out_rows += d->raw->held_out;
 }
 
+static target_fitter *
+CreateTargetFitter(const Dataset *d)
+{
+	bool		classes = strcmp(d->task, "classification") == 0;
+	llm_error	err = {0};
+	target_fitter *fitter = target_fitter_new(classes ? TARGET_CLASS : TARGET_NUMBER, d->roles->target_columns,
+											  d->roles->targets, &err);
+
+	if (fitter == NULL)
+		ThrowError(&err);
+	return fitter;
+}
+
+static void
+AddToTarget(Dataset *d, target_fitter *fitter)
+{
+	llm_error	err = {0};
+
+	if (!target_fitter_add(fitter, TARGETS(d), &err))
+		ThrowError(&err);
+}
+
+static void
+FinishTarget(Dataset *d, target_fitter *fitter)
+{
+	llm_error	err = {0};
+	target	   *t = target_fitter_finish(fitter, &err);
+
+	if (t == NULL)
+		ThrowError(&err);
+	OWN(t, target_free);
+	d->target = t;
+}
+
+void
+FitTarget(Dataset *d, const manifest *base)
+{
+	target_fitter *fitter;
+
+	if (base != NULL)
+		return;
+	fitter = CreateTargetFitter(d);
+	StartPass(d);
+	while (NextRow(d))
+		AddToTarget(d, fitter);
+	FinishTarget(d, fitter);
+}
+
+/* One pass over the rows: count them, and show the training rows to the fitters that there are. */
 static void
 FitRows(Dataset *d, fitter *columns, target_fitter *targets)
 {
 	llm_error	err = {0};
 
+	d->training_rows = d->held_out_rows = 0;
 	StartPass(d);
 	while (NextRow(d))
 	{
 		CountSplit(d);
-		if (!d->raw->held_out && (!target_fitter_add(targets, TARGETS(d), &err) ||
-								  !fitter_add(columns, d->raw->values, TargetNumber(d), &err)))
+		if (d->raw->held_out)
+			continue;
+		if (targets != NULL)
+			AddToTarget(d, targets);
+		if (columns != NULL && !fitter_add(columns, d->raw->values, TargetNumber(d), &err))
 			ThrowError(&err);
 	}
-}
-
-static void
-CountRows(Dataset *d)
-{
-	StartPass(d);
-	while (NextRow(d))
-		CountSplit(d);
 }
 
 void
@@ -432,37 +477,40 @@ FitDataset(Dataset *d, const train_params *params, const manifest *base)
 {
 	fit_options options = {.linear = params->hidden_count == 0,.one_hot_max = params->one_hot_max,
 	.text_buckets = params->text_buckets,.seed = params->seed};
-	bool		classes = strcmp(d->task, "classification") == 0;
 	llm_error	err = {0};
 	fitter	   *columns;
-	target_fitter *targets;
+	target_fitter *targets = NULL;
 	encoder    *e;
-	target	   *t;
 
 	if (base != NULL)
 	{
-		CountRows(d);
+		FitRows(d, NULL, NULL);
 		CheckTrainingRows(d, params);
 		d->encoder = base->encoder;
 		d->target = base->target;
 		return;
 	}
 	columns = fitter_new(d->roles->columns, d->roles->inputs, &options, &err);
-	targets = target_fitter_new(classes ? TARGET_CLASS : TARGET_NUMBER, d->roles->target_columns, d->roles->targets, &err);
-	if (columns == NULL || targets == NULL)
+	if (columns == NULL)
 		ThrowError(&err);
+	if (d->target == NULL)
+		targets = CreateTargetFitter(d);
 	FitRows(d, columns, targets);
 	CheckTrainingRows(d, params);
-	d->target = t = target_fitter_finish(targets, &err);
-	if (t == NULL)
-		ThrowError(&err);
-	OWN(t, target_free);
+	if (targets != NULL)
+		FinishTarget(d, targets);
 	d->encoder = e = fitter_finish(columns, &d->findings, &err);
 	if (d->findings != NULL)
 		OWN(d->findings, finding_free);
 	if (e == NULL)
 		ThrowError(&err);
 	OWN(e, encoder_free);
+}
+
+void
+HoldOutFold(Dataset *d, int32 fold)
+{
+	SplitHoldOutFold(d->raw->split, fold);
 }
 
 /* ---- encoding ---- */
@@ -516,6 +564,7 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 	d->class_weights = ClassWeights(d, params);
 	d->missing = palloc0(d->roles->inputs * sizeof(int64));
 	d->unknown = palloc0(d->roles->inputs * sizeof(int64));
+	d->unseen_rows = 0;
 	d->budget = budget;
 	d->training = CreateRecords(&d->budget);
 	d->held_out = CreateRecords(&d->budget);
@@ -548,13 +597,18 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 	}
 	FinishRecords(d->training);
 	FinishRecords(d->held_out);
-	BufFileClose(d->raw->file);
-	d->raw->file = NULL;
 	if (total == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the weights of all training rows are zero"),
 				 errhint("Change parameter \"weight_column\" or \"class_weight\".")));
+}
+
+void
+CloseRows(Dataset *d)
+{
+	BufFileClose(d->raw->file);
+	d->raw->file = NULL;
 }
 
 /* ---- report ---- */

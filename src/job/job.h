@@ -9,11 +9,12 @@
  * in shared memory shows its progress and takes requests to pause.
  *
  * Who does what: submit.c checks a call and queues it; worker.c is the life of one
- * worker; slots.c is shared memory; record.c is every read and write of llmapp.job and
- * llmapp.job_metric; control.c is cancel, pause, resume and wait; launcher.c goes on
+ * worker; slots.c is shared memory; record.c is every read and write of llmapp.job,
+ * llmapp.job_metric and llmapp.job_trial; control.c is cancel, pause, resume and wait; launcher.c goes on
  * after a restart.  A kind of job is a row of the table in worker.c: its name and the function
  * that does it.  prepare.c (with source.c) checks what a training is asked to do; training.c
- * (with dataset.c, records.c, checkpoint.c, version.c) is the work itself.  score.c and
+ * is the work itself, with dataset.c, split.c, duplicates.c and records.c for the rows, learn.c for
+ * one network, trials.c for several, checkpoint.c and version.c.  score.c and
  * scoring.c are the same for llm_score().
  * Include after postgres.h.
  */
@@ -99,6 +100,12 @@ extern void JobProgress(int64 done, double loss, double per_second, int32 epoch)
 extern void JobMetric(int64 step, double epoch, const char *split, const char *metric, double value);
 extern void JobFlushMetrics(void);
 extern void JobForgetMetricsAfter(int64 step);	/* resuming from a checkpoint of that step */
+/* From here on metrics belong to this trial and fold, both from 1; 0: to none. */
+extern void JobSetTrial(int32 trial, int32 fold);
+/* Insert or replace the row of that trial and fold.  Settings are copied; value NAN: none yet. */
+extern void JobTrial(const json_t *settings, const char *metric, double value, int64 epochs, const char *status);
+/* Resuming: forget the rows of this trial from this fold on, of its fold 0, and of trials behind it. */
+extern void JobForgetTrials(int32 trial, int32 fold);
 /* Add {"key": value} to the job's report (steals value): findings, rows read, rows dropped ... */
 extern void JobReport(const char *key, json_t *value);
 /* Done, with this version of this model made or used (quoted and qualified); in the caller's transaction. */

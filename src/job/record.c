@@ -1,6 +1,6 @@
 /*
  * record.c
- *	  Every read and write of llmapp.job and llmapp.job_metric.
+ *	  Every read and write of llmapp.job, llmapp.job_metric and llmapp.job_trial.
  *
  * The tables belong to the owner of the extension; users reach them through views and
  * through this file.  Our SQL runs for a moment as that owner in a security-restricted
@@ -12,6 +12,8 @@
  * isolation level watches it.
  */
 #include "postgres.h"
+
+#include <math.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -347,6 +349,8 @@ typedef struct Metric
 	const char *metric;
 	double		value;
 	TimestampTz at;
+	int32		trial;			/* 0: none */
+	int32		fold;
 } Metric;
 
 static int64 recorded_job = 0;
@@ -354,12 +358,15 @@ static Metric metrics[METRIC_BUFFER];
 static int	metric_count = 0;
 static json_t *report = NULL;
 static TimestampTz flushed_at = 0;
+static int32 current_trial = 0;
+static int32 current_fold = 0;
 
 void
 StartRecording(int64 job)
 {
 	recorded_job = job;
 	metric_count = 0;
+	JobSetTrial(0, 0);
 	json_decref(report);
 	report = NULL;
 }
@@ -368,12 +375,13 @@ StartRecording(int64 job)
 static void
 WriteMetrics(void)
 {
-	Oid			types[] = {INT8OID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum	   *columns[6];
-	Datum		values[7] = {Int64GetDatum(recorded_job)};
-	Oid			element[] = {INT8OID, FLOAT8OID, TEXTOID, TEXTOID, FLOAT8OID, TIMESTAMPTZOID};
+	Oid			types[] = {INT8OID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
+		TIMESTAMPTZARRAYOID, INT4ARRAYOID, INT4ARRAYOID};
+	Datum	   *columns[8];
+	Datum		values[9] = {Int64GetDatum(recorded_job)};
+	Oid			element[] = {INT8OID, FLOAT8OID, TEXTOID, TEXTOID, FLOAT8OID, TIMESTAMPTZOID, INT4OID, INT4OID};
 
-	for (int c = 0; c < 6; c++)
+	for (int c = 0; c < (int) lengthof(columns); c++)
 		columns[c] = palloc(metric_count * sizeof(Datum));
 	for (int i = 0; i < metric_count; i++)
 	{
@@ -383,8 +391,10 @@ WriteMetrics(void)
 		columns[3][i] = CStringGetTextDatum(metrics[i].metric);
 		columns[4][i] = Float8GetDatum(metrics[i].value);
 		columns[5][i] = TimestampTzGetDatum(metrics[i].at);
+		columns[6][i] = Int32GetDatum(metrics[i].trial);
+		columns[7][i] = Int32GetDatum(metrics[i].fold);
 	}
-	for (int c = 0; c < 6; c++)
+	for (int c = 0; c < (int) lengthof(columns); c++)
 	{
 		int16		length;
 		bool		by_value;
@@ -393,8 +403,8 @@ WriteMetrics(void)
 		get_typlenbyvalalign(element[c], &length, &by_value, &align);
 		values[c + 1] = PointerGetDatum(construct_array(columns[c], metric_count, element[c], length, by_value, align));
 	}
-	(void) Execute("INSERT INTO llmapp.job_metric (job, step, epoch, split, metric, value, at)"
-				   " SELECT $1, m.* FROM unnest($2, $3, $4, $5, $6, $7) AS m",
+	(void) Execute("INSERT INTO llmapp.job_metric (job, step, epoch, split, metric, value, at, trial, fold)"
+				   " SELECT $1, m.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) AS m",
 				   SPI_OK_INSERT, lengthof(types), types, values, NULL);
 }
 
@@ -450,7 +460,7 @@ JobMetric(int64 step, double epoch, const char *split, const char *metric, doubl
 {
 	if (recorded_job == 0)
 		return;
-	metrics[metric_count++] = (Metric) {step, epoch, split, metric, value, GetCurrentTimestamp()};
+	metrics[metric_count++] = (Metric) {step, epoch, split, metric, value, GetCurrentTimestamp(), current_trial, current_fold};
 	if (metric_count == METRIC_BUFFER ||
 		TimestampDifferenceExceeds(flushed_at, GetCurrentTimestamp(), FLUSH_INTERVAL_MS))
 		JobFlushMetrics();
@@ -466,6 +476,58 @@ JobForgetMetricsAfter(int64 step)
 
 	BeginOwnAccess(&access);
 	(void) Execute("DELETE FROM llmapp.job_metric WHERE job = $1 AND step > $2",
+				   SPI_OK_DELETE, lengthof(types), types, values, NULL);
+	EndOwnAccess(&access);
+	EndShortTransaction(old);
+}
+
+/* ---- trials and folds ---- */
+
+void
+JobSetTrial(int32 trial, int32 fold)
+{
+	current_trial = trial;
+	current_fold = fold;
+}
+
+void
+JobTrial(const json_t *settings, const char *metric, double value, int64 epochs, const char *status)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TEXTOID, TEXTOID, FLOAT8OID, INT8OID, TEXTOID};
+	MemoryContext old = BeginShortTransaction();
+	char	   *text = json_text(settings);
+	Datum		values[8] = {Int64GetDatum(recorded_job), Int32GetDatum(current_trial), Int32GetDatum(current_fold)};
+	char		nulls[] = "        ";
+	OwnAccess	access;
+
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	values[3] = CStringGetTextDatum(pg_any_to_server(text, strlen(text), PG_UTF8));
+	free(text);
+	values[4] = CStringGetTextDatum(metric);
+	values[5] = Float8GetDatum(value);
+	nulls[5] = isfinite(value) ? ' ' : 'n';
+	values[6] = Int64GetDatum(epochs);
+	values[7] = CStringGetTextDatum(status);
+	BeginOwnAccess(&access);
+	(void) Execute("INSERT INTO llmapp.job_trial (job, trial, fold, settings, metric, value, epochs, status)"
+				   " VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8) ON CONFLICT (job, trial, fold) DO UPDATE"
+				   " SET value = excluded.value, epochs = excluded.epochs, status = excluded.status",
+				   SPI_OK_INSERT, lengthof(types), types, values, nulls);
+	EndOwnAccess(&access);
+	EndShortTransaction(old);
+}
+
+void
+JobForgetTrials(int32 trial, int32 fold)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(recorded_job), Int32GetDatum(trial), Int32GetDatum(fold)};
+	MemoryContext old = BeginShortTransaction();
+	OwnAccess	access;
+
+	BeginOwnAccess(&access);
+	(void) Execute("DELETE FROM llmapp.job_trial WHERE job = $1 AND (trial > $2 OR trial = $2 AND (fold >= $3 OR fold = 0))",
 				   SPI_OK_DELETE, lengthof(types), types, values, NULL);
 	EndOwnAccess(&access);
 	EndShortTransaction(old);

@@ -1,6 +1,6 @@
 /*
  * record.h
- *	  Every read and write of llmapp.job and llmapp.job_metric.
+ *	  Every read and write of llmapp.job, llmapp.job_metric and llmapp.job_trial.
  *
  * Callers are in a transaction, unless a comment says otherwise.  Include after postgres.h.
  */

@@ -6,7 +6,9 @@
  * are complete when the first pass starts:
  * by class, exactly its share is drawn from each (Knuth's selection sampling);
  * by group, whole groups are drawn until the share is reached;
- * by time, the last rows; by column, the rows that it marks.
+ * by time, the last rows; by column, the rows that it marks;
+ * in folds, of k rows of a class that follow one another each goes to another fold, or
+ * groups, the largest first, to the fold that is the smallest by then.
  *
  * Labels and groups are known by 64-bit hashes, which are taken for the values.
  */
@@ -23,6 +25,7 @@
 
 #define MAX_GROUPS 262144		/* beyond, groups are drawn one by one, which comes as near */
 #define SPLIT_KEY UINT64CONST(0x53706c6974526f77)	/* these keep the engine's streams apart */
+#define FOLD_KEY UINT64CONST(0x53706c6974466c64)
 #define GROUP_KEY UINT64CONST(0x53706c6974477270)
 
 /* Rows of one class, from which an exact share is held out. */
@@ -39,13 +42,15 @@ typedef struct Group
 {
 	uint64		key;			/* hash of the value */
 	int64		rows;
-	bool		held_out;
+	int32		part;			/* its fold, or without folds 1 when it is held out */
 } Group;
 
 struct Split
 {
 	uint64		seed;
 	double		fraction;
+	int32		folds;			/* 0: one part is held out */
+	int32		fold;			/* that is held out, or -1 */
 	const char *group_column;	/* NULL: rows stand alone */
 	bool		by_column;
 	bool		by_order;
@@ -73,6 +78,8 @@ CreateSplit(const train_params *params, int32 most_classes)
 
 	s->seed = params->seed;
 	s->fraction = params->validation;
+	s->folds = params->folds;
+	s->fold = -1;
 	s->by_column = params->validation_column != NULL;
 	s->by_order = params->time_column != NULL && !s->by_column;
 	s->group_column = params->group_column;
@@ -193,7 +200,7 @@ SortGroups(Split *s, int64 *count)
 	hash_seq_init(&scan, s->groups);
 	while ((group = hash_seq_search(&scan)) != NULL)
 	{
-		group->held_out = false;
+		group->part = 0;
 		list[(*count)++] = group;
 	}
 	qsort_arg(list, *count, sizeof(Group *), CompareGroups, s);
@@ -216,26 +223,65 @@ DrawGroups(Split *s)
 
 		if (group->rows < smallest->rows)
 			smallest = group;
-		group->held_out = held + group->rows / 2.0 <= wanted && held + group->rows < s->all.rows;
-		held += group->held_out ? group->rows : 0;
+		group->part = held + group->rows / 2.0 <= wanted && held + group->rows < s->all.rows;
+		held += group->part ? group->rows : 0;
 	}
 	if (held == 0 && count > 1 && wanted > 0)
-		smallest->held_out = true;
+		smallest->part = 1;
 	pfree(list);
 }
 
-static bool
-GroupHeldOut(const Split *s, const value *value)
+static int
+CompareSizes(const void *a, const void *b, void *arg)
+{
+	const Group *x = *(Group *const *) a;
+	const Group *y = *(Group *const *) b;
+
+	if (x->rows != y->rows)
+		return x->rows > y->rows ? -1 : 1;
+	return CompareGroups(a, b, arg);
+}
+
+static void
+DrawGroupFolds(Split *s)
+{
+	int64		rows[PARAMS_MAX_FOLDS] = {0};
+	int64		count;
+	Group	  **list = SortGroups(s, &count);
+
+	if (count < s->folds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("column \"%s\" has " INT64_FORMAT " groups, too few for %d folds", s->group_column, count, s->folds),
+				 errhint("Use fewer folds: params => '{\"folds\": 2, ...}'.")));
+	qsort_arg(list, count, sizeof(Group *), CompareSizes, s);
+	for (int64 i = 0; i < count; i++)
+	{
+		for (int32 fold = 1; fold < s->folds; fold++)
+			if (rows[fold] < rows[list[i]->part])
+				list[i]->part = fold;
+		rows[list[i]->part] += list[i]->rows;
+	}
+	pfree(list);
+}
+
+/* Part of the row's group, see there. */
+static int32
+GroupPart(const Split *s, const value *value)
 {
 	uint64		key = ValueKey(value);
 	const Group *group;
 
 	if (s->groups == NULL)
-		return Uniform(s->seed ^ GROUP_KEY, key) < s->fraction;
+	{
+		double		u = Uniform(s->seed ^ GROUP_KEY, key);
+
+		return s->folds > 0 ? (int32) (u * s->folds) : u < s->fraction;
+	}
 	group = hash_search(s->groups, &key, HASH_FIND, NULL);
 	if (group == NULL)
 		elog(ERROR, "a row of the temporary file is damaged");
-	return group->held_out;
+	return group->part;
 }
 
 /* ---- passes ---- */
@@ -248,6 +294,12 @@ StartStratum(Stratum *stratum, double fraction)
 }
 
 void
+SplitHoldOutFold(Split *s, int32 fold)
+{
+	s->fold = fold;
+}
+
+void
 SplitStart(Split *s)
 {
 	HASH_SEQ_STATUS scan;
@@ -256,7 +308,12 @@ SplitStart(Split *s)
 	s->row = 0;
 	StartStratum(&s->all, s->fraction);
 	if (s->groups != NULL && !s->drawn)
-		DrawGroups(s);
+	{
+		if (s->folds > 0)
+			DrawGroupFolds(s);
+		else
+			DrawGroups(s);
+	}
 	s->drawn = true;
 	if (s->strata == NULL)
 		return;
@@ -291,6 +348,27 @@ DrawHeldOut(Split *s)
 	return drawn;
 }
 
+/* The row's place in a permutation of the folds that is made anew for each k rows of its class. */
+static int32
+DrawFold(Split *s)
+{
+	Stratum    *stratum = s->stratum;
+	int64		place = stratum->rows - stratum->left--;
+	int32		order[PARAMS_MAX_FOLDS];
+
+	for (int32 i = 0; i < s->folds; i++)
+	{
+		uint32		random[4];
+		int32		k;
+
+		philox(s->seed ^ FOLD_KEY, place / s->folds, (uint32) stratum->number, i, random);
+		k = ((uint64) random[0] * (i + 1)) >> 32;
+		order[i] = order[k];
+		order[k] = i;
+	}
+	return order[place % s->folds];
+}
+
 static bool
 IsHeldOut(Split *s, const value *group, const value *flag)
 {
@@ -298,8 +376,10 @@ IsHeldOut(Split *s, const value *group, const value *flag)
 		return flag->kind == VALUE_NUMBER && flag->number != 0;
 	if (s->by_order)
 		return s->row >= s->all.rows - s->all.wanted;
+	if (s->folds > 0)
+		return (s->group_column != NULL ? GroupPart(s, group) : DrawFold(s)) == s->fold;
 	if (s->group_column != NULL)
-		return GroupHeldOut(s, group);
+		return GroupPart(s, group) == 1;
 	return DrawHeldOut(s);
 }
 

@@ -21,6 +21,8 @@ extern void SplitCount(Split *split, const value *label, const value *group);
 extern int32 SplitClasses(const Split *split);	/* distinct labels, 0 when rows are not stratified */
 extern void SplitForgetClasses(Split *split);
 
+/* With folds: hold out this one in the passes that follow, or nothing for -1, as at first. */
+extern void SplitHoldOutFold(Split *split, int32 fold);
 /* All rows are counted: start a pass.  ERROR when groups are fewer than folds. */
 extern void SplitStart(Split *split);
 /* Whether the next row is held out; flag: value of the validation column. */

@@ -2,11 +2,11 @@
 BEGIN;
 SELECT no_plan();
 
-SELECT has_table('llmapp', t, 'table ' || t) FROM unnest(ARRAY['job', 'job_metric']::name[]) AS t;
-SELECT has_view('llmapp', v, 'view ' || v) FROM unnest(ARRAY['jobs', 'job_metrics', 'progress', 'devices']::name[]) AS v;
+SELECT has_table('llmapp', t, 'table ' || t) FROM unnest(ARRAY['job', 'job_metric', 'job_trial']::name[]) AS t;
+SELECT has_view('llmapp', v, 'view ' || v) FROM unnest(ARRAY['jobs', 'job_metrics', 'job_trials', 'progress', 'devices']::name[]) AS v;
 SELECT columns_are('llmapp', 'jobs', ARRAY['job', 'model', 'version', 'owner', 'kind', 'status', 'phase', 'device', 'sqlstate',
     'message', 'detail', 'hint', 'submitted_at', 'started_at', 'finished_at', 'report']);
-SELECT columns_are('llmapp', 'job_metrics', ARRAY['job', 'step', 'epoch', 'split', 'metric', 'value', 'at']);
+SELECT columns_are('llmapp', 'job_metrics', ARRAY['job', 'step', 'epoch', 'split', 'metric', 'value', 'at', 'trial', 'fold']);
 SELECT columns_are('llmapp', 'progress', ARRAY['job', 'model', 'phase', 'done', 'total', 'epoch', 'loss', 'per_second', 'eta', 'bar']);
 SELECT columns_are('llmapp', 'devices', ARRAY['device', 'available', 'name', 'threads', 'kernels', 'reason']);
 SELECT col_type_is('llmapp', 'job', 'owner', 'regrole', 'owners are stored by a type that dump and upgrade understand');
@@ -16,14 +16,14 @@ SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg
                        'regoper'::regtype, 'regoperator'::regtype, 'regnamespace'::regtype, 'regconfig'::regtype, 'regdictionary'::regtype)$$,
     'no column of a type that breaks a dump or pg_upgrade');
 SELECT is((SELECT extconfig IS NULL FROM pg_extension WHERE extname = 'llmapp'), true, 'jobs are not dumped');
-SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relname IN ('job', 'job_metric', 'job_unfinished', 'job_metric_job', 'jobs', 'job_metrics', 'progress', 'devices')
+SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relname IN ('job', 'job_metric', 'job_trial', 'job_unfinished', 'job_metric_job', 'jobs', 'job_metrics', 'job_trials', 'progress', 'devices')
     AND relnamespace = 'llmapp'::regnamespace AND obj_description(c.oid, 'pg_class') IS NULL$$, 'every relation has a comment');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'llmapp')
     WHERE obj_description(p.oid, 'pg_proc') IS NULL$$, 'every function has a comment');
 SELECT is((SELECT reloptions::text FROM pg_class WHERE oid = ('llmapp.' || v)::regclass), '{security_barrier=true}', v || ' is a security barrier')
-  FROM unnest(ARRAY['jobs', 'job_metrics', 'progress']) AS v;
-SELECT table_privs_are('llmapp', t, 'public', ARRAY[]::text[], t || ' is closed') FROM unnest(ARRAY['job', 'job_metric']::name[]) AS t;
-SELECT table_privs_are('llmapp', v, 'public', ARRAY['SELECT'], v || ' may be read') FROM unnest(ARRAY['jobs', 'job_metrics', 'progress', 'devices']::name[]) AS v;
+  FROM unnest(ARRAY['jobs', 'job_metrics', 'job_trials', 'progress']) AS v;
+SELECT table_privs_are('llmapp', t, 'public', ARRAY[]::text[], t || ' is closed') FROM unnest(ARRAY['job', 'job_metric', 'job_trial']::name[]) AS t;
+SELECT table_privs_are('llmapp', v, 'public', ARRAY['SELECT'], v || ' may be read') FROM unnest(ARRAY['jobs', 'job_metrics', 'job_trials', 'progress', 'devices']::name[]) AS v;
 
 SELECT is((SELECT pg_get_function_arguments('llm_train'::regproc)),
     'model text, source text, target text DEFAULT NULL::text, task text DEFAULT NULL::text, architecture text DEFAULT NULL::text, '

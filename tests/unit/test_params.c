@@ -104,6 +104,12 @@ test_mistakes(void)
 		   "parameters \"group_column\" and \"time_column\" cannot be used together", "held out");
 	refuse("{\"group_column\": \"g\", \"validation\": \"v\"}",
 		   "parameters \"group_column\" and \"validation\" cannot be used together", "held out");
+	refuse("{\"folds\": 1}", "parameter \"folds\" is 1", "two or more");
+	refuse("{\"folds\": 21}", "parameter \"folds\" is 21, outside 0 to 20", NULL);
+	refuse("{\"folds\": 5, \"validation\": 0.1}",
+		   "parameters \"folds\" and \"validation\" cannot be used together", "held out");
+	refuse("{\"folds\": 5, \"time_column\": \"t\"}",
+		   "parameters \"folds\" and \"time_column\" cannot be used together", "later rows");
 	refuse("{\"deduplicate\": 1}", "parameter \"deduplicate\" must be true or false", NULL);
 	refuse("[]", "params must be a JSON object", "epochs");
 	refuse("{\"epochs\": 1, \"epochs\": 2}", "invalid JSON at byte 22: duplicate object key near '\"epochs\"'", NULL);

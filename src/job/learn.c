@@ -1,0 +1,562 @@
+/*
+ * learn.c
+ *	  One network of a training: planned, trained epoch by epoch, scored.
+ *
+ * Everything that decides what comes next is in TrainingState and in the trainer's
+ * state, and both are in the checkpoint: position, best epoch, sums.  Batches depend on
+ * (seed, epoch, batch) only.  So a training that goes on from a checkpoint ends with the
+ * bytes that it would have had without the interruption.
+ *
+ * Objects of the engine are freed by callbacks of the memory context, which also run
+ * when the process has to end, so that no thread outlives it.
+ */
+#include "postgres.h"
+
+#include <math.h>
+#include <unistd.h>
+
+#include "common/int.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "../llmapp.h"
+#include "../serve/metrics.h"
+#include "learn.h"
+
+#define REPORTED_LOSSES 500		/* losses of single steps that a network records, about */
+#define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
+
+/* ---- planning ---- */
+
+static net_config
+NetworkConfig(const Learning *l)
+{
+	const train_params *p = l->params;
+	const target *goal = l->data->target;
+	net_config	c = {0};
+
+	if (l->base != NULL)
+		c = *net_get_config(l->base->manifest->net);
+	else
+	{
+		encoder_shape(l->data->encoder, &c.shape);
+		target_shape(goal, &c.shape);
+		c.embed_dim = p->embed_dim;
+		c.hidden_count = p->hidden_count;
+		memcpy(c.hidden, p->hidden, sizeof(c.hidden));
+		c.activation = p->activation;
+		c.layer_norm = p->layer_norm;
+		c.residual = p->residual;
+		c.loss = goal->kind == TARGET_NUMBER ? p->loss : goal->class_count == 2 ? LOSS_BINARY : LOSS_CROSS_ENTROPY;
+	}
+	if (goal->kind == TARGET_NUMBER && p->loss_given)
+		c.loss = p->loss;
+	c.dropout = p->dropout;
+	c.huber_delta = p->huber_delta;
+	c.label_smoothing = p->label_smoothing;
+	return c;
+}
+
+static int32
+ThreadCount(void)
+{
+	long		processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (llmapp_threads > 0)
+		return llmapp_threads;
+	return processors < 4 ? 1 : processors > 8 ? 4 : processors / 2;
+}
+
+static train_config
+TrainerConfig(const Learning *l)
+{
+	const train_params *p = l->params;
+	train_config c = {.optimizer = p->optimizer,.learning_rate = p->learning_rate,.weight_decay = p->weight_decay,
+		.beta1 = 0.9,.beta2 = 0.999,.epsilon = 1e-8,.momentum = p->momentum,.clip_norm = p->clip_norm,
+	.schedule = p->schedule,.ema_decay = p->ema_decay,.seed = p->seed,.threads = ThreadCount(),.poll = JobPoll};
+
+	c.total_steps = p->steps;
+	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, l->batches, &c.total_steps))
+		c.total_steps = PG_INT64_MAX;
+	c.warmup_steps = (int64) (p->warmup * c.total_steps);
+	return c;
+}
+
+static size_t
+BatchBytes(const batch_shape *s, int64 rows)
+{
+	return rows * sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4);
+}
+
+Learning *
+PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
+{
+	Learning   *l = palloc0(sizeof(Learning));
+	net_config	config;
+	llm_error	err = {0};
+
+	l->job = job;
+	l->params = params;
+	l->base = base;
+	l->data = data;
+	l->checkpoint = checkpoint;
+	l->fits = 1;
+	l->deadline = params->max_seconds;
+	l->batch_rows = Min(params->batch_size, data->training_rows);
+	l->batches = (data->training_rows + l->batch_rows - 1) / l->batch_rows;
+	config = NetworkConfig(l);
+	l->net = net_new(&config, &err);
+	if (l->net == NULL)
+		ThrowError(&err);
+	OWN(l->net, net_free);
+	l->config = TrainerConfig(l);
+	l->report_every = Max(1, l->config.total_steps / REPORTED_LOSSES);
+	l->checkpoint_every = params->checkpoint_every >= 0 ? params->checkpoint_every : llmapp_checkpoint_interval;
+	return l;
+}
+
+Size
+LearningMemory(const Learning *l)
+{
+	size_t		bytes = 0;
+	llm_error	err = {0};
+
+	if (!trainer_memory(l->net, &l->config, l->batch_rows, &bytes, &err))
+		ThrowError(&err);
+	/* the trainer, its state while it is written, the best weights, a batch */
+	bytes = add_size(bytes, mul_size(net_weight_bytes(l->net), 5));
+	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, l->batch_rows));
+	return add_size(bytes, RECORD_MEMORY);
+}
+
+Size
+RecordMemory(const Learning *l, Size most)
+{
+	Size		limit = (Size) llmapp_train_memory * 1024;
+
+	if (most > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("this training needs %zu MB of memory, llmapp.train_memory allows %zu MB",
+						most / (1024 * 1024) + 1, limit / (1024 * 1024)),
+				 errdetail("The network has %zu MB of weights.", net_weight_bytes(l->net) / (1024 * 1024) + 1),
+				 errhint("SET llmapp.train_memory = '%zuMB'; or use a smaller batch_size, hidden or text_buckets.",
+						 most / (1024 * 1024) + 1)));
+	return limit - most;
+}
+
+/* Start at the share of each class, as the losses weigh it: it need not be learned. */
+static void
+StartAtShares(const Learning *l)
+{
+	const target *goal = l->data->target;
+	double		rows = 0;
+	float	   *bias;
+
+	if (goal->kind != TARGET_CLASS)
+		return;
+	bias = palloc(goal->outputs * sizeof(float));
+	for (int32 i = 0; i < goal->class_count; i++)
+		rows += l->data->class_weights[i] * goal->class_rows[i] + 1;
+	for (int32 i = 0; i < goal->outputs; i++)
+		bias[i] = (float) log((l->data->class_weights[i] * goal->class_rows[i] + 1) / rows);
+	if (goal->outputs == 1)		/* log odds of class 1 */
+		bias[0] = (float) log((l->data->class_weights[1] * goal->class_rows[1] + 1) /
+							  (l->data->class_weights[0] * goal->class_rows[0] + 1));
+	trainer_set_output_bias(l->trainer, bias);
+}
+
+/* False when the job is to pause. */
+static bool
+CreateTrainer(Learning *l)
+{
+	const batch_shape *shape = &net_get_config(l->net)->shape;
+	llm_error	err = {0};
+
+	l->batch = batch_new(shape, l->batch_rows, &err);
+	if (l->batch == NULL)
+		ThrowError(&err);
+	OWN(l->batch, batch_free);
+	while ((l->trainer = trainer_new(l->net, &l->config, l->batch_rows, &err)) == NULL)
+	{
+		if (err.code != LLM_CANCELLED)
+			ThrowError(&err);
+		CHECK_FOR_INTERRUPTS();
+		if (JobPauseRequested())
+			return false;
+		err.code = LLM_OK;
+	}
+	OWN(l->trainer, trainer_free);
+	if (l->base != NULL)
+		trainer_set_weights(l->trainer, l->base->weights);
+	else
+		StartAtShares(l);
+	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(l->batch_rows * sizeof(float), shape->outputs));
+	return true;
+}
+
+/* ---- checkpoints ---- */
+
+static double
+Elapsed(const Learning *l)
+{
+	return l->elapsed_before + (GetCurrentTimestamp() - l->started) / 1e6;
+}
+
+static void
+SaveCheckpoint(Learning *l)
+{
+	Checkpoint *c = l->checkpoint;
+
+	c->state.elapsed = c->written_at = Elapsed(l);
+	trainer_save(l->trainer, c->parts[PART_TRAINER].data);
+	WriteCheckpoint(l->job, c);
+	JobFlushMetrics();
+}
+
+/* Before an interrupt ends the worker, keep what was done; a cancelled job needs nothing. */
+static void
+CheckInterrupts(Learning *l)
+{
+	if (JobTerminating() && InterruptHoldoffCount == 0 && CritSectionCount == 0)
+	{
+		HOLD_INTERRUPTS();
+		SaveCheckpoint(l);
+		RESUME_INTERRUPTS();
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Why the checkpoint's parts are not of this network, or NULL after going on from them. */
+static const char *
+Restore(Learning *l)
+{
+	Checkpoint *c = l->checkpoint;
+	llm_error	err = {0};
+
+	if (c->parts[PART_TRAINER].bytes != trainer_state_bytes(l->trainer) ||
+		c->parts[PART_BEST].bytes != net_weight_bytes(l->net))
+		return "the checkpoint belongs to another network";
+	if (!trainer_restore(l->trainer, c->parts[PART_TRAINER].data, c->parts[PART_TRAINER].bytes, &err))
+		return "the checkpoint is damaged";
+	return NULL;
+}
+
+/* Begin with the first step of the network. */
+static void
+StartAnew(Learning *l)
+{
+	Checkpoint *c = l->checkpoint;
+	CheckpointPart *trainer = &c->parts[PART_TRAINER];
+	CheckpointPart *best = &c->parts[PART_BEST];
+
+	c->state = (TrainingState) {.fit = c->state.fit,.earlier_steps = c->state.earlier_steps,
+	.elapsed = c->state.elapsed,.fit_started = c->state.elapsed,.best_loss = INFINITY};
+	trainer->bytes = trainer_state_bytes(l->trainer);
+	trainer->data = MemoryContextAllocHuge(CurrentMemoryContext, trainer->bytes);
+	best->bytes = net_weight_bytes(l->net);
+	best->data = MemoryContextAllocHuge(CurrentMemoryContext, best->bytes);
+	memset(best->data, 0, best->bytes);
+}
+
+bool
+StartLearning(Learning *l, bool resumed)
+{
+	const char *problem;
+
+	if (!CreateTrainer(l))
+		return false;
+	problem = resumed ? Restore(l) : NULL;
+	if (!resumed || problem != NULL)
+		StartAnew(l);
+	if (problem != NULL)
+		JobReport("restarted", json_pack("{s:s}", "reason", problem));
+	l->started = GetCurrentTimestamp();
+	l->elapsed_before = l->checkpoint->state.elapsed;
+	return true;
+}
+
+/* ---- batches ---- */
+
+/* Fill the batch from a reading; false at its end. */
+static bool
+FillBatch(Learning *l, Records *records)
+{
+	llm_error	err = {0};
+
+	l->batch->rows = 0;
+	while (l->batch->rows < l->batch_rows)
+	{
+		uint32		bytes;
+		const uint8 *record = NextRecord(records, &bytes);
+
+		if (record == NULL)
+			break;
+		if (!batch_add_record(l->data->encoder, l->data->target, record, bytes, l->batch, &err))
+			ThrowError(&err);
+	}
+	return l->batch->rows > 0;
+}
+
+/* ---- held-out rows ---- */
+
+typedef struct Score
+{
+	double		loss_sum;
+	double		weight_sum;
+	double		good;			/* rows predicted right, or sum of squared errors of the first number */
+	int64		rows;
+} Score;
+
+static void
+ScoreBatch(const Learning *l, Score *score)
+{
+	const target *goal = l->data->target;
+	const batch *b = l->batch;
+
+	for (int64 i = 0; i < b->rows; i++)
+	{
+		const float *out = l->out + i * goal->outputs;
+
+		if (goal->kind == TARGET_CLASS)
+			score->good += predicted_class(goal, out) == b->target_class[i];
+		else
+			score->good += pow(goal->scale[0] * ((double) out[0] - b->target_number[i * goal->outputs]), 2);
+	}
+	score->rows += b->rows;
+}
+
+/* Predict the batch; false when the job is to pause. */
+static bool
+PredictBatch(Learning *l, Score *score)
+{
+	for (;;)
+	{
+		llm_error	err = {0};
+
+		if (trainer_predict(l->trainer, l->batch, l->out, &score->loss_sum, &score->weight_sum, &err))
+			return true;
+		if (err.code != LLM_CANCELLED)
+			ThrowError(&err);
+		CheckInterrupts(l);
+		if (JobPauseRequested())
+			return false;
+	}
+}
+
+/* Score the held-out rows after an epoch and keep the best weights; false when the job is to pause. */
+static bool
+Validate(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	Score		score = {0};
+	double		epoch = s->epoch + 1;
+	double		loss;
+
+	StartReading(l->data->held_out, false, 0, 0);
+	while (FillBatch(l, l->data->held_out))
+	{
+		if (!PredictBatch(l, &score))
+			return false;
+		ScoreBatch(l, &score);
+	}
+	if (!(score.weight_sum > 0))	/* rows of weight 0 say nothing */
+		return true;
+	loss = score.loss_sum / score.weight_sum;
+	JobMetric(s->earlier_steps + s->step, epoch, "validation", "loss", loss);
+	if (l->data->target->kind == TARGET_CLASS)
+		JobMetric(s->earlier_steps + s->step, epoch, "validation", "accuracy", score.good / score.rows);
+	else
+		JobMetric(s->earlier_steps + s->step, epoch, "validation", "rmse", sqrt(score.good / score.rows));
+	if (loss < s->best_loss)
+	{
+		s->best_loss = loss;
+		s->best_epoch = s->epoch + 1;
+		s->best_step = s->step;
+		memcpy(l->checkpoint->parts[PART_BEST].data, trainer_weights(l->trainer), l->checkpoint->parts[PART_BEST].bytes);
+	}
+	return true;
+}
+
+/* ---- steps ---- */
+
+static bool
+IsLate(const Learning *l)
+{
+	return l->deadline > 0 && Elapsed(l) >= l->deadline;
+}
+
+static bool
+IsFinished(const Learning *l)
+{
+	const TrainingState *s = &l->checkpoint->state;
+	const train_params *p = l->params;
+
+	if (s->step >= l->config.total_steps || (l->last_epoch > 0 && s->epoch >= l->last_epoch))
+		return true;
+	if (s->step > 0 && IsLate(l))
+		return true;
+	return p->early_stopping > 0 && s->best_epoch > 0 && s->epoch - s->best_epoch >= p->early_stopping;
+}
+
+static void
+ReportStep(Learning *l, double loss)
+{
+	TrainingState *s = &l->checkpoint->state;
+	double		epoch = (double) s->epoch + (double) s->batch / l->batches;
+	double		seconds = Elapsed(l) - s->fit_started;
+	int64		step = s->earlier_steps + s->step;
+
+	s->loss_sum += loss;
+	s->loss_steps++;
+	JobProgress(s->fit * l->config.total_steps + s->step, loss, seconds > 0 ? s->step * l->batch_rows / seconds : 0,
+				(int32) Min(s->epoch + 1, PG_INT32_MAX));
+	if (s->step % l->report_every != 0)
+		return;
+	JobMetric(step, epoch, "training", "loss", s->loss_sum / s->loss_steps);
+	JobMetric(step, epoch, "training", "learning_rate", trainer_learning_rate(l->trainer));
+	s->loss_sum = 0;
+	s->loss_steps = 0;
+}
+
+/* One step on the batch; LEARN_FINISHED when it is done. */
+static LearnEnd
+RunStep(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	double		loss;
+
+	for (;;)
+	{
+		llm_error	err = {0};
+
+		if (trainer_step(l->trainer, l->batch, &loss, &err))
+			break;
+		if (err.code == LLM_INVALID && l->give_up != NULL)
+			return LEARN_DIVERGED;
+		if (err.code != LLM_CANCELLED)
+			ThrowError(&err);
+		CheckInterrupts(l);
+		if (JobPauseRequested())
+			return LEARN_PAUSED;
+	}
+	s->batch++;
+	s->step++;
+	ReportStep(l, loss);
+	CheckInterrupts(l);
+	if (Elapsed(l) - l->checkpoint->written_at >= l->checkpoint_every)
+		SaveCheckpoint(l);
+	return JobPauseRequested() ? LEARN_PAUSED : LEARN_FINISHED;
+}
+
+/* The rest of the current epoch. */
+static LearnEnd
+RunEpoch(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	LearnEnd	end = LEARN_FINISHED;
+
+	StartReading(l->data->training, true, l->params->seed, s->epoch);
+	SkipRecords(l->data->training, s->batch * l->batch_rows);
+	while (s->step < l->config.total_steps && FillBatch(l, l->data->training))
+	{
+		end = RunStep(l);
+		if (end != LEARN_FINISHED)
+			return end;
+		if (IsLate(l))
+			break;
+	}
+	if (CountRecords(l->data->held_out) > 0 && !Validate(l))
+		return LEARN_PAUSED;
+	s->epoch++;
+	s->batch = 0;
+	return l->give_up != NULL && l->give_up(l->give_up_arg, s) ? LEARN_GIVEN_UP : LEARN_FINISHED;
+}
+
+LearnEnd
+RunLearning(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	LearnEnd	end = LEARN_FINISHED;
+
+	JobPhase("training", l->fits * l->config.total_steps);
+	while (end == LEARN_FINISHED && (s->batch > 0 || !IsFinished(l)))	/* an epoch that was begun is ended */
+		end = RunEpoch(l);
+	s->elapsed = Elapsed(l);
+	if (end == LEARN_PAUSED)
+		SaveCheckpoint(l);
+	return end;
+}
+
+/* ---- the result ---- */
+
+const float *
+LearnedWeights(Learning *l)
+{
+	return l->checkpoint->state.best_epoch > 0 ? l->checkpoint->parts[PART_BEST].data : trainer_weights(l->trainer);
+}
+
+static bool
+InterruptPoll(void *arg)
+{
+	return InterruptPending;
+}
+
+static void
+EvaluateBatch(const Learning *l, evaluation *e, double *actual)
+{
+	const target *goal = l->data->target;
+	const batch *b = l->batch;
+	llm_error	err = {0};
+
+	for (int64 i = 0; i < b->rows; i++)
+	{
+		for (int32 k = 0; goal->kind == TARGET_NUMBER && k < goal->outputs; k++)
+			actual[k] = goal->mean[k] + goal->scale[k] * b->target_number[i * goal->outputs + k];
+		if (!evaluation_add(e, l->out + i * goal->outputs, goal->kind == TARGET_CLASS ? b->target_class[i] : 0,
+							actual, &err))
+			ThrowError(&err);
+	}
+}
+
+json_t *
+Evaluate(Learning *l, const float *weights, double *score)
+{
+	bool		held_out = CountRecords(l->data->held_out) > 0;
+	Records    *records = held_out ? l->data->held_out : l->data->training;
+	double	   *actual = palloc0(l->data->target->outputs * sizeof(double));
+	Score		ignored = {0};
+	llm_error	err = {0};
+	evaluation *e = evaluation_new(l->data->target, &err);
+	json_t	   *json;
+
+	if (e == NULL)
+		ThrowError(&err);
+	OWN(e, evaluation_free);
+	JobPhase("evaluating", CountRecords(records));
+	trainer_set_weights(l->trainer, weights);
+	trainer_set_poll(l->trainer, InterruptPoll, NULL);
+	StartReading(records, false, 0, 0);
+	while (FillBatch(l, records))
+	{
+		while (!trainer_predict(l->trainer, l->batch, l->out, &ignored.loss_sum, &ignored.weight_sum, &err))
+		{
+			if (err.code != LLM_CANCELLED)
+				ThrowError(&err);
+			CHECK_FOR_INTERRUPTS();
+			err.code = LLM_OK;
+		}
+		EvaluateBatch(l, e, actual);
+		ignored.rows += l->batch->rows;
+		JobProgress(ignored.rows, 0, 0, (int32) Min(l->checkpoint->state.epoch, PG_INT32_MAX));
+		CHECK_FOR_INTERRUPTS();
+	}
+	json = evaluation_json(e, &err);
+	if (json == NULL)
+		ThrowError(&err);
+	*score = evaluation_score(e);
+	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
+	return json;
+}
+

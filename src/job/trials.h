@@ -1,0 +1,37 @@
+/*
+ * trials.h
+ *	  Jobs that train several networks on one loaded data set: folds.
+ *
+ * Include after postgres.h.
+ */
+#ifndef LLMAPP_TRIALS_H
+#define LLMAPP_TRIALS_H
+
+#include "learn.h"
+
+typedef struct TrainingRun
+{
+	int64		job;
+	const TrainingSpec *spec;
+	train_params *params;
+	const Model *base;			/* NULL: from random weights */
+	Dataset    *data;
+	Checkpoint	checkpoint;
+	bool		resumed;		/* the checkpoint was read and the network in it is not begun again yet */
+} TrainingRun;
+
+/* What is published. */
+typedef struct Learned
+{
+	Learning   *learning;
+	const float *weights;
+	json_t	   *evaluation;		/* as Evaluate() gives it */
+	double		score;
+} Learned;
+
+/* Both return false after a checkpoint because the job is to pause. */
+
+/* Cross-validation: judge on each fold in turn, then learn from all rows. */
+extern bool TrainFolds(TrainingRun *run, Learned *learned);
+
+#endif							/* LLMAPP_TRIALS_H */

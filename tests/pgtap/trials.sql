@@ -1,0 +1,61 @@
+-- Jobs that train several networks: folds.
+\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+SET llmapp.progress_notices = off;
+SELECT no_plan();
+
+CREATE FUNCTION last_job(wanted text) RETURNS bigint LANGUAGE sql AS
+    $$ SELECT max(job) FROM llmapp.jobs WHERE model = wanted $$;
+CREATE FUNCTION report(wanted text) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT report FROM llmapp.jobs WHERE job = last_job(wanted) $$;
+
+SELECT columns_are('llmapp', 'job_trials', ARRAY['job', 'trial', 'fold', 'settings', 'metric', 'value', 'epochs', 'status']);
+SELECT table_privs_are('llmapp', 'job_trial', 'public', ARRAY[]::text[], 'job_trial is closed');
+SELECT table_privs_are('llmapp', 'job_trials', 'public', ARRAY['SELECT'], 'job_trials may be read');
+SELECT is((SELECT reloptions::text FROM pg_class WHERE oid = 'llmapp.job_trials'::regclass), '{security_barrier=true}', 'and is a security barrier');
+
+-- Folds
+CREATE TABLE waves AS SELECT sin(i) AS a, cos(i * 1.7) AS b, i / 10 AS g, sin(i) + cos(i * 1.7) > 0.3 AS y, 2 * sin(i) - cos(i * 1.7) AS z
+    FROM generate_series(1, 403) AS i;
+\set source 'SELECT a, b, y FROM waves'
+SELECT llm_train('folded', :'source', target => 'y', params => '{"folds": 4, "epochs": 30}', wait => true) \g /dev/null
+SELECT is((SELECT count(*)::int FROM llmapp.job_trials WHERE job = last_job('public.folded')), 5, 'four folds and the version');
+SELECT results_eq($$ SELECT trial, fold, metric, status, value IS NULL, settings FROM llmapp.job_trials WHERE job = last_job('public.folded') ORDER BY fold $$,
+    $$ VALUES (1, 1, 'log_loss', 'finished', false, '{}'::jsonb), (1, 2, 'log_loss', 'finished', false, '{}'), (1, 3, 'log_loss', 'finished', false, '{}'),
+              (1, 4, 'log_loss', 'finished', false, '{}'), (1, NULL, 'log_loss', 'best', true, '{}') $$, 'are rows of job_trials');
+SELECT is((SELECT sum((f #>> '{data,held_out_rows}')::int)::int FROM jsonb_array_elements(report('public.folded') -> 'folds') AS f), 403, 'every row is held out once');
+SELECT is((SELECT max(abs((f #>> '{data,held_out_rows}')::int - 403 / 4.0)) <= 1.0 FROM jsonb_array_elements(report('public.folded') -> 'folds') AS f), true, 'in parts of equal size');
+SELECT is((report('public.folded') #>> '{data,training_rows}')::int, 403, 'all rows train the version');
+SELECT is((SELECT value FROM llm_evaluate('folded') WHERE metric = 'n'), 403::float8, 'its quality is that of all folds');
+SELECT cmp_ok(abs((SELECT value FROM llm_evaluate('folded') WHERE metric = 'log_loss')
+    - (SELECT avg(value) FROM llmapp.job_trials WHERE job = last_job('public.folded'))), '<', 1e-9::float8, 'the mean of the folds');
+SELECT is((SELECT sum(count)::int FROM llm_confusion('folded')), 403, 'the confusion matrix has every row');
+SELECT cmp_ok((report('public.folded') #>> '{sd,log_loss}')::float8, '>', 0::float8, 'the standard deviation is reported');
+SELECT is((SELECT count(DISTINCT fold)::int FROM llmapp.job_metrics WHERE job = last_job('public.folded') AND split = 'validation'), 4, 'curves belong to folds');
+SELECT cmp_ok((SELECT value FROM llm_evaluate('folded', :'source') WHERE metric = 'accuracy'), '>', 0.9::float8, 'the version has learned');
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'folded'::regclass AND setting = 'folds'), '4user', 'and knows its folds');
+SELECT llm_train('folded_number', 'SELECT a, b, g, z FROM waves', target => 'z', params => '{"folds": 3, "epochs": 20, "group_column": "g"}', wait => true) \g /dev/null
+SELECT is((SELECT array_agg(metric || status ORDER BY fold) FROM llmapp.job_trials WHERE job = last_job('public.folded_number')),
+          '{rmsefinished,rmsefinished,rmsefinished,rmsebest}', 'numbers, in groups');
+SELECT is((SELECT bool_and(abs((f #>> '{data,held_out_rows}')::int - 403 / 3.0) < 10) FROM jsonb_array_elements(report('public.folded_number') -> 'folds') AS f), true, 'of nearly equal size');
+SELECT cmp_ok((SELECT value FROM llm_evaluate('folded_number') WHERE metric = 'r2'), '>', 0.9::float8, 'are learned, too');
+SELECT throws_ok($$ SELECT llm_train('m', 'waves', target => 'y', params => '{"folds": 3, "validation": 0.2}') $$, '22023',
+                 'parameters "folds" and "validation" cannot be used together', 'one way of holding out');
+\set ON_ERROR_STOP off
+\set VERBOSITY sqlstate
+SELECT llm_train('m', 'waves', target => 'y', params => '{"folds": 20, "group_column": "b2"}', wait => true) AS ignored \gset
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '42703', 'no such group');
+SELECT llm_train('m', 'SELECT *, g % 2 AS half FROM waves', target => 'y', params => '{"folds": 3, "group_column": "half"}', wait => true) AS ignored \gset
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '22023', 'fewer groups than folds');
+SELECT llm_train('m', 'SELECT * FROM waves LIMIT 9', target => 'y', params => '{"folds": 5}', wait => true) AS ignored \gset
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '22023', 'fewer rows than two for each fold');
+\set ON_ERROR_STOP on
+\set VERBOSITY default
+
+-- Trials are shown to those who see the job.
+CREATE ROLE trials_stranger;
+SET ROLE trials_stranger;
+SELECT is((SELECT count(*)::int FROM llmapp.job_trials), 0, 'a stranger sees no trials');
+RESET ROLE;
+SELECT * FROM finish();
+DROP ROLE trials_stranger;
