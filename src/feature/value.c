@@ -4,7 +4,7 @@
  *
  * A value is one tag byte and its content:
  *	  TAG_NULL
- *	  TAG_INTEGER	zigzag varint, for whole numbers below 2^31
+ *	  TAG_INTEGER	zigzag varint, for whole numbers of 32 bits
  *	  TAG_NUMBER	8 bytes of the double
  *	  TAG_STRING	varint length, bytes
  *	  TAG_VECTOR	varint length, zeros up to a multiple of 4 bytes from the start, floats
@@ -58,7 +58,7 @@ put_varint(writer *w, uint32_t number)
 static void
 put_number(writer *w, double number)
 {
-	int32_t		whole = fabs(number) < 2147483647.0 ? (int32_t) number : 0;
+	int32_t		whole = number >= INT32_MIN && number <= INT32_MAX ? (int32_t) number : 0;
 	double		back = whole;
 
 	if (memcmp(&back, &number, sizeof(double)) == 0)

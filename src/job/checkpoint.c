@@ -7,6 +7,9 @@
  * the new one.  The name starts with pgsql_tmp, so base backups leave it out.  Reading
  * trusts nothing: magic, sizes and checksum must be right, otherwise the training starts
  * from its beginning.
+ *
+ * A state may have gigabytes, so it is summed, written, synced and read in pieces, between
+ * which an interrupt is served; what was written by then is overwritten by the next one.
  */
 #include "postgres.h"
 
@@ -25,7 +28,7 @@
 
 #define CHECKPOINT_DIR "llmapp"
 #define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c)	/* LLMPCK02 in little-endian memory */
-#define PIECE_BYTES (64 * 1024 * 1024)
+#define PIECE_BYTES (16 * 1024 * 1024)
 
 typedef struct CheckpointHeader
 {
@@ -45,6 +48,17 @@ CheckpointPath(int64 job, char *path)
 }
 
 static pg_crc32c
+AddToCrc(pg_crc32c crc, const void *data, Size bytes)
+{
+	for (Size done = 0; done < bytes; done += PIECE_BYTES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		COMP_CRC32C(crc, (const char *) data + done, Min(bytes - done, PIECE_BYTES));
+	}
+	return crc;
+}
+
+static pg_crc32c
 CheckpointCrc(CheckpointHeader header, const Checkpoint *checkpoint)
 {
 	pg_crc32c	crc;
@@ -53,7 +67,7 @@ CheckpointCrc(CheckpointHeader header, const Checkpoint *checkpoint)
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, &header, sizeof(header));
 	for (int i = 0; i < CHECKPOINT_PARTS; i++)
-		COMP_CRC32C(crc, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
+		crc = AddToCrc(crc, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
 	FIN_CRC32C(crc);
 	return crc;
 }
@@ -103,6 +117,9 @@ WriteAll(int fd, const char *path, const void *data, Size bytes)
 		}
 		next += written;
 		bytes -= written;
+		if (written == PIECE_BYTES && pg_fdatasync(fd) != 0)	/* the last sync shall have little to do */
+			ThrowFile("fsync", path);
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 
@@ -138,8 +155,10 @@ ReadAll(int fd, void *data, Size bytes)
 
 	while (bytes > 0)
 	{
-		ssize_t		got = read(fd, next, Min(bytes, PIECE_BYTES));
+		ssize_t		got;
 
+		CHECK_FOR_INTERRUPTS();
+		got = read(fd, next, Min(bytes, PIECE_BYTES));
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)

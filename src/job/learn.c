@@ -25,6 +25,7 @@
 #include "learn.h"
 
 #define REPORTED_LOSSES 500		/* losses of single steps that a network records, about */
+#define LAST_CHECKPOINT_BYTES (64 * 1024 * 1024)	/* a shutdown does not wait until more is on disk */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* ---- planning ---- */
@@ -215,11 +216,24 @@ SaveCheckpoint(Learning *l)
 	JobFlushMetrics();
 }
 
-/* Before an interrupt ends the worker, keep what was done; a cancelled job needs nothing. */
+static Size
+CheckpointBytes(const Checkpoint *checkpoint)
+{
+	Size		bytes = 0;
+
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		bytes = add_size(bytes, checkpoint->parts[i].bytes);
+	return bytes;
+}
+
+/*
+ * Before an interrupt ends the worker, keep what was done; a cancelled job needs nothing.  A
+ * state that takes long to write goes on from the last regular checkpoint.
+ */
 static void
 CheckInterrupts(Learning *l)
 {
-	if (JobTerminating() && InterruptHoldoffCount == 0 && CritSectionCount == 0)
+	if (JobTerminating() && CheckpointBytes(l->checkpoint) <= LAST_CHECKPOINT_BYTES && InterruptHoldoffCount == 0 && CritSectionCount == 0)
 	{
 		HOLD_INTERRUPTS();
 		SaveCheckpoint(l);

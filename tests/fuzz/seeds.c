@@ -3,6 +3,7 @@
  *	  Writes the first inputs of a fuzz target: seeds NAME DIRECTORY.
  */
 #include "../../src/format/manifest.h"
+#include "../../src/format/params.h"
 #include "feature_sample.h"
 #include "image_sample.h"
 
@@ -130,6 +131,52 @@ image_seeds(const char *directory)
 		text_seed(directory, "pgm", "P5 3 2 255\nabcdef") && text_seed(directory, "ppm", "P6 1 1 65535 abcdef");
 }
 
+/* Settings of each type, and all of them with their defaults. */
+static bool
+params_seeds(const char *directory)
+{
+	static const char some[] = "{\"epochs\": 3, \"hidden\": [8, 4], \"validation\": \"held\", \"exclude\": [\"a\"], "
+		"\"class_weight\": {\"yes\": 2}, \"activation\": \"relu\", \"layer_norm\": true, \"warmup\": 0.1}";
+	int32_t		count;
+	const param_info *table = params_table("mlp", &count);
+	llm_error	err = {.code = LLM_OK};
+	json_t	   *all = json_object();
+
+	for (int32_t i = 0; i < count; i++)
+		if (strcmp(table[i].fallback, "null") != 0)
+		{
+			char		text[256];
+			json_t	   *pair;
+
+			snprintf(text, sizeof(text), "{\"%s\": %s}", table[i].name, table[i].fallback);
+			pair = json_parse(text, strlen(text), &err);
+			json_object_update(all, pair);
+			json_decref(pair);
+		}
+	return write_json(directory, "all", all) && write_seed(directory, "some", some, strlen(some)) &&
+		write_seed(directory, "none", "{}", 2);
+}
+
+/* Categories and free text, behind the three bytes that choose options. */
+static bool
+lines_seeds(const sample *s, const char *directory)
+{
+	char		text[8192];
+
+	for (int column = 0; column < 2; column++)
+	{
+		int			length = snprintf(text, sizeof(text), "%c%c%c", column, 4, 1);
+		char		name[16];
+
+		for (int r = 0; r < 60; r++)
+			length += snprintf(text + length, sizeof(text) - length, "%s\n", s->text[r][column]);
+		snprintf(name, sizeof(name), "column-%d", column);
+		if (!write_seed(directory, name, text, length))
+			return false;
+	}
+	return true;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -142,6 +189,10 @@ main(int argc, char **argv)
 		ok = record_seeds(s, argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "image") == 0)
 		ok = image_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "params") == 0)
+		ok = params_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "text") == 0)
+		ok = lines_seeds(s, argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }

@@ -33,6 +33,7 @@ my %cases = (
 	'loading, fitting and encoding' => [ 'texts', "{$endless}", q{phase = 'loading' AND done >= 60000}, 1.5 ],
 	'loading, making a large network' => [ 'points', "{$endless, \"hidden\": [6000, 6000]}", q{phase = 'loading' AND done >= 3000}, 0.6 ],
 	'training, large batches' => [ 'points', "{$endless, \"hidden\": [6000, 6000], \"batch_size\": 3000, \"validation\": 0}", q{phase = 'training'}, 2 ],
+	'training, writing checkpoints' => [ 'points', "{$endless, \"hidden\": [6000, 6000], \"batch_size\": 30, \"checkpoint_every\": 0.1}", q{phase = 'training' AND done > 0}, 3 ],
 	'training, a tiny network' => [ 'points', "{$endless, \"hidden\": [4], \"batch_size\": 8}", q{phase = 'training' AND done > 0}, 0.3 ],
 	'evaluating' => [ 'many', '{"steps": 1, "hidden": [512, 512], "validation": "held"}', q{phase = 'evaluating'}, 1 ],
 	'saving' => [ 'points', '{"steps": 1, "hidden": [6000, 6000]}', q{phase = 'saving'}, 1 ]);

@@ -60,6 +60,15 @@ encoder_batch(const encoder *e, int64_t capacity)
 	return batch_new(&shape, capacity, &err);
 }
 
+/* By member: what lies between them is not set. */
+static inline bool
+shapes_equal(const batch_shape *a, const batch_shape *b)
+{
+	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
+		a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
+		a->class_target == b->class_target;
+}
+
 /* Same shape, rows and numbers? */
 static inline bool
 batches_equal(const batch *a, const batch *b)
@@ -67,7 +76,7 @@ batches_equal(const batch *a, const batch *b)
 	const batch_shape *s = &a->shape;
 	size_t		pairs;
 
-	if (memcmp(s, &b->shape, sizeof(*s)) != 0 || a->rows != b->rows)
+	if (!shapes_equal(s, &b->shape) || a->rows != b->rows)
 		return false;
 	if (s->dense > 0 && memcmp(a->dense, b->dense, a->rows * s->dense * sizeof(float)) != 0)
 		return false;

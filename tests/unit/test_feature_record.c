@@ -29,7 +29,8 @@ test_values(void)
 	float		v[] = {1.5f, -2, NAN};
 	value		values[] = {NOTHING, NUMBER(0), NUMBER(-0.0), NUMBER(1), NUMBER(-1), NUMBER(2147483646.0),
 		NUMBER(-2147483646.0), NUMBER(2147483648.0), NUMBER(0.1), NUMBER(NAN), NUMBER(-INFINITY), NUMBER(1e300),
-	STRING(""), STRING("caf\xC3\xA9"), VECTOR(v, 3), VECTOR(v, 0), STRING("end")};
+	STRING(""), STRING("caf\xC3\xA9"), VECTOR(v, 3), VECTOR(v, 0), STRING("end"),
+	NUMBER(2147483647.0), NUMBER(-2147483648.0)};
 	enum {COUNT = sizeof(values) / sizeof(values[0])};
 	value		back[COUNT];
 	uint64_t	words[64];
@@ -61,6 +62,7 @@ test_values(void)
 	/* small numbers and short strings take little room */
 	CHECK_INT(value_pack(&values[3], 1, NULL, 0), 2);
 	CHECK_INT(value_pack(&values[16], 1, NULL, 0), 5);
+	CHECK_INT(value_pack(&values[17], 2, NULL, 0), 12);
 }
 
 static void

@@ -1,0 +1,87 @@
+/*
+ * fuzz_params.c
+ *	  Any bytes as the settings of a training: an error, or settings that are complete.
+ *
+ * What was accepted and what was chosen from the rows must be accepted again and mean the same.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/format/params.h"
+
+int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What is used as a size or a divisor. */
+static void
+check_ranges(const train_params *p)
+{
+	if (p->epochs < 1 || p->batch_size < 1 || p->steps < 0 || p->early_stopping < 0)
+		abort();
+	if (p->hidden_count < 0 || p->hidden_count > NET_MAX_HIDDEN || p->embed_dim < 1 || p->text_buckets < 1)
+		abort();
+	for (int32_t i = 0; i < p->hidden_count; i++)
+		if (p->hidden[i] < 1)
+			abort();
+	if (!(p->validation >= 0 && p->validation < 1) || !(p->dropout >= 0 && p->dropout < 1) || !(p->learning_rate > 0))
+		abort();
+}
+
+/* Settings whose value is null were not given and mean the default. */
+static char *
+given_text(const train_params *p)
+{
+	json_t	   *given = json_object();
+	const char *key;
+	json_t	   *value;
+	char	   *text;
+
+	json_object_foreach(p->resolved, key, value)
+		if (!json_is_null(value))
+			json_object_set(given, key, value);
+	text = json_text(given);
+	json_decref(given);
+	return text;
+}
+
+static void
+try_again(const train_params *p, int64_t rows)
+{
+	llm_error	err = {.code = LLM_OK};
+	char	   *text = given_text(p);
+	train_params *again = text ? params_resolve("mlp", text, strlen(text), &err) : NULL;
+	char	   *second;
+
+	if (again == NULL)
+		abort();
+	params_choose(again, rows);
+	check_ranges(again);
+	second = given_text(again);
+	if (second == NULL || strcmp(text, second) != 0)
+		abort();
+	free(text);
+	free(second);
+	params_free(again);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	llm_error	err = {.code = LLM_OK};
+	int64_t		rows = size > 0 ? (int64_t) 1 << data[size - 1] % 40 : 1;
+	train_params *p = params_resolve("mlp", (const char *) data, size, &err);
+	json_t	   *json;
+
+	if ((p == NULL) == (err.code == LLM_OK))
+		abort();
+	if (p == NULL)
+		return 0;
+	params_choose(p, rows);
+	check_ranges(p);
+	json = params_json(p);
+	if (json == NULL)
+		abort();
+	json_decref(json);
+	try_again(p, rows);
+	params_free(p);
+	return 0;
+}
