@@ -11,7 +11,7 @@ use Test::More;
 my $tries = $ENV{LLMAPP_TEST_LONG} ? 100 : 25;
 my $limit = 1;					# second, for the 99th percentile
 my $seed = $ENV{LLMAPP_TEST_SEED} // 7;
-my $node = start_node('cancel_latency', 'restart_after_crash = on', 'autovacuum = off', 'max_wal_size = 4GB', 'llmapp.max_jobs = 4');
+my $node = start_node('cancel_latency', 'restart_after_crash = on', 'autovacuum = off', 'fsync = on', 'max_wal_size = 4GB', 'llmapp.max_jobs = 4');
 my $session;
 sub connect_again { $session = $node->background_psql('postgres', on_error_stop => 0); return; }
 sub sql { return $session->query($_[0]) // ''; }
