@@ -233,7 +233,8 @@ CheckpointBytes(const Checkpoint *checkpoint)
 static void
 CheckInterrupts(Learning *l)
 {
-	if (JobTerminating() && CheckpointBytes(l->checkpoint) <= LAST_CHECKPOINT_BYTES && InterruptHoldoffCount == 0 && CritSectionCount == 0)
+	if (JobTerminating() && InterruptHoldoffCount == 0 && CritSectionCount == 0 &&
+		CheckpointBytes(l->checkpoint) <= LAST_CHECKPOINT_BYTES)
 	{
 		HOLD_INTERRUPTS();
 		SaveCheckpoint(l);
