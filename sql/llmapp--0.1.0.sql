@@ -606,6 +606,28 @@ CREATE FUNCTION llm_roc(model regclass, source text DEFAULT NULL, label text DEF
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 200;
 COMMENT ON FUNCTION llm_roc(regclass, text, text) IS 'receiver operating characteristic of a label: rates when rows with at least this probability are called positive';
 
+CREATE FUNCTION llmapp.model_statistics(OUT model oid, OUT calls bigint, OUT rows bigint, OUT total_time double precision,
+                                        OUT since timestamptz) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'llmapp_model_statistics' LANGUAGE C VOLATILE STRICT ROWS 10;
+COMMENT ON FUNCTION llmapp.model_statistics() IS 'use of the models that belong to the caller; for llmapp.stat_models';
+
+CREATE FUNCTION llmapp.stat_models_reset() RETURNS void
+    AS 'MODULE_PATHNAME', 'llmapp_stat_models_reset' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llmapp.stat_models_reset() IS 'begin counting again for the models that the caller sees in llmapp.stat_models';
+
+CREATE VIEW llmapp.stat_models WITH (security_barrier) AS
+    SELECT c.oid::pg_catalog.regclass AS model, s.calls, s.rows, s.total_time,
+           CASE WHEN s.rows OPERATOR(pg_catalog.>) 0 THEN s.total_time OPERATOR(pg_catalog./) s.rows::double precision END AS mean_time,
+           s.since
+    FROM llmapp.model_statistics() AS s JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.model;
+GRANT SELECT ON llmapp.stat_models TO PUBLIC;
+COMMENT ON VIEW llmapp.stat_models IS 'use of the models of the roles of which the reader is a member, since the server started or the last reset';
+COMMENT ON COLUMN llmapp.stat_models.calls IS 'statements, more exactly calls in them, that predicted with the model';
+COMMENT ON COLUMN llmapp.stat_models.rows IS 'rows predicted';
+COMMENT ON COLUMN llmapp.stat_models.total_time IS 'milliseconds spent on predictions, measured for a sample of the rows';
+COMMENT ON COLUMN llmapp.stat_models.mean_time IS 'milliseconds per row';
+COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
+
 -- section: self-description
 
 CREATE FUNCTION llm_selftest(OUT test text, OUT passed boolean, OUT detail text) RETURNS SETOF record

@@ -20,6 +20,7 @@
 
 #include "job/job.h"
 #include "llmapp.h"
+#include "serve/stat.h"
 
 PG_MODULE_MAGIC;
 
@@ -87,6 +88,8 @@ _PG_init(void)
 		return;
 	DefineSettings();
 	InitJobs();
+	if (process_shared_preload_libraries_in_progress)
+		RequestStatMemory();
 }
 
 Datum

@@ -71,6 +71,7 @@ typedef struct Scoring
 	int64		errors;			/* of them */
 	int64		total;
 	TimestampTz started;
+	UseMeter	meter;
 } Scoring;
 
 /* ---- loading ---- */
@@ -287,13 +288,16 @@ static int
 ScoreBatch(Scoring *s, Tuplestorestate *scored)
 {
 	TimestampTz at = GetCurrentTimestamp();
+	instr_time	start;
 	MemoryContext old = CurrentMemoryContext;
 
 	SPI_cursor_fetch(s->portal, true, MODEL_BULK_ROWS);
+	INSTR_TIME_SET_CURRENT(start);
 	s->tuples = SPI_tuptable->vals;
 	s->rows = (int) SPI_processed;
 	MemoryContextSwitchTo(s->batch_cxt);
 	PredictBatch(s);
+	MeterRows(&s->meter, s->rows, NanosecondsSince(start));
 	for (int i = 0; i < s->rows; i++)
 		StoreRow(s, i, at, scored);
 	MemoryContextSwitchTo(old);
@@ -389,6 +393,7 @@ ScoreChunk(Scoring *s, int64 before)
 	InsertRows(s, scored);
 	tuplestore_end(scored);
 	SPI_finish();
+	FlushUse(&s->meter);
 	JobReport("rows", json_integer(s->done));
 	JobReport("errors", json_integer(s->errors));
 	if (more)
@@ -411,6 +416,7 @@ Score(Scoring *s)
 	s->batch_cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp scoring batch", ALLOCSET_DEFAULT_SIZES);
 	JobPhase("scoring", s->total);
 	JobProgress(before, 0, 0, 0);
+	StartUse(&s->meter, s->spec->model);
 	s->started = GetCurrentTimestamp();
 	while (!JobPauseRequested())
 		if (!ScoreChunk(s, before))

@@ -28,6 +28,12 @@ PG_FUNCTION_INFO_V1(llm_predict_as);
 PG_FUNCTION_INFO_V1(llm_probability);
 PG_FUNCTION_INFO_V1(llm_probabilities);
 
+static void
+ReleaseCall(void *arg)
+{
+	EndUse(&((PredictCall *) arg)->meter);
+}
+
 PredictCall *
 GetPredictCall(FunctionCallInfo fcinfo, int input)
 {
@@ -47,6 +53,9 @@ GetPredictCall(FunctionCallInfo fcinfo, int input)
 	call->model_cxt = AllocSetContextCreate(cxt, "llmapp model of a call", ALLOCSET_SMALL_SIZES);
 	call->row_cxt = AllocSetContextCreate(cxt, "llmapp row of a call", ALLOCSET_SMALL_SIZES);
 	call->label = -1;
+	call->release.func = ReleaseCall;
+	call->release.arg = call;
+	MemoryContextRegisterResetCallback(cxt, &call->release);
 	fcinfo->flinfo->fn_extra = call;
 	return call;
 }
@@ -119,6 +128,7 @@ OpenCall(PredictCall *call, Oid relid)
 	predictor_set_poll(model->predictor, PredictionCancelled, NULL);
 	RememberModel(model);
 	MemoryContextSwitchTo(old);
+	StartUse(&call->meter, relid);
 	call->model = model;
 }
 
@@ -183,8 +193,8 @@ RunPredictor(PredictCall *call, predictor *p)
 	return out;
 }
 
-const float *
-PredictRow(PredictCall *call, Oid relid, Datum input)
+static inline const float *
+RunRow(PredictCall *call, Oid relid, Datum input)
 {
 	MemoryContext old;
 	const float *out;
@@ -199,6 +209,24 @@ PredictRow(PredictCall *call, Oid relid, Datum input)
 	out = RunPredictor(call, call->model->predictor);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(call->row_cxt);
+	return out;
+}
+
+const float *
+PredictRow(PredictCall *call, Oid relid, Datum input)
+{
+	const float *out;
+	instr_time	start;
+
+	if (likely(!MeterWantsTime(&call->meter)))
+	{
+		out = RunRow(call, relid, input);
+		MeterRow(&call->meter);
+		return out;
+	}
+	INSTR_TIME_SET_CURRENT(start);
+	out = RunRow(call, relid, input);
+	MeterTime(&call->meter, NanosecondsSince(start));
 	return out;
 }
 

@@ -13,6 +13,7 @@
 #include "../model/input.h"
 #include "../model/model.h"
 #include "output.h"
+#include "stat.h"
 
 typedef struct PredictCall
 {
@@ -27,6 +28,8 @@ typedef struct PredictCall
 	int32		label;			/* class that label_text names, -1 for none yet */
 	text	   *label_text;
 	llm_error	error;			/* kept empty between rows */
+	UseMeter	meter;
+	MemoryContextCallback release;	/* ends the use of the model */
 } PredictCall;
 
 /* State of this call site; argument `input` is the one whose type decides how inputs are read. */

@@ -62,7 +62,9 @@ PredictAhead(PredictCall *call, Ahead *ahead, const Datum *inputs)
 	predictor  *p = ModelBulkPredictor(call->model);
 	batch	   *b = predictor_batch(p);
 	int32		outputs = call->model->manifest->target->outputs;
+	instr_time	start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	predictor_set_poll(p, PredictionCancelled, NULL);
 	b->rows = 0;
 	for (int32 i = 0; i < ahead->rows; i++)
@@ -77,6 +79,7 @@ PredictAhead(PredictCall *call, Ahead *ahead, const Datum *inputs)
 	ahead->outputs = outputs;
 	if (b->rows > 0)
 		memcpy(ahead->out, RunPredictor(call, p), sizeof(float) * b->rows * outputs);
+	MeterRows(&call->meter, b->rows, NanosecondsSince(start));
 }
 
 /* Fill `ahead` from the current row on. */
