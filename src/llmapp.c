@@ -20,6 +20,7 @@
 
 #include "job/job.h"
 #include "llmapp.h"
+#include "serve/batching.h"
 #include "serve/stat.h"
 
 PG_MODULE_MAGIC;
@@ -31,6 +32,7 @@ int			llmapp_cache_size = 4096;
 int			llmapp_max_jobs = 2;
 int			llmapp_checkpoint_interval = 60;
 bool		llmapp_progress_notices = true;
+bool		llmapp_batch_predictions = true;
 char	   *llmapp_databases = NULL;
 
 PGDLLEXPORT void _PG_init(void);
@@ -74,6 +76,9 @@ DefineSettings(void)
 							&llmapp_checkpoint_interval, 60, 1, 86400, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("llmapp.progress_notices", "Report progress while llm_train or llm_wait waits.", NULL,
 							 &llmapp_progress_notices, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("llmapp.batch_predictions", "Run llm_predict in a SELECT list for many rows at once.",
+							 "Only with shared_preload_libraries, and where it pays.",
+							 &llmapp_batch_predictions, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomStringVariable("llmapp.databases", "Databases whose jobs the launcher resumes after a restart.",
 								   "A comma-separated list.",
@@ -89,7 +94,10 @@ _PG_init(void)
 	DefineSettings();
 	InitJobs();
 	if (process_shared_preload_libraries_in_progress)
+	{
 		RequestStatMemory();
+		InstallBatching();
+	}
 }
 
 Datum

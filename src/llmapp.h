@@ -21,6 +21,7 @@ extern int	llmapp_cache_size;			/* MB of weight cache files */
 extern int	llmapp_max_jobs;			/* jobs running at once in the cluster */
 extern int	llmapp_checkpoint_interval; /* seconds */
 extern bool llmapp_progress_notices;	/* NOTICE while llm_train(wait => true) waits */
+extern bool llmapp_batch_predictions;	/* plain predictions may become batched ones, when preloaded */
 extern char *llmapp_databases;			/* databases the launcher looks after */
 
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */

@@ -71,6 +71,14 @@ RememberModel(const Model *model)
 	known->classes = model->manifest->target->class_count;
 }
 
+double
+KnownMultiplications(Oid relid)
+{
+	const KnownModel *known = known_models ? hash_search(known_models, &relid, HASH_FIND, NULL) : NULL;
+
+	return known ? known->multiplications : -1;
+}
+
 /* The model that a call names by a constant, when this session knows it. */
 static const KnownModel *
 ModelOfCall(Node *node)

@@ -11,5 +11,7 @@
 
 /* Remember for this session how much work a row is for a model that was opened. */
 extern void RememberModel(const Model *model);
+/* Multiplications of a row for such a model; negative when it is not known. */
+extern double KnownMultiplications(Oid relid);
 
 #endif							/* LLMAPP_SUPPORT_H */
