@@ -99,6 +99,8 @@ write_text(const encoding *c, json_t *o)
 		json_hex(bits, bytes, hex);
 		json_object_set_new(o, "kept", json_string(hex));
 	}
+	else
+		json_fail_memory();
 	free(bits);
 	free(hex);
 	json_object_set_new(o, "missing", json_boolean(c->null_slot >= 0));

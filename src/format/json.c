@@ -1,6 +1,12 @@
 /*
  * json.c
- *	  Typed, bounded reading of JSON.
+ *	  Typed, bounded reading of JSON; what happens when memory ends.
+ *
+ * jansson reports a failed allocation to its caller, who builds objects of a hundred parts and
+ * cannot look at each of them, and its parser even aborts after some.  So allocations go through
+ * here: a failure is remembered, and whoever hands JSON on asks json_memory_failed() once.  While
+ * text is parsed a reserve takes over at the first failure; no more than one buffer of text is
+ * read then, for which the reserve suffices, and the parse fails.
  */
 #include "json.h"
 
@@ -8,32 +14,156 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RESERVE_BYTES (256 * 1024)	/* for the values of one buffer of jansson's, 1024 bytes */
+#define RESERVE_ALIGNMENT 16
+
+static struct
+{
+	char	   *bytes;			/* NULL: nothing is parsed */
+	size_t		size;
+	size_t		used;
+} reserve;
+
+static bool memory_failed;
+
+static void *
+allocate(size_t bytes)
+{
+	void	   *memory = malloc(bytes);
+
+	if (memory != NULL)
+		return memory;
+	memory_failed = true;
+	if (reserve.bytes == NULL || bytes > reserve.size - reserve.used)
+		return NULL;
+	memory = reserve.bytes + reserve.used;
+	bytes = (bytes + RESERVE_ALIGNMENT - 1) / RESERVE_ALIGNMENT * RESERVE_ALIGNMENT;
+	reserve.used = bytes < reserve.size - reserve.used ? reserve.used + bytes : reserve.size;
+	return memory;
+}
+
+static void
+release(void *memory)
+{
+	bool		reserved = reserve.bytes != NULL && (char *) memory >= reserve.bytes &&
+		(char *) memory < reserve.bytes + reserve.size;
+
+	if (!reserved)
+		free(memory);
+}
+
+/* When the library is loaded, before anything is allocated by jansson. */
+__attribute__((constructor)) static void
+take_over_allocation(void)
+{
+	json_set_alloc_funcs(allocate, release);
+}
+
+void
+json_fail_memory(void)
+{
+	memory_failed = true;
+}
+
+bool
+json_memory_failed(void)
+{
+	bool		failed = memory_failed;
+
+	memory_failed = false;
+	return failed;
+}
+
 json_t *
 new_json_object(void)
 {
 	return json_pack("{}");
 }
 
+/* Text that is left to parse. */
+typedef struct rest
+{
+	const char *text;
+	size_t		length;
+} rest;
+
+/* The next bytes for the parser; none any more after an allocation has failed. */
+static size_t
+next_bytes(void *buffer, size_t capacity, void *arg)
+{
+	rest	   *r = arg;
+	size_t		bytes = r->length < capacity ? r->length : capacity;
+
+	if (memory_failed)
+		return 0;
+	memcpy(buffer, r->text, bytes);
+	r->text += bytes;
+	r->length -= bytes;
+	return bytes;
+}
+
+/* The parser copies a string into a buffer that doubles. */
+static size_t
+longest_string(const char *text, size_t length)
+{
+	size_t		longest = 0;
+
+	for (size_t start = 0, i = 0; i <= length; i++)
+		if (i == length || text[i] == '"')
+		{
+			longest = i - start > longest ? i - start : longest;
+			start = i + 1;
+		}
+	return longest;
+}
+
+static json_t *
+parse_with_reserve(const char *text, size_t length, json_error_t *why, bool *failed)
+{
+	rest		r = {text, length};
+	bool		failed_before = memory_failed;
+	json_t	   *json;
+
+	memory_failed = false;
+	json = json_load_callback(next_bytes, &r, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, why);
+	*failed = memory_failed;
+	memory_failed = failed_before;
+	if (!*failed)
+		return json;
+	json_decref(json);			/* parts of it may lie in the reserve */
+	return NULL;
+}
+
 json_t *
 json_parse(const char *text, size_t length, llm_error *err)
 {
 	json_error_t why;
-	json_t	   *json = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	bool		failed = true;
+	json_t	   *json = NULL;
 
-	if (json == NULL)
-	{
-		if (json_error_code(&why) == json_error_out_of_memory)
-			llm_fail(err, LLM_MEMORY, "out of memory while reading JSON");
-		else
-			llm_fail(err, LLM_CORRUPT, "invalid JSON at byte %d: %s", why.position, why.text);
-	}
+	reserve.size = RESERVE_BYTES + 8 * longest_string(text, length);
+	reserve.used = 0;
+	reserve.bytes = malloc(reserve.size);
+	if (reserve.bytes != NULL)
+		json = parse_with_reserve(text, length, &why, &failed);
+	free(reserve.bytes);
+	reserve.bytes = NULL;
+	if (failed)
+		llm_fail(err, LLM_MEMORY, "out of memory while reading JSON");
+	else if (json == NULL)
+		llm_fail(err, LLM_CORRUPT, "invalid JSON at byte %d: %s", why.position, why.text);
 	return json;
 }
 
 char *
 json_text(const json_t *json)
 {
-	return json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+	char	   *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+
+	if (!json_memory_failed())
+		return text;
+	free(text);
+	return NULL;
 }
 
 /* Fetch a key and demand its type. */
@@ -209,7 +339,10 @@ json_bytes(const char *bytes, size_t length)
 	json_decref(json);
 	hex = malloc(2 * length + 1);
 	if (hex == NULL)
+	{
+		json_fail_memory();
 		return NULL;
+	}
 	json_hex(bytes, length, hex);
 	json = json_pack("{s:s}", "hex", hex);
 	free(hex);

@@ -20,12 +20,23 @@
 
 #include "../engine/error.h"
 
+/*
+ * Has an allocation failed since the last call, so that what was built since may be incomplete?
+ * json_text() asks by itself; who keeps or hands on JSON in another form asks at its end.
+ */
+extern bool json_memory_failed(void);
+/* The same for other memory that JSON was to be made from. */
+extern void json_fail_memory(void);
+
 /* An empty object, NULL when out of memory. */
 extern json_t *new_json_object(void);
 
 /* Parse one JSON value of `length` bytes; duplicate keys are refused.  NULL: LLM_CORRUPT. */
 extern json_t *json_parse(const char *text, size_t length, llm_error *err);
-/* Compact text, malloc'd; keys in insertion order; numbers that read back equal. */
+/*
+ * Compact text, malloc'd; keys in insertion order; numbers that read back equal.  NULL when
+ * json_memory_failed().
+ */
 extern char *json_text(const json_t *json);
 
 extern bool json_read_object(const json_t *object, const char *key, const json_t **out, llm_error *err);

@@ -393,6 +393,13 @@ check_together(const train_params *p, llm_error *err)
 	return true;
 }
 
+/* After a failed allocation keys may be missing. */
+static bool
+is_complete(llm_error *err)
+{
+	return !json_memory_failed() || llm_fail(err, LLM_MEMORY, "out of memory");
+}
+
 train_params *
 params_resolve(const char *architecture, const char *json, size_t length, llm_error *err)
 {
@@ -422,7 +429,7 @@ params_resolve(const char *architecture, const char *json, size_t length, llm_er
 		llm_fail(err, LLM_INVALID, "params must be a JSON object");
 		llm_hint(err, "For example: params => '{\"epochs\": 20}'");
 	}
-	else if (params_merge(p, user, err))
+	else if (params_merge(p, user, err) && is_complete(err))
 	{
 		fill_run(p);
 		if (fill_data(p, err) && fill_network(p, err))

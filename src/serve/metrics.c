@@ -498,7 +498,7 @@ evaluation_json(evaluation *e, llm_error *err)
 		ok = json_object_set_new(json, "confusion", json_confusion(e)) == 0;
 	if (ok && e->target->kind == TARGET_CLASS)
 		ok = json_object_set_new(json, "roc", json_roc(e, err)) == 0;
-	if (ok)
+	if (!json_memory_failed() && ok)
 		return json;
 	llm_fail(err, LLM_MEMORY, "out of memory for the results of an evaluation");
 	json_decref(json);

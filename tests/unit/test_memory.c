@@ -1,0 +1,311 @@
+/*
+ * test_memory.c
+ *	  Every allocation fails once: no crash, no leak, and never half a result.
+ *
+ * malloc and its relatives are replaced for the whole program, jansson included.  Each story runs
+ * undisturbed first; then again with its first allocation failing, its second, and so on, once
+ * with all later ones failing too.  It must report failure or yield what it yielded undisturbed.
+ * Needs the allocator's inner names, which glibc exports.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "../../src/format/manifest.h"
+#include "../../src/format/params.h"
+#include "../../src/serve/metrics.h"
+#include "feature_sample.h"
+#include "fixture.h"
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *old, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+extern void __libc_free(void *pointer);
+
+static atomic_long allocations; /* asked for so far */
+static atomic_long live;
+static long fail_from = -1;		/* number of the first that fails; -1: none */
+static bool fail_all;			/* and all later ones */
+
+static bool
+fails(void)
+{
+	long		number = atomic_fetch_add(&allocations, 1);
+
+	return fail_from >= 0 && (number == fail_from || (fail_all && number > fail_from));
+}
+
+static void *
+counted(void *pointer)
+{
+	if (pointer)
+		atomic_fetch_add(&live, 1);
+	else
+		errno = ENOMEM;
+	return pointer;
+}
+
+void *
+malloc(size_t size)
+{
+	return counted(fails() ? NULL : __libc_malloc(size));
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return counted(fails() ? NULL : __libc_calloc(count, size));
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	if (old == NULL)
+		return malloc(size);
+	return fails() ? NULL : __libc_realloc(old, size);
+}
+
+void *
+aligned_alloc(size_t alignment, size_t size)
+{
+	return counted(fails() ? NULL : __libc_memalign(alignment, size));
+}
+
+int
+posix_memalign(void **pointer, size_t alignment, size_t size)
+{
+	*pointer = aligned_alloc(alignment, size);
+	return *pointer ? 0 : ENOMEM;
+}
+
+void
+free(void *pointer)
+{
+	if (pointer)
+		atomic_fetch_sub(&live, 1);
+	__libc_free(pointer);
+}
+
+/* What a story yields: enough to tell a whole result from half of one. */
+static char result[1 << 20];
+
+static bool
+yield_json(json_t *json)
+{
+	char	   *text = json ? json_text(json) : NULL;
+	bool		ok = text != NULL && strlen(text) < sizeof(result);
+
+	if (ok)
+		strcpy(result, text);
+	free(text);
+	json_decref(json);
+	return ok;
+}
+
+typedef bool (*story) (llm_error *err);
+
+static sample *s;
+static net *network;
+static char *manifest_text;
+
+static bool
+settings_story(llm_error *err)
+{
+	static const char text[] = "{\"epochs\": 3, \"hidden\": [8, 4], \"exclude\": [\"a\", \"b\"], \"class_weight\": {\"x\": 2}, \"deploy\": \"never\"}";
+	train_params *p = params_resolve("mlp", text, sizeof(text) - 1, err);
+	bool		ok = p != NULL;
+
+	if (ok)
+	{
+		params_choose(p, 1000);
+		ok = yield_json(params_json(p));
+	}
+	params_free(p);
+	return ok;
+}
+
+static bool
+encoder_story(llm_error *err)
+{
+	json_t	   *json = yield_json(encoder_json(s->encoder)) ? json_parse(result, strlen(result), err) : NULL;
+	encoder    *e = json ? encoder_from_json(json, err) : NULL;
+	bool		ok = e != NULL && yield_json(encoder_json(e));
+
+	json_decref(json);
+	encoder_free(e);
+	return ok;
+}
+
+static bool
+target_story(llm_error *err)
+{
+	json_t	   *json = yield_json(target_json(s->target)) ? json_parse(result, strlen(result), err) : NULL;
+	target	   *t = json ? target_from_json(json, err) : NULL;
+	bool		ok = t != NULL && yield_json(target_json(t));
+
+	json_decref(json);
+	target_free(t);
+	return ok;
+}
+
+static json_t *
+build_manifest(void)
+{
+	return manifest_build("mlp", "classification", network, s->encoder, s->target,
+						  "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(), json_object(),
+						  json_array(), json_object());
+}
+
+static bool
+write_story(llm_error *err)
+{
+	return yield_json(build_manifest());
+}
+
+static bool
+read_story(llm_error *err)
+{
+	manifest   *m = manifest_parse(manifest_text, strlen(manifest_text), err);
+	bool		ok = m != NULL;
+
+	if (ok)
+		snprintf(result, sizeof(result), "%zu %s %d %d %d", m->weight_bytes, m->sha256, encoder_column_count(m->encoder),
+				 m->target->class_count, (int) json_object_size(m->json));
+	manifest_free(m);
+	return ok;
+}
+
+static bool
+train(int32_t threads, llm_error *err)
+{
+	train_config c = small_training(threads);
+	trainer    *t = trainer_new(network, &c, 8, err);
+	batch	   *b = t ? batch_new(&net_get_config(network)->shape, 8, err) : NULL;
+	double		loss = 0;
+	bool		ok = b != NULL;
+
+	for (int r = 0; ok && r < 8; r++)
+		ok = encoder_row(s->encoder, s->rows + r * SAMPLE_COLUMNS, b, err);
+	for (int r = 0; ok && r < 8; r++)
+	{
+		b->target_class[r] = r % 3;
+		b->weight[r] = 1;
+	}
+	for (int step = 0; ok && step < 3; step++)
+		ok = trainer_step(t, b, &loss, err);
+	if (ok)
+		snprintf(result, sizeof(result), "%.17g %.9g", loss, trainer_weights(t)[5]);
+	batch_free(b);
+	trainer_free(t);
+	return ok;
+}
+
+static bool
+training_story(llm_error *err)
+{
+	return train(1, err);
+}
+
+static bool
+threads_story(llm_error *err)
+{
+	return train(3, err);
+}
+
+static bool
+prediction_story(llm_error *err)
+{
+	static _Alignas(64) float weights[1 << 20];
+	predictor  *p = predictor_new(network, weights, 4, err);
+	const float *out = NULL;
+
+	if (p != NULL && encoder_row(s->encoder, s->rows, predictor_batch(p), err))
+		out = predictor_run(p, err);
+	if (out != NULL)
+		snprintf(result, sizeof(result), "%.9g %.9g", out[0], out[2]);
+	predictor_free(p);
+	return out != NULL;
+}
+
+static bool
+evaluation_story(llm_error *err)
+{
+	evaluation *e = evaluation_new(s->target, err);
+	bool		ok = e != NULL;
+
+	for (int r = 0; ok && r < 50; r++)
+		ok = evaluation_add(e, (float[]) {0.2f + (r % 3) * 0.1f, 0.5f, 0.3f - (r % 3) * 0.1f}, r % 4 - 1, NULL, err);
+	ok = ok && yield_json(evaluation_json(e, err));
+	evaluation_free(e);
+	return ok;
+}
+
+static void
+tell(const char *name, story run, bool all)
+{
+	static char expected[sizeof(result)];
+	llm_error	err = {0};
+	long		begin,
+				count;
+
+	fail_from = -1;
+	run(&err);					/* what is opened once stays open */
+	begin = live;
+	allocations = 0;
+	CHECK(run(&err));
+	count = allocations;
+	strcpy(expected, result);
+	for (long n = 0; n < count; n++)
+	{
+		bool		ok;
+
+		err = (llm_error) {0};
+		allocations = 0;
+		fail_from = n;
+		fail_all = all;
+		result[0] = '\0';
+		ok = run(&err);
+		fail_from = -1;
+		if (live != begin || (ok && strcmp(result, expected) != 0) || (err.code != LLM_OK && err.code != LLM_MEMORY))
+		{
+			fprintf(stderr, "%s, allocation %ld of %ld fails: %ld left over, %s, error %d %s\n", name, n, count,
+					live - begin, !ok ? "failed" : strcmp(result, expected) == 0 ? "right" : "half a result", err.code, err.message);
+			CHECK(!"a failed allocation is handled");
+			begin = live;
+		}
+		else
+			CHECK(true);
+	}
+}
+
+#define TELL(name) (tell(#name, name##_story, false), tell(#name, name##_story, true))
+
+int
+main(void)
+{
+	net_config	config = {.embed_dim = 2,.hidden_count = 1,.hidden = {4},.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1};
+	llm_error	err = {0};
+	json_t	   *json;
+
+	s = sample_new();
+	encoder_shape(s->encoder, &config.shape);
+	target_shape(s->target, &config.shape);
+	network = net_new(&config, &err);
+	check_no_error(&err);
+	json = build_manifest();
+	manifest_text = json_text(json);
+	json_decref(json);
+	TELL(settings);
+	TELL(encoder);
+	TELL(target);
+	TELL(write);
+	TELL(read);
+	TELL(training);
+	TELL(threads);
+	TELL(prediction);
+	TELL(evaluation);
+	free(manifest_text);
+	net_free(network);
+	sample_free(s);
+	return test_summary();
+}
