@@ -390,7 +390,7 @@ CREATE VIEW llmapp.model_settings AS
           AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace)
           AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE');
 COMMENT ON VIEW llmapp.model_settings IS 'settings that trained the versions of the models that the reader may predict with';
-COMMENT ON COLUMN llmapp.model_settings.source IS 'user, default, or auto: chosen from the data';
+COMMENT ON COLUMN llmapp.model_settings.source IS 'user, default, auto: chosen from the data, or search: found in a range';
 GRANT SELECT ON llmapp.model_settings TO PUBLIC;
 
 -- section: jobs

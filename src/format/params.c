@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "search.h"
 
 #define PARAM(name, type, fallback, minimum, maximum, choices, description) \
 	{name, type, fallback, minimum, maximum, choices, description},
@@ -208,6 +209,38 @@ check_value(const param_info *info, const json_t *value, llm_error *err)
 	return false;
 }
 
+/* A range instead of a value: its form, and all values in it. */
+static bool
+check_range_of(const param_info *info, const json_t *range, llm_error *err)
+{
+	const json_t *choices = json_object_get(range, "choices");
+
+	if (!search_check(info, range, err))
+		return false;
+	for (size_t i = 0; i < json_array_size(choices); i++)
+	{
+		if (json_is_null(json_array_get(choices, i)))
+			return fail_type(info, "a value in each of its choices", err);
+		if (!check_value(info, json_array_get(choices, i), err))
+			return false;
+	}
+	return choices != NULL ||
+		(check_value(info, json_object_get(range, "min"), err) && check_value(info, json_object_get(range, "max"), err));
+}
+
+/* Keep the range; what is resolved stays the default. */
+static bool
+params_add_range(train_params *p, const param_info *info, json_t *range, llm_error *err)
+{
+	if (!check_range_of(info, range, err))
+		return false;
+	if (p->ranges == NULL)
+		p->ranges = json_object();
+	if (json_object_set(p->ranges, info->name, range) != 0)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
+	return true;
+}
+
 /* The user's object over the defaults: p->resolved and p->sources. */
 static bool
 params_merge(train_params *p, const json_t *user, llm_error *err)
@@ -229,6 +262,12 @@ params_merge(train_params *p, const json_t *user, llm_error *err)
 
 		if (i < 0)
 			return fail_unknown_key(key, err);
+		if (json_is_object(value) && mlp_params[i].type != PARAM_ANY)
+		{
+			if (!params_add_range(p, &mlp_params[i], value, err))
+				return false;
+			continue;
+		}
 		if (!check_value(&mlp_params[i], value, err))
 			return false;
 		if (json_is_null(value))
@@ -330,6 +369,7 @@ fill_data(train_params *p, llm_error *err)
 	else
 		p->validation = get_number(p, "validation");
 	p->folds = (int32_t) get_int(p, "folds");
+	p->trials = (int32_t) get_int(p, "trials");
 	p->deduplicate = json_is_true(get(p, "deduplicate"));
 	p->early_stopping = (int32_t) get_int(p, "early_stopping");
 	if (json_is_object(class_weight))
@@ -365,6 +405,13 @@ fill_network(train_params *p, llm_error *err)
 }
 
 static bool
+fill(train_params *p, llm_error *err)
+{
+	fill_run(p);
+	return fill_data(p, err) && fill_network(p, err);
+}
+
+static bool
 fail_together(const char *one, const char *other, const char *why, llm_error *err)
 {
 	llm_fail(err, LLM_INVALID, "parameters \"%s\" and \"%s\" cannot be used together", one, other);
@@ -386,6 +433,17 @@ check_together(const train_params *p, llm_error *err)
 		return fail_together("folds", "validation", both, err);
 	if (p->folds > 0 && p->time_column != NULL)
 		return fail_together("folds", "time_column", "Folds are drawn at random, which lets later rows predict earlier ones.", err);
+	if (p->folds > 0 && p->ranges != NULL)
+		return fail_together("folds", json_object_iter_key(json_object_iter(p->ranges)),
+							 "Search with a held-out part first, then judge the setting that was found with folds.", err);
+	if (p->ranges == NULL && p->sources[param_index("trials")] == SOURCE_USER)
+	{
+		llm_fail(err, LLM_INVALID, "parameter \"trials\" needs a range to search");
+		return llm_hint(err, "For example {\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}}.");
+	}
+	if (p->ranges != NULL && p->validation_column == NULL && p->validation == 0)
+		return fail_together("validation", json_object_iter_key(json_object_iter(p->ranges)),
+							 "Held-out rows decide which trial is best; let \"validation\" be more than 0.", err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)
@@ -429,18 +487,66 @@ params_resolve(const char *architecture, const char *json, size_t length, llm_er
 		llm_fail(err, LLM_INVALID, "params must be a JSON object");
 		llm_hint(err, "For example: params => '{\"epochs\": 20}'");
 	}
-	else if (params_merge(p, user, err) && is_complete(err))
-	{
-		fill_run(p);
-		if (fill_data(p, err) && fill_network(p, err))
-			check_together(p, err);
-	}
+	else if (params_merge(p, user, err) && is_complete(err) && fill(p, err))
+		check_together(p, err);
 	json_decref(user);
 	if (err->code == LLM_OK)
 		return p;
 	params_free(p);
 	return NULL;
 }
+
+/* ---- trials ---- */
+
+static json_t *
+trial_value(const train_params *p, int32_t i, int32_t trial)
+{
+	const json_t *range = json_object_get(p->ranges, mlp_params[i].name);
+	json_t	   *here = json_object_get(p->resolved, mlp_params[i].name);
+
+	if (range == NULL || (trial == 0 && search_holds(range, here)))
+		return json_incref(here);
+	return search_draw(&mlp_params[i], range, p->seed, trial, i);
+}
+
+train_params *
+params_trial(const train_params *p, int32_t trial, llm_error *err)
+{
+	train_params *t = calloc(1, sizeof(train_params));
+
+	if (t != NULL)
+	{
+		t->resolved = json_object();
+		t->sources = calloc(PARAM_COUNT, sizeof(param_source));
+	}
+	if (t == NULL || t->resolved == NULL || t->sources == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory");
+	for (int32_t i = 0; i < PARAM_COUNT && err->code == LLM_OK; i++)
+	{
+		t->sources[i] = json_object_get(p->ranges, mlp_params[i].name) != NULL ? SOURCE_SEARCH : p->sources[i];
+		if (json_object_set_new(t->resolved, mlp_params[i].name, trial_value(p, i, trial)) != 0)
+			llm_fail(err, LLM_MEMORY, "out of memory");
+	}
+	if (err->code == LLM_OK)
+		fill(t, err);
+	if (err->code == LLM_OK)
+		return t;
+	params_free(t);
+	return NULL;
+}
+
+json_t *
+params_drawn(const train_params *p)
+{
+	json_t	   *json = json_object();
+
+	for (int32_t i = 0; i < PARAM_COUNT; i++)
+		if (p->sources[i] == SOURCE_SEARCH)
+			json_object_set(json, mlp_params[i].name, json_object_get(p->resolved, mlp_params[i].name));
+	return json;
+}
+
+/* ---- what depends on the data ---- */
 
 /* Set an open value and remember that the data decided it. */
 static void
@@ -487,6 +593,7 @@ params_free(train_params *p)
 	free(p->group_column);
 	free(p->deploy);
 	json_decref(p->class_weight);
+	json_decref(p->ranges);
 	json_decref(p->resolved);
 	free(p->sources);
 	free(p);
@@ -495,7 +602,7 @@ params_free(train_params *p)
 json_t *
 params_json(const train_params *p)
 {
-	static const char *const source_names[] = {"default", "user", "auto"};
+	static const char *const source_names[] = {"default", "user", "auto", "search"};
 	json_t	   *json = json_object();
 
 	for (int32_t i = 0; i < PARAM_COUNT && json != NULL; i++)

@@ -35,7 +35,7 @@ typedef struct param_info
 	const char *description;
 } param_info;
 
-typedef enum param_source { SOURCE_DEFAULT, SOURCE_USER, SOURCE_AUTO } param_source;
+typedef enum param_source { SOURCE_DEFAULT, SOURCE_USER, SOURCE_AUTO, SOURCE_SEARCH } param_source;
 
 /* Resolved settings.  Fields stand in the order of params.def. */
 typedef struct train_params
@@ -64,6 +64,8 @@ typedef struct train_params
 	int32_t		folds;			/* 0 or >= 2 */
 	char	   *group_column;	/* rows of one value are held out together, or NULL */
 	bool		deduplicate;
+	int32_t		trials;
+	json_t	   *ranges;			/* key -> range, or NULL: nothing is searched.  Fields of these keys hold defaults */
 	int32_t		early_stopping; /* epochs without improvement, 0 = off */
 	bool		class_weight_balanced;
 	json_t	   *class_weight;	/* object label -> weight, or NULL */
@@ -95,6 +97,13 @@ extern train_params *params_resolve(const char *architecture, const char *json, 
 									llm_error *err);
 /* Choose what the user left open and depends on the number of training rows. */
 extern void params_choose(train_params *p, int64_t training_rows);
+/*
+ * The settings of one trial (from 0) of a search, after params_choose(): those in ranges are
+ * drawn, or in trial 0 as they are in p where that lies in the range.  NULL: LLM_MEMORY.
+ */
+extern train_params *params_trial(const train_params *p, int32_t trial, llm_error *err);
+/* {"key": value, ...} of what a trial drew. */
+extern json_t *params_drawn(const train_params *p);
 extern void params_free(train_params *p);
 
 /* {"key": {"value": ..., "source": "user"}, ...}: what llmapp.model_settings shows. */

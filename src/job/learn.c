@@ -102,7 +102,6 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 	l->base = base;
 	l->data = data;
 	l->checkpoint = checkpoint;
-	l->fits = 1;
 	l->deadline = params->max_seconds;
 	l->batch_rows = Min(params->batch_size, data->training_rows);
 	l->batches = (data->training_rows + l->batch_rows - 1) / l->batch_rows;
@@ -112,9 +111,19 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 		ThrowError(&err);
 	OWN(l->net, net_free);
 	l->config = TrainerConfig(l);
-	l->report_every = Max(1, l->config.total_steps / REPORTED_LOSSES);
+	l->job_steps = l->config.total_steps;
 	l->checkpoint_every = params->checkpoint_every >= 0 ? params->checkpoint_every : llmapp_checkpoint_interval;
 	return l;
+}
+
+void
+ShortenLearning(Learning *l, double share)
+{
+	int64		epochs = (l->config.total_steps + l->batches - 1) / l->batches;
+	int64		some = Max(1, (int64) rint(share * epochs));
+
+	l->config.total_steps = Min(l->config.total_steps, some * l->batches);
+	l->config.warmup_steps = (int64) (l->params->warmup * l->config.total_steps);
 }
 
 Size
@@ -287,6 +296,7 @@ StartLearning(Learning *l, bool resumed)
 		StartAnew(l);
 	if (problem != NULL)
 		JobReport("restarted", json_pack("{s:s}", "reason", problem));
+	l->report_every = Max(1, l->config.total_steps / REPORTED_LOSSES);
 	l->started = GetCurrentTimestamp();
 	l->elapsed_before = l->checkpoint->state.elapsed;
 	return true;
@@ -425,7 +435,7 @@ ReportStep(Learning *l, double loss)
 
 	s->loss_sum += loss;
 	s->loss_steps++;
-	JobProgress(s->fit * l->config.total_steps + s->step, loss, seconds > 0 ? s->step * l->batch_rows / seconds : 0,
+	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows / seconds : 0,
 				(int32) Min(s->epoch + 1, PG_INT32_MAX));
 	if (s->step % l->report_every != 0)
 		return;
@@ -448,7 +458,7 @@ RunStep(Learning *l)
 
 		if (trainer_step(l->trainer, l->batch, &loss, &err))
 			break;
-		if (err.code == LLM_INVALID && l->give_up != NULL)
+		if (err.code == LLM_INVALID && l->may_diverge)
 			return LEARN_DIVERGED;
 		if (err.code != LLM_CANCELLED)
 			ThrowError(&err);
@@ -470,7 +480,7 @@ static LearnEnd
 RunEpoch(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
-	LearnEnd	end = LEARN_FINISHED;
+	LearnEnd	end;
 
 	StartReading(l->data->training, true, l->params->seed, s->epoch);
 	SkipRecords(l->data->training, s->batch * l->batch_rows);
@@ -486,7 +496,7 @@ RunEpoch(Learning *l)
 		return LEARN_PAUSED;
 	s->epoch++;
 	s->batch = 0;
-	return l->give_up != NULL && l->give_up(l->give_up_arg, s) ? LEARN_GIVEN_UP : LEARN_FINISHED;
+	return LEARN_FINISHED;
 }
 
 LearnEnd
@@ -495,7 +505,7 @@ RunLearning(Learning *l)
 	TrainingState *s = &l->checkpoint->state;
 	LearnEnd	end = LEARN_FINISHED;
 
-	JobPhase("training", l->fits * l->config.total_steps);
+	JobPhase("training", l->job_steps);
 	while (end == LEARN_FINISHED && (s->batch > 0 || !IsFinished(l)))	/* an epoch that was begun is ended */
 		end = RunEpoch(l);
 	s->elapsed = Elapsed(l);

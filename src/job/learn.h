@@ -17,8 +17,7 @@ typedef enum LearnEnd
 {
 	LEARN_FINISHED,
 	LEARN_PAUSED,				/* the job is to pause; the checkpoint is written */
-	LEARN_GIVEN_UP,				/* the caller's question was answered with yes */
-	LEARN_DIVERGED				/* not in a plain training, where this is an ERROR */
+	LEARN_DIVERGED				/* only with may_diverge, otherwise this is an ERROR */
 } LearnEnd;
 
 typedef struct Learning
@@ -30,11 +29,10 @@ typedef struct Learning
 	Dataset    *data;
 	Checkpoint *checkpoint;		/* of the job */
 	/* planned; may be changed until RunLearning() */
-	int64		fits;			/* networks of the job, for its progress */
+	int64		job_steps;		/* steps of all networks of the job, for its progress */
 	double		deadline;		/* elapsed seconds of the job at which to end, 0: none */
 	int64		last_epoch;		/* end after so many epochs, 0: none */
-	bool		(*give_up) (void *arg, const TrainingState *state);	/* asked after each epoch; NULL: never */
-	void	   *give_up_arg;
+	bool		may_diverge;
 	net		   *net;
 	train_config config;
 	int64		batch_rows;
@@ -51,6 +49,8 @@ typedef struct Learning
 
 /* The network and what depends on the number of rows; data is fitted. */
 extern Learning *PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint);
+/* Before StartLearning(): learn for this share of the epochs only, with a schedule as long as that. */
+extern void ShortenLearning(Learning *l, double share);
 /* Bytes that it takes, without records. */
 extern Size LearningMemory(const Learning *l);
 /* ERROR when the most that any network takes is more than a job may use; otherwise what is left for records. */

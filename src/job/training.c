@@ -146,6 +146,7 @@ Train(int64 job, const TrainingSpec *spec)
 {
 	TrainingRun *t = palloc0(sizeof(TrainingRun));
 	Learned		learned = {0};
+	bool		done;
 
 	t->job = job;
 	t->spec = spec;
@@ -156,7 +157,10 @@ Train(int64 job, const TrainingSpec *spec)
 	if (JobPauseRequested())
 		return false;
 	OpenCheckpoint(t);
-	if (!(t->params->folds > 0 ? TrainFolds(t, &learned) : TrainOne(t, &learned)))
+	done = t->params->folds > 0 ? TrainFolds(t, &learned)
+		: t->params->ranges != NULL ? TrainTrials(t, &learned)
+		: TrainOne(t, &learned);
+	if (!done)
 		return false;
 	Publish(t, &learned);
 	return true;

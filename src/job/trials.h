@@ -1,6 +1,6 @@
 /*
  * trials.h
- *	  Jobs that train several networks on one loaded data set: folds.
+ *	  Jobs that train several networks on one loaded data set: folds and searches.
  *
  * Include after postgres.h.
  */
@@ -33,5 +33,7 @@ typedef struct Learned
 
 /* Cross-validation: judge on each fold in turn, then learn from all rows. */
 extern bool TrainFolds(TrainingRun *run, Learned *learned);
+/* Search: try settings out of ranges, give up early those that fall behind, publish the best. */
+extern bool TrainTrials(TrainingRun *run, Learned *learned);
 
 #endif							/* LLMAPP_TRIALS_H */

@@ -1,4 +1,4 @@
--- Jobs that train several networks: folds.
+-- Jobs that train several networks: folds and searches.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
@@ -51,6 +51,38 @@ SELECT llm_train('m', 'SELECT * FROM waves LIMIT 9', target => 'y', params => '{
 SELECT is(:'LAST_ERROR_SQLSTATE'::text, '22023', 'fewer rows than two for each fold');
 \set ON_ERROR_STOP on
 \set VERBOSITY default
+
+-- Search
+\set search '{"epochs": 32, "trials": 10, "learning_rate": {"min": 1e-6, "max": 1e-1, "log": true}, "hidden": {"choices": [[8], [32, 32]]}}'
+SELECT llm_train('found', :'source', target => 'y', params => :'search', wait => true) \g /dev/null
+CREATE FUNCTION trials(wanted text) RETURNS text LANGUAGE sql AS
+    $$ SELECT string_agg(t::text, ' ' ORDER BY trial) FROM (SELECT trial, fold, settings, metric, value, epochs, status FROM llmapp.job_trials WHERE job = last_job(wanted)) AS t $$;
+SELECT results_eq($$ SELECT count(*)::int, count(DISTINCT settings)::int, sum((status = 'best')::int)::int, sum((status = 'finished')::int)::int,
+                            sum((status = 'stopped')::int)::int FROM llmapp.job_trials WHERE job = last_job('public.found') $$,
+                  'VALUES (10, 10, 1, 2, 7)', 'ten trials, of which three learn to the end');
+SELECT is((SELECT bool_and(epochs = 32) FROM llmapp.job_trials WHERE job = last_job('public.found') AND status IN ('best', 'finished')), true, 'these have all epochs');
+SELECT is((SELECT max(epochs) FROM llmapp.job_trials WHERE job = last_job('public.found') AND status = 'stopped'), 8::bigint, 'the others a share');
+SELECT is((SELECT settings ->> 'hidden' FROM llmapp.job_trials WHERE job = last_job('public.found') AND trial = 1), '[8]', 'the first draws what its range does not hold');
+SELECT is((SELECT (settings ->> 'learning_rate')::float8 FROM llmapp.job_trials WHERE job = last_job('public.found') AND trial = 1), 0.002::float8, 'and has the default otherwise');
+SELECT is((SELECT value FROM llmapp.model_settings WHERE model = 'found'::regclass AND setting = 'learning_rate'),
+          (SELECT settings -> 'learning_rate' FROM llmapp.job_trials WHERE job = last_job('public.found') AND status = 'best'), 'the best setting is published');
+SELECT is((SELECT source FROM llmapp.model_settings WHERE model = 'found'::regclass AND setting = 'hidden'), 'search', 'and said to be found');
+SELECT is((report('public.found') #>> '{search,best}')::int, (SELECT trial FROM llmapp.job_trials WHERE job = last_job('public.found') AND status = 'best'), 'the report names it');
+SELECT cmp_ok(abs((report('public.found') #>> '{search,loss}')::float8 - (SELECT value FROM llm_evaluate('found') WHERE metric = 'log_loss')), '<', 1e-5::float8, 'its weights are published');
+SELECT cmp_ok((SELECT value FROM llm_evaluate('found') WHERE metric = 'accuracy'), '>', 0.85::float8, 'they have learned');
+SELECT trials('public.found') AS expected \gset
+SET llmapp.threads = 2;
+SELECT llm_train('found_again', :'source', target => 'y', params => :'search', wait => true) \g /dev/null
+RESET llmapp.threads;
+SELECT is(trials('public.found_again'), :'expected'::text, 'the same seed finds the same');
+SELECT llm_train('one_trial', :'source', target => 'y', params => '{"epochs": 3, "trials": 1, "dropout": {"choices": [0]}}', wait => true) \g /dev/null
+SELECT is(trials('public.one_trial') ~ '^\(1,,"\{""dropout"": 0}",loss,[0-9.]+,3,best\)$', true, 'one trial of one choice');
+SELECT llm_train('diverging', 'SELECT a, b, z FROM waves', target => 'z', params => '{"epochs": 16, "trials": 4, "hidden": [], "optimizer": "sgd", "clip_norm": 0,
+    "weight_decay": 0, "learning_rate": {"choices": [100, 0.01]}, "seed": 2}', wait => true) \g /dev/null
+SELECT is((SELECT count(*) > 0 FROM llmapp.job_trials WHERE job = last_job('public.diverging') AND status = 'failed' AND value IS NULL), true, 'a trial that diverges fails alone');
+SELECT is((SELECT value FROM llmapp.model_settings WHERE model = 'diverging'::regclass AND setting = 'learning_rate'), '0.01'::jsonb, 'and is not published');
+SELECT llm_train('hasty', :'source', target => 'y', params => '{"epochs": 100000, "early_stopping": 0, "max_seconds": 1, "dropout": {"min": 0, "max": 0.5}}', wait => true) \g /dev/null
+SELECT is((report('public.hasty') #>> '{search,runs}')::int < 10, true, 'max_seconds ends a search with the best so far');
 
 -- Trials are shown to those who see the job.
 CREATE ROLE trials_stranger;

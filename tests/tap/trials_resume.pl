@@ -14,7 +14,9 @@ sql(q{CREATE TABLE rows AS
 	FROM generate_series(1, 12000) AS i});
 
 my %params = (
-	folds => '{"folds": 3, "epochs": 60, "hidden": [64, 64], "batch_size": 64, "early_stopping": 0, "checkpoint_every": 0.2}');
+	folds => '{"folds": 3, "epochs": 60, "hidden": [64, 64], "batch_size": 64, "early_stopping": 0, "checkpoint_every": 0.2}',
+	search => '{"trials": 6, "epochs": 60, "hidden": {"choices": [[64, 64], [96]]}, "dropout": {"min": 0, "max": 0.5}, "batch_size": 64,
+		"early_stopping": 0, "checkpoint_every": 0.2}');
 
 sub submit { return sql("SELECT llm_train('$_[0]', 'rows', target => 'y', params => '$_[1]')"); }
 sub report { return sql("SELECT coalesce(report ->> '$_[1]', '') FROM llmapp.jobs WHERE job = $_[0]"); }

@@ -116,6 +116,76 @@ test_mistakes(void)
 	CHECK(params_resolve("gpt9", "{}", 2, &err) == NULL && err.code == LLM_INVALID);
 }
 
+static void
+test_ranges(void)
+{
+	llm_error	err;
+	train_params *p = resolve("{\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}, \"seed\": 3, "
+							  "\"hidden\": {\"choices\": [[64], [256, 256]]}, \"batch_size\": {\"min\": 32, \"max\": 34}, "
+							  "\"layer_norm\": {\"choices\": [true]}, \"trials\": 40}", &err);
+	bool		sizes[3] = {false};
+	int			low = 0;
+
+	CHECK(p != NULL && p->ranges != NULL);
+	CHECK_INT(p->trials, 40);
+	params_choose(p, 1000);
+	for (int i = 0; i < 40; i++)
+	{
+		train_params *t = params_trial(p, i, &err);
+		train_params *again = params_trial(p, i, &err);
+		json_t	   *drawn = params_drawn(t);
+
+		CHECK(t->learning_rate >= 1e-4 && t->learning_rate <= 1e-1 && t->learning_rate == again->learning_rate);
+		CHECK((t->hidden_count == 1 && t->hidden[0] == 64) || (t->hidden_count == 2 && t->hidden[1] == 256));
+		CHECK(t->batch_size >= 32 && t->batch_size <= 34 && t->layer_norm);
+		CHECK(i > 0 || (t->learning_rate == p->learning_rate && t->hidden_count == 2 && t->batch_size == 32));
+		CHECK_INT(json_object_size(drawn), 4);
+		CHECK_INT(t->seed, 3);
+		sizes[t->batch_size - 32] = true;
+		low += t->learning_rate < 3.2e-3;
+		json_decref(drawn);
+		params_free(t);
+		params_free(again);
+	}
+	CHECK(sizes[0] && sizes[1] && sizes[2]);
+	CHECK(low > 10 && low < 30);	/* half of the magnitudes */
+	params_free(p);
+}
+
+static void
+test_range_mistakes(void)
+{
+	refuse("{\"learning_rate\": {}}", "the range of parameter \"learning_rate\" needs numbers \"min\" and \"max\", or \"choices\"", "log");
+	refuse("{\"learning_rate\": {\"min\": 1}}",
+		   "the range of parameter \"learning_rate\" needs numbers \"min\" and \"max\", or \"choices\"", NULL);
+	refuse("{\"learning_rate\": {\"min\": 0.1, \"max\": 0.01}}",
+		   "the range of parameter \"learning_rate\" has a \"min\" that is not below its \"max\"", NULL);
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 0.5, \"log\": true}}",
+		   "the range of parameter \"dropout\" has \"log\" and a \"min\" that is not above 0", NULL);
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 0.5, \"log\": 1}}",
+		   "the range of parameter \"dropout\" has a \"log\" that is not true or false", NULL);
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 0.5, \"step\": 1}}",
+		   "the range of parameter \"dropout\" has keys other than \"min\", \"max\" and \"log\"", NULL);
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 2}}", "parameter \"dropout\" is 2, outside 0 to 0.95", NULL);
+	refuse("{\"batch_size\": {\"min\": 1.5, \"max\": 4}}", "parameter \"batch_size\" must be an integer", NULL);
+	refuse("{\"hidden\": {\"min\": 1, \"max\": 2}}", "the range of parameter \"hidden\" must have \"choices\"", "choices");
+	refuse("{\"hidden\": {\"choices\": []}}", "the range of parameter \"hidden\" has no array of choices", NULL);
+	refuse("{\"hidden\": {\"choices\": [64]}}", "parameter \"hidden\" must be an array of integers", NULL);
+	refuse("{\"hidden\": {\"choices\": [[], [64]]}}", "the range of parameter \"hidden\" mixes [] with hidden layers", NULL);
+	refuse("{\"hidden\": {\"choices\": [null]}}", "parameter \"hidden\" must be a value in each of its choices", NULL);
+	refuse("{\"hidden\": {\"choices\": [[1]], \"min\": 1}}",
+		   "the range of parameter \"hidden\" has other keys beside \"choices\"", NULL);
+	refuse("{\"activation\": {\"choices\": [\"relu\", \"rellu\"]}}", "parameter \"activation\" cannot be \"rellu\"", "silu");
+	refuse("{\"seed\": {\"min\": 1, \"max\": 9}}", "parameter \"seed\" cannot be a range", "same in all trials");
+	refuse("{\"validation\": {\"min\": 0.1, \"max\": 0.2}}",
+		   "parameter \"validation\" must be a fraction or the name of a boolean column", NULL);
+	refuse("{\"trials\": 9}", "parameter \"trials\" needs a range to search", "learning_rate");
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 0.5}, \"folds\": 3}",
+		   "parameters \"folds\" and \"dropout\" cannot be used together", "held-out part");
+	refuse("{\"dropout\": {\"min\": 0, \"max\": 0.5}, \"validation\": 0}",
+		   "parameters \"validation\" and \"dropout\" cannot be used together", "more than 0");
+}
+
 /* No prefix of a legal document crashes; all but the whole are refused or legal by themselves. */
 static void
 test_truncation(void)
@@ -138,6 +208,8 @@ main(void)
 	test_defaults();
 	test_user_values();
 	test_mistakes();
+	test_ranges();
+	test_range_mistakes();
 	test_truncation();
 	return test_summary();
 }
