@@ -527,9 +527,7 @@ params_trial(const train_params *p, int32_t trial, llm_error *err)
 		if (json_object_set_new(t->resolved, mlp_params[i].name, trial_value(p, i, trial)) != 0)
 			llm_fail(err, LLM_MEMORY, "out of memory");
 	}
-	if (err->code == LLM_OK)
-		fill(t, err);
-	if (err->code == LLM_OK)
+	if (err->code == LLM_OK && is_complete(err) && fill(t, err))
 		return t;
 	params_free(t);
 	return NULL;

@@ -48,7 +48,8 @@ typedef struct Learning
 } Learning;
 
 /* The network and what depends on the number of rows; data is fitted. */
-extern Learning *PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint);
+extern Learning *PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data,
+							  Checkpoint *checkpoint);
 /* Before StartLearning(): learn for this share of the epochs only, with a schedule as long as that. */
 extern void ShortenLearning(Learning *l, double share);
 /* Bytes that it takes, without records. */
