@@ -9,14 +9,12 @@
 
 /* ERROR unless the current user may read all that a planned statement reads. */
 #if PG_VERSION_NUM >= 160000
-#define CheckStatementPermissions(stmt) \
-	ExecCheckPermissions((stmt)->rtable, (stmt)->permInfos, true)
+#define CheckStatementPermissions(stmt) ExecCheckPermissions((stmt)->rtable, (stmt)->permInfos, true)
 #define MayCreateInSchema(schema) \
 	(object_aclcheck(NamespaceRelationId, (schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
 #else
 #define CheckStatementPermissions(stmt) ExecCheckRTPerms((stmt)->rtable, true)
-#define MayCreateInSchema(schema) \
-	(pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
+#define MayCreateInSchema(schema) (pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
 #endif
 
 #if PG_VERSION_NUM >= 160000
@@ -25,21 +23,21 @@
 #define BufFileReadOrFail(file, ptr, size) BufFileReadExact((file), (ptr), (size))
 #else
 #define BufFileReadOrFail(file, ptr, size) \
-	do { \
+	do \
+	{ \
 		if (BufFileRead((file), (ptr), (size)) != (size)) \
 			ereport(ERROR, \
-					(errcode_for_file_access(), \
-					 errmsg("could not read from temporary file: read too few bytes"))); \
+					(errcode_for_file_access(), errmsg("could not read from temporary file: read too few bytes"))); \
 	} while (0)
 #endif
 
 /* False when there is no type of this name; ERROR when it is not a name of a type at all. */
 #if PG_VERSION_NUM >= 160000
 #define ParseTypeName(name, typid, typmod) \
-	(parseTypeString((name), (typid), (typmod), (Node *) &(ErrorSaveContext) {T_ErrorSaveContext}) && OidIsValid(*(typid)))
+	(parseTypeString((name), (typid), (typmod), (Node *) &(ErrorSaveContext) {T_ErrorSaveContext}) && \
+	 OidIsValid(*(typid)))
 #else
-#define ParseTypeName(name, typid, typmod) \
-	(parseTypeString((name), (typid), (typmod), true), OidIsValid(*(typid)))
+#define ParseTypeName(name, typid, typmod) (parseTypeString((name), (typid), (typmod), true), OidIsValid(*(typid)))
 #endif
 
 /* Number of this backend's transaction, which has no transaction id while it only reads. */
@@ -60,4 +58,4 @@
 #define pg_noreturn _Noreturn
 #endif
 
-#endif							/* LLMAPP_COMPAT_H */
+#endif /* LLMAPP_COMPAT_H */

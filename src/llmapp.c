@@ -25,15 +25,15 @@
 
 PG_MODULE_MAGIC;
 
-char	   *llmapp_device = NULL;
-int			llmapp_threads = 0;
-int			llmapp_train_memory = 1024 * 1024;
-int			llmapp_cache_size = 4096;
-int			llmapp_max_jobs = 2;
-int			llmapp_checkpoint_interval = 60;
-bool		llmapp_progress_notices = true;
-bool		llmapp_batch_predictions = true;
-char	   *llmapp_databases = NULL;
+char *llmapp_device = NULL;
+int llmapp_threads = 0;
+int llmapp_train_memory = 1024 * 1024;
+int llmapp_cache_size = 4096;
+int llmapp_max_jobs = 2;
+int llmapp_checkpoint_interval = 60;
+bool llmapp_progress_notices = true;
+bool llmapp_batch_predictions = true;
+char *llmapp_databases = NULL;
 
 PGDLLEXPORT void _PG_init(void);
 PG_FUNCTION_INFO_V1(llm_version);
@@ -57,18 +57,18 @@ static void
 DefineSettings(void)
 {
 	DefineCustomStringVariable("llmapp.device", "Device that trains when a call names none.",
-							   "auto, cpu, cuda or cuda:N.",
-							   &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice, NULL, NULL);
+							   "auto, cpu, cuda or cuda:N.", &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice,
+							   NULL, NULL);
 	DefineCustomIntVariable("llmapp.threads", "Threads of a job worker.",
-							"0 means half the processors, at most 4. Results do not depend on it.",
-							&llmapp_threads, 0, 0, 256, PGC_USERSET, 0, NULL, NULL, NULL);
+							"0 means half the processors, at most 4. Results do not depend on it.", &llmapp_threads,
+							0, 0, 256, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("llmapp.train_memory", "Memory that a training job may use.",
 							"Rows beyond it are read from a temporary file; a model that needs more is refused.",
-							&llmapp_train_memory, 1024 * 1024, 16 * 1024, MAX_KILOBYTES,
-							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+							&llmapp_train_memory, 1024 * 1024, 16 * 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("llmapp.cache_size", "Size of the files that share weights between sessions.",
-							"The least recently used files are removed beyond it.",
-							&llmapp_cache_size, 4096, 0, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+							"The least recently used files are removed beyond it.", &llmapp_cache_size, 4096, 0,
+							1024 * 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("llmapp.max_jobs", "Jobs that run at the same time in the cluster.",
 							"Each takes one of max_worker_processes; further jobs wait in the queue.",
 							&llmapp_max_jobs, 2, 0, JOB_SLOTS, PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -77,12 +77,12 @@ DefineSettings(void)
 	DefineCustomBoolVariable("llmapp.progress_notices", "Report progress while llm_train or llm_wait waits.", NULL,
 							 &llmapp_progress_notices, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("llmapp.batch_predictions", "Run llm_predict in a SELECT list for many rows at once.",
-							 "Only with shared_preload_libraries, and where it pays.",
-							 &llmapp_batch_predictions, true, PGC_USERSET, 0, NULL, NULL, NULL);
+							 "Only with shared_preload_libraries, and where it pays.", &llmapp_batch_predictions,
+							 true, PGC_USERSET, 0, NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomStringVariable("llmapp.databases", "Databases whose jobs the launcher resumes after a restart.",
-								   "A comma-separated list.",
-								   &llmapp_databases, "postgres", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
+								   "A comma-separated list.", &llmapp_databases, "postgres", PGC_POSTMASTER,
+								   GUC_LIST_INPUT, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("llmapp");
 }
 
@@ -112,18 +112,12 @@ ErrorSqlState(llm_code code)
 {
 	switch (code)
 	{
-		case LLM_INVALID:
-			return ERRCODE_INVALID_PARAMETER_VALUE;
-		case LLM_CORRUPT:
-			return ERRCODE_DATA_CORRUPTED;
-		case LLM_MEMORY:
-			return ERRCODE_OUT_OF_MEMORY;
-		case LLM_CANCELLED:
-			return ERRCODE_QUERY_CANCELED;
-		case LLM_UNAVAILABLE:
-			return ERRCODE_FEATURE_NOT_SUPPORTED;
-		case LLM_OK:
-			break;
+		case LLM_INVALID: return ERRCODE_INVALID_PARAMETER_VALUE;
+		case LLM_CORRUPT: return ERRCODE_DATA_CORRUPTED;
+		case LLM_MEMORY: return ERRCODE_OUT_OF_MEMORY;
+		case LLM_CANCELLED: return ERRCODE_QUERY_CANCELED;
+		case LLM_UNAVAILABLE: return ERRCODE_FEATURE_NOT_SUPPORTED;
+		case LLM_OK: break;
 	}
 	return ERRCODE_INTERNAL_ERROR;
 }
@@ -133,28 +127,24 @@ ThrowError(const llm_error *err)
 {
 	if (err->code == LLM_CANCELLED)
 		CHECK_FOR_INTERRUPTS();
-	ereport(ERROR,
-			(errcode(ErrorSqlState(err->code)),
-			 errmsg_internal("%s", err->message),
-			 err->detail[0] ? errdetail_internal("%s", err->detail) : 0,
-			 err->hint[0] ? errhint("%s", err->hint) : 0));
+	ereport(ERROR, (errcode(ErrorSqlState(err->code)), errmsg_internal("%s", err->message),
+					err->detail[0] ? errdetail_internal("%s", err->detail) : 0,
+					err->hint[0] ? errhint("%s", err->hint) : 0));
 }
 
 /* Report that the extension's objects are not in this database. */
 static void
 ThrowNotInstalled(const char *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("\"%s.%s\" does not exist", LLMAPP_SCHEMA, name),
-			 errhint("Install the extension: CREATE EXTENSION llmapp;")));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("\"%s.%s\" does not exist", LLMAPP_SCHEMA, name),
+					errhint("Install the extension: CREATE EXTENSION llmapp;")));
 }
 
 Oid
 LlmappRelationOid(const char *name)
 {
-	Oid			schema = get_namespace_oid(LLMAPP_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	Oid schema = get_namespace_oid(LLMAPP_SCHEMA, true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
 	if (!OidIsValid(relid))
 		ThrowNotInstalled(name);
@@ -164,12 +154,11 @@ LlmappRelationOid(const char *name)
 Oid
 LlmappTypeOid(const char *name)
 {
-	Oid			schema = get_namespace_oid(LLMAPP_SCHEMA, true);
-	Oid			typid = InvalidOid;
+	Oid schema = get_namespace_oid(LLMAPP_SCHEMA, true);
+	Oid typid = InvalidOid;
 
 	if (OidIsValid(schema))
-		typid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-								CStringGetDatum(name), ObjectIdGetDatum(schema));
+		typid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name), ObjectIdGetDatum(schema));
 	if (!OidIsValid(typid))
 		ThrowNotInstalled(name);
 	return typid;
@@ -178,9 +167,9 @@ LlmappTypeOid(const char *name)
 Oid
 LlmappOwner(void)
 {
-	Oid			relid = LlmappRelationOid("job");
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	Oid relid = LlmappRelationOid("job");
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);

@@ -14,24 +14,24 @@
 #define LLMAPP_SCHEMA "llmapp"
 
 /* Settings (src/llmapp.c defines them). */
-extern char *llmapp_device;				/* auto, cpu, cuda, cuda:N */
-extern int	llmapp_threads;				/* 0 = half the processors, at most 4 */
-extern int	llmapp_train_memory;		/* kB */
-extern int	llmapp_cache_size;			/* MB of weight cache files */
-extern int	llmapp_max_jobs;			/* jobs running at once in the cluster */
-extern int	llmapp_checkpoint_interval; /* seconds */
-extern bool llmapp_progress_notices;	/* NOTICE while llm_train(wait => true) waits */
-extern bool llmapp_batch_predictions;	/* plain predictions may become batched ones, when preloaded */
-extern char *llmapp_databases;			/* databases the launcher looks after */
+extern char *llmapp_device;            /* auto, cpu, cuda, cuda:N */
+extern int llmapp_threads;             /* 0 = half the processors, at most 4 */
+extern int llmapp_train_memory;        /* kB */
+extern int llmapp_cache_size;          /* MB of weight cache files */
+extern int llmapp_max_jobs;            /* jobs running at once in the cluster */
+extern int llmapp_checkpoint_interval; /* seconds */
+extern bool llmapp_progress_notices;   /* NOTICE while llm_train(wait => true) waits */
+extern bool llmapp_batch_predictions;  /* plain predictions may become batched ones, when preloaded */
+extern char *llmapp_databases;         /* databases the launcher looks after */
 
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);
 
 /* Oid of schema llmapp's relation or type `name`; ERROR with a hint when the extension is not installed. */
-extern Oid	LlmappRelationOid(const char *name);
-extern Oid	LlmappTypeOid(const char *name);
+extern Oid LlmappRelationOid(const char *name);
+extern Oid LlmappTypeOid(const char *name);
 
 /* Owner of the extension, under whose id own tables are written. */
-extern Oid	LlmappOwner(void);
+extern Oid LlmappOwner(void);
 
-#endif							/* LLMAPP_H */
+#endif /* LLMAPP_H */

@@ -13,14 +13,14 @@
 static void *
 new_array(int64_t rows, int64_t columns, bool *ok)
 {
-	size_t		bytes;
-	void	   *array;
+	size_t bytes;
+	void *array;
 
 	if (columns == 0)
 		return NULL;
 	if (__builtin_mul_overflow((size_t) rows, (size_t) columns, &bytes) ||
-		__builtin_mul_overflow(bytes, (size_t) 4, &bytes) ||
-		__builtin_add_overflow(bytes, (size_t) 63, &bytes) || bytes > INT64_MAX)
+		__builtin_mul_overflow(bytes, (size_t) 4, &bytes) || __builtin_add_overflow(bytes, (size_t) 63, &bytes) ||
+		bytes > INT64_MAX)
 	{
 		*ok = false;
 		return NULL;
@@ -41,8 +41,8 @@ check_shape(const batch_shape *s, int64_t capacity, llm_error *err)
 		s->outputs < 1 || (s->embed_columns > 0) != (s->embed_rows > 0) || (s->bag_rows > 0) != (s->bag_max > 0))
 		return llm_fail(err, LLM_INVALID, "batch has an impossible shape");
 	if (capacity < 1 || capacity > MAX_CAPACITY)
-		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %lld",
-						(long long) capacity, (long long) MAX_CAPACITY);
+		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %lld", (long long) capacity,
+						(long long) MAX_CAPACITY);
 	if ((int64_t) s->bag_max > INT32_MAX / capacity)
 		return llm_fail(err, LLM_MEMORY, "batch of %lld rows with up to %d features each is too large",
 						(long long) capacity, s->bag_max);
@@ -52,8 +52,8 @@ check_shape(const batch_shape *s, int64_t capacity, llm_error *err)
 batch *
 batch_new(const batch_shape *shape, int64_t capacity, llm_error *err)
 {
-	batch	   *b;
-	bool		ok = true;
+	batch *b;
+	bool ok = true;
 
 	if (!check_shape(shape, capacity, err))
 		return NULL;
@@ -100,7 +100,7 @@ batch_free(batch *b)
 static bool
 all_below(const int32_t *x, int64_t count, int32_t limit)
 {
-	uint32_t	outside = 0;
+	uint32_t outside = 0;
 
 	for (int64_t i = 0; i < count; i++)
 		outside |= (uint32_t) x[i] >= (uint32_t) limit;
@@ -111,15 +111,15 @@ static bool
 same_shape(const batch_shape *a, const batch_shape *b)
 {
 	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
-		a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
-		a->class_target == b->class_target;
+		   a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
+		   a->class_target == b->class_target;
 }
 
 static bool
 check_bag(const batch *b, llm_error *err)
 {
-	uint32_t	longest = (uint32_t) b->shape.bag_max;
-	bool		wrong = b->bag_start[0] != 0;
+	uint32_t longest = (uint32_t) b->shape.bag_max;
+	bool wrong = b->bag_start[0] != 0;
 
 	/* unsigned, so that a start below its predecessor is too long as well */
 	for (int64_t i = 0; i < b->rows; i++)
@@ -134,13 +134,13 @@ check_bag(const batch *b, llm_error *err)
 bool
 batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets, llm_error *err)
 {
-	int32_t		classes = shape->outputs > 1 ? shape->outputs : 2;
+	int32_t classes = shape->outputs > 1 ? shape->outputs : 2;
 
 	if (!same_shape(&b->shape, shape))
 		return llm_fail(err, LLM_INVALID, "batch has another shape than the network");
 	if (b->rows < 0 || b->rows > max_rows || b->rows > b->capacity)
-		return llm_fail(err, LLM_INVALID, "batch has %lld rows, at most %lld fit",
-						(long long) b->rows, (long long) max_rows);
+		return llm_fail(err, LLM_INVALID, "batch has %lld rows, at most %lld fit", (long long) b->rows,
+						(long long) max_rows);
 	if (shape->bag_rows > 0 && !check_bag(b, err))
 		return false;
 	if (!all_below(b->embed, b->rows * shape->embed_columns, shape->embed_rows))

@@ -17,28 +17,28 @@
 /* What one row holds; fixed for a model. */
 typedef struct batch_shape
 {
-	int32_t		dense;			/* numbers in the dense part */
-	int32_t		embed_columns;	/* columns with a learned embedding */
-	int32_t		embed_rows;		/* rows of the embedding table, all columns together */
-	int32_t		bag_rows;		/* rows of the bag's table, 0 = no bag */
-	int32_t		bag_max;		/* most pairs that one row may have */
-	int32_t		outputs;		/* classes, or numbers to predict; 1 for two classes */
-	bool		class_target;	/* target is one class index per row, not outputs numbers */
+	int32_t dense;         /* numbers in the dense part */
+	int32_t embed_columns; /* columns with a learned embedding */
+	int32_t embed_rows;    /* rows of the embedding table, all columns together */
+	int32_t bag_rows;      /* rows of the bag's table, 0 = no bag */
+	int32_t bag_max;       /* most pairs that one row may have */
+	int32_t outputs;       /* classes, or numbers to predict; 1 for two classes */
+	bool class_target;     /* target is one class index per row, not outputs numbers */
 } batch_shape;
 
 typedef struct batch
 {
 	batch_shape shape;
-	int64_t		capacity;
-	int64_t		rows;
-	float	   *dense;			/* (capacity, dense) */
-	int32_t    *embed;			/* (capacity, embed_columns), each in [0, embed_rows) */
-	int32_t    *bag_start;		/* (capacity + 1): pairs of row r are [start[r], start[r+1]) */
-	int32_t    *bag_index;		/* (capacity * bag_max), each in [0, bag_rows) */
-	float	   *bag_value;		/* (capacity * bag_max) */
-	int32_t    *target_class;	/* (capacity), when class_target */
-	float	   *target_number;	/* (capacity, outputs), otherwise; standardised */
-	float	   *weight;			/* (capacity), >= 0: class weight times row weight */
+	int64_t capacity;
+	int64_t rows;
+	float *dense;          /* (capacity, dense) */
+	int32_t *embed;        /* (capacity, embed_columns), each in [0, embed_rows) */
+	int32_t *bag_start;    /* (capacity + 1): pairs of row r are [start[r], start[r+1]) */
+	int32_t *bag_index;    /* (capacity * bag_max), each in [0, bag_rows) */
+	float *bag_value;      /* (capacity * bag_max) */
+	int32_t *target_class; /* (capacity), when class_target */
+	float *target_number;  /* (capacity, outputs), otherwise; standardised */
+	float *weight;         /* (capacity), >= 0: class weight times row weight */
 } batch;
 
 /* Allocate a batch (malloc, 64-byte aligned arrays).  LLM_MEMORY, LLM_INVALID. */
@@ -48,7 +48,6 @@ extern void batch_free(batch *b);
  * Check that b has this shape and at most max_rows rows, and that every index it holds
  * (targets only when asked for) is in range.  LLM_INVALID.
  */
-extern bool batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets,
-						llm_error *err);
+extern bool batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets, llm_error *err);
 
-#endif							/* LLMAPP_BATCH_H */
+#endif /* LLMAPP_BATCH_H */

@@ -20,9 +20,8 @@
 #define CBLAS_NO_TRANS 111
 #define CBLAS_TRANS 112
 
-typedef void (*sgemm_function) (int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
-								const float *a, int lda, const float *b, int ldb, float beta,
-								float *c, int ldc);
+typedef void (*sgemm_function)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
+							   int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
 static pthread_once_t open_once = PTHREAD_ONCE_INIT;
 static sgemm_function sgemm;
@@ -31,9 +30,9 @@ static char name[160] = "built-in";
 static void
 load_library(void)
 {
-	void	   *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-	void		(*set_threads) (int);
-	char	   *(*get_config) (void);
+	void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+	void (*set_threads)(int);
+	char *(*get_config)(void);
 	sgemm_function found;
 
 	if (!library)
@@ -56,9 +55,8 @@ open_library(void)
 {
 	static const char variable[] = "OPENBLAS_NUM_THREADS";
 	const char *present = getenv(variable);
-	char	   *before = present ? strdup(present) : NULL;
-	sigset_t	all,
-				old;
+	char *before = present ? strdup(present) : NULL;
+	sigset_t all, old;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -86,13 +84,12 @@ blas_name(void)
 }
 
 void
-gemm(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
-	 const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
+gemm(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+	 int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
 	if (sgemm)
-		sgemm(CBLAS_ROW_MAJOR, transpose_a ? CBLAS_TRANS : CBLAS_NO_TRANS,
-			  transpose_b ? CBLAS_TRANS : CBLAS_NO_TRANS, (int) m, (int) n, (int) k, 1.0f,
-			  a, (int) lda, b, (int) ldb, beta, c, (int) ldc);
+		sgemm(CBLAS_ROW_MAJOR, transpose_a ? CBLAS_TRANS : CBLAS_NO_TRANS, transpose_b ? CBLAS_TRANS : CBLAS_NO_TRANS,
+			  (int) m, (int) n, (int) k, 1.0f, a, (int) lda, b, (int) ldb, beta, c, (int) ldc);
 	else
 		gemm_builtin(simd, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
@@ -100,16 +97,16 @@ gemm(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, in
 /* ---- built-in product: packed panels on the stack, tiles of 6 x 2 vectors ---- */
 
 #define TILE_ROWS 6
-#define BLOCK_M 48				/* rows of a packed at once, multiple of TILE_ROWS */
-#define BLOCK_N 128				/* columns of b packed at once, multiple of every tile width */
+#define BLOCK_M 48  /* rows of a packed at once, multiple of TILE_ROWS */
+#define BLOCK_N 128 /* columns of b packed at once, multiple of every tile width */
 #define BLOCK_K 128
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 typedef struct panels
 {
-	float		a[BLOCK_M * BLOCK_K];	/* per 6 rows: (k, 6), zero-padded */
-	float		b[BLOCK_N * BLOCK_K];	/* per tile width: (k, width), zero-padded */
+	float a[BLOCK_M * BLOCK_K]; /* per 6 rows: (k, 6), zero-padded */
+	float b[BLOCK_N * BLOCK_K]; /* per tile width: (k, width), zero-padded */
 } panels;
 
 static void
@@ -123,11 +120,11 @@ pack(float *out, int64_t group, int64_t count, int64_t k, const float *x, int64_
 
 /* One tile, through a buffer where it sticks out of c. */
 static void
-one_tile(const simd_kernels *simd, int64_t k, const float *a, const float *b, float beta, float *c,
-		 int64_t ldc, int64_t m, int64_t n)
+one_tile(const simd_kernels *simd, int64_t k, const float *a, const float *b, float beta, float *c, int64_t ldc,
+		 int64_t m, int64_t n)
 {
-	float		buffer[TILE_ROWS * 32];
-	int64_t		width = 2 * simd->lanes;
+	float buffer[TILE_ROWS * 32];
+	int64_t width = 2 * simd->lanes;
 
 	if (m >= TILE_ROWS && n >= width)
 	{
@@ -141,10 +138,10 @@ one_tile(const simd_kernels *simd, int64_t k, const float *a, const float *b, fl
 }
 
 static void
-multiply_panels(const simd_kernels *simd, const panels *p, int64_t m, int64_t n, int64_t k,
-				float beta, float *c, int64_t ldc)
+multiply_panels(const simd_kernels *simd, const panels *p, int64_t m, int64_t n, int64_t k, float beta, float *c,
+				int64_t ldc)
 {
-	int64_t		width = 2 * simd->lanes;
+	int64_t width = 2 * simd->lanes;
 
 	for (int64_t j = 0; j < n; j += width)
 		for (int64_t i = 0; i < m; i += TILE_ROWS)
@@ -155,22 +152,19 @@ void
 gemm_builtin(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
 			 const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
-	panels		p;
-	int64_t		a_row = transpose_a ? 1 : lda,
-				a_k = transpose_a ? lda : 1,
-				b_column = transpose_b ? ldb : 1,
-				b_k = transpose_b ? 1 : ldb;
+	panels p;
+	int64_t a_row = transpose_a ? 1 : lda, a_k = transpose_a ? lda : 1, b_column = transpose_b ? ldb : 1,
+			b_k = transpose_b ? 1 : ldb;
 
 	for (int64_t j = 0; j < n; j += BLOCK_N)
 		for (int64_t q = 0; q < k; q += BLOCK_K)
 		{
-			int64_t		nn = MIN(BLOCK_N, n - j),
-						kk = MIN(BLOCK_K, k - q);
+			int64_t nn = MIN(BLOCK_N, n - j), kk = MIN(BLOCK_K, k - q);
 
 			pack(p.b, 2 * simd->lanes, nn, kk, b + j * b_column + q * b_k, b_column, b_k);
 			for (int64_t i = 0; i < m; i += BLOCK_M)
 			{
-				int64_t		mm = MIN(BLOCK_M, m - i);
+				int64_t mm = MIN(BLOCK_M, m - i);
 
 				pack(p.a, TILE_ROWS, mm, kk, a + i * a_row + q * a_k, a_row, a_k);
 				multiply_panels(simd, &p, mm, nn, kk, q == 0 ? beta : 1, c + i * ldc + j, ldc);

@@ -21,12 +21,11 @@ extern const char *blas_name(void); /* "openblas <configuration>" or "built-in" 
  * c (m, n) = beta c + op(a) op(b), row-major, op(a) (m, k), op(b) (k, n), transposed when
  * the flag is set; beta 0 or 1; leading dimensions in elements; all below 2^31.
  */
-extern void gemm(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
-				 int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
-				 float beta, float *c, int64_t ldc);
+extern void gemm(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+				 const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 /* The built-in product, for comparison. */
-extern void gemm_builtin(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m,
-						 int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
-						 int64_t ldb, float beta, float *c, int64_t ldc);
+extern void gemm_builtin(const simd_kernels *simd, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+						 int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+						 int64_t ldc);
 
-#endif							/* LLMAPP_BLAS_H */
+#endif /* LLMAPP_BLAS_H */

@@ -19,13 +19,13 @@
 
 typedef struct axis
 {
-	int64_t		inputs, outputs, taps, stride, pad;	/* pad may be negative */
+	int64_t inputs, outputs, taps, stride, pad; /* pad may be negative */
 } axis;
 
 /* Outputs [begin, end) that read the taps [first, last); first = last: none. */
 typedef struct span
 {
-	int64_t		begin, end, first, last;
+	int64_t begin, end, first, last;
 } span;
 
 static int64_t
@@ -44,7 +44,7 @@ last_tap(const axis *x, int64_t u)
 static span
 span_at(const axis *x, int64_t u)
 {
-	span		s = {u, u + 1, first_tap(x, u), last_tap(x, u)};
+	span s = {u, u + 1, first_tap(x, u), last_tap(x, u)};
 
 	if (s.first == 0 && s.last == x->taps && x->taps > 0)
 		while (s.end < x->outputs && last_tap(x, s.end) == x->taps)
@@ -56,10 +56,10 @@ span_at(const axis *x, int64_t u)
 
 typedef struct convolution
 {
-	axis		rows, columns;
-	int64_t		c, n;			/* channels in and out */
-	int64_t		y_row, y_column;	/* floats from output to output */
-	bool		accumulate;
+	axis rows, columns;
+	int64_t c, n;            /* channels in and out */
+	int64_t y_row, y_column; /* floats from output to output */
+	bool accumulate;
 } convolution;
 
 /* `count` outputs on a line, in blocks of nearly equal size. */
@@ -67,12 +67,11 @@ static void
 convolve_line(const simd_kernels *simd, const tile_shape *t, int64_t count, int64_t n, const float *x, const float *w,
 			  const float *bias, bool accumulate, float *y)
 {
-	int64_t		blocks = (count + simd->tile_rows - 1) / simd->tile_rows;
+	int64_t blocks = (count + simd->tile_rows - 1) / simd->tile_rows;
 
 	for (int64_t b = 0; b < blocks; b++)
 	{
-		int64_t		begin = count * b / blocks,
-					end = count * (b + 1) / blocks;
+		int64_t begin = count * b / blocks, end = count * (b + 1) / blocks;
 
 		simd->tile(t, end - begin, n, x + begin * t->a_row, w, bias, accumulate, y + begin * t->c_row);
 	}
@@ -83,8 +82,8 @@ static void
 convolve_spans(const convolution *v, const simd_kernels *simd, const span *h, const span *w, int64_t n,
 			   const float *x, const float *weights, const float *bias, float *y)
 {
-	int64_t		x_row = v->columns.inputs * v->c;
-	tile_shape	t = {
+	int64_t x_row = v->columns.inputs * v->c;
+	tile_shape t = {
 		.runs = h->last - h->first,
 		.length = (w->last - w->first) * v->c,
 		.a_step = 1,
@@ -92,16 +91,15 @@ convolve_spans(const convolution *v, const simd_kernels *simd, const span *h, co
 		.b_step = v->n,
 		.b_run = v->columns.taps * v->c * v->n,
 	};
-	bool		along_columns = w->end - w->begin >= h->end - h->begin;
-	const span *line = along_columns ? w : h,
-			   *other = along_columns ? h : w;
-	int64_t		x_steps[2] = {v->rows.stride * x_row, v->columns.stride * v->c};
-	int64_t		y_steps[2] = {v->y_row, v->y_column};
+	bool along_columns = w->end - w->begin >= h->end - h->begin;
+	const span *line = along_columns ? w : h, *other = along_columns ? h : w;
+	int64_t x_steps[2] = {v->rows.stride * x_row, v->columns.stride * v->c};
+	int64_t y_steps[2] = {v->y_row, v->y_column};
 
 	t.a_row = x_steps[along_columns];
 	t.c_row = y_steps[along_columns];
 	x += (h->begin * v->rows.stride + h->first - v->rows.pad) * x_row +
-		(w->begin * v->columns.stride + w->first - v->columns.pad) * v->c;
+		 (w->begin * v->columns.stride + w->first - v->columns.pad) * v->c;
 	weights += (h->first * v->columns.taps + w->first) * v->c * v->n;
 	y += h->begin * v->y_row + w->begin * v->y_column;
 	for (int64_t i = 0; i < other->end - other->begin; i++)
@@ -114,8 +112,8 @@ static void
 convolve_image(const convolution *v, const simd_kernels *simd, const float *x, const float *weights,
 			   const float *bias, float *y)
 {
-	int64_t		width = 2 * simd->lanes;
-	span		h, w;
+	int64_t width = 2 * simd->lanes;
+	span h, w;
 
 	for (int64_t j = 0; j < v->n; j += width)
 		for (int64_t p = 0; p < v->rows.outputs; p = h.end)
@@ -142,8 +140,8 @@ prepare_sizes(step *s, const graph *g, int32_t x, int32_t y)
 static double
 product_cost(const step *s)
 {
-	return 2.0 * s->size[2] * s->size[3] * s->size[4] * s->size[5] *
-		s->attr.window.kernel[0] * s->attr.window.kernel[1];
+	return 2.0 * s->size[2] * s->size[3] * s->size[4] * s->size[5] * s->attr.window.kernel[0] *
+		   s->attr.window.kernel[1];
 }
 
 void
@@ -167,8 +165,12 @@ run_conv2d(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const int64_t *z = s->size;
 	convolution v = {
-		.rows = forward_axis(s, 0),.columns = forward_axis(s, 1),.c = z[2],.n = z[5],
-		.y_row = z[4] * z[5],.y_column = z[5],
+		.rows = forward_axis(s, 0),
+		.columns = forward_axis(s, 1),
+		.c = z[2],
+		.n = z[5],
+		.y_row = z[4] * z[5],
+		.y_column = z[5],
 	};
 
 	for (int64_t i = begin; i < end; i++)
@@ -184,27 +186,28 @@ run_conv2d(const step *s, const run_args *r, int64_t begin, int64_t end)
  */
 typedef struct phase
 {
-	int64_t		start;
-	axis		axis;
+	int64_t start;
+	axis axis;
 } phase;
 
 static phase
 phase_of(const axis *forward, int64_t f)
 {
-	int64_t		stride = forward->stride;
-	int64_t		start = ((f - forward->pad) % stride + stride) % stride;
-	int64_t		base = (start + forward->pad - f) / stride;
-	int64_t		taps = f < forward->taps ? (forward->taps - f + stride - 1) / stride : 0;
-	int64_t		inputs = start < forward->inputs ? (forward->inputs - start + stride - 1) / stride : 0;
+	int64_t stride = forward->stride;
+	int64_t start = ((f - forward->pad) % stride + stride) % stride;
+	int64_t base = (start + forward->pad - f) / stride;
+	int64_t taps = f < forward->taps ? (forward->taps - f + stride - 1) / stride : 0;
+	int64_t inputs = start < forward->inputs ? (forward->inputs - start + stride - 1) / stride : 0;
 
-	return (phase) {start, {.inputs = forward->outputs,.outputs = inputs,.taps = taps,.stride = 1,.pad = taps - 1 - base}};
+	return (phase) {
+		start, {.inputs = forward->outputs, .outputs = inputs, .taps = taps, .stride = 1, .pad = taps - 1 - base}};
 }
 
 /* Taps of the phases before f. */
 static int64_t
 taps_before(const axis *forward, int64_t f)
 {
-	int64_t		taps = 0;
+	int64_t taps = 0;
 
 	for (int64_t i = 0; i < f; i++)
 		taps += phase_of(forward, i).axis.taps;
@@ -242,20 +245,16 @@ void
 run_conv2d_flip(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const int32_t *stride = s->attr.window.stride;
-	axis		rows = {.taps = s->size[0],.stride = stride[0]},
-				columns = {.taps = s->size[1],.stride = stride[1]};
-	int64_t		floats = s->size[2] * s->size[3];
+	axis rows = {.taps = s->size[0], .stride = stride[0]}, columns = {.taps = s->size[1], .stride = stride[1]};
+	int64_t floats = s->size[2] * s->size[3];
 
 	for (int64_t t = begin; t < end; t++)
 	{
-		int64_t		i = t / columns.taps,
-					j = t % columns.taps;
-		int64_t		f = i % stride[0],
-					e = j % stride[1];
-		int64_t		row = phase_of(&rows, f).axis.taps - 1 - i / stride[0],
-					wide = phase_of(&columns, e).axis.taps,
-					column = wide - 1 - j / stride[1];
-		int64_t		to = phase_offset(&rows, &columns, f, e) + row * wide + column;
+		int64_t i = t / columns.taps, j = t % columns.taps;
+		int64_t f = i % stride[0], e = j % stride[1];
+		int64_t row = phase_of(&rows, f).axis.taps - 1 - i / stride[0], wide = phase_of(&columns, e).axis.taps,
+				column = wide - 1 - j / stride[1];
+		int64_t to = phase_offset(&rows, &columns, f, e) + row * wide + column;
 
 		transpose((const float *) s->in[0] + t * floats, s->size[2], s->size[3], (float *) s->out[0] + to * floats);
 	}
@@ -274,20 +273,23 @@ void
 run_conv2d_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const int64_t *z = s->size;
-	axis		rows = forward_axis(s, 0),
-				columns = forward_axis(s, 1);
+	axis rows = forward_axis(s, 0), columns = forward_axis(s, 1);
 
 	for (int64_t f = 0; f < rows.stride; f++)
 		for (int64_t e = 0; e < columns.stride; e++)
 		{
-			phase		h = phase_of(&rows, f),
-						w = phase_of(&columns, e);
+			phase h = phase_of(&rows, f), w = phase_of(&columns, e);
 			convolution v = {
-				.rows = h.axis,.columns = w.axis,.c = z[5],.n = z[2],
-				.y_row = rows.stride * z[1] * z[2],.y_column = columns.stride * z[2],.accumulate = s->accumulate[0],
+				.rows = h.axis,
+				.columns = w.axis,
+				.c = z[5],
+				.n = z[2],
+				.y_row = rows.stride * z[1] * z[2],
+				.y_column = columns.stride * z[2],
+				.accumulate = s->accumulate[0],
 			};
 			const float *weights = (const float *) s->in[1] + phase_offset(&rows, &columns, f, e) * z[2] * z[5];
-			float	   *dx = (float *) s->out[0] + (h.start * z[1] + w.start) * z[2];
+			float *dx = (float *) s->out[0] + (h.start * z[1] + w.start) * z[2];
 
 			for (int64_t i = begin; i < end; i++)
 				convolve_image(&v, r->simd, (const float *) s->in[0] + i * z[3] * z[4] * z[5], weights, NULL,
@@ -316,7 +318,7 @@ static void
 weight_tiles(const simd_kernels *simd, const tile_shape *t, int64_t count, int64_t n, const float *a, const float *b,
 			 float *dw)
 {
-	int64_t		width = 2 * simd->lanes;
+	int64_t width = 2 * simd->lanes;
 
 	for (int64_t j = 0; j < n; j += width)
 		convolve_line(simd, t, count, MIN(width, n - j), a, b + j, NULL, true, dw + j);
@@ -326,8 +328,7 @@ weight_tiles(const simd_kernels *simd, const tile_shape *t, int64_t count, int64
 static void
 outputs_of_tap(const axis *x, int64_t t, int64_t *begin, int64_t *end)
 {
-	int64_t		low = x->pad - t,
-				high = x->inputs - 1 + x->pad - t;
+	int64_t low = x->pad - t, high = x->inputs - 1 + x->pad - t;
 
 	*begin = low > 0 ? (low + x->stride - 1) / x->stride : 0;
 	*end = high < 0 ? 0 : MIN(high / x->stride + 1, x->outputs);
@@ -338,28 +339,30 @@ static void
 weights_of_row(const step *s, const simd_kernels *simd, int64_t tap, const float *x, const float *dy, float *dw)
 {
 	const int64_t *z = s->size;
-	axis		rows = forward_axis(s, 0),
-				columns = forward_axis(s, 1);
-	int64_t		begin,
-				end;
-	span		w;
+	axis rows = forward_axis(s, 0), columns = forward_axis(s, 1);
+	int64_t begin, end;
+	span w;
 
 	outputs_of_tap(&rows, tap, &begin, &end);
 	for (int64_t q = 0; q < columns.outputs && begin < end; q = w.end)
 	{
-		tile_shape	t = {
-			.runs = end - begin,.a_row = 1,
-			.a_run = rows.stride * z[1] * z[2],.a_step = columns.stride * z[2],
-			.b_run = z[4] * z[5],.b_step = z[5],.c_row = z[5],
+		tile_shape t = {
+			.runs = end - begin,
+			.a_row = 1,
+			.a_run = rows.stride * z[1] * z[2],
+			.a_step = columns.stride * z[2],
+			.b_run = z[4] * z[5],
+			.b_step = z[5],
+			.c_row = z[5],
 		};
 
 		w = span_at(&columns, q);
 		t.length = w.end - w.begin;
-		weight_tiles(simd, &t, (w.last - w.first) * z[2], z[5],
-					 x + ((begin * rows.stride + tap - rows.pad) * z[1] +
-						  w.begin * columns.stride + w.first - columns.pad) * z[2],
-					 dy + (begin * z[4] + w.begin) * z[5],
-					 dw + (tap * columns.taps + w.first) * z[2] * z[5]);
+		weight_tiles(
+			simd, &t, (w.last - w.first) * z[2], z[5],
+			x + ((begin * rows.stride + tap - rows.pad) * z[1] + w.begin * columns.stride + w.first - columns.pad) *
+					z[2],
+			dy + (begin * z[4] + w.begin) * z[5], dw + (tap * columns.taps + w.first) * z[2] * z[5]);
 	}
 }
 
@@ -368,20 +371,20 @@ run_conv2d_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	static const float one = 1;
 	const int64_t *z = s->size;
-	int64_t		taps = s->attr.window.kernel[0];
-	int64_t		weights = taps * s->attr.window.kernel[1] * z[2] * z[5];
-	tile_shape	sum = {.runs = 1,.length = z[3] * z[4],.b_step = z[5]};
+	int64_t taps = s->attr.window.kernel[0];
+	int64_t weights = taps * s->attr.window.kernel[1] * z[2] * z[5];
+	tile_shape sum = {.runs = 1, .length = z[3] * z[4], .b_step = z[5]};
 
 	for (int64_t part = begin; part < end; part++)
 	{
-		float	   *dw = (float *) s->out[0] + part * z[7];
-		int64_t		last = MIN((part + 1) * z[6], r->rows);
+		float *dw = (float *) s->out[0] + part * z[7];
+		int64_t last = MIN((part + 1) * z[6], r->rows);
 
 		memset(dw, 0, z[7] * sizeof(float));
 		for (int64_t i = part * z[6]; i < last; i++)
 		{
 			const float *dy = (const float *) s->in[0] + i * z[3] * z[4] * z[5],
-					   *x = (const float *) s->in[1] + i * z[0] * z[1] * z[2];
+						*x = (const float *) s->in[1] + i * z[0] * z[1] * z[2];
 
 			for (int64_t tap = 0; tap < taps; tap++)
 				weights_of_row(s, r->simd, tap, x, dy, dw);
@@ -405,7 +408,8 @@ prepare_conv2d_dw_sum(step *s, const graph *g, const node *n)
 
 /* Elements [begin, end) of a part's vector to `out`, which stands for element `first`. */
 static void
-sum_parts(const step *s, const simd_kernels *simd, int64_t begin, int64_t end, int64_t first, bool accumulate, float *out)
+sum_parts(const step *s, const simd_kernels *simd, int64_t begin, int64_t end, int64_t first, bool accumulate,
+		  float *out)
 {
 	const float *parts = s->in[0];
 
@@ -420,7 +424,7 @@ sum_parts(const step *s, const simd_kernels *simd, int64_t begin, int64_t end, i
 void
 run_conv2d_dw_sum(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		weights = s->size[2];
+	int64_t weights = s->size[2];
 
 	sum_parts(s, r->simd, begin, MIN(end, weights), 0, s->accumulate[0], s->out[0]);
 	sum_parts(s, r->simd, MAX(begin, weights), end, weights, s->accumulate[1], s->out[1]);

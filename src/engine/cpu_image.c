@@ -26,15 +26,12 @@ prepare_image(step *s, const graph *g, const node *n)
 static void
 move_image(const step *s, const float *x, int64_t down, int64_t right, float *y)
 {
-	int64_t		height = s->size[1],
-				width = s->size[2],
-				channels = s->size[3];
+	int64_t height = s->size[1], width = s->size[2], channels = s->size[3];
 
 	for (int64_t h = 0; h < height; h++)
 		for (int64_t w = 0; w < width; w++)
 		{
-			int64_t		from_h = MAX(0, MIN(height - 1, h - down)),
-						from_w = MAX(0, MIN(width - 1, w - right));
+			int64_t from_h = MAX(0, MIN(height - 1, h - down)), from_w = MAX(0, MIN(width - 1, w - right));
 
 			for (int64_t c = 0; c < channels; c++)
 				*y++ = x[(c * height + from_h) * width + from_w];
@@ -44,9 +41,9 @@ move_image(const step *s, const float *x, int64_t down, int64_t right, float *y)
 void
 run_image(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		floats = s->size[1] * s->size[2] * s->size[3];
-	uint32_t	places = 2 * (uint32_t) s->attr.index + 1;
-	uint32_t	bits[4];
+	int64_t floats = s->size[1] * s->size[2] * s->size[3];
+	uint32_t places = 2 * (uint32_t) s->attr.index + 1;
+	uint32_t bits[4];
 
 	for (int64_t i = begin; i < end; i++)
 	{
@@ -95,10 +92,9 @@ static pixel_window
 window_at(const step *s, int64_t output, int64_t *first)
 {
 	const window2d *v = &s->attr.window;
-	int64_t		top = output / s->size[4] * v->stride[0] - v->padding[0],
-				left = output % s->size[4] * v->stride[1] - v->padding[1];
-	int64_t		above = MAX(0, -top),
-				before = MAX(0, -left);
+	int64_t top = output / s->size[4] * v->stride[0] - v->padding[0],
+			left = output % s->size[4] * v->stride[1] - v->padding[1];
+	int64_t above = MAX(0, -top), before = MAX(0, -left);
 
 	*first = ((top + above) * s->size[1] + left + before) * s->size[2];
 	return (pixel_window) {
@@ -132,12 +128,12 @@ run_max_pool(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * x_floats(s);
-		float	   *y = (float *) s->out[0] + i * y_floats(s);
-		int32_t    *index = (int32_t *) s->out[1] + i * y_floats(s);
+		float *y = (float *) s->out[0] + i * y_floats(s);
+		int32_t *index = (int32_t *) s->out[1] + i * y_floats(s);
 
 		FOR_OUTPUTS(s, o)
 		{
-			int64_t		from;
+			int64_t from;
 			pixel_window window = window_at(s, o, &from);
 
 			r->simd->pool_max(x + from, &window, y + o * window.c, index + o * window.c);
@@ -153,13 +149,13 @@ run_max_pool_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 	{
 		const float *dy = (const float *) s->in[0] + i * y_floats(s);
 		const int32_t *index = (const int32_t *) s->in[1] + i * y_floats(s);
-		float	   *dx = (float *) s->out[0] + i * x_floats(s);
+		float *dx = (float *) s->out[0] + i * x_floats(s);
 
 		if (!s->accumulate[0])
 			memset(dx, 0, x_floats(s) * sizeof(float));
 		FOR_OUTPUTS(s, o)
 		{
-			int64_t		from;
+			int64_t from;
 			pixel_window window = window_at(s, o, &from);
 
 			r->simd->pool_max_grad(dy + o * window.c, index + o * window.c, &window, dx + from);
@@ -173,14 +169,14 @@ run_avg_pool(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * x_floats(s);
-		float	   *y = (float *) s->out[0] + i * y_floats(s);
+		float *y = (float *) s->out[0] + i * y_floats(s);
 
 		memset(y, 0, y_floats(s) * sizeof(float));
 		FOR_OUTPUTS(s, o)
 		{
-			int64_t		from;
+			int64_t from;
 			pixel_window window = window_at(s, o, &from);
-			float		share = 1.0f / (window.rows * window.columns);
+			float share = 1.0f / (window.rows * window.columns);
 
 			for (int64_t h = 0; h < window.rows; h++)
 				for (int64_t w = 0; w < window.columns; w++)
@@ -195,15 +191,15 @@ run_avg_pool_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *dy = (const float *) s->in[0] + i * y_floats(s);
-		float	   *dx = (float *) s->out[0] + i * x_floats(s);
+		float *dx = (float *) s->out[0] + i * x_floats(s);
 
 		if (!s->accumulate[0])
 			memset(dx, 0, x_floats(s) * sizeof(float));
 		FOR_OUTPUTS(s, o)
 		{
-			int64_t		from;
+			int64_t from;
 			pixel_window window = window_at(s, o, &from);
-			float		share = 1.0f / (window.rows * window.columns);
+			float share = 1.0f / (window.rows * window.columns);
 
 			for (int64_t h = 0; h < window.rows; h++)
 				for (int64_t w = 0; w < window.columns; w++)

@@ -47,7 +47,7 @@ prepare_channel_moments(step *s, const graph *g, const node *n)
 void
 run_channel_moments(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		c = s->size[0];
+	int64_t c = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 		r->simd->channel_moments((const float *) s->in[0] + i * s->size[1] * c, s->size[1], c,
@@ -71,11 +71,10 @@ prepare_norm_group(step *s, const graph *g, const node *n)
 
 /* Means and sums of squares of `items` parts of `each` elements, `step` floats apart, as one. */
 static void
-merge_moments(const float *mean, const float *squares, int64_t items, int64_t step, double each,
-			  double *merged_mean, double *merged_squares)
+merge_moments(const float *mean, const float *squares, int64_t items, int64_t step, double each, double *merged_mean,
+			  double *merged_squares)
 {
-	double		sum = 0,
-				rest = 0;
+	double sum = 0, rest = 0;
 
 	for (int64_t i = 0; i < items; i++)
 		sum += mean[i * step];
@@ -90,7 +89,7 @@ merge_moments(const float *mean, const float *squares, int64_t items, int64_t st
 static void
 store_coefficients(float *out, int64_t c, double mean, double variance, double published, float gamma)
 {
-	double		rstd = 1 / sqrt(fmax(variance, 0) + NORM_EPSILON);
+	double rstd = 1 / sqrt(fmax(variance, 0) + NORM_EPSILON);
 
 	out[0] = (float) mean;
 	out[c] = (float) (gamma * rstd);
@@ -101,12 +100,10 @@ store_coefficients(float *out, int64_t c, double mean, double variance, double p
 void
 run_norm_batch(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		c = s->size[0];
-	double		count = (double) r->rows * s->size[1];
-	const float *moments = s->in[0],
-			   *gamma = s->in[1];
-	double		mean,
-				squares;
+	int64_t c = s->size[0];
+	double count = (double) r->rows * s->size[1];
+	const float *moments = s->in[0], *gamma = s->in[1];
+	double mean, squares;
 
 	for (int64_t j = begin; j < end; j++)
 	{
@@ -118,16 +115,14 @@ run_norm_batch(const step *s, const run_args *r, int64_t begin, int64_t end)
 void
 run_norm_group(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		c = s->size[0],
-				width = c / s->attr.count;
+	int64_t c = s->size[0], width = c / s->attr.count;
 	const float *gamma = s->in[1];
-	double		mean = 0,
-				squares = 0;
+	double mean = 0, squares = 0;
 
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *moments = (const float *) s->in[0] + i * 2 * c;
-		float	   *out = (float *) s->out[0] + i * 4 * c;
+		float *out = (float *) s->out[0] + i * 4 * c;
 
 		for (int64_t j = 0; j < c; j++)
 		{
@@ -149,9 +144,7 @@ prepare_norm_running(step *s, const graph *g, const node *n)
 void
 run_norm_running(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	const float *mean = s->in[0],
-			   *variance = s->in[1],
-			   *gamma = s->in[2];
+	const float *mean = s->in[0], *variance = s->in[1], *gamma = s->in[2];
 
 	for (int64_t j = begin; j < end; j++)
 		store_coefficients((float *) s->out[0] + j, s->size[0], mean[j], variance[j], variance[j], gamma[j]);
@@ -169,10 +162,10 @@ prepare_channel_norm(step *s, const graph *g, const node *n)
 static channel_coefficients
 coefficients_of(const step *s, int first, int64_t row)
 {
-	int64_t		c = s->size[0];
+	int64_t c = s->size[0];
 	const float *k = (const float *) s->in[first] + (s->attr.flag ? row * 4 * c : 0);
 
-	return (channel_coefficients) {.mean = k,.scale = k + c,.rstd = k + 2 * c,.beta = s->in[first + 1]};
+	return (channel_coefficients) {.mean = k, .scale = k + c, .rstd = k + 2 * c, .beta = s->in[first + 1]};
 }
 
 #define ROW(x) ((float *) (x) + i * s->size[0] * s->size[1])
@@ -234,7 +227,7 @@ static double
 column_total(const step *s, const run_args *r, int64_t column)
 {
 	const float *sums = s->in[0];
-	double		total = 0;
+	double total = 0;
 
 	for (int64_t i = 0; i < r->rows; i++)
 		total += sums[i * 2 * s->size[0] + column];
@@ -252,8 +245,7 @@ prepare_channel_norm_dparam(step *s, const graph *g, const node *n)
 void
 run_channel_norm_dparam(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	float	   *dgamma = s->out[0],
-			   *dbeta = s->out[1];
+	float *dgamma = s->out[0], *dbeta = s->out[1];
 
 	for (int64_t j = begin; j < end; j++)
 	{
@@ -273,10 +265,10 @@ prepare_norm_batch_means(step *s, const graph *g, const node *n)
 void
 run_norm_batch_means(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		c = s->size[0];
+	int64_t c = s->size[0];
 	const float *gamma = s->in[1];
-	float	   *means = s->out[0];
-	double		count = (double) r->rows * s->size[1];
+	float *means = s->out[0];
+	double count = (double) r->rows * s->size[1];
 
 	for (int64_t j = begin; j < end; j++)
 		for (int64_t half = 0; half < 2; half++)
@@ -293,16 +285,15 @@ prepare_norm_group_means(step *s, const graph *g, const node *n)
 void
 run_norm_group_means(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		c = s->size[0],
-				width = c / s->attr.count;
+	int64_t c = s->size[0], width = c / s->attr.count;
 	const float *gamma = s->in[1];
 
 	for (int64_t i = begin * 2; i < end * 2; i++)
 		for (int64_t first = 0; first < c; first += width)
 		{
 			const float *sums = (const float *) s->in[0] + i * c;
-			float	   *means = (float *) s->out[0] + i * c;
-			double		total = 0;
+			float *means = (float *) s->out[0] + i * c;
+			double total = 0;
 
 			for (int64_t j = first; j < first + width; j++)
 				total += gamma[j] * sums[j];

@@ -37,12 +37,9 @@ prepare_linear(step *s, const graph *g, const node *n)
 static void
 run_linear(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		k = s->size[0],
-				n = s->size[1];
-	const float *x = (const float *) s->in[0] + begin * k,
-			   *w = s->in[1],
-			   *bias = s->in[2];
-	float	   *y = (float *) s->out[0] + begin * n;
+	int64_t k = s->size[0], n = s->size[1];
+	const float *x = (const float *) s->in[0] + begin * k, *w = s->in[1], *bias = s->in[2];
+	float *y = (float *) s->out[0] + begin * n;
 
 	if (r->rows <= FEW_ROWS || n <= FEW_COLUMNS)
 	{
@@ -68,11 +65,9 @@ prepare_linear_dx(step *s, const graph *g, const node *n)
 static void
 run_linear_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0],
-				k = s->size[1];
-	const float *dy = (const float *) s->in[0] + begin * n,
-			   *w = s->in[1];
-	float	   *dx = (float *) s->out[0] + begin * k;
+	int64_t n = s->size[0], k = s->size[1];
+	const float *dy = (const float *) s->in[0] + begin * n, *w = s->in[1];
+	float *dx = (float *) s->out[0] + begin * k;
 
 	if (n > FEW_COLUMNS)
 	{
@@ -105,11 +100,9 @@ prepare_linear_dw(step *s, const graph *g, const node *n)
 static void
 run_linear_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0],
-				k = s->size[1];
-	const float *dy = s->in[0],
-			   *x = s->in[1];
-	float	   *dw = (float *) s->out[0] + begin * k;
+	int64_t n = s->size[0], k = s->size[1];
+	const float *dy = s->in[0], *x = s->in[1];
+	float *dw = (float *) s->out[0] + begin * k;
 
 	if (n > FEW_COLUMNS)
 	{
@@ -136,7 +129,7 @@ static void
 run_column_sum(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const float *dy = (const float *) s->in[0] + begin;
-	float	   *sum = (float *) s->out[0] + begin;
+	float *sum = (float *) s->out[0] + begin;
 
 	if (!s->accumulate[0])
 		memset(sum, 0, (end - begin) * sizeof(float));
@@ -156,11 +149,10 @@ prepare_embed(step *s, const graph *g, const node *n)
 static void
 run_embed(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		columns = s->size[0],
-				width = s->size[1];
+	int64_t columns = s->size[0], width = s->size[1];
 	const int32_t *index = s->in[0];
 	const float *table = s->in[1];
-	float	   *y = s->out[0];
+	float *y = s->out[0];
 
 	for (int64_t i = begin * columns; i < end * columns; i++)
 		memcpy(y + i * width, table + index[i] * width, width * sizeof(float));
@@ -171,7 +163,7 @@ run_embed(const step *s, const run_args *r, int64_t begin, int64_t end)
 static void
 prepare_embed_bag(step *s, const graph *g, const node *n)
 {
-	int64_t		pairs = g->tensors[n->in[2]].dims[0] / g->capacity;
+	int64_t pairs = g->tensors[n->in[2]].dims[0] / g->capacity;
 
 	per_row(s, g, n->out[0], COST_SIMPLE * (pairs < 64 ? pairs : 64));
 }
@@ -190,14 +182,10 @@ prefetch(const float *row, int64_t width)
 static void
 run_embed_bag(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		width = s->size[0];
-	const float *base = s->in[0],
-			   *value = s->in[3],
-			   *table = s->in[4],
-			   *bias = s->in[5];
-	const int32_t *start = s->in[1],
-			   *index = s->in[2];
-	float	   *y = (float *) s->out[0] + begin * width;
+	int64_t width = s->size[0];
+	const float *base = s->in[0], *value = s->in[3], *table = s->in[4], *bias = s->in[5];
+	const int32_t *start = s->in[1], *index = s->in[2];
+	float *y = (float *) s->out[0] + begin * width;
 
 	for (int64_t i = begin; i < end; i++, y += width)
 	{
@@ -235,15 +223,14 @@ prepare_group_pairs(step *s, const graph *g, const node *n)
 static void
 count_pairs(const int32_t *index, int32_t pairs, int32_t *first, int64_t rows, int32_t *used)
 {
-	int32_t		total = 0,
-				used_count = 0;
+	int32_t total = 0, used_count = 0;
 
 	memset(first, 0, (rows + 1) * sizeof(int32_t));
 	for (int32_t p = 0; p < pairs; p++)
 		first[index[p]]++;
 	for (int64_t t = 0; t < rows; t++)
 	{
-		int32_t		count = first[t];
+		int32_t count = first[t];
 
 		first[t] = total;
 		total += count;
@@ -257,7 +244,7 @@ count_pairs(const int32_t *index, int32_t pairs, int32_t *first, int64_t rows, i
 static inline void
 place_pair(int32_t *first, int32_t index, int32_t row, float factor, int32_t *rows, float *factors)
 {
-	int32_t		at = first[index]++;
+	int32_t at = first[index]++;
 
 	rows[at] = row;
 	factors[at] = factor;
@@ -266,13 +253,11 @@ place_pair(int32_t *first, int32_t index, int32_t row, float factor, int32_t *ro
 static void
 run_group_pairs(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	const int32_t *start = s->in[0],
-			   *index = s->in[1];
+	const int32_t *start = s->in[0], *index = s->in[1];
 	const float *value = s->in[2];
-	int32_t    *first = s->out[0],
-			   *rows = s->out[1];
-	float	   *factors = s->out[2];
-	int32_t		pairs = start ? start[r->rows] : (int32_t) (r->rows * s->size[1]);
+	int32_t *first = s->out[0], *rows = s->out[1];
+	float *factors = s->out[2];
+	int32_t pairs = start ? start[r->rows] : (int32_t) (r->rows * s->size[1]);
 
 	count_pairs(index, pairs, first, s->size[0], s->out[3]);
 	if (start)
@@ -293,7 +278,7 @@ static void
 prepare_table_grad(step *s, const graph *g, const node *n)
 {
 	const tensor *gradient = &g->tensors[n->out[0]];
-	double		pairs = g->tensors[n->in[2]].dims[0];
+	double pairs = g->tensors[n->in[2]].dims[0];
 
 	s->size[0] = columns_of(g, n->out[0]);
 	s->units = gradient->dims[0];
@@ -303,19 +288,16 @@ prepare_table_grad(step *s, const graph *g, const node *n)
 static void
 run_table_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		width = s->size[0];
-	const float *dy = s->in[0],
-			   *factors = s->in[3];
-	const int32_t *first = s->in[1],
-			   *rows = s->in[2],
-			   *used = s->in[4];
+	int64_t width = s->size[0];
+	const float *dy = s->in[0], *factors = s->in[3];
+	const int32_t *first = s->in[1], *rows = s->in[2], *used = s->in[4];
 
 	if (s->attr.flag && end > used[0])
 		end = used[0];
 	for (int64_t u = begin; u < end; u++)
 	{
-		int64_t		row = s->attr.flag ? used[1 + u] : u;
-		float	   *sum = (float *) s->out[0] + u * width;
+		int64_t row = s->attr.flag ? used[1 + u] : u;
+		float *sum = (float *) s->out[0] + u * width;
 
 		if (!s->accumulate[0])
 			memset(sum, 0, width * sizeof(float));
@@ -346,12 +328,11 @@ prepare_concat(step *s, const graph *g, const node *n)
 static void
 run_concat(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		a = s->size[0],
-				b = s->size[1];
+	int64_t a = s->size[0], b = s->size[1];
 
 	for (int64_t i = begin * s->size[2]; i < end * s->size[2]; i++)
 	{
-		float	   *y = (float *) s->out[0] + i * (a + b);
+		float *y = (float *) s->out[0] + i * (a + b);
 
 		memcpy(y, (const float *) s->in[0] + i * a, a * sizeof(float));
 		memcpy(y + a, (const float *) s->in[1] + i * b, b * sizeof(float));
@@ -375,7 +356,7 @@ run_slice(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t i = begin * s->size[2]; i < end * s->size[2]; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * s->size[0] + s->attr.index;
-		float	   *y = (float *) s->out[0] + i * s->size[1];
+		float *y = (float *) s->out[0] + i * s->size[1];
 
 		if (s->accumulate[0])
 			r->simd->axpy(1, x, y, s->size[1]);
@@ -454,10 +435,10 @@ run_act_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 static void
 run_dropout(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	uint32_t	wanted = (uint32_t) (s->attr.number * 65536.0f + 0.5f);
-	uint32_t	threshold = wanted < 65536 ? wanted : 65535;
+	uint32_t wanted = (uint32_t) (s->attr.number * 65536.0f + 0.5f);
+	uint32_t threshold = wanted < 65536 ? wanted : 65535;
 	dropout_key key = {r->seed, r->step, (uint32_t) s->attr.index, threshold, 65536.0f / (65536.0f - threshold)};
-	int64_t		width = s->size[0];
+	int64_t width = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 		r->simd->dropout((const float *) s->in[0] + i * width, (float *) s->out[0] + i * width, &key,
@@ -467,13 +448,13 @@ run_dropout(const step *s, const run_args *r, int64_t begin, int64_t end)
 static void
 run_softmax(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0];
+	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * n;
-		float	   *y = (float *) s->out[0] + i * n;
-		float		sum = r->simd->exp_sum(x, r->simd->max(x, n), y, n);
+		float *y = (float *) s->out[0] + i * n;
+		float sum = r->simd->exp_sum(x, r->simd->max(x, n), y, n);
 
 		r->simd->scale(1 / sum, y, y, n);
 	}
@@ -484,23 +465,22 @@ run_softmax(const step *s, const run_args *r, int64_t begin, int64_t end)
 static void
 run_layer_norm(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0];
+	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
-		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2],
-							(float *) s->out[0] + i * n, (float *) s->out[1] + 2 * i, n);
+		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2], (float *) s->out[0] + i * n,
+							(float *) s->out[1] + 2 * i, n);
 }
 
 /* in = dy, x, gamma, stats */
 static void
 run_layer_norm_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0];
+	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 		r->simd->layer_norm_grad((const float *) s->in[0] + i * n, (const float *) s->in[1] + i * n, s->in[2],
-								 (const float *) s->in[3] + 2 * i, (float *) s->out[0] + i * n,
-								 s->accumulate[0], n);
+								 (const float *) s->in[3] + 2 * i, (float *) s->out[0] + i * n, s->accumulate[0], n);
 }
 
 /* in = dy, x, stats; out = dgamma, dbeta; a unit is a column */
@@ -513,9 +493,8 @@ prepare_layer_norm_dparam(step *s, const graph *g, const node *n)
 static void
 run_layer_norm_dparam(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0];
-	float	   *dgamma = (float *) s->out[0] + begin,
-			   *dbeta = (float *) s->out[1] + begin;
+	int64_t n = s->size[0];
+	float *dgamma = (float *) s->out[0] + begin, *dbeta = (float *) s->out[1] + begin;
 
 	if (!s->accumulate[0])
 		memset(dgamma, 0, (end - begin) * sizeof(float));
@@ -538,7 +517,7 @@ static void
 run_weight_total(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const float *weight = s->in[0];
-	double		total = 0;
+	double total = 0;
 
 	for (int64_t i = 0; i < r->rows; i++)
 		total += weight[i];
@@ -560,24 +539,24 @@ row_factor(const step *s, int64_t i)
 static void
 run_cross_entropy(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	int64_t		n = s->size[0];
-	float		smooth = s->attr.number;
+	int64_t n = s->size[0];
+	float smooth = s->attr.number;
 
 	for (int64_t i = begin; i < end; i++)
 	{
 		const float *x = (const float *) s->in[0] + i * n;
-		int32_t		target = ((const int32_t *) s->in[1])[i];
-		float		top = r->simd->max(x, n);
-		float		log_sum = logf(r->simd->exp_sum(x, top, NULL, n));
-		float		loss = (1 - smooth) * (log_sum + (top - x[target]));
+		int32_t target = ((const int32_t *) s->in[1])[i];
+		float top = r->simd->max(x, n);
+		float log_sum = logf(r->simd->exp_sum(x, top, NULL, n));
+		float loss = (1 - smooth) * (log_sum + (top - x[target]));
 
 		if (smooth > 0)
 			loss += smooth * (log_sum + (top - r->simd->sum(x, n) / n));
 		((float *) s->out[0])[i] = ((const float *) s->in[2])[i] * loss;
 		if (s->attr.flag)
 		{
-			float	   *dx = (float *) s->out[1] + i * n;
-			float		factor = row_factor(s, i);
+			float *dx = (float *) s->out[1] + i * n;
+			float factor = row_factor(s, i);
 
 			r->simd->exp_sum(x, top + log_sum, dx, n);
 			r->simd->scale(factor, dx, dx, n);
@@ -593,10 +572,10 @@ run_binary(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	for (int64_t i = begin; i < end; i++)
 	{
-		float		x = ((const float *) s->in[0])[i];
-		float		smooth = s->attr.number;
-		float		target = ((const int32_t *) s->in[1])[i] * (1 - smooth) + 0.5f * smooth;
-		float		e = expf(-fabsf(x));
+		float x = ((const float *) s->in[0])[i];
+		float smooth = s->attr.number;
+		float target = ((const int32_t *) s->in[1])[i] * (1 - smooth) + 0.5f * smooth;
+		float e = expf(-fabsf(x));
 
 		((float *) s->out[0])[i] = ((const float *) s->in[2])[i] * (fmaxf(x, 0) - x * target + log1pf(e));
 		if (s->attr.flag)
@@ -615,7 +594,7 @@ mse_loss(float error, float delta, float *slope)
 static inline float
 huber_loss(float error, float delta, float *slope)
 {
-	float		size = fabsf(error);
+	float size = fabsf(error);
 
 	*slope = size < delta ? error : copysignf(delta, error);
 	return size < delta ? 0.5f * error * error : delta * (size - 0.5f * delta);
@@ -623,17 +602,15 @@ huber_loss(float error, float delta, float *slope)
 
 /* The mean over the row's numbers. */
 static inline void
-run_regression(const step *s, int64_t begin, int64_t end, float (*loss) (float, float, float *))
+run_regression(const step *s, int64_t begin, int64_t end, float (*loss)(float, float, float *))
 {
-	int64_t		n = s->size[0];
+	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 	{
-		const float *y = (const float *) s->in[0] + i * n,
-				   *target = (const float *) s->in[1] + i * n;
-		float		factor = s->attr.flag ? row_factor(s, i) / n : 0;
-		float		total = 0,
-					slope;
+		const float *y = (const float *) s->in[0] + i * n, *target = (const float *) s->in[1] + i * n;
+		float factor = s->attr.flag ? row_factor(s, i) / n : 0;
+		float total = 0, slope;
 
 		for (int64_t j = 0; j < n; j++)
 		{

@@ -55,4 +55,4 @@ CPU_KERNEL(norm_group_means);
 CPU_KERNEL(channel_norm_dparam);
 CPU_KERNEL(channel_norm_dx);
 
-#endif							/* LLMAPP_CPU_OPS_H */
+#endif /* LLMAPP_CPU_OPS_H */

@@ -10,7 +10,7 @@
 bool
 llm_fail(llm_error *err, llm_code code, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (err->code != LLM_OK)
 		return false;
@@ -25,7 +25,7 @@ llm_fail(llm_error *err, llm_code code, const char *format, ...)
 bool
 llm_detail(llm_error *err, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(err->detail, sizeof(err->detail), format, args);
@@ -36,7 +36,7 @@ llm_detail(llm_error *err, const char *format, ...)
 bool
 llm_hint(llm_error *err, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(err->hint, sizeof(err->hint), format, args);

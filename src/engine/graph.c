@@ -14,7 +14,7 @@
 graph *
 graph_new(int64_t capacity, llm_error *err)
 {
-	graph	   *g = calloc(1, sizeof(graph));
+	graph *g = calloc(1, sizeof(graph));
 
 	if (!g)
 	{
@@ -47,8 +47,8 @@ graph_ok(const graph *g, llm_error *err)
 static bool
 grow(graph *g, void **items, int32_t count, int32_t *room, size_t size)
 {
-	int32_t		wanted = *room ? *room * 2 : 64;
-	void	   *bigger;
+	int32_t wanted = *room ? *room * 2 : 64;
+	void *bigger;
 
 	if (count < *room)
 		return true;
@@ -65,7 +65,7 @@ grow(graph *g, void **items, int32_t count, int32_t *room, size_t size)
 int64_t
 tensor_columns(const tensor *t)
 {
-	int64_t		n = 1;
+	int64_t n = 1;
 
 	for (int32_t i = 1; i < t->ndim; i++)
 		n *= t->dims[i];
@@ -75,7 +75,7 @@ tensor_columns(const tensor *t)
 bool
 tensor_bytes(const tensor *t, size_t *bytes)
 {
-	size_t		n = 4;
+	size_t n = 4;
 
 	for (int32_t i = 0; i < t->ndim; i++)
 		if (__builtin_mul_overflow(n, (size_t) t->dims[i], &n))
@@ -87,11 +87,10 @@ tensor_bytes(const tensor *t, size_t *bytes)
 int32_t
 graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim, const int64_t *dims)
 {
-	tensor	   *t;
-	size_t		bytes;
+	tensor *t;
+	size_t bytes;
 
-	if (g->error.code != LLM_OK ||
-		!grow(g, (void **) &g->tensors, g->tensor_count, &g->tensor_room, sizeof(tensor)))
+	if (g->error.code != LLM_OK || !grow(g, (void **) &g->tensors, g->tensor_count, &g->tensor_room, sizeof(tensor)))
 		return TENSOR_NONE;
 	t = &g->tensors[g->tensor_count];
 	memset(t, 0, sizeof(*t));
@@ -112,8 +111,8 @@ graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t
 int32_t
 graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns)
 {
-	int64_t		dims[2] = {rows ? rows : g->capacity, columns};
-	int32_t		t = graph_tensor(g, ROLE_INPUT, type, rows == 0, columns ? 2 : 1, dims);
+	int64_t dims[2] = {rows ? rows : g->capacity, columns};
+	int32_t t = graph_tensor(g, ROLE_INPUT, type, rows == 0, columns ? 2 : 1, dims);
 
 	if (t != TENSOR_NONE)
 		g->tensors[t].slot = slot;
@@ -123,7 +122,7 @@ graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t colu
 int32_t
 graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
 {
-	int32_t		t = graph_tensor(g, ROLE_PARAM, TENSOR_F32, false, ndim, dims);
+	int32_t t = graph_tensor(g, ROLE_PARAM, TENSOR_F32, false, ndim, dims);
 
 	if (t != TENSOR_NONE)
 	{
@@ -136,7 +135,7 @@ graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
 int32_t
 graph_statistic(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
 {
-	int32_t		t = graph_param(g, slot, ndim, dims);
+	int32_t t = graph_param(g, slot, ndim, dims);
 
 	if (t != TENSOR_NONE)
 		g->tensors[t].needs_gradient = false;
@@ -153,8 +152,8 @@ graph_keep(graph *g, int32_t t)
 int32_t
 graph_gradient(graph *g, int32_t t)
 {
-	tensor		like;
-	int32_t		d;
+	tensor like;
+	int32_t d;
 
 	if (t == TENSOR_NONE || g->error.code != LLM_OK)
 		return TENSOR_NONE;
@@ -173,10 +172,9 @@ graph_gradient(graph *g, int32_t t)
 static node *
 new_node(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in)
 {
-	node	   *n;
+	node *n;
 
-	if (g->error.code != LLM_OK ||
-		!grow(g, (void **) &g->nodes, g->node_count, &g->node_room, sizeof(node)))
+	if (g->error.code != LLM_OK || !grow(g, (void **) &g->nodes, g->node_count, &g->node_room, sizeof(node)))
 		return NULL;
 	n = &g->nodes[g->node_count];
 	n->op = op;
@@ -191,7 +189,7 @@ new_node(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in
 int32_t
 graph_append(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in)
 {
-	node	   *n = new_node(g, op, attr, in_count, in);
+	node *n = new_node(g, op, attr, in_count, in);
 
 	if (!n || !op_table[op].shape(g, n) || g->error.code != LLM_OK)
 		return TENSOR_NONE;
@@ -203,10 +201,10 @@ graph_append(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t
 }
 
 void
-graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in,
-				  int32_t out_count, const int32_t *out)
+graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in, int32_t out_count,
+				  const int32_t *out)
 {
-	node	   *n = new_node(g, op, attr, in_count, in);
+	node *n = new_node(g, op, attr, in_count, in);
 
 	if (!n)
 		return;
@@ -220,7 +218,7 @@ graph_backward(graph *g)
 {
 	for (int32_t i = g->node_count - 1; i >= 0 && g->error.code == LLM_OK; i--)
 	{
-		node		n = g->nodes[i];	/* a copy: the array moves when it grows */
+		node n = g->nodes[i]; /* a copy: the array moves when it grows */
 
 		if (op_table[n.op].gradient && g->tensors[n.out[0]].gradient != TENSOR_NONE)
 			op_table[n.op].gradient(g, &n);

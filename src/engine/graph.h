@@ -30,32 +30,36 @@
 
 typedef enum tensor_role
 {
-	ROLE_INPUT,					/* given for each run: a part of the batch */
-	ROLE_PARAM,					/* part of the weights */
-	ROLE_VALUE,					/* made by an operation */
-	ROLE_GRADIENT				/* made by gradient steps, which may add to it */
+	ROLE_INPUT,   /* given for each run: a part of the batch */
+	ROLE_PARAM,   /* part of the weights */
+	ROLE_VALUE,   /* made by an operation */
+	ROLE_GRADIENT /* made by gradient steps, which may add to it */
 } tensor_role;
 
-typedef enum tensor_type { TENSOR_F32, TENSOR_I32 } tensor_type;
+typedef enum tensor_type
+{
+	TENSOR_F32,
+	TENSOR_I32
+} tensor_type;
 
 typedef struct tensor
 {
 	tensor_role role;
 	tensor_type type;
-	int32_t		ndim;
-	int64_t		dims[TENSOR_MAX_DIMS];
-	bool		batched;		/* dims[0] is the capacity */
-	bool		keep;			/* read after the run: its memory is not reused */
-	bool		needs_gradient; /* a parameter, or made from one */
-	int32_t		slot;			/* of an input: its number; of a parameter: net_tensor() index */
-	int32_t		gradient;		/* tensor, or TENSOR_NONE */
-	int32_t		used;			/* of a compact gradient: (1 + rows), how many rows and which */
+	int32_t ndim;
+	int64_t dims[TENSOR_MAX_DIMS];
+	bool batched;        /* dims[0] is the capacity */
+	bool keep;           /* read after the run: its memory is not reused */
+	bool needs_gradient; /* a parameter, or made from one */
+	int32_t slot;        /* of an input: its number; of a parameter: net_tensor() index */
+	int32_t gradient;    /* tensor, or TENSOR_NONE */
+	int32_t used;        /* of a compact gradient: (1 + rows), how many rows and which */
 } tensor;
 
 /* A window that moves over an image; (height, width). */
 typedef struct window2d
 {
-	int32_t		kernel[2], stride[2], padding[2];
+	int32_t kernel[2], stride[2], padding[2];
 } window2d;
 
 typedef enum op_kind
@@ -70,47 +74,48 @@ typedef enum op_kind
 typedef struct op_attr
 {
 	net_activation act;
-	float		number;			/* scale, dropout probability, label smoothing, huber delta */
-	int64_t		index;			/* slice: first column; dropout: random stream; image: largest shift */
-	bool		flag;			/* losses: also make the gradient; table_grad: compact; channel_norm: by row */
-	int32_t		count;			/* slice: columns; image: channels; norm_group: groups */
-	window2d	window;			/* conv2d and pools; image: height and width in .kernel */
+	float number;    /* scale, dropout probability, label smoothing, huber delta */
+	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift */
+	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row */
+	int32_t count;   /* slice: columns; image: channels; norm_group: groups */
+	window2d window; /* conv2d and pools; image: height and width in .kernel */
 } op_attr;
 
 typedef struct node
 {
-	op_kind		op;
-	int32_t		in[NODE_INPUTS];	/* tensor or TENSOR_NONE */
-	int32_t		out[NODE_OUTPUTS];
-	op_attr		attr;
+	op_kind op;
+	int32_t in[NODE_INPUTS]; /* tensor or TENSOR_NONE */
+	int32_t out[NODE_OUTPUTS];
+	op_attr attr;
 } node;
 
 typedef struct graph
 {
-	tensor	   *tensors;
-	int32_t		tensor_count, tensor_room;
-	node	   *nodes;
-	int32_t		node_count, node_room;
-	int64_t		capacity;		/* rows of a batch at most */
-	llm_error	error;
+	tensor *tensors;
+	int32_t tensor_count, tensor_room;
+	node *nodes;
+	int32_t node_count, node_room;
+	int64_t capacity; /* rows of a batch at most */
+	llm_error error;
 } graph;
 
 extern graph *graph_new(int64_t capacity, llm_error *err);
 extern void graph_free(graph *g);
-extern bool graph_ok(const graph *g, llm_error *err);	/* copies the sticky error */
+extern bool graph_ok(const graph *g, llm_error *err); /* copies the sticky error */
 
 /* Inputs come before all else.  columns = 0: one-dimensional; rows = 0: batched. */
 extern int32_t graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns);
 extern int32_t graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims);
-extern int32_t graph_statistic(graph *g, int32_t slot, int32_t ndim, const int64_t *dims); /* a parameter without gradient */
+extern int32_t graph_statistic(graph *g, int32_t slot, int32_t ndim,
+							   const int64_t *dims); /* a parameter without gradient */
 extern void graph_keep(graph *g, int32_t t);
 /* The gradient tensor of t, made when there is none. */
 extern int32_t graph_gradient(graph *g, int32_t t);
 /* Append the gradient steps of everything recorded; a loss with attr.flag must be among it. */
 extern void graph_backward(graph *g);
 
-extern int64_t tensor_columns(const tensor *t); /* product of all dimensions but the first */
-extern bool tensor_bytes(const tensor *t, size_t *bytes);	/* false on overflow */
+extern int64_t tensor_columns(const tensor *t);           /* product of all dimensions but the first */
+extern bool tensor_bytes(const tensor *t, size_t *bytes); /* false on overflow */
 
 /* ---- operations; (rows, n) is a batched tensor ---- */
 
@@ -119,9 +124,9 @@ extern int32_t op_linear(graph *g, int32_t x, int32_t w, int32_t bias);
 /* index (rows, c), table (r, d): (rows, c * d) */
 extern int32_t op_embed(graph *g, int32_t index, int32_t table);
 /* base (rows, d) or none, bias (d) or none, pairs as in batch.h, table (r, d): base + bias + weighted rows */
-extern int32_t op_embed_bag(graph *g, int32_t base, int32_t start, int32_t index, int32_t value,
-							int32_t table, int32_t bias);
-extern int32_t op_concat(graph *g, int32_t a, int32_t b);	/* along the last dimension */
+extern int32_t op_embed_bag(graph *g, int32_t base, int32_t start, int32_t index, int32_t value, int32_t table,
+							int32_t bias);
+extern int32_t op_concat(graph *g, int32_t a, int32_t b); /* along the last dimension */
 extern int32_t op_add(graph *g, int32_t a, int32_t b);
 extern int32_t op_scale(graph *g, int32_t x, float factor);
 extern int32_t op_act(graph *g, int32_t x, net_activation kind);
@@ -134,10 +139,10 @@ extern int32_t op_softmax(graph *g, int32_t logits);
  * gradient, also the gradient of the weighted mean with respect to the prediction, in
  * the memory of the prediction when nothing else reads it.
  */
-extern int32_t op_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight,
-								float smoothing, bool gradient);
-extern int32_t op_binary_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight,
-									   float smoothing, bool gradient);
+extern int32_t op_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight, float smoothing,
+								bool gradient);
+extern int32_t op_binary_cross_entropy(graph *g, int32_t logits, int32_t target, int32_t weight, float smoothing,
+									   bool gradient);
 extern int32_t op_mse(graph *g, int32_t y, int32_t target, int32_t weight, bool gradient);
 extern int32_t op_huber(graph *g, int32_t y, int32_t target, int32_t weight, float delta, bool gradient);
 
@@ -151,8 +156,8 @@ extern int32_t op_huber(graph *g, int32_t y, int32_t target, int32_t weight, flo
  * the edge repeated.
  */
 extern int32_t op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, int32_t shift);
-extern int32_t op_columns(graph *g, int32_t dense, int64_t first, int32_t count);	/* (rows, count) of an input */
-extern int32_t op_flatten(graph *g, int32_t x);	/* (rows, height * width * channels) */
+extern int32_t op_columns(graph *g, int32_t dense, int64_t first, int32_t count); /* (rows, count) of an input */
+extern int32_t op_flatten(graph *g, int32_t x); /* (rows, height * width * channels) */
 /* w (kernel height, kernel width, channels, n), bias (n) or none */
 extern int32_t op_conv2d(graph *g, int32_t x, int32_t w, int32_t bias, const window2d *window);
 extern int32_t op_max_pool(graph *g, int32_t x, const window2d *window);
@@ -162,7 +167,8 @@ extern int32_t op_avg_pool(graph *g, int32_t x, const window2d *window); /* mean
  * x; gamma and beta (channels).  Of the batch: *statistics is a tensor (4, channels) of
  * mean, scale, 1 / deviation and unbiased variance.
  */
-extern int32_t op_batch_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, net_activation act, int32_t *statistics);
+extern int32_t op_batch_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, net_activation act,
+							 int32_t *statistics);
 extern int32_t op_running_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t mean, int32_t variance,
 							   net_activation act);
 extern int32_t op_group_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t groups, net_activation act);
@@ -176,17 +182,18 @@ extern int32_t graph_append(graph *g, op_kind op, op_attr attr, int32_t in_count
 /* Append a gradient step with outputs that exist. */
 extern void graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in,
 							  int32_t out_count, const int32_t *out);
-extern int32_t graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim, const int64_t *dims);
+extern int32_t graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim,
+							const int64_t *dims);
 
 /* One row of ops.def. */
 typedef struct op_info
 {
 	const char *name;
-	int			inplace;
-	bool		(*shape) (graph *g, node *n);	/* check inputs, make outputs */
-	void		(*gradient) (graph *g, const node *n);	/* append steps */
+	int inplace;
+	bool (*shape)(graph *g, node *n);          /* check inputs, make outputs */
+	void (*gradient)(graph *g, const node *n); /* append steps */
 } op_info;
 
 extern const op_info op_table[OP_COUNT];
 
-#endif							/* LLMAPP_GRAPH_H */
+#endif /* LLMAPP_GRAPH_H */

@@ -20,17 +20,29 @@
 #define MAX_SHIFT 256
 
 static const char *const activation_names[] = {
-	[ACT_IDENTITY] = "identity",[ACT_RELU] = "relu",[ACT_GELU] = "gelu",[ACT_GELU_TANH] = "gelu_tanh",
-	[ACT_SILU] = "silu",[ACT_TANH] = "tanh",[ACT_SIGMOID] = "sigmoid",
+	[ACT_IDENTITY] = "identity", [ACT_RELU] = "relu", [ACT_GELU] = "gelu",       [ACT_GELU_TANH] = "gelu_tanh",
+	[ACT_SILU] = "silu",         [ACT_TANH] = "tanh", [ACT_SIGMOID] = "sigmoid",
 };
 static const char *const loss_names[] = {
-	[LOSS_CROSS_ENTROPY] = "cross_entropy",[LOSS_BINARY] = "binary",[LOSS_MSE] = "mse",[LOSS_HUBER] = "huber",
+	[LOSS_CROSS_ENTROPY] = "cross_entropy",
+	[LOSS_BINARY] = "binary",
+	[LOSS_MSE] = "mse",
+	[LOSS_HUBER] = "huber",
 };
 static const char *const layer_names[] = {
-	[LAYER_LINEAR] = "linear",[LAYER_CONV2D] = "conv2d",[LAYER_MAX_POOL] = "max_pool",[LAYER_AVG_POOL] = "avg_pool",
-	[LAYER_GLOBAL_AVG_POOL] = "global_avg_pool",[LAYER_BATCH_NORM] = "batch_norm",[LAYER_GROUP_NORM] = "group_norm",
-	[LAYER_LAYER_NORM] = "layer_norm",[LAYER_ACTIVATION] = "activation",[LAYER_DROPOUT] = "dropout",
-	[LAYER_FLATTEN] = "flatten",[LAYER_ADD] = "add",[LAYER_CONCAT] = "concat",
+	[LAYER_LINEAR] = "linear",
+	[LAYER_CONV2D] = "conv2d",
+	[LAYER_MAX_POOL] = "max_pool",
+	[LAYER_AVG_POOL] = "avg_pool",
+	[LAYER_GLOBAL_AVG_POOL] = "global_avg_pool",
+	[LAYER_BATCH_NORM] = "batch_norm",
+	[LAYER_GROUP_NORM] = "group_norm",
+	[LAYER_LAYER_NORM] = "layer_norm",
+	[LAYER_ACTIVATION] = "activation",
+	[LAYER_DROPOUT] = "dropout",
+	[LAYER_FLATTEN] = "flatten",
+	[LAYER_ADD] = "add",
+	[LAYER_CONCAT] = "concat",
 };
 
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
@@ -53,7 +65,7 @@ net_activation_name(net_activation a)
 bool
 net_activation_parse(const char *name, net_activation *a)
 {
-	int			i = find_name(activation_names, COUNT(activation_names), name);
+	int i = find_name(activation_names, COUNT(activation_names), name);
 
 	if (i >= 0)
 		*a = (net_activation) i;
@@ -75,7 +87,7 @@ net_layer_name(layer_kind k)
 bool
 net_layer_parse(const char *name, layer_kind *k)
 {
-	int			i = find_name(layer_names, COUNT(layer_names), name);
+	int i = find_name(layer_names, COUNT(layer_names), name);
 
 	if (i >= 0)
 		*k = (layer_kind) i;
@@ -85,7 +97,7 @@ net_layer_parse(const char *name, layer_kind *k)
 bool
 net_loss_parse(const char *name, net_loss *l)
 {
-	int			i = find_name(loss_names, COUNT(loss_names), name);
+	int i = find_name(loss_names, COUNT(loss_names), name);
 
 	if (i >= 0)
 		*l = (net_loss) i;
@@ -112,7 +124,7 @@ check_inputs(const batch_shape *s, int32_t embed_dim, llm_error *err)
 static bool
 check_loss(const net_config *c, llm_error *err)
 {
-	int32_t		outputs = c->shape.outputs;
+	int32_t outputs = c->shape.outputs;
 
 	if (outputs < 1 || outputs > MAX_WIDTH)
 		return llm_fail(err, LLM_INVALID, "number of outputs %d is not between 1 and %d", outputs, MAX_WIDTH);
@@ -131,7 +143,7 @@ check_loss(const net_config *c, llm_error *err)
 static bool
 check_image(const net_config *c, llm_error *err)
 {
-	int64_t		pixels = 1;
+	int64_t pixels = 1;
 
 	if (c->image[0] == 0 && c->image[1] == 0 && c->image[2] == 0 && c->image_shift == 0)
 		return true;
@@ -140,7 +152,7 @@ check_image(const net_config *c, llm_error *err)
 		if (c->image[i] < 1 || c->image[i] > MAX_INPUTS)
 			return llm_fail(err, LLM_INVALID, "image of %d channels, height %d and width %d is not possible",
 							c->image[0], c->image[1], c->image[2]);
-		pixels *= c->image[i];	/* at most 2^60 */
+		pixels *= c->image[i]; /* at most 2^60 */
 	}
 	if (pixels > c->shape.dense)
 		return llm_fail(err, LLM_INVALID, "image has %lld numbers, rows have %d", (long long) pixels, c->shape.dense);
@@ -155,16 +167,18 @@ check_config(const net_config *c, llm_error *err)
 	if (!check_inputs(&c->shape, c->embed_dim, err) || !check_loss(c, err) || !check_image(c, err))
 		return false;
 	if (c->layer_count < 0 || c->layer_count > NET_MAX_LAYERS)
-		return llm_fail(err, LLM_INVALID, "number of layers %d is not between 1 and %d", c->layer_count, NET_MAX_LAYERS);
+		return llm_fail(err, LLM_INVALID, "number of layers %d is not between 1 and %d", c->layer_count,
+						NET_MAX_LAYERS);
 	if (c->hidden_count < 0 || c->hidden_count > NET_MAX_HIDDEN)
-		return llm_fail(err, LLM_INVALID, "number of hidden layers %d is not between 0 and %d",
-						c->hidden_count, NET_MAX_HIDDEN);
+		return llm_fail(err, LLM_INVALID, "number of hidden layers %d is not between 0 and %d", c->hidden_count,
+						NET_MAX_HIDDEN);
 	for (int32_t i = 0; i < c->hidden_count; i++)
 		if (c->hidden[i] < 1 || c->hidden[i] > MAX_WIDTH)
-			return llm_fail(err, LLM_INVALID, "width %d of hidden layer %d is not between 1 and %d",
-							c->hidden[i], i + 1, MAX_WIDTH);
+			return llm_fail(err, LLM_INVALID, "width %d of hidden layer %d is not between 1 and %d", c->hidden[i],
+							i + 1, MAX_WIDTH);
 	if (c->members < 0 || c->members > NET_MAX_MEMBERS)
-		return llm_fail(err, LLM_INVALID, "number of members %d is not between 1 and %d", c->members, NET_MAX_MEMBERS);
+		return llm_fail(err, LLM_INVALID, "number of members %d is not between 1 and %d", c->members,
+						NET_MAX_MEMBERS);
 	if ((unsigned) c->activation > ACT_SIGMOID)
 		return llm_fail(err, LLM_INVALID, "unknown activation");
 	if (!(c->dropout >= 0 && c->dropout < 1))
@@ -182,9 +196,9 @@ check_config(const net_config *c, llm_error *err)
 /* Where the next tensors go. */
 typedef struct layout
 {
-	net		   *n;
-	char		prefix[24];		/* of the member */
-	llm_error  *err;
+	net *n;
+	char prefix[24]; /* of the member */
+	llm_error *err;
 } layout;
 
 /* deviation 0: every element starts as `constant`. */
@@ -192,10 +206,10 @@ static bool
 add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const int64_t *dims, float deviation,
 		   float constant)
 {
-	net		   *n = l->n;
+	net *n = l->n;
 	net_tensor_info *t = &n->tensors[n->tensor_count];
-	bool		large = false;
-	size_t		padded;
+	bool large = false;
+	size_t padded;
 
 	snprintf(t->name, sizeof(t->name), "%s%s.%s", l->prefix, layer, name);
 	t->ndim = ndim;
@@ -228,57 +242,53 @@ add_vector(layout *l, const char *layer, const char *name, int64_t size, float c
 static bool
 add_linear(layout *l, const layer_plan *p, const char *name, float gain)
 {
-	int64_t		bag_rows = p->bag ? l->n->config.shape.bag_rows : 0;
-	int64_t		fan_in = p->inputs + (bag_rows < MAX_BAG_FAN_IN ? bag_rows : MAX_BAG_FAN_IN);
-	float		deviation = gain / sqrtf((float) fan_in);
-	int64_t		weight[2] = {p->layer.width, p->inputs},
-				bag[2] = {bag_rows, p->layer.width};
+	int64_t bag_rows = p->bag ? l->n->config.shape.bag_rows : 0;
+	int64_t fan_in = p->inputs + (bag_rows < MAX_BAG_FAN_IN ? bag_rows : MAX_BAG_FAN_IN);
+	float deviation = gain / sqrtf((float) fan_in);
+	int64_t weight[2] = {p->layer.width, p->inputs}, bag[2] = {bag_rows, p->layer.width};
 
 	return (p->inputs == 0 || add_tensor(l, name, "weight", 2, weight, deviation, 0)) &&
-		(bag_rows == 0 || add_tensor(l, name, "bag", 2, bag, deviation, 0)) &&
-		(!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
+		   (bag_rows == 0 || add_tensor(l, name, "bag", 2, bag, deviation, 0)) &&
+		   (!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
 }
 
 static bool
 add_conv2d(layout *l, const layer_plan *p, const char *name)
 {
-	int64_t		dims[4] = {p->layer.kernel[0], p->layer.kernel[1], p->channels, p->layer.width};
-	float		fan_in = (float) dims[0] * dims[1] * dims[2];
+	int64_t dims[4] = {p->layer.kernel[0], p->layer.kernel[1], p->channels, p->layer.width};
+	float fan_in = (float) dims[0] * dims[1] * dims[2];
 
 	return add_tensor(l, name, "weight", 4, dims, (float) M_SQRT2 / sqrtf(fan_in), 0) &&
-		(!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
+		   (!p->layer.bias || add_vector(l, name, "bias", p->layer.width, 0));
 }
 
 static bool
 add_layer(layout *l, const layer_plan *p, bool output)
 {
-	char		number[NET_NAME_BYTES];
+	char number[NET_NAME_BYTES];
 	const char *name = p->layer.name[0] ? p->layer.name : number;
-	int64_t		channels = p->layer.kind == LAYER_LAYER_NORM ? p->inputs : p->channels;
+	int64_t channels = p->layer.kind == LAYER_LAYER_NORM ? p->inputs : p->channels;
 
 	snprintf(number, sizeof(number), "layer.%d", (int) (p - l->n->layers) + 1);
 	switch (p->layer.kind)
 	{
-		case LAYER_LINEAR:
-			return add_linear(l, p, name, output ? OUTPUT_GAIN : (float) M_SQRT2);
-		case LAYER_CONV2D:
-			return add_conv2d(l, p, name);
+		case LAYER_LINEAR: return add_linear(l, p, name, output ? OUTPUT_GAIN : (float) M_SQRT2);
+		case LAYER_CONV2D: return add_conv2d(l, p, name);
 		case LAYER_BATCH_NORM:
 		case LAYER_GROUP_NORM:
 		case LAYER_LAYER_NORM:
 			return add_vector(l, name, "weight", channels, 1) && add_vector(l, name, "bias", channels, 0) &&
-				(p->layer.kind != LAYER_BATCH_NORM ||
-				 (add_vector(l, name, "running_mean", channels, 0) && add_vector(l, name, "running_variance", channels, 1)));
-		default:
-			return true;
+				   (p->layer.kind != LAYER_BATCH_NORM || (add_vector(l, name, "running_mean", channels, 0) &&
+														  add_vector(l, name, "running_variance", channels, 1)));
+		default: return true;
 	}
 }
 
 static bool
 lay_out_member(layout *l)
 {
-	const net  *n = l->n;
-	int64_t		table[2] = {n->config.shape.embed_rows, n->config.embed_dim};
+	const net *n = l->n;
+	int64_t table[2] = {n->config.shape.embed_rows, n->config.embed_dim};
 
 	if (n->config.shape.embed_columns > 0 &&
 		!add_tensor(l, "embed", "weight", 2, table, 1 / sqrtf((float) n->config.embed_dim), 0))
@@ -292,7 +302,7 @@ lay_out_member(layout *l)
 static bool
 lay_out(net *n, llm_error *err)
 {
-	layout		l = {.n = n,.err = err};
+	layout l = {.n = n, .err = err};
 
 	for (int32_t i = 0; i < n->config.members; i++)
 	{
@@ -307,7 +317,7 @@ lay_out(net *n, llm_error *err)
 net *
 net_new(const net_config *config, llm_error *err)
 {
-	net		   *n;
+	net *n;
 
 	if (!check_config(config, err))
 		return NULL;
@@ -362,7 +372,7 @@ net_weight_bytes(const net *n)
 double
 net_multiplications(const net *n)
 {
-	double		sum = 0;
+	double sum = 0;
 
 	for (int32_t i = 0; i < n->layer_count; i++)
 		sum += n->layers[i].multiplications;
@@ -378,33 +388,33 @@ net_multiplications(const net *n)
 static void
 normal_pair(uint32_t a, uint32_t b, float *out)
 {
-	double		radius = sqrt(-2 * log((a + 0.5) / 4294967296.0));
-	double		angle = 2 * M_PI * (b / 4294967296.0);
+	double radius = sqrt(-2 * log((a + 0.5) / 4294967296.0));
+	double angle = 2 * M_PI * (b / 4294967296.0);
 
 	out[0] = (float) (radius * cos(angle));
 	out[1] = (float) (radius * sin(angle));
 }
 
-#define INITIAL_TILE 65536		/* floats; a multiple of what philox() gives at once */
+#define INITIAL_TILE 65536 /* floats; a multiple of what philox() gives at once */
 
 typedef struct initial_args
 {
-	const net  *n;
-	int32_t		tensor;
-	uint64_t	seed;
-	float	   *w;				/* (count) of the tensor */
+	const net *n;
+	int32_t tensor;
+	uint64_t seed;
+	float *w; /* (count) of the tensor */
 } initial_args;
 
 static void
 initial_tile(void *arg, int64_t tile)
 {
 	const initial_args *a = arg;
-	float		deviation = a->n->deviation[a->tensor];
-	size_t		begin = tile * INITIAL_TILE;
-	size_t		rest = a->n->tensors[a->tensor].count - begin;
-	size_t		end = begin + (rest < INITIAL_TILE ? rest : INITIAL_TILE);
-	uint32_t	bits[4];
-	float		normal[4];
+	float deviation = a->n->deviation[a->tensor];
+	size_t begin = tile * INITIAL_TILE;
+	size_t rest = a->n->tensors[a->tensor].count - begin;
+	size_t end = begin + (rest < INITIAL_TILE ? rest : INITIAL_TILE);
+	uint32_t bits[4];
+	float normal[4];
 
 	for (size_t j = begin; j < end; j++)
 	{

@@ -28,51 +28,58 @@
 
 typedef enum net_activation
 {
-	ACT_IDENTITY, ACT_RELU, ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_TANH, ACT_SIGMOID
+	ACT_IDENTITY,
+	ACT_RELU,
+	ACT_GELU,
+	ACT_GELU_TANH,
+	ACT_SILU,
+	ACT_TANH,
+	ACT_SIGMOID
 } net_activation;
 
 typedef enum net_loss
 {
-	LOSS_CROSS_ENTROPY,			/* outputs >= 3 classes, class target */
-	LOSS_BINARY,				/* outputs = 1 logit, class target 0 or 1 */
+	LOSS_CROSS_ENTROPY, /* outputs >= 3 classes, class target */
+	LOSS_BINARY,        /* outputs = 1 logit, class target 0 or 1 */
 	LOSS_MSE,
 	LOSS_HUBER
 } net_loss;
 
 typedef enum layer_kind
 {
-	LAYER_LINEAR,				/* of all numbers of a row, and of the bag where it reads columns */
+	LAYER_LINEAR, /* of all numbers of a row, and of the bag where it reads columns */
 	LAYER_CONV2D,
 	LAYER_MAX_POOL,
-	LAYER_AVG_POOL,				/* over the pixels of a window that exist */
-	LAYER_GLOBAL_AVG_POOL,		/* (height, width, channels) to (channels) */
-	LAYER_BATCH_NORM,			/* by channel, the last dimension */
+	LAYER_AVG_POOL,        /* over the pixels of a window that exist */
+	LAYER_GLOBAL_AVG_POOL, /* (height, width, channels) to (channels) */
+	LAYER_BATCH_NORM,      /* by channel, the last dimension */
 	LAYER_GROUP_NORM,
-	LAYER_LAYER_NORM,			/* over all numbers of a row */
+	LAYER_LAYER_NORM, /* over all numbers of a row */
 	LAYER_ACTIVATION,
 	LAYER_DROPOUT,
 	LAYER_FLATTEN,
-	LAYER_ADD,					/* of two layers of one shape */
-	LAYER_CONCAT				/* of two layers, along channels */
+	LAYER_ADD,   /* of two layers of one shape */
+	LAYER_CONCAT /* of two layers, along channels */
 } layer_kind;
 
 #define LAYER_KINDS (LAYER_CONCAT + 1)
 
 /* What a layer reads: an earlier layer by its number from 0, or one of the network's inputs. */
 #define FROM_IMAGE (-1)
-#define FROM_COLUMNS (-2)		/* dense numbers beside the image, then embeddings; the first linear layer reads the bag, too */
+#define FROM_COLUMNS \
+	(-2) /* dense numbers beside the image, then embeddings; the first linear layer reads the bag, too */
 
 /* Members that its kind has no use for are zero. */
 typedef struct net_layer
 {
-	layer_kind	kind;
-	char		name[NET_NAME_BYTES];	/* of its tensors, "layer.N" when empty */
-	int32_t		from[2];		/* add and concat read two */
-	int32_t		width;			/* numbers out (linear), channels out (conv2d), groups (group_norm) */
-	int32_t		kernel[2], stride[2], padding[2];	/* height, width; padding < kernel */
-	bool		bias;			/* linear, conv2d */
+	layer_kind kind;
+	char name[NET_NAME_BYTES];                /* of its tensors, "layer.N" when empty */
+	int32_t from[2];                          /* add and concat read two */
+	int32_t width;                            /* numbers out (linear), channels out (conv2d), groups (group_norm) */
+	int32_t kernel[2], stride[2], padding[2]; /* height, width; padding < kernel */
+	bool bias;                                /* linear, conv2d */
 	net_activation activation;
-	float		rate;			/* dropout, [0, 1) */
+	float rate; /* dropout, [0, 1) */
 } net_layer;
 
 /*
@@ -83,26 +90,26 @@ typedef struct net_layer
 typedef struct net_config
 {
 	batch_shape shape;
-	int32_t		image[3];		/* channels, height, width; zeros: none.  Else dense begins with it, in this order */
-	int32_t		image_shift;	/* images move by up to so many pixels while training */
-	int32_t		layer_count;	/* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
-	net_layer	layers[NET_MAX_LAYERS];
-	int32_t		embed_dim;		/* width of one learned embedding */
-	int32_t		hidden_count;	/* 0 .. NET_MAX_HIDDEN */
-	int32_t		hidden[NET_MAX_HIDDEN];	/* widths, 1 .. 65536 */
+	int32_t image[3];    /* channels, height, width; zeros: none.  Else dense begins with it, in this order */
+	int32_t image_shift; /* images move by up to so many pixels while training */
+	int32_t layer_count; /* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
+	net_layer layers[NET_MAX_LAYERS];
+	int32_t embed_dim;              /* width of one learned embedding */
+	int32_t hidden_count;           /* 0 .. NET_MAX_HIDDEN */
+	int32_t hidden[NET_MAX_HIDDEN]; /* widths, 1 .. 65536 */
 	net_activation activation;
-	bool		layer_norm;		/* after each hidden linear layer, before the activation */
-	bool		residual;		/* add a hidden layer's input where widths are equal */
-	float		dropout;		/* [0, 1), after each activation, training only; this far of an mlp */
-	net_loss	loss;
-	float		huber_delta;	/* > 0, in units of the standardised target */
-	float		label_smoothing;	/* [0, 1) */
+	bool layer_norm; /* after each hidden linear layer, before the activation */
+	bool residual;   /* add a hidden layer's input where widths are equal */
+	float dropout;   /* [0, 1), after each activation, training only; this far of an mlp */
+	net_loss loss;
+	float huber_delta;     /* > 0, in units of the standardised target */
+	float label_smoothing; /* [0, 1) */
 	/*
 	 * Networks of this form whose outputs are averaged, 0 or 1 = one.  Only prediction knows
 	 * more than one: members are trained alone, with members = 1, and their weights laid end
 	 * to end are the weights of all.
 	 */
-	int32_t		members;
+	int32_t members;
 } net_config;
 
 /*
@@ -117,21 +124,21 @@ typedef struct net net;
 /* One parameter: float32, row-major, at `offset` floats from the start of the weights. */
 typedef struct net_tensor_info
 {
-	char		name[64];
-	int32_t		ndim;			/* 1 .. 4 */
-	int64_t		dims[4];
-	size_t		offset;			/* multiple of 16 floats (64 bytes) */
-	size_t		count;			/* product of dims */
-} net_tensor_info;				/* running statistics of batch_norm are tensors that the optimizer leaves alone */
+	char name[64];
+	int32_t ndim; /* 1 .. 4 */
+	int64_t dims[4];
+	size_t offset; /* multiple of 16 floats (64 bytes) */
+	size_t count;  /* product of dims */
+} net_tensor_info; /* running statistics of batch_norm are tensors that the optimizer leaves alone */
 
 extern net *net_new(const net_config *config, llm_error *err);
 extern void net_free(net *n);
 extern const net_config *net_get_config(const net *n);
 extern int32_t net_tensor_count(const net *n);
 extern const net_tensor_info *net_tensor(const net *n, int32_t i);
-extern size_t net_weight_bytes(const net *n);	/* whole blob with padding, multiple of 64 */
+extern size_t net_weight_bytes(const net *n); /* whole blob with padding, multiple of 64 */
 
-extern double net_multiplications(const net *n);	/* for one row, about; looking up a bag counts as many as it adds */
+extern double net_multiplications(const net *n); /* for one row, about; looking up a bag counts as many as it adds */
 
 extern const char *net_layer_name(layer_kind k);
 extern bool net_layer_parse(const char *name, layer_kind *k);
@@ -143,38 +150,46 @@ extern bool net_loss_parse(const char *name, net_loss *l);
 /* ---- training ---- */
 
 /* Called between steps of a plan and between tiles of long ones; true asks to stop. */
-typedef bool (*llm_poll) (void *arg);
+typedef bool (*llm_poll)(void *arg);
 
-typedef enum train_optimizer { OPT_ADAMW, OPT_SGD } train_optimizer;
-typedef enum train_schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } train_schedule;
+typedef enum train_optimizer
+{
+	OPT_ADAMW,
+	OPT_SGD
+} train_optimizer;
+typedef enum train_schedule
+{
+	SCHEDULE_CONSTANT,
+	SCHEDULE_LINEAR,
+	SCHEDULE_COSINE
+} train_schedule;
 
 typedef struct train_config
 {
 	train_optimizer optimizer;
-	double		learning_rate;
-	double		weight_decay;	/* decoupled; not applied to biases and norms */
-	double		beta1, beta2, epsilon;	/* adamw */
-	double		momentum;		/* sgd */
-	double		clip_norm;		/* global gradient norm, 0 = off */
+	double learning_rate;
+	double weight_decay;          /* decoupled; not applied to biases and norms */
+	double beta1, beta2, epsilon; /* adamw */
+	double momentum;              /* sgd */
+	double clip_norm;             /* global gradient norm, 0 = off */
 	train_schedule schedule;
-	int64_t		warmup_steps;
-	int64_t		total_steps;	/* the schedule ends here */
-	double		ema_decay;		/* 0 = off; otherwise weights to publish are the moving average */
-	uint64_t	seed;
-	int32_t		threads;		/* size of the pool, >= 1; results do not depend on it */
-	llm_poll	poll;			/* may be NULL; trainer_set_poll() replaces it */
-	void	   *poll_arg;
+	int64_t warmup_steps;
+	int64_t total_steps; /* the schedule ends here */
+	double ema_decay;    /* 0 = off; otherwise weights to publish are the moving average */
+	uint64_t seed;
+	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
+	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */
+	void *poll_arg;
 } train_config;
 
 typedef struct trainer trainer;
 
 /* Bytes that trainer_new() will allocate, so that a job can be refused before it starts. */
-extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows,
-						   size_t *bytes, llm_error *err);
+extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes,
+						   llm_error *err);
 /* LLM_CANCELLED when config->poll asked to stop. */
-extern trainer *trainer_new(const net *n, const train_config *config, int64_t batch_rows,
-							llm_error *err);
-extern void trainer_free(trainer *t);	/* joins its threads */
+extern trainer *trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_error *err);
+extern void trainer_free(trainer *t); /* joins its threads */
 extern void trainer_set_poll(trainer *t, llm_poll poll, void *arg);
 
 /*
@@ -184,16 +199,16 @@ extern void trainer_set_poll(trainer *t, llm_poll poll, void *arg);
  */
 extern bool trainer_step(trainer *t, const batch *b, double *loss, llm_error *err);
 extern int64_t trainer_steps_done(const trainer *t);
-extern double trainer_learning_rate(const trainer *t);	/* of the last step */
-extern double trainer_gradient_norm(const trainer *t);	/* of the last step, before clipping */
+extern double trainer_learning_rate(const trainer *t); /* of the last step */
+extern double trainer_gradient_norm(const trainer *t); /* of the last step, before clipping */
 
 /*
  * Forward with the weights that would be published, without dropout.  out is
  * (rows, outputs): class probabilities (one probability of class 1 for LOSS_BINARY) or
  * standardised numbers.  *loss_sum and *weight_sum are added to; either may be NULL.
  */
-extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum,
-							double *weight_sum, llm_error *err);
+extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double *weight_sum,
+							llm_error *err);
 
 /*
  * Start the output layer at these biases (outputs), before the first step: log odds or
@@ -219,12 +234,11 @@ typedef struct predictor predictor;
  * weights: net_weight_bytes() bytes, 64-byte aligned, kept by the caller as long as the
  * predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.
  */
-extern predictor *predictor_new(const net *n, const float *weights, int64_t max_rows,
-								llm_error *err);
+extern predictor *predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err);
 extern void predictor_free(predictor *p);
-extern batch *predictor_batch(predictor *p);	/* fill this, then run; owned by the predictor */
+extern batch *predictor_batch(predictor *p); /* fill this, then run; owned by the predictor */
 /* Returns (rows, outputs) as trainer_predict() does, valid until the next run, or NULL. */
 extern const float *predictor_run(predictor *p, llm_error *err);
 extern void predictor_set_poll(predictor *p, llm_poll poll, void *arg);
 
-#endif							/* LLMAPP_NET_H */
+#endif /* LLMAPP_NET_H */

@@ -14,7 +14,7 @@
 
 #define MAX_WIDTH 65536
 #define MAX_WINDOW 1024
-#define MAX_ROW_NUMBERS ((int64_t) 1 << 28)	/* of one layer, for one row */
+#define MAX_ROW_NUMBERS ((int64_t) 1 << 28) /* of one layer, for one row */
 #define MAX_WEIGHTS ((int64_t) 1 << 40)
 
 /* ---- lists ---- */
@@ -23,7 +23,7 @@
 static net_layer *
 append(net_layer *layers, int32_t *count, int32_t first, layer_kind kind)
 {
-	net_layer  *l = &layers[*count];
+	net_layer *l = &layers[*count];
 
 	memset(l, 0, sizeof(*l));
 	l->kind = kind;
@@ -35,7 +35,7 @@ append(net_layer *layers, int32_t *count, int32_t first, layer_kind kind)
 static void
 append_linear(net_layer *layers, int32_t *count, int32_t first, int32_t width)
 {
-	net_layer  *l = append(layers, count, first, LAYER_LINEAR);
+	net_layer *l = append(layers, count, first, LAYER_LINEAR);
 
 	l->width = width;
 	l->bias = true;
@@ -59,11 +59,11 @@ append_dropout(net_layer *layers, int32_t *count, float rate)
 static int32_t
 mlp_layers(const net_config *c, net_layer *layers)
 {
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	for (int32_t i = 0; i < c->hidden_count; i++)
 	{
-		int32_t		before = count - 1;
+		int32_t before = count - 1;
 
 		append_linear(layers, &count, FROM_COLUMNS, c->hidden[i]);
 		snprintf(layers[count - 1].name, NET_NAME_BYTES, "hidden.%d", i);
@@ -77,17 +77,17 @@ mlp_layers(const net_config *c, net_layer *layers)
 	return count;
 }
 
-#define CNN_CHANNELS 16			/* of the first stage, doubled by each */
+#define CNN_CHANNELS 16 /* of the first stage, doubled by each */
 #define CNN_MAX_CHANNELS 256
-#define CNN_STAGES 2			/* at least */
-#define CNN_SMALL 6				/* pixels below which an image is not made smaller */
-#define CNN_FLAT_PIXELS 64		/* more are averaged, fewer are all inputs of the last layers */
+#define CNN_STAGES 2       /* at least */
+#define CNN_SMALL 6        /* pixels below which an image is not made smaller */
+#define CNN_FLAT_PIXELS 64 /* more are averaged, fewer are all inputs of the last layers */
 #define CNN_HIDDEN 128
 
 static void
 append_window(net_layer *layers, int32_t *count, layer_kind kind, int32_t size, int32_t stride)
 {
-	net_layer  *l = append(layers, count, FROM_IMAGE, kind);
+	net_layer *l = append(layers, count, FROM_IMAGE, kind);
 
 	for (int i = 0; i < 2; i++)
 	{
@@ -100,12 +100,10 @@ append_window(net_layer *layers, int32_t *count, layer_kind kind, int32_t size, 
 void
 net_default_cnn(net_config *c)
 {
-	net_layer  *layers = c->layers;
-	int32_t    *count = &c->layer_count;
-	int32_t		height = c->image[1],
-				width = c->image[2],
-				channels = CNN_CHANNELS;
-	bool		large = true;
+	net_layer *layers = c->layers;
+	int32_t *count = &c->layer_count;
+	int32_t height = c->image[1], width = c->image[2], channels = CNN_CHANNELS;
+	bool large = true;
 
 	*count = 0;
 	for (int stage = 0; stage < CNN_STAGES || large; stage++)
@@ -123,7 +121,8 @@ net_default_cnn(net_config *c)
 		channels = channels < CNN_MAX_CHANNELS ? 2 * channels : channels;
 	}
 	append(layers, count, 0, (int64_t) height * width > CNN_FLAT_PIXELS ? LAYER_GLOBAL_AVG_POOL : LAYER_FLATTEN);
-	if (c->shape.dense > c->image[0] * c->image[1] * c->image[2] || c->shape.embed_columns > 0 || c->shape.bag_rows > 0)
+	if (c->shape.dense > c->image[0] * c->image[1] * c->image[2] || c->shape.embed_columns > 0 ||
+		c->shape.bag_rows > 0)
 	{
 		append(layers, count, 0, LAYER_CONCAT)->from[1] = FROM_COLUMNS;
 		append_linear(layers, count, 0, CNN_HIDDEN);
@@ -138,10 +137,10 @@ typedef struct checker
 {
 	const net_config *c;
 	layer_plan *plan;
-	int32_t		count;
+	int32_t count;
 	layer_shape image, columns;
-	bool		image_read, columns_read, bag_read;
-	llm_error  *err;
+	bool image_read, columns_read, bag_read;
+	llm_error *err;
 } checker;
 
 static int64_t
@@ -157,7 +156,8 @@ shape_text(const layer_shape *s, char *text, size_t size)
 	if (s->vector)
 		snprintf(text, size, "%lld", (long long) s->channels);
 	else
-		snprintf(text, size, "%lld x %lld x %lld", (long long) s->height, (long long) s->width, (long long) s->channels);
+		snprintf(text, size, "%lld x %lld x %lld", (long long) s->height, (long long) s->width,
+				 (long long) s->channels);
 	return text;
 }
 
@@ -170,7 +170,7 @@ static void
 make_inputs(checker *k)
 {
 	const batch_shape *s = &k->c->shape;
-	int64_t		pixels = (int64_t) k->c->image[0] * k->c->image[1] * k->c->image[2];
+	int64_t pixels = (int64_t) k->c->image[0] * k->c->image[1] * k->c->image[2];
 
 	k->image = (layer_shape) {false, k->c->image[1], k->c->image[2], k->c->image[0]};
 	k->columns = (layer_shape) {true, 1, 1, s->dense - pixels};
@@ -188,7 +188,7 @@ has_columns(const checker *k)
 static bool
 input_shape(checker *k, int32_t i, int j, layer_shape *shape)
 {
-	int32_t		from = k->plan[i].layer.from[j];
+	int32_t from = k->plan[i].layer.from[j];
 
 	if (from == FROM_IMAGE && k->image.channels == 0)
 		return LAYER_FAIL(k, i, LLM_INVALID, "reads %s, but there is none", "the image");
@@ -211,14 +211,14 @@ reads_columns(const checker *k, const net_layer *l)
 	const net_layer *joined = l->from[0] >= 0 ? &k->plan[l->from[0]].layer : l;
 
 	return l->from[0] == FROM_COLUMNS ||
-		(joined->kind == LAYER_CONCAT && (joined->from[0] == FROM_COLUMNS || joined->from[1] == FROM_COLUMNS));
+		   (joined->kind == LAYER_CONCAT && (joined->from[0] == FROM_COLUMNS || joined->from[1] == FROM_COLUMNS));
 }
 
 static bool
 plan_linear(checker *k, int32_t i)
 {
 	layer_plan *p = &k->plan[i];
-	double		bag = k->c->shape.bag_max;
+	double bag = k->c->shape.bag_max;
 
 	if (p->layer.width < 1 || p->layer.width > MAX_WIDTH)
 		return LAYER_FAIL(k, i, LLM_INVALID, "has width %d, not 1 to %d", p->layer.width, MAX_WIDTH);
@@ -235,23 +235,25 @@ plan_window(checker *k, int32_t i, const layer_shape *x)
 {
 	layer_plan *p = &k->plan[i];
 	const net_layer *l = &p->layer;
-	window2d	w;
+	window2d w;
 
 	memcpy(w.kernel, l->kernel, sizeof(w.kernel));
 	memcpy(w.stride, l->stride, sizeof(w.stride));
 	memcpy(w.padding, l->padding, sizeof(w.padding));
 	if (x->vector)
-		return LAYER_FAIL(k, i, LLM_INVALID, "reads %s numbers, not an image of height x width x channels", SHAPE_TEXT(x));
+		return LAYER_FAIL(k, i, LLM_INVALID, "reads %s numbers, not an image of height x width x channels",
+						  SHAPE_TEXT(x));
 	for (int a = 0; a < 2; a++)
 		if (l->kernel[a] < 1 || l->kernel[a] > MAX_WINDOW || l->stride[a] < 1 || l->stride[a] > MAX_WINDOW ||
 			l->padding[a] < 0 || l->padding[a] >= l->kernel[a])
-			return LAYER_FAIL(k, i, LLM_INVALID, "has kernel %d, stride %d and padding %d; "
+			return LAYER_FAIL(k, i, LLM_INVALID,
+							  "has kernel %d, stride %d and padding %d; "
 							  "kernel and stride are from 1 to %d, padding is less than the kernel",
 							  l->kernel[a], l->stride[a], l->padding[a], MAX_WINDOW);
 	p->shape = (layer_shape) {false, window_outputs(&w, 0, x->height), window_outputs(&w, 1, x->width), x->channels};
 	if (p->shape.height == 0 || p->shape.width == 0)
-		return LAYER_FAIL(k, i, LLM_INVALID, "has a window of %d x %d, larger than its input of %s",
-						  l->kernel[0], l->kernel[1], SHAPE_TEXT(x));
+		return LAYER_FAIL(k, i, LLM_INVALID, "has a window of %d x %d, larger than its input of %s", l->kernel[0],
+						  l->kernel[1], SHAPE_TEXT(x));
 	return true;
 }
 
@@ -274,7 +276,8 @@ static bool
 plan_global_pool(checker *k, int32_t i, const layer_shape *x)
 {
 	if (x->vector)
-		return LAYER_FAIL(k, i, LLM_INVALID, "reads %s numbers, not an image of height x width x channels", SHAPE_TEXT(x));
+		return LAYER_FAIL(k, i, LLM_INVALID, "reads %s numbers, not an image of height x width x channels",
+						  SHAPE_TEXT(x));
 	if (x->height > MAX_WIDTH || x->width > MAX_WIDTH)
 		return LAYER_FAIL(k, i, LLM_INVALID, "reads an image of %s, which is too large", SHAPE_TEXT(x));
 	k->plan[i].shape = (layer_shape) {true, 1, 1, x->channels};
@@ -286,12 +289,13 @@ plan_pair(checker *k, int32_t i, const layer_shape *x)
 {
 	layer_plan *p = &k->plan[i];
 	layer_shape y;
-	bool		add = p->layer.kind == LAYER_ADD;
+	bool add = p->layer.kind == LAYER_ADD;
 
 	if (!input_shape(k, i, 1, &y))
 		return false;
 	if (x->vector != y.vector || x->height != y.height || x->width != y.width || (add && x->channels != y.channels))
-		return LAYER_FAIL(k, i, LLM_INVALID, "reads shapes %s and %s, which do not fit", SHAPE_TEXT(x), SHAPE_TEXT(&y));
+		return LAYER_FAIL(k, i, LLM_INVALID, "reads shapes %s and %s, which do not fit", SHAPE_TEXT(x),
+						  SHAPE_TEXT(&y));
 	p->shape.channels += add ? 0 : y.channels;
 	if (p->shape.channels == 0)
 		return LAYER_FAIL(k, i, LLM_INVALID, "reads columns of which only a linear layer can make %s", "numbers");
@@ -321,7 +325,7 @@ plan_layer(checker *k, int32_t i)
 {
 	layer_plan *p = &k->plan[i];
 	layer_shape x;
-	bool		ok;
+	bool ok;
 
 	if ((unsigned) p->layer.kind >= LAYER_KINDS)
 		return llm_fail(k->err, LLM_INVALID, "layer %d is of unknown type", i + 1);
@@ -332,29 +336,18 @@ plan_layer(checker *k, int32_t i)
 	p->channels = x.channels;
 	switch (p->layer.kind)
 	{
-		case LAYER_LINEAR:
-			ok = plan_linear(k, i);
-			break;
-		case LAYER_CONV2D:
-			ok = plan_conv2d(k, i, &x);
-			break;
+		case LAYER_LINEAR: ok = plan_linear(k, i); break;
+		case LAYER_CONV2D: ok = plan_conv2d(k, i, &x); break;
 		case LAYER_MAX_POOL:
-		case LAYER_AVG_POOL:
-			ok = plan_window(k, i, &x);
-			break;
-		case LAYER_GLOBAL_AVG_POOL:
-			ok = plan_global_pool(k, i, &x);
-			break;
+		case LAYER_AVG_POOL: ok = plan_window(k, i, &x); break;
+		case LAYER_GLOBAL_AVG_POOL: ok = plan_global_pool(k, i, &x); break;
 		case LAYER_FLATTEN:
 			p->shape = (layer_shape) {true, 1, 1, p->inputs};
 			ok = plan_plain(k, i, &x);
 			break;
 		case LAYER_ADD:
-		case LAYER_CONCAT:
-			ok = plan_pair(k, i, &x);
-			break;
-		default:
-			ok = plan_plain(k, i, &x);
+		case LAYER_CONCAT: ok = plan_pair(k, i, &x); break;
+		default: ok = plan_plain(k, i, &x);
 	}
 	if (ok && (numbers(&p->shape) > MAX_ROW_NUMBERS || p->multiplications > MAX_WEIGHTS))
 		return LAYER_FAIL(k, i, LLM_MEMORY, "is too large: it makes %s of each row", SHAPE_TEXT(&p->shape));
@@ -370,7 +363,8 @@ all_read(checker *k)
 	if (k->image.channels > 0 && !k->image_read)
 		return llm_fail(k->err, LLM_INVALID, "no layer reads the image");
 	if (has_columns(k) && !k->columns_read)
-		return llm_fail(k->err, LLM_INVALID, "no layer reads the columns%s", k->image.channels > 0 ? " beside the image" : "");
+		return llm_fail(k->err, LLM_INVALID, "no layer reads the columns%s",
+						k->image.channels > 0 ? " beside the image" : "");
 	if (k->c->shape.bag_rows > 0 && !k->bag_read)
 	{
 		llm_fail(k->err, LLM_INVALID, "no linear layer reads the columns that are categories or text");
@@ -382,8 +376,8 @@ all_read(checker *k)
 int32_t
 layers_plan(const net_config *config, layer_plan *plan, llm_error *err)
 {
-	checker		k = {.c = config,.plan = plan,.err = err};
-	net_layer	layers[NET_MAX_LAYERS + 1];
+	checker k = {.c = config, .plan = plan, .err = err};
+	net_layer layers[NET_MAX_LAYERS + 1];
 
 	memcpy(layers, config->layers, sizeof(config->layers));
 	k.count = config->layer_count > 0 ? config->layer_count : mlp_layers(config, layers);

@@ -10,19 +10,19 @@
 /* Of one row: (height, width, channels), or (channels) when vector. */
 typedef struct layer_shape
 {
-	bool		vector;
-	int64_t		height, width, channels;	/* a vector's height and width are 1 */
+	bool vector;
+	int64_t height, width, channels; /* a vector's height and width are 1 */
 } layer_shape;
 
 typedef struct layer_plan
 {
-	net_layer	layer;
-	layer_shape shape;			/* of what it makes */
-	int64_t		inputs;			/* numbers it reads, of the first layer it reads */
-	int64_t		channels;		/* of those */
-	int32_t		readers;		/* layers that read it */
-	bool		bag;			/* linear: reads the bag, too */
-	double		multiplications;	/* for one row, about */
+	net_layer layer;
+	layer_shape shape;      /* of what it makes */
+	int64_t inputs;         /* numbers it reads, of the first layer it reads */
+	int64_t channels;       /* of those */
+	int32_t readers;        /* layers that read it */
+	bool bag;               /* linear: reads the bag, too */
+	double multiplications; /* for one row, about */
 } layer_plan;
 
 /*
@@ -32,4 +32,4 @@ typedef struct layer_plan
  */
 extern int32_t layers_plan(const net_config *config, layer_plan *plan, llm_error *err);
 
-#endif							/* LLMAPP_NET_LAYERS_H */
+#endif /* LLMAPP_NET_LAYERS_H */

@@ -14,28 +14,34 @@
 
 enum
 {
-	SLOT_DENSE, SLOT_EMBED, SLOT_BAG_START, SLOT_BAG_INDEX, SLOT_BAG_VALUE, SLOT_TARGET, SLOT_WEIGHT
+	SLOT_DENSE,
+	SLOT_EMBED,
+	SLOT_BAG_START,
+	SLOT_BAG_INDEX,
+	SLOT_BAG_VALUE,
+	SLOT_TARGET,
+	SLOT_WEIGHT
 };
 
 /* A network being recorded. */
 typedef struct recorder
 {
-	const net  *n;
-	graph	   *g;
-	net_plan   *p;
-	bool		training;
-	int32_t		next_param;
-	int64_t		dropouts;		/* so far */
-	int32_t		dense, embed, bag_start, bag_index, bag_value, target, weight;	/* inputs */
-	int32_t		image, columns; /* made of them; columns TENSOR_NONE when there are no numbers */
-	int32_t		made[NET_MAX_LAYERS + 1];	/* by each layer */
+	const net *n;
+	graph *g;
+	net_plan *p;
+	bool training;
+	int32_t next_param;
+	int64_t dropouts;                                                      /* so far */
+	int32_t dense, embed, bag_start, bag_index, bag_value, target, weight; /* inputs */
+	int32_t image, columns;           /* made of them; columns TENSOR_NONE when there are no numbers */
+	int32_t made[NET_MAX_LAYERS + 1]; /* by each layer */
 } recorder;
 
 static void
 record_inputs(recorder *r)
 {
 	const batch_shape *s = &r->n->config.shape;
-	int64_t		pairs = r->g->capacity * s->bag_max;
+	int64_t pairs = r->g->capacity * s->bag_max;
 
 	r->dense = r->embed = r->bag_start = TENSOR_NONE;
 	if (s->dense > 0)
@@ -74,17 +80,18 @@ static void
 record_sources(recorder *r)
 {
 	const net_config *c = &r->n->config;
-	int32_t		pixels = c->image[0] * c->image[1] * c->image[2];
+	int32_t pixels = c->image[0] * c->image[1] * c->image[2];
 
 	r->columns = r->dense;
 	if (pixels > 0)
 	{
 		r->image = op_image(r->g, r->dense, c->image[0], c->image[1], c->image[2], r->training ? c->image_shift : 0);
-		r->columns = pixels < c->shape.dense ? op_columns(r->g, r->dense, pixels, c->shape.dense - pixels) : TENSOR_NONE;
+		r->columns =
+			pixels < c->shape.dense ? op_columns(r->g, r->dense, pixels, c->shape.dense - pixels) : TENSOR_NONE;
 	}
 	if (r->embed != TENSOR_NONE)
 	{
-		int32_t		e = op_embed(r->g, r->embed, param(r));
+		int32_t e = op_embed(r->g, r->embed, param(r));
 
 		r->columns = r->columns == TENSOR_NONE ? e : op_concat(r->g, r->columns, e);
 	}
@@ -93,7 +100,7 @@ record_sources(recorder *r)
 static int32_t
 source(const recorder *r, const layer_plan *p, int i)
 {
-	int32_t		from = p->layer.from[i];
+	int32_t from = p->layer.from[i];
 
 	return from == FROM_IMAGE ? r->image : from == FROM_COLUMNS ? r->columns : r->made[from];
 }
@@ -102,10 +109,10 @@ source(const recorder *r, const layer_plan *p, int i)
 static int32_t
 record_linear(recorder *r, const layer_plan *p, int32_t x)
 {
-	int32_t		w = x == TENSOR_NONE ? TENSOR_NONE : param(r);
-	int32_t		table = p->bag ? param(r) : TENSOR_NONE;
-	int32_t		bias = p->layer.bias ? param(r) : TENSOR_NONE;
-	int32_t		y = x == TENSOR_NONE ? TENSOR_NONE : op_linear(r->g, x, w, bias);
+	int32_t w = x == TENSOR_NONE ? TENSOR_NONE : param(r);
+	int32_t table = p->bag ? param(r) : TENSOR_NONE;
+	int32_t bias = p->layer.bias ? param(r) : TENSOR_NONE;
+	int32_t y = x == TENSOR_NONE ? TENSOR_NONE : op_linear(r->g, x, w, bias);
 
 	if (!p->bag)
 		return y;
@@ -116,17 +123,15 @@ record_linear(recorder *r, const layer_plan *p, int32_t x)
 static window2d
 window_of(const net_layer *l)
 {
-	return (window2d) {
-		{l->kernel[0], l->kernel[1]}, {l->stride[0], l->stride[1]}, {l->padding[0], l->padding[1]}
-	};
+	return (window2d) {{l->kernel[0], l->kernel[1]}, {l->stride[0], l->stride[1]}, {l->padding[0], l->padding[1]}};
 }
 
 static int32_t
 record_conv2d(recorder *r, const layer_plan *p, int32_t x)
 {
-	window2d	window = window_of(&p->layer);
-	int32_t		w = param(r);
-	int32_t		bias = p->layer.bias ? param(r) : TENSOR_NONE;
+	window2d window = window_of(&p->layer);
+	int32_t w = param(r);
+	int32_t bias = p->layer.bias ? param(r) : TENSOR_NONE;
 
 	return op_conv2d(r->g, x, w, bias, &window);
 }
@@ -134,7 +139,7 @@ record_conv2d(recorder *r, const layer_plan *p, int32_t x)
 static int32_t
 record_pool(recorder *r, const layer_plan *p, int32_t x)
 {
-	window2d	window = window_of(&p->layer);
+	window2d window = window_of(&p->layer);
 
 	return p->layer.kind == LAYER_MAX_POOL ? op_max_pool(r->g, x, &window) : op_avg_pool(r->g, x, &window);
 }
@@ -143,7 +148,7 @@ record_pool(recorder *r, const layer_plan *p, int32_t x)
 static int32_t
 record_global_pool(recorder *r, int32_t x)
 {
-	window2d	window = {.stride = {1, 1}};
+	window2d window = {.stride = {1, 1}};
 
 	if (x == TENSOR_NONE)
 		return x;
@@ -158,21 +163,22 @@ activation_after(const net *n, int32_t i)
 {
 	const layer_plan *next = &n->layers[i + 1];
 
-	return n->layers[i].readers == 1 && next->layer.kind == LAYER_ACTIVATION && next->layer.from[0] == i ?
-		next->layer.activation : ACT_IDENTITY;
+	return n->layers[i].readers == 1 && next->layer.kind == LAYER_ACTIVATION && next->layer.from[0] == i
+			   ? next->layer.activation
+			   : ACT_IDENTITY;
 }
 
 static int32_t
 record_batch_norm(recorder *r, int32_t i, int32_t x)
 {
 	net_activation act = activation_after(r->n, i);
-	int32_t		gamma = param(r);
-	int32_t		beta = param(r);
-	int32_t		first = r->next_param;
-	int32_t		mean = statistic(r);
-	int32_t		variance = statistic(r);
-	int32_t		k = r->p->statistic_count;
-	int32_t		y;
+	int32_t gamma = param(r);
+	int32_t beta = param(r);
+	int32_t first = r->next_param;
+	int32_t mean = statistic(r);
+	int32_t variance = statistic(r);
+	int32_t k = r->p->statistic_count;
+	int32_t y;
 
 	if (!r->training)
 		return op_running_norm(r->g, x, gamma, beta, mean, variance, act);
@@ -187,19 +193,19 @@ static int32_t
 record_norm(recorder *r, int32_t i, int32_t x)
 {
 	const net_layer *l = &r->n->layers[i].layer;
-	int32_t		gamma = param(r);
-	int32_t		beta = param(r);
+	int32_t gamma = param(r);
+	int32_t beta = param(r);
 
-	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta) :
-		op_group_norm(r->g, x, gamma, beta, l->width, activation_after(r->n, i));
+	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta)
+									   : op_group_norm(r->g, x, gamma, beta, l->width, activation_after(r->n, i));
 }
 
 static int32_t
 record_activation(recorder *r, int32_t i, int32_t x)
 {
 	const net_layer *l = &r->n->layers[i].layer;
-	layer_kind	before = l->from[0] == i - 1 && i > 0 ? r->n->layers[i - 1].layer.kind : LAYER_LINEAR;
-	bool		done = (before == LAYER_BATCH_NORM || before == LAYER_GROUP_NORM) && r->n->layers[i - 1].readers == 1;
+	layer_kind before = l->from[0] == i - 1 && i > 0 ? r->n->layers[i - 1].layer.kind : LAYER_LINEAR;
+	bool done = (before == LAYER_BATCH_NORM || before == LAYER_GROUP_NORM) && r->n->layers[i - 1].readers == 1;
 
 	return done || l->activation == ACT_IDENTITY ? x : op_act(r->g, x, l->activation);
 }
@@ -208,7 +214,7 @@ record_activation(recorder *r, int32_t i, int32_t x)
 static int32_t
 record_dropout(recorder *r, const layer_plan *p, int32_t x)
 {
-	int64_t		stream = r->dropouts++;
+	int64_t stream = r->dropouts++;
 
 	return r->training && p->layer.rate > 0 ? op_dropout(r->g, x, p->layer.rate, stream) : x;
 }
@@ -224,34 +230,23 @@ static int32_t
 record_layer(recorder *r, int32_t i)
 {
 	const layer_plan *p = &r->n->layers[i];
-	int32_t		x = source(r, p, 0);
+	int32_t x = source(r, p, 0);
 
 	switch (p->layer.kind)
 	{
-		case LAYER_LINEAR:
-			return record_linear(r, p, x);
-		case LAYER_CONV2D:
-			return record_conv2d(r, p, x);
+		case LAYER_LINEAR: return record_linear(r, p, x);
+		case LAYER_CONV2D: return record_conv2d(r, p, x);
 		case LAYER_MAX_POOL:
-		case LAYER_AVG_POOL:
-			return record_pool(r, p, x);
-		case LAYER_GLOBAL_AVG_POOL:
-			return record_global_pool(r, x);
-		case LAYER_BATCH_NORM:
-			return record_batch_norm(r, i, x);
+		case LAYER_AVG_POOL: return record_pool(r, p, x);
+		case LAYER_GLOBAL_AVG_POOL: return record_global_pool(r, x);
+		case LAYER_BATCH_NORM: return record_batch_norm(r, i, x);
 		case LAYER_GROUP_NORM:
-		case LAYER_LAYER_NORM:
-			return record_norm(r, i, x);
-		case LAYER_ACTIVATION:
-			return record_activation(r, i, x);
-		case LAYER_DROPOUT:
-			return record_dropout(r, p, x);
-		case LAYER_FLATTEN:
-			return op_flatten(r->g, x);
-		case LAYER_ADD:
-			return op_add(r->g, x, source(r, p, 1));
-		case LAYER_CONCAT:
-			return record_concat(r, x, source(r, p, 1));
+		case LAYER_LAYER_NORM: return record_norm(r, i, x);
+		case LAYER_ACTIVATION: return record_activation(r, i, x);
+		case LAYER_DROPOUT: return record_dropout(r, p, x);
+		case LAYER_FLATTEN: return op_flatten(r->g, x);
+		case LAYER_ADD: return op_add(r->g, x, source(r, p, 1));
+		case LAYER_CONCAT: return record_concat(r, x, source(r, p, 1));
 	}
 	return TENSOR_NONE;
 }
@@ -272,18 +267,14 @@ record_loss(recorder *r, int32_t logits)
 	const net_config *c = &r->n->config;
 
 	/* smoothing is a means of training; scores are plain */
-	float		smoothing = r->training ? c->label_smoothing : 0;
+	float smoothing = r->training ? c->label_smoothing : 0;
 
 	switch (c->loss)
 	{
-		case LOSS_CROSS_ENTROPY:
-			return op_cross_entropy(r->g, logits, r->target, r->weight, smoothing, r->training);
-		case LOSS_BINARY:
-			return op_binary_cross_entropy(r->g, logits, r->target, r->weight, smoothing, r->training);
-		case LOSS_MSE:
-			return op_mse(r->g, logits, r->target, r->weight, r->training);
-		case LOSS_HUBER:
-			return op_huber(r->g, logits, r->target, r->weight, c->huber_delta, r->training);
+		case LOSS_CROSS_ENTROPY: return op_cross_entropy(r->g, logits, r->target, r->weight, smoothing, r->training);
+		case LOSS_BINARY: return op_binary_cross_entropy(r->g, logits, r->target, r->weight, smoothing, r->training);
+		case LOSS_MSE: return op_mse(r->g, logits, r->target, r->weight, r->training);
+		case LOSS_HUBER: return op_huber(r->g, logits, r->target, r->weight, c->huber_delta, r->training);
 	}
 	return TENSOR_NONE;
 }
@@ -302,8 +293,8 @@ record_output(recorder *r, int32_t logits)
 static int32_t
 record_ensemble(recorder *r)
 {
-	int32_t		members = r->n->config.members;
-	int32_t		sum = record_output(r, record_member(r));
+	int32_t members = r->n->config.members;
+	int32_t sum = record_output(r, record_member(r));
 
 	for (int32_t i = 1; i < members; i++)
 		sum = op_add(r->g, sum, record_output(r, record_member(r)));
@@ -313,11 +304,11 @@ record_ensemble(recorder *r)
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
-	recorder	r = {.n = n,.g = graph_new(capacity, err),.p = p,.training = mode == MODE_TRAIN};
-	size_t		offsets[NET_MAX_TENSORS];
-	int32_t		logits;
+	recorder r = {.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
+	size_t offsets[NET_MAX_TENSORS];
+	int32_t logits;
 
-	*p = (net_plan) {.output = TENSOR_NONE,.loss = TENSOR_NONE};
+	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE};
 	if (!r.g)
 		return false;
 	record_inputs(&r);

@@ -14,32 +14,32 @@
 
 struct net
 {
-	net_config	config;
-	int32_t		layer_count;	/* with the output layer */
-	layer_plan	layers[NET_MAX_LAYERS + 1];
-	int32_t		tensor_count;
+	net_config config;
+	int32_t layer_count; /* with the output layer */
+	layer_plan layers[NET_MAX_LAYERS + 1];
+	int32_t tensor_count;
 	net_tensor_info tensors[NET_MAX_TENSORS];
-	float		deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
-	float		constant[NET_MAX_TENSORS];
-	size_t		weight_floats;	/* with padding */
+	float deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
+	float constant[NET_MAX_TENSORS];
+	size_t weight_floats; /* with padding */
 };
 
 /* What a graph is for. */
 typedef enum net_mode
 {
-	MODE_TRAIN,					/* forward with dropout, loss and backward */
-	MODE_SCORE,					/* loss, then probabilities or numbers */
-	MODE_PREDICT				/* probabilities or numbers */
+	MODE_TRAIN,  /* forward with dropout, loss and backward */
+	MODE_SCORE,  /* loss, then probabilities or numbers */
+	MODE_PREDICT /* probabilities or numbers */
 } net_mode;
 
 typedef struct net_plan
 {
-	plan	   *plan;
-	int32_t		output;			/* tensor (rows, outputs); of MODE_TRAIN none */
-	int32_t		loss;			/* tensor (rows): weight times loss; none in MODE_PREDICT */
-	int32_t		statistic_count;	/* batch norms of MODE_TRAIN */
-	int32_t		statistic[NET_MAX_LAYERS];	/* tensor (4, channels), as op_batch_norm() says */
-	int32_t		running[NET_MAX_LAYERS];	/* net_tensor() of the running mean; the variance follows */
+	plan *plan;
+	int32_t output;                    /* tensor (rows, outputs); of MODE_TRAIN none */
+	int32_t loss;                      /* tensor (rows): weight times loss; none in MODE_PREDICT */
+	int32_t statistic_count;           /* batch norms of MODE_TRAIN */
+	int32_t statistic[NET_MAX_LAYERS]; /* tensor (4, channels), as op_batch_norm() says */
+	int32_t running[NET_MAX_LAYERS];   /* net_tensor() of the running mean; the variance follows */
 } net_plan;
 
 /* Record and plan; *p is zeroed on failure. */
@@ -53,4 +53,4 @@ extern void net_plan_bind(net_plan *p, const batch *b);
  */
 extern bool net_initialise(const net *n, uint64_t seed, float *weights, pool *p, llm_poll poll, void *poll_arg);
 
-#endif							/* LLMAPP_NET_RECORD_H */
+#endif /* LLMAPP_NET_RECORD_H */

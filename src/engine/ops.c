@@ -35,7 +35,7 @@ rule_is_vector(graph *g, int32_t t, int64_t size)
 bool
 rule_make_rows(graph *g, node *n, int32_t i, int64_t columns)
 {
-	int64_t		dims[2] = {g->capacity, columns};
+	int64_t dims[2] = {g->capacity, columns};
 
 	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, columns ? 2 : 1, dims);
 	return n->out[i] != TENSOR_NONE;
@@ -45,7 +45,7 @@ rule_make_rows(graph *g, node *n, int32_t i, int64_t columns)
 static bool
 make_like(graph *g, node *n, int32_t i)
 {
-	tensor		like = *IN(n, 0);
+	tensor like = *IN(n, 0);
 
 	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, like.ndim, like.dims);
 	return n->out[i] != TENSOR_NONE;
@@ -54,8 +54,7 @@ make_like(graph *g, node *n, int32_t i)
 static bool
 shape_linear(graph *g, node *n)
 {
-	tensor	   *x = IN(n, 0),
-			   *w = IN(n, 1);
+	tensor *x = IN(n, 0), *w = IN(n, 1);
 
 	if (w->ndim != 2 || w->batched || !is_batched(x, w->dims[1]) || !rule_is_vector(g, n->in[2], w->dims[0]))
 		return rule_mismatch(g, n);
@@ -65,9 +64,8 @@ shape_linear(graph *g, node *n)
 static bool
 shape_embed(graph *g, node *n)
 {
-	tensor	   *index = IN(n, 0),
-			   *table = IN(n, 1);
-	int64_t		columns;
+	tensor *index = IN(n, 0), *table = IN(n, 1);
+	int64_t columns;
 
 	if (table->ndim != 2 || index->ndim != 2 || index->type != TENSOR_I32 || !index->batched)
 		return rule_mismatch(g, n);
@@ -79,7 +77,7 @@ shape_embed(graph *g, node *n)
 static bool
 shape_embed_bag(graph *g, node *n)
 {
-	tensor	   *table = IN(n, 4);
+	tensor *table = IN(n, 4);
 
 	if (table->ndim != 2 || (n->in[0] != TENSOR_NONE && !is_batched(IN(n, 0), table->dims[1])) ||
 		!rule_is_vector(g, n->in[5], table->dims[1]) || IN(n, 1)->dims[0] != g->capacity + 1 ||
@@ -91,7 +89,7 @@ shape_embed_bag(graph *g, node *n)
 static bool
 shape_concat(graph *g, node *n)
 {
-	tensor		y = *IN(n, 0);
+	tensor y = *IN(n, 0);
 	const tensor *b = IN(n, 1);
 
 	if (!y.batched || !b->batched || y.ndim != b->ndim || y.ndim < 2)
@@ -123,7 +121,7 @@ shape_same(graph *g, node *n)
 static bool
 shape_layer_norm(graph *g, node *n)
 {
-	int64_t		columns = tensor_columns(IN(n, 0));
+	int64_t columns = tensor_columns(IN(n, 0));
 
 	if (!IN(n, 0)->batched || !rule_is_vector(g, n->in[1], columns) || !rule_is_vector(g, n->in[2], columns))
 		return rule_mismatch(g, n);
@@ -133,7 +131,7 @@ shape_layer_norm(graph *g, node *n)
 static bool
 shape_scalar(graph *g, node *n)
 {
-	int64_t		one = 1;
+	int64_t one = 1;
 
 	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 1, &one);
 	return n->out[0] != TENSOR_NONE;
@@ -143,7 +141,7 @@ shape_scalar(graph *g, node *n)
 static bool
 shape_loss(graph *g, node *n)
 {
-	int64_t		target = n->op == OP_cross_entropy || n->op == OP_binary ? 1 : tensor_columns(IN(n, 0));
+	int64_t target = n->op == OP_cross_entropy || n->op == OP_binary ? 1 : tensor_columns(IN(n, 0));
 
 	if (!IN(n, 0)->batched || !is_batched(IN(n, 1), target) || !is_batched(IN(n, 2), 1) ||
 		(n->op == OP_binary && tensor_columns(IN(n, 0)) != 1))
@@ -172,7 +170,7 @@ rule_gradient_of(const graph *g, const node *n)
 void
 rule_step_to(graph *g, op_kind op, op_attr attr, int32_t out, int32_t a, int32_t b, int32_t c, int32_t d)
 {
-	int32_t		in[4] = {a, b, c, d};
+	int32_t in[4] = {a, b, c, d};
 
 	graph_append_step(g, op, attr, 4, in, 1, &out);
 }
@@ -188,27 +186,30 @@ static void
 bias_grad(graph *g, int32_t dy, int32_t bias)
 {
 	if (rule_wants(g, bias))
-		rule_step_to(g, OP_column_sum, (op_attr) {0}, graph_gradient(g, bias), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+		rule_step_to(g, OP_column_sum, (op_attr) {0}, graph_gradient(g, bias), dy, TENSOR_NONE, TENSOR_NONE,
+					 TENSOR_NONE);
 }
 
 static void
 grad_linear(graph *g, const node *n)
 {
-	int32_t		dy = rule_gradient_of(g, n);
+	int32_t dy = rule_gradient_of(g, n);
 
 	if (rule_wants(g, n->in[1]))
-		rule_step_to(g, OP_linear_dw, (op_attr) {0}, graph_gradient(g, n->in[1]), dy, n->in[0], TENSOR_NONE, TENSOR_NONE);
+		rule_step_to(g, OP_linear_dw, (op_attr) {0}, graph_gradient(g, n->in[1]), dy, n->in[0], TENSOR_NONE,
+					 TENSOR_NONE);
 	bias_grad(g, dy, n->in[2]);
 	if (rule_wants(g, n->in[0]))
-		rule_step_to(g, OP_linear_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[1], TENSOR_NONE, TENSOR_NONE);
+		rule_step_to(g, OP_linear_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[1], TENSOR_NONE,
+					 TENSOR_NONE);
 }
 
 /* The gradient tensor of a table: as the table, or with one row per row used. */
 static int32_t
 table_gradient(graph *g, int32_t table, int32_t used, bool compact)
 {
-	int64_t		dims[2] = {g->tensors[table].dims[0], g->tensors[table].dims[1]};
-	int32_t		d;
+	int64_t dims[2] = {g->tensors[table].dims[0], g->tensors[table].dims[1]};
+	int32_t d;
 
 	if (!compact)
 		return graph_gradient(g, table);
@@ -234,14 +235,13 @@ table_gradient(graph *g, int32_t table, int32_t used, bool compact)
 static void
 table_grad(graph *g, int32_t dy, int32_t start, int32_t index, int32_t value, int32_t table)
 {
-	int64_t		rows = g->tensors[table].dims[0];
-	int64_t		pairs = g->tensors[index].dims[0] * tensor_columns(&g->tensors[index]);
-	int64_t		first_dim = rows + 1,
-				used_dim = 1 + (rows < pairs ? rows : pairs);
-	int32_t		in[3] = {start, index, value};
-	int32_t		out[4];
-	op_attr		attr = {.index = rows,.flag = rows > COMPACT_TABLE_ROWS};
-	int32_t		d;
+	int64_t rows = g->tensors[table].dims[0];
+	int64_t pairs = g->tensors[index].dims[0] * tensor_columns(&g->tensors[index]);
+	int64_t first_dim = rows + 1, used_dim = 1 + (rows < pairs ? rows : pairs);
+	int32_t in[3] = {start, index, value};
+	int32_t out[4];
+	op_attr attr = {.index = rows, .flag = rows > COMPACT_TABLE_ROWS};
+	int32_t d;
 
 	if (!rule_wants(g, table))
 		return;
@@ -265,7 +265,7 @@ grad_embed(graph *g, const node *n)
 static void
 grad_embed_bag(graph *g, const node *n)
 {
-	int32_t		dy = rule_gradient_of(g, n);
+	int32_t dy = rule_gradient_of(g, n);
 
 	table_grad(g, dy, n->in[1], n->in[2], n->in[3], n->in[4]);
 	bias_grad(g, dy, n->in[5]);
@@ -276,7 +276,8 @@ static void
 slice_to(graph *g, int32_t dy, int32_t t, int64_t first)
 {
 	if (rule_wants(g, t))
-		rule_step_to(g, OP_slice, (op_attr) {.index = first}, graph_gradient(g, t), dy, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+		rule_step_to(g, OP_slice, (op_attr) {.index = first}, graph_gradient(g, t), dy, TENSOR_NONE, TENSOR_NONE,
+					 TENSOR_NONE);
 }
 
 static void
@@ -298,7 +299,8 @@ static void
 grad_scale(graph *g, const node *n)
 {
 	if (rule_wants(g, n->in[0]))
-		rule_step_to(g, n->op, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
+		rule_step_to(g, n->op, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), TENSOR_NONE, TENSOR_NONE,
+					 TENSOR_NONE);
 }
 
 static void
@@ -310,22 +312,23 @@ grad_dropout(graph *g, const node *n)
 static void
 grad_act(graph *g, const node *n)
 {
-	bool		by_input = n->attr.act == ACT_GELU || n->attr.act == ACT_GELU_TANH || n->attr.act == ACT_SILU;
+	bool by_input = n->attr.act == ACT_GELU || n->attr.act == ACT_GELU_TANH || n->attr.act == ACT_SILU;
 
 	if (rule_wants(g, n->in[0]))
 		rule_step_to(g, OP_act_grad, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n),
-				by_input ? n->in[0] : n->out[0], TENSOR_NONE, TENSOR_NONE);
+					 by_input ? n->in[0] : n->out[0], TENSOR_NONE, TENSOR_NONE);
 }
 
 static void
 grad_layer_norm(graph *g, const node *n)
 {
-	int32_t		dy = rule_gradient_of(g, n);
-	int32_t		out[2] = {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])};
+	int32_t dy = rule_gradient_of(g, n);
+	int32_t out[2] = {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])};
 
 	graph_append_step(g, OP_layer_norm_dparam, (op_attr) {0}, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2, out);
 	if (rule_wants(g, n->in[0]))
-		rule_step_to(g, OP_layer_norm_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[0], n->in[1], n->out[1]);
+		rule_step_to(g, OP_layer_norm_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[0], n->in[1],
+					 n->out[1]);
 }
 
 /* ---- recording ---- */
@@ -381,7 +384,7 @@ op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta)
 int32_t
 op_dropout(graph *g, int32_t x, float probability, int64_t stream)
 {
-	return RECORD(dropout, ((op_attr) {.number = probability,.index = stream}), x);
+	return RECORD(dropout, ((op_attr) {.number = probability, .index = stream}), x);
 }
 
 int32_t
@@ -394,12 +397,12 @@ op_softmax(graph *g, int32_t logits)
 static int32_t
 record_loss(graph *g, op_kind op, int32_t prediction, int32_t target, int32_t weight, float number, bool gradient)
 {
-	int32_t		in[4] = {prediction, target, weight, TENSOR_NONE};
-	int32_t		loss;
+	int32_t in[4] = {prediction, target, weight, TENSOR_NONE};
+	int32_t loss;
 
 	if (gradient)
 		in[3] = RECORD(weight_total, NO_ATTR, weight);
-	loss = graph_append(g, op, (op_attr) {.number = number,.flag = gradient}, 4, in);
+	loss = graph_append(g, op, (op_attr) {.number = number, .flag = gradient}, 4, in);
 	graph_keep(g, loss);
 	return loss;
 }

@@ -33,9 +33,7 @@ is_image(const tensor *x)
 bool
 shape_image(graph *g, node *n)
 {
-	int64_t		height = n->attr.window.kernel[0],
-				width = n->attr.window.kernel[1],
-				channels = n->attr.count;
+	int64_t height = n->attr.window.kernel[0], width = n->attr.window.kernel[1], channels = n->attr.count;
 
 	if (!IN(n, 0)->batched || height < 1 || width < 1 || channels < 1 ||
 		height * width > tensor_columns(IN(n, 0)) / channels)
@@ -47,8 +45,8 @@ shape_image(graph *g, node *n)
 bool
 shape_slice(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched || IN(n, 0)->needs_gradient || n->attr.count < 1 ||
-		n->attr.index < 0 || n->attr.index > tensor_columns(IN(n, 0)) - n->attr.count)
+	if (!IN(n, 0)->batched || IN(n, 0)->needs_gradient || n->attr.count < 1 || n->attr.index < 0 ||
+		n->attr.index > tensor_columns(IN(n, 0)) - n->attr.count)
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, n->attr.count);
 }
@@ -72,9 +70,7 @@ grad_flatten(graph *g, const node *n)
 int64_t
 window_outputs(const window2d *w, int axis, int64_t inputs)
 {
-	int64_t		kernel = w->kernel[axis],
-				stride = w->stride[axis],
-				padding = w->padding[axis];
+	int64_t kernel = w->kernel[axis], stride = w->stride[axis], padding = w->padding[axis];
 
 	/* padding below the kernel's size: every window has a pixel */
 	if (kernel < 1 || stride < 1 || padding < 0 || padding >= kernel || inputs + 2 * padding < kernel)
@@ -87,8 +83,8 @@ static bool
 make_window(graph *g, node *n, int32_t i, tensor_type type, int64_t channels)
 {
 	const tensor *x = IN(n, 0);
-	int64_t		dims[4] = {g->capacity, window_outputs(&n->attr.window, 0, x->dims[1]),
-		window_outputs(&n->attr.window, 1, x->dims[2]), channels};
+	int64_t dims[4] = {g->capacity, window_outputs(&n->attr.window, 0, x->dims[1]),
+					   window_outputs(&n->attr.window, 1, x->dims[2]), channels};
 
 	if (dims[1] == 0 || dims[2] == 0)
 		return rule_mismatch(g, n);
@@ -99,8 +95,7 @@ make_window(graph *g, node *n, int32_t i, tensor_type type, int64_t channels)
 bool
 shape_conv2d(graph *g, node *n)
 {
-	const tensor *x = IN(n, 0),
-			   *w = IN(n, 1);
+	const tensor *x = IN(n, 0), *w = IN(n, 1);
 
 	if (!is_image(x) || w->batched || w->ndim != 4 || w->dims[0] != n->attr.window.kernel[0] ||
 		w->dims[1] != n->attr.window.kernel[1] || w->dims[2] != channels_of(x) ||
@@ -113,7 +108,7 @@ shape_conv2d(graph *g, node *n)
 static int64_t
 gradient_parts(const graph *g, int64_t floats)
 {
-	int64_t		parts = g->capacity < DW_PARTS ? g->capacity : DW_PARTS;
+	int64_t parts = g->capacity < DW_PARTS ? g->capacity : DW_PARTS;
 
 	while (parts > 1 && parts * floats > DW_FLOATS)
 		parts /= 2;
@@ -123,11 +118,11 @@ gradient_parts(const graph *g, int64_t floats)
 static void
 conv2d_dw(graph *g, const node *n)
 {
-	int32_t		dy = rule_gradient_of(g, n);
-	tensor		w = *IN(n, 1);
-	int64_t		dims[2] = {0, tensor_columns(&w) * w.dims[0] + (n->in[2] == TENSOR_NONE ? 0 : w.dims[3])};
-	int32_t		partial;
-	int32_t		out[2];
+	int32_t dy = rule_gradient_of(g, n);
+	tensor w = *IN(n, 1);
+	int64_t dims[2] = {0, tensor_columns(&w) * w.dims[0] + (n->in[2] == TENSOR_NONE ? 0 : w.dims[3])};
+	int32_t partial;
+	int32_t out[2];
 
 	dims[0] = gradient_parts(g, dims[1]);
 	partial = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 2, dims);
@@ -142,8 +137,8 @@ conv2d_dw(graph *g, const node *n)
 void
 grad_conv2d(graph *g, const node *n)
 {
-	int64_t		floats;
-	int32_t		flipped;
+	int64_t floats;
+	int32_t flipped;
 
 	if (rule_wants(g, n->in[1]))
 		conv2d_dw(g, n);
@@ -163,7 +158,7 @@ shape_pool(graph *g, node *n)
 	if (!is_image(IN(n, 0)))
 		return rule_mismatch(g, n);
 	return make_window(g, n, 0, TENSOR_F32, channels_of(IN(n, 0))) &&
-		(n->op != OP_max_pool || make_window(g, n, 1, TENSOR_I32, channels_of(IN(n, 0))));
+		   (n->op != OP_max_pool || make_window(g, n, 1, TENSOR_I32, channels_of(IN(n, 0))));
 }
 
 void
@@ -196,7 +191,7 @@ shape_moments(graph *g, node *n)
 bool
 shape_norm_batch(graph *g, node *n)
 {
-	int64_t		channels = tensor_columns(IN(n, 0)) / 2;
+	int64_t channels = tensor_columns(IN(n, 0)) / 2;
 
 	if (!rule_is_vector(g, n->in[1], channels))
 		return rule_mismatch(g, n);
@@ -208,7 +203,7 @@ shape_norm_batch(graph *g, node *n)
 bool
 shape_norm_running(graph *g, node *n)
 {
-	int64_t		channels = IN(n, 0)->dims[0];
+	int64_t channels = IN(n, 0)->dims[0];
 
 	for (int i = 0; i < 3; i++)
 		if (!rule_is_vector(g, n->in[i], channels))
@@ -221,7 +216,7 @@ shape_norm_running(graph *g, node *n)
 bool
 shape_norm_group(graph *g, node *n)
 {
-	int64_t		channels = tensor_columns(IN(n, 0)) / 2;
+	int64_t channels = tensor_columns(IN(n, 0)) / 2;
 
 	if (!rule_is_vector(g, n->in[1], channels) || n->attr.count < 1 || channels % n->attr.count != 0)
 		return rule_mismatch(g, n);
@@ -232,7 +227,7 @@ shape_norm_group(graph *g, node *n)
 bool
 shape_channel_norm(graph *g, node *n)
 {
-	tensor		x = *IN(n, 0);
+	tensor x = *IN(n, 0);
 
 	if (!rule_is_vector(g, n->in[2], channels_of(&x)) || !rule_is_vector(g, n->in[3], channels_of(&x)))
 		return rule_mismatch(g, n);
@@ -243,13 +238,12 @@ shape_channel_norm(graph *g, node *n)
 void
 grad_channel_norm(graph *g, const node *n)
 {
-	int64_t		channels = channels_of(IN(n, 0));
-	int64_t		dims[2] = {g->capacity, 2 * channels};
-	int32_t		dy = rule_gradient_of(g, n);
-	int32_t		sums = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, 2, dims);
-	int32_t		params[2] = {graph_gradient(g, n->in[3]), graph_gradient(g, n->in[2])};
-	int32_t		means,
-				dx;
+	int64_t channels = channels_of(IN(n, 0));
+	int64_t dims[2] = {g->capacity, 2 * channels};
+	int32_t dy = rule_gradient_of(g, n);
+	int32_t sums = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, 2, dims);
+	int32_t params[2] = {graph_gradient(g, n->in[3]), graph_gradient(g, n->in[2])};
+	int32_t means, dx;
 
 	if (g->error.code != LLM_OK)
 		return;
@@ -261,9 +255,10 @@ grad_channel_norm(graph *g, const node *n)
 		dims[0] = 1;
 	means = graph_tensor(g, ROLE_VALUE, TENSOR_F32, n->attr.flag, 2, dims);
 	dx = graph_gradient(g, n->in[0]);
-	rule_step_to(g, n->attr.flag ? OP_norm_group_means : OP_norm_batch_means, n->attr, means, sums, n->in[3], n->in[0],
-				 TENSOR_NONE);
-	graph_append_step(g, OP_channel_norm_dx, n->attr, 5, (int32_t[]) {dy, n->in[0], n->in[1], n->in[2], means}, 1, &dx);
+	rule_step_to(g, n->attr.flag ? OP_norm_group_means : OP_norm_batch_means, n->attr, means, sums, n->in[3],
+				 n->in[0], TENSOR_NONE);
+	graph_append_step(g, OP_channel_norm_dx, n->attr, 5, (int32_t[]) {dy, n->in[0], n->in[1], n->in[2], means}, 1,
+					  &dx);
 }
 
 /* ---- recording ---- */
@@ -271,13 +266,13 @@ grad_channel_norm(graph *g, const node *n)
 int32_t
 op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, int32_t shift)
 {
-	return RECORD(image, ((op_attr) {.index = shift,.count = channels,.window.kernel = {height, width}}), dense);
+	return RECORD(image, ((op_attr) {.index = shift, .count = channels, .window.kernel = {height, width}}), dense);
 }
 
 int32_t
 op_columns(graph *g, int32_t dense, int64_t first, int32_t count)
 {
-	return RECORD(slice, ((op_attr) {.index = first,.count = count}), dense);
+	return RECORD(slice, ((op_attr) {.index = first, .count = count}), dense);
 }
 
 int32_t
@@ -307,7 +302,7 @@ op_avg_pool(graph *g, int32_t x, const window2d *window)
 int32_t
 op_batch_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, net_activation act, int32_t *statistics)
 {
-	int32_t		moments = RECORD(channel_moments, NO_ATTR, x);
+	int32_t moments = RECORD(channel_moments, NO_ATTR, x);
 
 	*statistics = RECORD(norm_batch, NO_ATTR, moments, gamma, x);
 	return RECORD(channel_norm, ((op_attr) {.act = act}), x, *statistics, beta, gamma);
@@ -316,7 +311,7 @@ op_batch_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, net_activation a
 int32_t
 op_running_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t mean, int32_t variance, net_activation act)
 {
-	int32_t		coefficients = RECORD(norm_running, NO_ATTR, mean, variance, gamma);
+	int32_t coefficients = RECORD(norm_running, NO_ATTR, mean, variance, gamma);
 
 	return RECORD(channel_norm, ((op_attr) {.act = act}), x, coefficients, beta, gamma);
 }
@@ -324,9 +319,9 @@ op_running_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t mean, 
 int32_t
 op_group_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, int32_t groups, net_activation act)
 {
-	op_attr		attr = {.act = act,.flag = true,.count = groups};
-	int32_t		moments = RECORD(channel_moments, NO_ATTR, x);
-	int32_t		coefficients = RECORD(norm_group, attr, moments, gamma, x);
+	op_attr attr = {.act = act, .flag = true, .count = groups};
+	int32_t moments = RECORD(channel_moments, NO_ATTR, x);
+	int32_t coefficients = RECORD(norm_group, attr, moments, gamma, x);
 
 	return RECORD(channel_norm, attr, x, coefficients, beta, gamma);
 }

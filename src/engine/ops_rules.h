@@ -12,15 +12,15 @@
 #define RECORD(op, attr, ...) \
 	graph_append(g, OP_##op, attr, sizeof((int32_t[]) {__VA_ARGS__}) / sizeof(int32_t), (int32_t[]) {__VA_ARGS__})
 
-extern bool rule_mismatch(graph *g, const node *n);	/* fails; always false */
-extern bool rule_is_vector(graph *g, int32_t t, int64_t size);	/* (size), or none */
+extern bool rule_mismatch(graph *g, const node *n);            /* fails; always false */
+extern bool rule_is_vector(graph *g, int32_t t, int64_t size); /* (size), or none */
 /* Output i is (rows, columns), or (rows) when columns is 0. */
 extern bool rule_make_rows(graph *g, node *n, int32_t i, int64_t columns);
-extern bool rule_wants(const graph *g, int32_t t);	/* a gradient */
-extern int32_t rule_gradient_of(const graph *g, const node *n);	/* of the first output */
+extern bool rule_wants(const graph *g, int32_t t);              /* a gradient */
+extern int32_t rule_gradient_of(const graph *g, const node *n); /* of the first output */
 /* A gradient step with one output; inputs may be TENSOR_NONE. */
 extern void rule_step_to(graph *g, op_kind op, op_attr attr, int32_t out, int32_t a, int32_t b, int32_t c, int32_t d);
-extern void rule_pass_to(graph *g, int32_t from, int32_t t);	/* as it is, when t wants it */
+extern void rule_pass_to(graph *g, int32_t from, int32_t t); /* as it is, when t wants it */
 
 /* Rules of ops_image.c */
 extern bool shape_image(graph *g, node *n);
@@ -39,4 +39,4 @@ extern void grad_max_pool(graph *g, const node *n);
 extern void grad_avg_pool(graph *g, const node *n);
 extern void grad_channel_norm(graph *g, const node *n);
 
-#endif							/* LLMAPP_OPS_RULES_H */
+#endif /* LLMAPP_OPS_RULES_H */

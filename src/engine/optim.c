@@ -13,18 +13,18 @@
 /* Rows [begin, end) of a tensor's gradient, or elements when the tensor is dense. */
 typedef struct optim_tile
 {
-	int32_t		tensor;
-	int64_t		begin, end;
+	int32_t tensor;
+	int64_t begin, end;
 } optim_tile;
 
 struct optim
 {
-	int32_t		tensor_count;
+	int32_t tensor_count;
 	optim_tensor *tensors;
-	int64_t		tile_count;
+	int64_t tile_count;
 	optim_tile *tiles;
-	double	   *partial;		/* (tiles) sums of squares */
-	const simd_kernels *simd;	/* of the pass in progress */
+	double *partial;          /* (tiles) sums of squares */
+	const simd_kernels *simd; /* of the pass in progress */
 	const optim_update *update;
 	adamw_scalars scalars;
 };
@@ -47,12 +47,11 @@ units_per_tile(const optim_tensor *t)
 static int64_t
 cut_tiles(const optim_tensor *tensors, int32_t count, optim_tile *tiles)
 {
-	int64_t		n = 0;
+	int64_t n = 0;
 
 	for (int32_t i = 0; i < count; i++)
 	{
-		int64_t		units = units_of(&tensors[i]),
-					size = units_per_tile(&tensors[i]);
+		int64_t units = units_of(&tensors[i]), size = units_per_tile(&tensors[i]);
 
 		for (int64_t begin = 0; begin < units; begin += size, n++)
 			if (tiles)
@@ -64,7 +63,7 @@ cut_tiles(const optim_tensor *tensors, int32_t count, optim_tile *tiles)
 optim *
 optim_new(const optim_tensor *tensors, int32_t count, llm_error *err)
 {
-	optim	   *o = calloc(1, sizeof(optim));
+	optim *o = calloc(1, sizeof(optim));
 
 	if (o)
 	{
@@ -106,11 +105,11 @@ tile_end(const optim_tensor *t, const optim_tile *tile)
 static void
 norm_tile(void *arg, int64_t i)
 {
-	optim	   *o = arg;
+	optim *o = arg;
 	const optim_tile *tile = &o->tiles[i];
 	const optim_tensor *t = &o->tensors[tile->tensor];
-	int64_t		unit = t->used ? t->width : 1;
-	int64_t		count = (tile_end(t, tile) - tile->begin) * unit;
+	int64_t unit = t->used ? t->width : 1;
+	int64_t count = (tile_end(t, tile) - tile->begin) * unit;
 
 	o->partial[i] = count > 0 ? o->simd->sum_squares(t->gradient + tile->begin * unit, count) : 0;
 }
@@ -118,7 +117,7 @@ norm_tile(void *arg, int64_t i)
 double
 optim_norm(optim *o, const simd_kernels *simd, pool *p)
 {
-	double		total = 0;
+	double total = 0;
 
 	o->simd = simd;
 	pool_run(p, norm_tile, o, o->tile_count, NULL, NULL);
@@ -139,8 +138,8 @@ update_run(const optim *o, const optim_tensor *t, size_t at, const float *gradie
 	if (u->config->optimizer == OPT_ADAMW)
 		o->simd->adamw(u->weights + at, gradient, u->moments[0] + at, u->moments[1] + at, &s, n);
 	else
-		o->simd->sgd(u->weights + at, gradient, u->moments[0] + at, (float) u->config->momentum,
-					 s.gradient_scale, s.learning_rate, s.decay, n);
+		o->simd->sgd(u->weights + at, gradient, u->moments[0] + at, (float) u->config->momentum, s.gradient_scale,
+					 s.learning_rate, s.decay, n);
 }
 
 static void
@@ -149,7 +148,7 @@ update_tile(void *arg, int64_t i)
 	const optim *o = arg;
 	const optim_tile *tile = &o->tiles[i];
 	const optim_tensor *t = &o->tensors[tile->tensor];
-	int64_t		end = tile_end(t, tile);
+	int64_t end = tile_end(t, tile);
 
 	if (!t->used)
 		update_run(o, t, t->offset + tile->begin, t->gradient + tile->begin, end - tile->begin);

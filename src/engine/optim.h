@@ -17,11 +17,11 @@
 /* One parameter tensor, `rows` rows of `width`. */
 typedef struct optim_tensor
 {
-	size_t		offset;			/* floats, into weights and moments */
-	int64_t		rows, width;
-	bool		decay;
-	const float *gradient;		/* (rows, width), or (used[0], width) */
-	const int32_t *used;		/* NULL, or used[0] rows used[1..] */
+	size_t offset; /* floats, into weights and moments */
+	int64_t rows, width;
+	bool decay;
+	const float *gradient; /* (rows, width), or (used[0], width) */
+	const int32_t *used;   /* NULL, or used[0] rows used[1..] */
 } optim_tensor;
 
 typedef struct optim optim;
@@ -37,13 +37,13 @@ extern double optim_norm(optim *o, const simd_kernels *simd, pool *p);
 typedef struct optim_update
 {
 	const train_config *config;
-	int64_t		step;			/* 1 for the first update */
-	double		learning_rate;
-	double		gradient_scale;
-	float	   *weights;
-	float	   *moments[2];
+	int64_t step; /* 1 for the first update */
+	double learning_rate;
+	double gradient_scale;
+	float *weights;
+	float *moments[2];
 } optim_update;
 
 extern void optim_apply(optim *o, const optim_update *u, const simd_kernels *simd, pool *p);
 
-#endif							/* LLMAPP_OPTIM_H */
+#endif /* LLMAPP_OPTIM_H */

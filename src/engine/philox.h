@@ -24,17 +24,13 @@
 static inline void
 philox(uint64_t seed, uint64_t step, uint32_t stream, uint32_t block, uint32_t out[4])
 {
-	uint32_t	c0 = block,
-				c1 = stream,
-				c2 = (uint32_t) step,
-				c3 = (uint32_t) (step >> 32),
-				k0 = (uint32_t) seed,
-				k1 = (uint32_t) (seed >> 32);
+	uint32_t c0 = block, c1 = stream, c2 = (uint32_t) step, c3 = (uint32_t) (step >> 32), k0 = (uint32_t) seed,
+			 k1 = (uint32_t) (seed >> 32);
 
 	for (int i = 0; i < PHILOX_ROUNDS; i++)
 	{
-		uint64_t	p0 = (uint64_t) PHILOX_MULTIPLIER0 * c0;
-		uint64_t	p1 = (uint64_t) PHILOX_MULTIPLIER1 * c2;
+		uint64_t p0 = (uint64_t) PHILOX_MULTIPLIER0 * c0;
+		uint64_t p1 = (uint64_t) PHILOX_MULTIPLIER1 * c2;
 
 		c0 = (uint32_t) (p1 >> 32) ^ c1 ^ k0;
 		c1 = (uint32_t) p1;
@@ -56,4 +52,4 @@ philox_uniform(uint32_t bits)
 	return (float) (bits >> 8) * (1.0f / 16777216.0f);
 }
 
-#endif							/* LLMAPP_PHILOX_H */
+#endif /* LLMAPP_PHILOX_H */

@@ -21,22 +21,22 @@
 /* Memory of one or more tensors. */
 typedef struct place
 {
-	int32_t		owner;			/* tensor whose place this is; TENSOR_NONE: not in the arena */
-	int32_t		first, last;	/* steps */
-	size_t		bytes;			/* multiple of ALIGNMENT */
-	size_t		offset;
+	int32_t owner;       /* tensor whose place this is; TENSOR_NONE: not in the arena */
+	int32_t first, last; /* steps */
+	size_t bytes;        /* multiple of ALIGNMENT */
+	size_t offset;
 } place;
 
 struct plan
 {
-	graph	   *g;
-	place	   *places;			/* (tensors); valid where owner is the tensor itself */
-	size_t	   *param_offset;	/* (tensors) floats */
-	step	   *steps;			/* (nodes) */
-	size_t		arena_bytes;
-	char	   *arena;
+	graph *g;
+	place *places;        /* (tensors); valid where owner is the tensor itself */
+	size_t *param_offset; /* (tensors) floats */
+	step *steps;          /* (nodes) */
+	size_t arena_bytes;
+	char *arena;
 	const float *weights;
-	const void **bound;			/* (tensors) data of inputs */
+	const void **bound; /* (tensors) data of inputs */
 };
 
 static void
@@ -54,7 +54,7 @@ find_lifetimes(plan *p)
 	const graph *g = p->g;
 
 	for (int32_t t = 0; t < g->tensor_count; t++)
-		p->places[t] = (place) {.owner = TENSOR_NONE,.first = -1,.last = -1};
+		p->places[t] = (place) {.owner = TENSOR_NONE, .first = -1, .last = -1};
 	for (int32_t i = 0; i < g->node_count; i++)
 	{
 		const node *n = &g->nodes[i];
@@ -74,15 +74,14 @@ size_places(plan *p, llm_error *err)
 	for (int32_t t = 0; t < p->g->tensor_count; t++)
 	{
 		const tensor *x = &p->g->tensors[t];
-		place	   *at = &p->places[t];
+		place *at = &p->places[t];
 
 		if (x->role == ROLE_INPUT || x->role == ROLE_PARAM || at->first < 0)
 			continue;
 		at->owner = t;
 		if (x->keep)
 			at->last = p->g->node_count;
-		if (!tensor_bytes(x, &at->bytes) ||
-			__builtin_add_overflow(at->bytes, (size_t) ALIGNMENT - 1, &at->bytes))
+		if (!tensor_bytes(x, &at->bytes) || __builtin_add_overflow(at->bytes, (size_t) ALIGNMENT - 1, &at->bytes))
 			return llm_fail(err, LLM_MEMORY, "network is too large");
 		at->bytes &= ~(size_t) (ALIGNMENT - 1);
 	}
@@ -94,10 +93,9 @@ static void
 share_place(plan *p, int32_t i)
 {
 	const node *n = &p->g->nodes[i];
-	int			which = op_table[n->op].inplace;
-	int32_t		out = which < 0 ? TENSOR_NONE : n->out[which];
-	place	   *from,
-			   *to;
+	int which = op_table[n->op].inplace;
+	int32_t out = which < 0 ? TENSOR_NONE : n->out[which];
+	place *from, *to;
 
 	if (out == TENSOR_NONE || n->in[0] == TENSOR_NONE || p->places[n->in[0]].owner == TENSOR_NONE)
 		return;
@@ -112,8 +110,7 @@ share_place(plan *p, int32_t i)
 static int
 by_size(const void *a, const void *b)
 {
-	const place *x = *(place *const *) a,
-			   *y = *(place *const *) b;
+	const place *x = *(place *const *) a, *y = *(place *const *) b;
 
 	if (x->bytes != y->bytes)
 		return x->bytes < y->bytes ? 1 : -1;
@@ -123,8 +120,7 @@ by_size(const void *a, const void *b)
 static int
 by_offset(const void *a, const void *b)
 {
-	size_t		x = (*(place *const *) a)->offset,
-				y = (*(place *const *) b)->offset;
+	size_t x = (*(place *const *) a)->offset, y = (*(place *const *) b)->offset;
 
 	return x < y ? -1 : x > y;
 }
@@ -133,7 +129,7 @@ by_offset(const void *a, const void *b)
 static size_t
 lowest_offset(const place *next, place *const *placed, int32_t count)
 {
-	size_t		offset = 0;
+	size_t offset = 0;
 
 	for (int32_t i = 0; i < count; i++)
 	{
@@ -152,9 +148,9 @@ lowest_offset(const place *next, place *const *placed, int32_t count)
 static bool
 pack_arena(plan *p, llm_error *err)
 {
-	int32_t		count = 0;
-	size_t		total = 0;
-	place	  **order = malloc((p->g->tensor_count + 1) * sizeof(place *));
+	int32_t count = 0;
+	size_t total = 0;
+	place **order = malloc((p->g->tensor_count + 1) * sizeof(place *));
 
 	if (!order)
 		return llm_fail(err, LLM_MEMORY, "out of memory");
@@ -171,7 +167,7 @@ pack_arena(plan *p, llm_error *err)
 	qsort(order, count, sizeof(place *), by_size);
 	for (int32_t i = 0; i < count; i++)
 	{
-		place	   *next = order[i];
+		place *next = order[i];
 
 		next->offset = lowest_offset(next, order, i);
 		if (next->offset + next->bytes > p->arena_bytes)
@@ -186,7 +182,7 @@ pack_arena(plan *p, llm_error *err)
 static void
 fix_grain(step *s)
 {
-	double		units = s->cost > 0 ? TILE_COST / s->cost : 1e9;
+	double units = s->cost > 0 ? TILE_COST / s->cost : 1e9;
 
 	if (units < s->panel)
 		units = fmin(s->panel, MAX_TILE_COST / s->cost);
@@ -201,7 +197,7 @@ make_steps(plan *p, const backend *b)
 	for (int32_t i = 0; i < p->g->node_count; i++)
 	{
 		const node *n = &p->g->nodes[i];
-		step	   *s = &p->steps[i];
+		step *s = &p->steps[i];
 
 		s->run = b->kernels[n->op].run;
 		s->attr = n->attr;
@@ -219,8 +215,8 @@ make_steps(plan *p, const backend *b)
 plan *
 plan_new(graph *g, const backend *b, const size_t *offsets, llm_error *err)
 {
-	plan	   *p = calloc(1, sizeof(plan));
-	bool		ok = p && graph_ok(g, err);
+	plan *p = calloc(1, sizeof(plan));
+	bool ok = p && graph_ok(g, err);
 
 	if (!p)
 	{
@@ -347,15 +343,15 @@ typedef struct tile_args
 {
 	const step *s;
 	const run_args *r;
-	int64_t		units;
+	int64_t units;
 } tile_args;
 
 static void
 run_tile(void *arg, int64_t tile)
 {
 	const tile_args *a = arg;
-	int64_t		begin = tile * a->s->grain;
-	int64_t		end = begin + a->s->grain < a->units ? begin + a->s->grain : a->units;
+	int64_t begin = tile * a->s->grain;
+	int64_t end = begin + a->s->grain < a->units ? begin + a->s->grain : a->units;
 
 	a->s->run(a->s, a->r, begin, end);
 }
@@ -365,7 +361,7 @@ plan_run(const plan *p, const run_args *r, llm_error *err)
 {
 	for (const step *s = p->steps; s < p->steps + p->g->node_count; s++)
 	{
-		tile_args	a = {s, r, s->by_rows ? r->rows : s->units};
+		tile_args a = {s, r, s->by_rows ? r->rows : s->units};
 
 		if (r->poll && r->poll(r->poll_arg))
 			return llm_fail(err, LLM_CANCELLED, "canceled");

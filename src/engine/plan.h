@@ -17,9 +17,9 @@ typedef struct plan plan;
 /* offsets: of each parameter slot, in floats from the start of the weights.  Frees g on failure too. */
 extern plan *plan_new(graph *g, const backend *b, const size_t *offsets, llm_error *err);
 extern void plan_free(plan *p);
-extern size_t plan_arena_bytes(const plan *p);	/* multiple of 64 */
+extern size_t plan_arena_bytes(const plan *p); /* multiple of 64 */
 extern void plan_attach(plan *p, void *arena, const float *weights);
-extern void plan_bind(plan *p, int32_t slot, const void *data);	/* cheap when nothing changed */
+extern void plan_bind(plan *p, int32_t slot, const void *data); /* cheap when nothing changed */
 /* LLM_CANCELLED when r->poll asked to stop. */
 extern bool plan_run(const plan *p, const run_args *r, llm_error *err);
 
@@ -29,4 +29,4 @@ extern void *plan_address(const plan *p, int32_t tensor);
 /* Bytes [*begin, *end) of the arena and steps [*first, *last] in which they belong to the tensor; false: not in the arena. */
 extern bool plan_place(const plan *p, int32_t tensor, size_t *begin, size_t *end, int32_t *first, int32_t *last);
 
-#endif							/* LLMAPP_PLAN_H */
+#endif /* LLMAPP_PLAN_H */

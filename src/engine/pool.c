@@ -21,13 +21,13 @@
 
 struct pool
 {
-	int32_t		workers;
-	pthread_t  *threads;
+	int32_t workers;
+	pthread_t *threads;
 	_Atomic uint64_t unclaimed; /* job << 32 | tiles */
 	_Atomic int64_t unfinished; /* tiles claimed or not */
-	pool_tile	run;
-	void	   *arg;
-	int64_t		tiles;
+	pool_tile run;
+	void *arg;
+	int64_t tiles;
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
 	_Atomic int32_t sleepers;
@@ -46,7 +46,7 @@ pause_cpu(void)
 static bool
 run_one(pool *p)
 {
-	uint64_t	seen = atomic_load(&p->unclaimed);
+	uint64_t seen = atomic_load(&p->unclaimed);
 
 	while ((uint32_t) seen != 0)
 		if (atomic_compare_exchange_weak(&p->unclaimed, &seen, seen - 1))
@@ -72,8 +72,8 @@ sleep_until_work(pool *p)
 static void *
 worker_main(void *arg)
 {
-	pool	   *p = arg;
-	int			idle = 0;
+	pool *p = arg;
+	int idle = 0;
 
 	while (!atomic_load(&p->quit))
 	{
@@ -93,9 +93,8 @@ worker_main(void *arg)
 static bool
 start_workers(pool *p, int32_t workers, llm_error *err)
 {
-	sigset_t	all,
-				old;
-	int			rc = 0;
+	sigset_t all, old;
+	int rc = 0;
 
 	p->threads = calloc(workers ? workers : 1, sizeof(pthread_t));
 	if (!p->threads)
@@ -116,7 +115,7 @@ start_workers(pool *p, int32_t workers, llm_error *err)
 pool *
 pool_new(int32_t threads, llm_error *err)
 {
-	pool	   *p = calloc(1, sizeof(pool));
+	pool *p = calloc(1, sizeof(pool));
 
 	if (!p)
 	{
@@ -160,7 +159,7 @@ pool_free(pool *p)
 static void
 drop_unclaimed(pool *p)
 {
-	uint64_t	seen = atomic_load(&p->unclaimed);
+	uint64_t seen = atomic_load(&p->unclaimed);
 
 	while (!atomic_compare_exchange_weak(&p->unclaimed, &seen, seen & ~(uint64_t) UINT32_MAX))
 		;
@@ -182,8 +181,8 @@ run_alone(pool_tile run, void *arg, int64_t tiles, llm_poll poll, void *poll_arg
 bool
 pool_run(pool *p, pool_tile run, void *arg, int64_t tiles, llm_poll poll, void *poll_arg)
 {
-	uint64_t	job;
-	bool		stopped = false;
+	uint64_t job;
+	bool stopped = false;
 
 	if (!p || p->workers == 0 || tiles < 2)
 		return run_alone(run, arg, tiles, poll, poll_arg);

@@ -12,7 +12,7 @@
 #include "net.h"
 
 typedef struct pool pool;
-typedef void (*pool_tile) (void *arg, int64_t tile);
+typedef void (*pool_tile)(void *arg, int64_t tile);
 
 /* threads - 1 workers are started; threads >= 1. */
 extern pool *pool_new(int32_t threads, llm_error *err);
@@ -23,4 +23,4 @@ extern void pool_free(pool *p); /* joins; p may be NULL */
  */
 extern bool pool_run(pool *p, pool_tile run, void *arg, int64_t tiles, llm_poll poll, void *poll_arg);
 
-#endif							/* LLMAPP_POOL_H */
+#endif /* LLMAPP_POOL_H */

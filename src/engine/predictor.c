@@ -19,17 +19,17 @@
 struct predictor
 {
 	batch_shape shape;
-	batch	   *batch;
-	net_plan	forward;
-	void	   *arena;
-	const float *output;		/* (rows, outputs), in the arena */
-	run_args	run;
+	batch *batch;
+	net_plan forward;
+	void *arena;
+	const float *output; /* (rows, outputs), in the arena */
+	run_args run;
 };
 
 predictor *
 predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err)
 {
-	predictor  *p = calloc(1, sizeof(predictor));
+	predictor *p = calloc(1, sizeof(predictor));
 
 	if (!p)
 	{

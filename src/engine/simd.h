@@ -23,21 +23,21 @@
 /* Scalars of one AdamW step, the same for all tensors. */
 typedef struct adamw_scalars
 {
-	float		learning_rate;
-	float		decay;			/* 1 - learning_rate * weight_decay, or 1 */
-	float		beta1, beta2, epsilon;
-	float		correction1;	/* 1 / (1 - beta1^t) */
-	float		correction2;	/* 1 / (1 - beta2^t) */
-	float		gradient_scale; /* of clipping */
+	float learning_rate;
+	float decay; /* 1 - learning_rate * weight_decay, or 1 */
+	float beta1, beta2, epsilon;
+	float correction1;    /* 1 / (1 - beta1^t) */
+	float correction2;    /* 1 / (1 - beta2^t) */
+	float gradient_scale; /* of clipping */
 } adamw_scalars;
 
 /* Which random stream drops elements; the mask is made again for the gradient. */
 typedef struct dropout_key
 {
-	uint64_t	seed, step;
-	uint32_t	stream;
-	uint32_t	threshold;		/* probability * 65536 */
-	float		scale;			/* 1 / (1 - threshold / 65536) */
+	uint64_t seed, step;
+	uint32_t stream;
+	uint32_t threshold; /* probability * 65536 */
+	float scale;        /* 1 / (1 - threshold / 65536) */
 } dropout_key;
 
 /*
@@ -47,92 +47,86 @@ typedef struct dropout_key
  */
 typedef struct tile_shape
 {
-	int64_t		runs, length;
-	int64_t		a_row, a_run, a_step;
-	int64_t		b_run, b_step;
-	int64_t		c_row;
+	int64_t runs, length;
+	int64_t a_row, a_run, a_step;
+	int64_t b_run, b_step;
+	int64_t c_row;
 } tile_shape;
 
 /* What normalises a matrix of c channels: four vectors (c). */
 typedef struct channel_coefficients
 {
-	const float *mean,
-			   *scale,			/* gamma / standard deviation */
-			   *rstd,			/* 1 / standard deviation */
-			   *beta;
+	const float *mean, *scale, /* gamma / standard deviation */
+		*rstd,                 /* 1 / standard deviation */
+		*beta;
 } channel_coefficients;
 
 /* A window of pixels of one image: `rows` by `columns` of them, each of c channels. */
 typedef struct pixel_window
 {
-	int64_t		rows, columns;
-	int64_t		row_step;		/* floats from row to row of the image */
-	int64_t		first, ordinal_step;	/* number of the first pixel, and from row to row */
-	int64_t		c;
+	int64_t rows, columns;
+	int64_t row_step;            /* floats from row to row of the image */
+	int64_t first, ordinal_step; /* number of the first pixel, and from row to row */
+	int64_t c;
 } pixel_window;
 
 typedef struct simd_kernels
 {
 	const char *name;
-	bool		(*supported) (void);
+	bool (*supported)(void);
 
 	/* y[r][j] = bias[j] + sum_i x[r][i] w[j][i] for few rows; bias may be NULL */
-	void		(*gemv) (const float *x, int64_t rows, int64_t k, const float *w, const float *bias,
-						 float *y, int64_t ldy, int64_t n);
+	void (*gemv)(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
+				 int64_t n);
 	/* c[6][2 * lanes] (ldc) = beta * c + a(k, 6) b(k, 2 * lanes), both packed; beta 0 or 1 */
-	void		(*gemm_tile) (int64_t k, const float *a, const float *b, float beta, float *c, int64_t ldc);
-	int			lanes;
+	void (*gemm_tile)(int64_t k, const float *a, const float *b, float beta, float *c, int64_t ldc);
+	int lanes;
 
-	void		(*axpy) (float a, const float *x, float *y, int64_t n); /* y += a x */
-	void		(*scale) (float a, const float *x, float *y, int64_t n);	/* y = a x */
-	void		(*add) (const float *a, const float *b, float *y, int64_t n);
-	void		(*act) (net_activation kind, const float *x, float *y, int64_t n);
+	void (*axpy)(float a, const float *x, float *y, int64_t n);  /* y += a x */
+	void (*scale)(float a, const float *x, float *y, int64_t n); /* y = a x */
+	void (*add)(const float *a, const float *b, float *y, int64_t n);
+	void (*act)(net_activation kind, const float *x, float *y, int64_t n);
 	/* dx = or += dy f'(x); ref is x for gelu, gelu_tanh and silu, else y = f(x) */
-	void		(*act_grad) (net_activation kind, const float *dy, const float *ref, float *dx,
-							 bool accumulate, int64_t n);
+	void (*act_grad)(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n);
 	/* one row; stats[0] = mean, stats[1] = 1 / standard deviation */
-	void		(*layer_norm) (const float *x, const float *gamma, const float *beta, float *y,
-							   float *stats, int64_t n);
-	void		(*layer_norm_grad) (const float *dy, const float *x, const float *gamma,
-									const float *stats, float *dx, bool accumulate, int64_t n);
-	/* one row's part: dgamma += dy (x - mean) rstd, dbeta += dy */
-	void		(*layer_norm_param) (const float *dy, const float *x, const float *stats,
-									 float *dgamma, float *dbeta, int64_t n);
-	float		(*max) (const float *x, int64_t n);
-	float		(*sum) (const float *x, int64_t n);
-	/* y = exp(x - shift); returns the sum of y.  y may be NULL. */
-	float		(*exp_sum) (const float *x, float shift, float *y, int64_t n);
-	double		(*sum_squares) (const float *x, int64_t n);
-	/* y = or += x * scale where a 16-bit random number >= threshold; block: of the first element */
-	void		(*dropout) (const float *x, float *y, const dropout_key *key, uint32_t block,
+	void (*layer_norm)(const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t n);
+	void (*layer_norm_grad)(const float *dy, const float *x, const float *gamma, const float *stats, float *dx,
 							bool accumulate, int64_t n);
+	/* one row's part: dgamma += dy (x - mean) rstd, dbeta += dy */
+	void (*layer_norm_param)(const float *dy, const float *x, const float *stats, float *dgamma, float *dbeta,
+							 int64_t n);
+	float (*max)(const float *x, int64_t n);
+	float (*sum)(const float *x, int64_t n);
+	/* y = exp(x - shift); returns the sum of y.  y may be NULL. */
+	float (*exp_sum)(const float *x, float shift, float *y, int64_t n);
+	double (*sum_squares)(const float *x, int64_t n);
+	/* y = or += x * scale where a 16-bit random number >= threshold; block: of the first element */
+	void (*dropout)(const float *x, float *y, const dropout_key *key, uint32_t block, bool accumulate, int64_t n);
 
-	void		(*adamw) (float *w, const float *g, float *m, float *v, const adamw_scalars *s, int64_t n);
+	void (*adamw)(float *w, const float *g, float *m, float *v, const adamw_scalars *s, int64_t n);
 	/* u = momentum u + scale g; w = decay w - rate u */
-	void		(*sgd) (float *w, const float *g, float *u, float momentum, float scale, float rate,
-						float decay, int64_t n);
+	void (*sgd)(float *w, const float *g, float *u, float momentum, float scale, float rate, float decay, int64_t n);
 	/* average = decay average + (1 - decay) w */
-	void		(*average) (float *average, const float *w, float decay, int64_t n);
+	void (*average)(float *average, const float *w, float decay, int64_t n);
 
 	/* m <= tile_rows rows and n <= 2 lanes columns of c, = or +=; bias (n) may be NULL */
-	int			tile_rows;
-	void		(*tile) (const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b,
-						 const float *bias, bool accumulate, float *c);
+	int tile_rows;
+	void (*tile)(const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b, const float *bias,
+				 bool accumulate, float *c);
 	/* x (rows, c): moments (2, c), means and sums of squared distances from them */
-	void		(*channel_moments) (const float *x, int64_t rows, int64_t c, float *moments);
+	void (*channel_moments)(const float *x, int64_t rows, int64_t c, float *moments);
 	/* y = act(u), u = (x - mean) scale + beta */
-	void		(*channel_norm) (net_activation kind, const float *x, const channel_coefficients *k,
-								 float *y, int64_t rows, int64_t c);
+	void (*channel_norm)(net_activation kind, const float *x, const channel_coefficients *k, float *y, int64_t rows,
+						 int64_t c);
 	/* sums (2, c) of g = dy act'(u) and of g (x - mean) rstd */
-	void		(*channel_norm_sums) (net_activation kind, const float *dy, const float *x,
-									  const channel_coefficients *k, float *sums, int64_t rows, int64_t c);
+	void (*channel_norm_sums)(net_activation kind, const float *dy, const float *x, const channel_coefficients *k,
+							  float *sums, int64_t rows, int64_t c);
 	/* dx = or += scale g - rstd (means[0] + (x - mean) rstd means[1]), means (2, c) */
-	void		(*channel_norm_dx) (net_activation kind, const float *dy, const float *x,
-									const channel_coefficients *k, const float *means, float *dx,
-									bool accumulate, int64_t rows, int64_t c);
+	void (*channel_norm_dx)(net_activation kind, const float *dy, const float *x, const channel_coefficients *k,
+							const float *means, float *dx, bool accumulate, int64_t rows, int64_t c);
 	/* y (c): largest of a window; index (c): which pixel, the first of equals */
-	void		(*pool_max) (const float *x, const pixel_window *w, float *y, int32_t *index);
-	void		(*pool_max_grad) (const float *dy, const int32_t *index, const pixel_window *w, float *dx); /* dx += */
+	void (*pool_max)(const float *x, const pixel_window *w, float *y, int32_t *index);
+	void (*pool_max_grad)(const float *dy, const int32_t *index, const pixel_window *w, float *dx); /* dx += */
 } simd_kernels;
 
 extern const simd_kernels simd_portable;
@@ -145,4 +139,4 @@ extern const simd_kernels simd_avx512;
 extern const simd_kernels *const *simd_all(int *count);
 extern const simd_kernels *simd_best(void);
 
-#endif							/* LLMAPP_SIMD_H */
+#endif /* LLMAPP_SIMD_H */

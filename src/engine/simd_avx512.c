@@ -21,6 +21,6 @@ static bool
 avx512_supported(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+		   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 #endif

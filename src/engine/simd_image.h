@@ -20,9 +20,9 @@ INLINE void
 direct_tile(const int m, const int vectors, const tile_shape *s, int64_t last, const float *a, const float *b,
 			const float *bias, bool accumulate, float *c)
 {
-	vf			sum[DIRECT_ROWS][2];
-	const int	end = vectors - 1;
-	int64_t		a_row = s->a_row;
+	vf sum[DIRECT_ROWS][2];
+	const int end = vectors - 1;
+	int64_t a_row = s->a_row;
 
 #pragma GCC unroll 14
 	for (int i = 0; i < m; i++)
@@ -34,13 +34,13 @@ direct_tile(const int m, const int vectors, const tile_shape *s, int64_t last, c
 
 		for (int64_t p = 0; p < s->length; p++, ap += s->a_step, bp += s->b_step)
 		{
-			vf			b_end = load_part(bp + end * LANES, last);
-			vf			b_first = vectors == 2 ? load(bp) : b_end;
+			vf b_end = load_part(bp + end * LANES, last);
+			vf b_first = vectors == 2 ? load(bp) : b_end;
 
 #pragma GCC unroll 14
 			for (int i = 0; i < m; i++)
 			{
-				vf			ai = splat(ap[i * a_row]);
+				vf ai = splat(ap[i * a_row]);
 
 				if (vectors == 2)
 					sum[i][0] += ai * b_first;
@@ -51,7 +51,7 @@ direct_tile(const int m, const int vectors, const tile_shape *s, int64_t last, c
 #pragma GCC unroll 14
 	for (int i = 0; i < m; i++)
 	{
-		float	   *row = c + i * s->c_row;
+		float *row = c + i * s->c_row;
 
 		if (vectors == 2)
 		{
@@ -75,14 +75,26 @@ direct_tile(const int m, const int vectors, const tile_shape *s, int64_t last, c
 		break;
 
 KERNEL void
-tile(const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b, const float *bias,
-	 bool accumulate, float *c)
+tile(const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b, const float *bias, bool accumulate,
+	 float *c)
 {
 	switch (m)
 	{
-		TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
+		TILE_CASE(1)
+		TILE_CASE(2)
+		TILE_CASE(3)
+		TILE_CASE(4)
+		TILE_CASE(5)
+		TILE_CASE(6)
 #if DIRECT_ROWS == 14
-		TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12) TILE_CASE(13) TILE_CASE(14)
+		TILE_CASE(7)
+		TILE_CASE(8)
+		TILE_CASE(9)
+		TILE_CASE(10)
+		TILE_CASE(11)
+		TILE_CASE(12)
+		TILE_CASE(13)
+		TILE_CASE(14)
 #endif
 	}
 }
@@ -90,8 +102,8 @@ tile(const tile_shape *s, int64_t m, int64_t n, const float *a, const float *b, 
 /* ---- normalisation by channel ---- */
 
 /* Vectors of channels [j, j + n). */
-#define FOR_CHANNELS(j, n, c) \
-	for (int64_t j = 0, n = 0; j < (c) && (n = (c) - j < LANES ? (c) - j : LANES) > 0; j += LANES)
+#define FOR_CHANNELS(j, n, channels) \
+	for (int64_t j = 0, n = 0; j < channels && (n = channels - j < LANES ? channels - j : LANES) > 0; j += LANES)
 
 /* Four sums, so that additions of successive rows do not wait for each other. */
 KERNEL void
@@ -99,8 +111,8 @@ channel_moments(const float *x, int64_t rows, int64_t c, float *moments)
 {
 	FOR_CHANNELS(j, n, c)
 	{
-		vf			sum[4] = {};
-		vf			mean, d;
+		vf sum[4] = {};
+		vf mean, d;
 
 		for (int64_t r = 0; r < rows; r++)
 			sum[r & 3] += load_part(x + r * c + j, n);
@@ -118,13 +130,12 @@ channel_moments(const float *x, int64_t rows, int64_t c, float *moments)
 
 /* kind is a constant in each expansion of what follows. */
 INLINE void
-channel_norm_loop(net_activation kind, const float *x, const channel_coefficients *k, float *y, int64_t rows, int64_t c)
+channel_norm_loop(net_activation kind, const float *x, const channel_coefficients *k, float *y, int64_t rows,
+				  int64_t c)
 {
 	FOR_CHANNELS(j, n, c)
 	{
-		vf			mean = load_part(k->mean + j, n),
-					scale = load_part(k->scale + j, n),
-					beta = load_part(k->beta + j, n);
+		vf mean = load_part(k->mean + j, n), scale = load_part(k->scale + j, n), beta = load_part(k->beta + j, n);
 
 		for (int64_t r = 0; r < rows; r++)
 			store_part(y + r * c + j, act_vf(kind, (load_part(x + r * c + j, n) - mean) * scale + beta), n);
@@ -143,15 +154,13 @@ channel_norm_sums_loop(net_activation kind, const float *dy, const float *x, con
 {
 	FOR_CHANNELS(j, n, c)
 	{
-		vf			mean = load_part(k->mean + j, n),
-					scale = load_part(k->scale + j, n),
-					beta = load_part(k->beta + j, n);
-		vf			sum = {}, sum_x = {};
+		vf mean = load_part(k->mean + j, n), scale = load_part(k->scale + j, n), beta = load_part(k->beta + j, n);
+		vf sum = {}, sum_x = {};
 
 		for (int64_t r = 0; r < rows; r++)
 		{
-			vf			d = load_part(x + r * c + j, n) - mean;
-			vf			g = load_part(dy + r * c + j, n) * slope_at(kind, d * scale + beta);
+			vf d = load_part(x + r * c + j, n) - mean;
+			vf g = load_part(dy + r * c + j, n) * slope_at(kind, d * scale + beta);
 
 			sum += g;
 			sum_x += g * d;
@@ -167,18 +176,15 @@ channel_norm_dx_loop(net_activation kind, const float *dy, const float *x, const
 {
 	FOR_CHANNELS(j, n, c)
 	{
-		vf			mean = load_part(k->mean + j, n),
-					scale = load_part(k->scale + j, n),
-					beta = load_part(k->beta + j, n);
-		vf			rstd = load_part(k->rstd + j, n);
-		vf			g_mean = rstd * load_part(means + j, n),
-					gx_mean = rstd * rstd * load_part(means + c + j, n);
+		vf mean = load_part(k->mean + j, n), scale = load_part(k->scale + j, n), beta = load_part(k->beta + j, n);
+		vf rstd = load_part(k->rstd + j, n);
+		vf g_mean = rstd * load_part(means + j, n), gx_mean = rstd * rstd * load_part(means + c + j, n);
 
 		for (int64_t r = 0; r < rows; r++)
 		{
-			vf			d = load_part(x + r * c + j, n) - mean;
-			vf			g = load_part(dy + r * c + j, n) * slope_at(kind, d * scale + beta);
-			float	   *to = dx + r * c + j;
+			vf d = load_part(x + r * c + j, n) - mean;
+			vf g = load_part(dy + r * c + j, n) * slope_at(kind, d * scale + beta);
+			float *to = dx + r * c + j;
 
 			g = scale * g - (g_mean + d * gx_mean);
 			store_part(to, accumulate ? load_part(to, n) + g : g, n);
@@ -199,41 +205,33 @@ channel_norm_dx_loop(net_activation kind, const float *dy, const float *x, const
 	}
 
 KERNEL void
-channel_norm(net_activation kind, const float *x, const channel_coefficients *k, float *y, int64_t rows, int64_t c)
-{
-	FOR_ACTIVATIONS(channel_norm_loop, x, k, y, rows, c)
-}
+channel_norm(net_activation kind, const float *x, const channel_coefficients *k, float *y, int64_t rows,
+			 int64_t c) {FOR_ACTIVATIONS(channel_norm_loop, x, k, y, rows, c)}
 
-KERNEL void
-channel_norm_sums(net_activation kind, const float *dy, const float *x, const channel_coefficients *k, float *sums,
-				  int64_t rows, int64_t c)
-{
-	FOR_ACTIVATIONS(channel_norm_sums_loop, dy, x, k, sums, rows, c)
-}
+KERNEL void channel_norm_sums(net_activation kind, const float *dy, const float *x, const channel_coefficients *k,
+							  float *sums, int64_t rows,
+							  int64_t c) {FOR_ACTIVATIONS(channel_norm_sums_loop, dy, x, k, sums, rows, c)}
 
-KERNEL void
-channel_norm_dx(net_activation kind, const float *dy, const float *x, const channel_coefficients *k,
-				const float *means, float *dx, bool accumulate, int64_t rows, int64_t c)
-{
-	FOR_ACTIVATIONS(channel_norm_dx_loop, dy, x, k, means, dx, accumulate, rows, c)
-}
+KERNEL
+	void channel_norm_dx(net_activation kind, const float *dy, const float *x, const channel_coefficients *k,
+						 const float *means, float *dx, bool accumulate, int64_t rows,
+						 int64_t c) {FOR_ACTIVATIONS(channel_norm_dx_loop, dy, x, k, means, dx, accumulate, rows, c)}
 
 /* ---- windows ---- */
 
-KERNEL void
-pool_max(const float *x, const pixel_window *w, float *y, int32_t *index)
+KERNEL void pool_max(const float *x, const pixel_window *w, float *y, int32_t *index)
 {
 	FOR_CHANNELS(j, n, w->c)
 	{
-		vf			best = load_part(x + j, n);
-		vi			at = (int32_t) w->first - (vi) {};
+		vf best = load_part(x + j, n);
+		vi at = (int32_t) w->first - (vi) {};
 
 		for (int64_t r = 0; r < w->rows; r++)
 			for (int64_t p = 0; p < w->columns; p++)
 			{
-				vf			v = load_part(x + r * w->row_step + p * w->c + j, n);
-				vi			more = v > best;
-				vi			here = (int32_t) (w->first + r * w->ordinal_step + p) - (vi) {};
+				vf v = load_part(x + r * w->row_step + p * w->c + j, n);
+				vi more = v > best;
+				vi here = (int32_t) (w->first + r * w->ordinal_step + p) - (vi) {};
 
 				best = select_vf(more, v, best);
 				at = (more & here) | (~more & at);
@@ -248,14 +246,14 @@ pool_max_grad(const float *dy, const int32_t *index, const pixel_window *w, floa
 {
 	FOR_CHANNELS(j, n, w->c)
 	{
-		vf			d = load_part(dy + j, n);
-		vi			at = (vi) load_part((const float *) (index + j), n);
+		vf d = load_part(dy + j, n);
+		vi at = (vi) load_part((const float *) (index + j), n);
 
 		for (int64_t r = 0; r < w->rows; r++)
 			for (int64_t p = 0; p < w->columns; p++)
 			{
-				float	   *to = dx + r * w->row_step + p * w->c + j;
-				vi			here = (int32_t) (w->first + r * w->ordinal_step + p) - (vi) {};
+				float *to = dx + r * w->row_step + p * w->c + j;
+				vi here = (int32_t) (w->first + r * w->ordinal_step + p) - (vi) {};
 
 				store_part(to, load_part(to, n) + (vf) ((vi) d & (at == here)), n);
 			}

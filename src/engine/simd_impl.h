@@ -16,7 +16,7 @@
 INLINE void
 act_loop(net_activation kind, const float *x, float *y, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 		store(y + i, act_vf(kind, load(x + i)));
@@ -42,8 +42,8 @@ act(net_activation kind, const float *x, float *y, int64_t n)
 INLINE void
 act_grad_loop(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n)
 {
-	int64_t		i = 0;
-	vf			g;
+	int64_t i = 0;
+	vf g;
 
 	FOR_VECTORS(i, n)
 	{
@@ -77,7 +77,7 @@ act_grad(net_activation kind, const float *dy, const float *ref, float *dx, bool
 KERNEL void
 axpy(float a, const float *x, float *y, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 		store(y + i, load(y + i) + splat(a) * load(x + i));
@@ -88,7 +88,7 @@ axpy(float a, const float *x, float *y, int64_t n)
 KERNEL void
 scale(float a, const float *x, float *y, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 		store(y + i, splat(a) * load(x + i));
@@ -99,7 +99,7 @@ scale(float a, const float *x, float *y, int64_t n)
 KERNEL void
 add(const float *a, const float *b, float *y, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 		store(y + i, load(a + i) + load(b + i));
@@ -110,9 +110,9 @@ add(const float *a, const float *b, float *y, int64_t n)
 KERNEL float
 max(const float *x, int64_t n)
 {
-	int64_t		i = 0;
-	vf			v = splat(-INFINITY);
-	float		m = -INFINITY;
+	int64_t i = 0;
+	vf v = splat(-INFINITY);
+	float m = -INFINITY;
 
 	FOR_VECTORS(i, n)
 		v = max_vf(v, load(x + i));
@@ -126,9 +126,9 @@ max(const float *x, int64_t n)
 KERNEL float
 sum(const float *x, int64_t n)
 {
-	int64_t		i = 0;
-	vf			v = {};
-	float		tail = 0;
+	int64_t i = 0;
+	vf v = {};
+	float tail = 0;
 
 	FOR_VECTORS(i, n)
 		v += load(x + i);
@@ -140,9 +140,9 @@ sum(const float *x, int64_t n)
 KERNEL float
 exp_sum(const float *x, float shift, float *y, int64_t n)
 {
-	int64_t		i = 0;
-	vf			total = {};
-	vf			e;
+	int64_t i = 0;
+	vf total = {};
+	vf e;
 
 	FOR_VECTORS(i, n)
 	{
@@ -153,8 +153,8 @@ exp_sum(const float *x, float shift, float *y, int64_t n)
 	}
 	if (i < n)
 	{
-		float		part[LANES];
-		float		tail = 0;
+		float part[LANES];
+		float tail = 0;
 
 		e = exp_vf(load_part(x + i, n - i) - splat(shift));
 		store(part, e);
@@ -171,14 +171,14 @@ exp_sum(const float *x, float shift, float *y, int64_t n)
 KERNEL double
 sum_squares(const float *x, int64_t n)
 {
-	double		total = 0;
+	double total = 0;
 
 	for (int64_t start = 0; start < n; start += 256)
 	{
-		int64_t		end = start + 256 < n ? start + 256 : n;
-		int64_t		i = start;
-		vf			v = {};
-		float		tail = 0;
+		int64_t end = start + 256 < n ? start + 256 : n;
+		int64_t i = start;
+		vf v = {};
+		float tail = 0;
 
 		FOR_VECTORS(i, end)
 			v += load(x + i) * load(x + i);
@@ -198,13 +198,13 @@ sum_squares(const float *x, int64_t n)
 INLINE v4
 dot4(const float *x, const float *w, int64_t ldw, int64_t k)
 {
-	vf			a0 = {}, a1 = {}, a2 = {}, a3 = {};
-	v4			b0, b1, b2, b3, r;
-	int64_t		i = 0;
+	vf a0 = {}, a1 = {}, a2 = {}, a3 = {};
+	v4 b0, b1, b2, b3, r;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, k)
 	{
-		vf			v = load(x + i);
+		vf v = load(x + i);
 
 		a0 += v * load(w + i);
 		a1 += v * load(w + ldw + i);
@@ -217,7 +217,7 @@ dot4(const float *x, const float *w, int64_t ldw, int64_t k)
 	b3 = fold(a3);
 	for (; i + 4 <= k; i += 4)
 	{
-		v4			v = *(const v4_memory *) (x + i);
+		v4 v = *(const v4_memory *) (x + i);
 
 		b0 += v * *(const v4_memory *) (w + i);
 		b1 += v * *(const v4_memory *) (w + ldw + i);
@@ -233,10 +233,10 @@ dot4(const float *x, const float *w, int64_t ldw, int64_t k)
 INLINE float
 dot1(const float *x, const float *w, int64_t k)
 {
-	vf			a = {};
-	v4			b;
-	float		r;
-	int64_t		i = 0;
+	vf a = {};
+	v4 b;
+	float r;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, k)
 		a += load(x + i) * load(w + i);
@@ -251,14 +251,13 @@ dot1(const float *x, const float *w, int64_t k)
 
 /* Rows innermost: four rows of w stay in the first-level cache for all rows of x. */
 KERNEL void
-gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
-	 int64_t ldy, int64_t n)
+gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy, int64_t n)
 {
-	int64_t		j = 0;
+	int64_t j = 0;
 
 	for (; j + 4 <= n; j += 4)
 	{
-		v4			b = {};
+		v4 b = {};
 
 		if (bias)
 			b = *(const v4_memory *) (bias + j);
@@ -276,20 +275,20 @@ gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias,
 KERNEL void
 gemm_tile(int64_t k, const float *a, const float *b, float beta, float *c, int64_t ldc)
 {
-	vf			s[TILE_ROWS][2];
+	vf s[TILE_ROWS][2];
 
 #pragma GCC unroll 6
 	for (int i = 0; i < TILE_ROWS; i++)
 		s[i][0] = s[i][1] = (vf) {};
 	for (int64_t p = 0; p < k; p++)
 	{
-		vf			b0 = load(b + p * 2 * LANES);
-		vf			b1 = load(b + p * 2 * LANES + LANES);
+		vf b0 = load(b + p * 2 * LANES);
+		vf b1 = load(b + p * 2 * LANES + LANES);
 
 #pragma GCC unroll 6
 		for (int i = 0; i < TILE_ROWS; i++)
 		{
-			vf			ai = splat(a[p * TILE_ROWS + i]);
+			vf ai = splat(a[p * TILE_ROWS + i]);
 
 			s[i][0] += ai * b0;
 			s[i][1] += ai * b1;
@@ -298,7 +297,7 @@ gemm_tile(int64_t k, const float *a, const float *b, float beta, float *c, int64
 #pragma GCC unroll 6
 	for (int i = 0; i < TILE_ROWS; i++)
 	{
-		float	   *row = c + i * ldc;
+		float *row = c + i * ldc;
 
 		store(row, beta == 0 ? s[i][0] : s[i][0] + load(row));
 		store(row + LANES, beta == 0 ? s[i][1] : s[i][1] + load(row + LANES));
@@ -312,14 +311,14 @@ gemm_tile(int64_t k, const float *a, const float *b, float beta, float *c, int64
 KERNEL void
 layer_norm(const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t n)
 {
-	int64_t		i = 0;
-	float		mean = sum(x, n) / n;
-	vf			v = {};
-	float		variance, rstd;
+	int64_t i = 0;
+	float mean = sum(x, n) / n;
+	vf v = {};
+	float variance, rstd;
 
 	FOR_VECTORS(i, n)
 	{
-		vf			d = load(x + i) - splat(mean);
+		vf d = load(x + i) - splat(mean);
 
 		v += d * d;
 	}
@@ -338,18 +337,17 @@ layer_norm(const float *x, const float *gamma, const float *beta, float *y, floa
 
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma */
 KERNEL void
-layer_norm_grad(const float *dy, const float *x, const float *gamma, const float *stats, float *dx,
-				bool accumulate, int64_t n)
+layer_norm_grad(const float *dy, const float *x, const float *gamma, const float *stats, float *dx, bool accumulate,
+				int64_t n)
 {
-	int64_t		i = 0;
-	float		mean = stats[0],
-				rstd = stats[1];
-	vf			sg = {}, sx = {};
-	float		g_mean, gx_mean;
+	int64_t i = 0;
+	float mean = stats[0], rstd = stats[1];
+	vf sg = {}, sx = {};
+	float g_mean, gx_mean;
 
 	FOR_VECTORS(i, n)
 	{
-		vf			g = load(dy + i) * load(gamma + i);
+		vf g = load(dy + i) * load(gamma + i);
 
 		sg += g;
 		sx += g * (load(x + i) - splat(mean));
@@ -366,14 +364,14 @@ layer_norm_grad(const float *dy, const float *x, const float *gamma, const float
 	i = 0;
 	FOR_VECTORS(i, n)
 	{
-		vf			d = load(dy + i) * load(gamma + i) - splat(g_mean) - (load(x + i) - splat(mean)) * splat(gx_mean);
+		vf d = load(dy + i) * load(gamma + i) - splat(g_mean) - (load(x + i) - splat(mean)) * splat(gx_mean);
 
 		d *= splat(rstd);
 		store(dx + i, accumulate ? load(dx + i) + d : d);
 	}
 	for (; i < n; i++)
 	{
-		float		d = (dy[i] * gamma[i] - g_mean - (x[i] - mean) * gx_mean) * rstd;
+		float d = (dy[i] * gamma[i] - g_mean - (x[i] - mean) * gx_mean) * rstd;
 
 		dx[i] = accumulate ? dx[i] + d : d;
 	}
@@ -382,13 +380,12 @@ layer_norm_grad(const float *dy, const float *x, const float *gamma, const float
 KERNEL void
 layer_norm_param(const float *dy, const float *x, const float *stats, float *dgamma, float *dbeta, int64_t n)
 {
-	int64_t		i = 0;
-	float		mean = stats[0],
-				rstd = stats[1];
+	int64_t i = 0;
+	float mean = stats[0], rstd = stats[1];
 
 	FOR_VECTORS(i, n)
 	{
-		vf			d = load(dy + i);
+		vf d = load(dy + i);
 
 		store(dgamma + i, load(dgamma + i) + d * (load(x + i) - splat(mean)) * splat(rstd));
 		store(dbeta + i, load(dbeta + i) + d);
@@ -408,17 +405,17 @@ multiply_wide(vu a, uint32_t b, vu *high, vu *low)
 {
 #ifdef VECTOR_MUL_EVEN
 	typedef uint64_t vq __attribute__((vector_size(4 * LANES)));
-	vu			bb = b - (vu) {};
-	vu			even = (vu) VECTOR_MUL_EVEN(a, bb);
-	vu			odd = (vu) VECTOR_MUL_EVEN((vu) ((vq) a >> 32), bb);
-	vu			upper = (vu) (~(vq) {} << 32);
+	vu bb = b - (vu) {};
+	vu even = (vu) VECTOR_MUL_EVEN(a, bb);
+	vu odd = (vu) VECTOR_MUL_EVEN((vu) ((vq) a >> 32), bb);
+	vu upper = (vu) (~(vq) {} << 32);
 
 	*low = (even & ~upper) | (vu) ((vq) odd << 32);
 	*high = (vu) ((vq) even >> 32) | (odd & upper);
 #else
 	for (int i = 0; i < LANES; i++)
 	{
-		uint64_t	p = (uint64_t) a[i] * b;
+		uint64_t p = (uint64_t) a[i] * b;
 
 		(*high)[i] = (uint32_t) (p >> 32);
 		(*low)[i] = (uint32_t) p;
@@ -433,16 +430,14 @@ multiply_wide(vu a, uint32_t b, vu *high, vu *low)
 INLINE void
 philox_blocks(uint64_t key, uint64_t step, uint32_t stream, uint32_t block, uint32_t out[4][LANES])
 {
-	vu			c0, c1 = stream - (vu) {}, c2 = (uint32_t) step - (vu) {},
-				c3 = (uint32_t) (step >> 32) - (vu) {};
-	uint32_t	k0 = (uint32_t) key,
-				k1 = (uint32_t) (key >> 32);
+	vu c0, c1 = stream - (vu) {}, c2 = (uint32_t) step - (vu) {}, c3 = (uint32_t) (step >> 32) - (vu) {};
+	uint32_t k0 = (uint32_t) key, k1 = (uint32_t) (key >> 32);
 
 	for (int i = 0; i < LANES; i++)
 		c0[i] = block + i;
 	for (int i = 0; i < PHILOX_ROUNDS; i++)
 	{
-		vu			h0, l0, h1, l1;
+		vu h0, l0, h1, l1;
 
 		multiply_wide(c0, PHILOX_MULTIPLIER0, &h0, &l0);
 		multiply_wide(c2, PHILOX_MULTIPLIER1, &h1, &l1);
@@ -462,12 +457,12 @@ philox_blocks(uint64_t key, uint64_t step, uint32_t stream, uint32_t block, uint
 KERNEL void
 dropout(const float *x, float *y, const dropout_key *k, uint32_t block, bool accumulate, int64_t n)
 {
-	uint32_t	bits[4][LANES];
-	float		factor[8 * LANES];
+	uint32_t bits[4][LANES];
+	float factor[8 * LANES];
 
 	for (int64_t start = 0; start < n; start += 8 * LANES)
 	{
-		int64_t		count = n - start < 8 * LANES ? n - start : 8 * LANES;
+		int64_t count = n - start < 8 * LANES ? n - start : 8 * LANES;
 
 		philox_blocks(k->seed, k->step, k->stream, block + (uint32_t) (start / 8), bits);
 		for (int b = 0; b < LANES; b++)
@@ -505,15 +500,15 @@ adamw_vf(vf w, vf g, vf *m, vf *v, const adamw_scalars *s)
 	g *= splat(s->gradient_scale);
 	*m = splat(s->beta1) * *m + splat(1.0f - s->beta1) * g;
 	*v = splat(s->beta2) * *v + splat(1.0f - s->beta2) * g * g;
-	return w * splat(s->decay) - splat(s->learning_rate * s->correction1) * *m /
-		(sqrt_vf(*v * splat(s->correction2)) + splat(s->epsilon));
+	return w * splat(s->decay) -
+		   splat(s->learning_rate * s->correction1) * *m / (sqrt_vf(*v * splat(s->correction2)) + splat(s->epsilon));
 }
 
 KERNEL void
 adamw(float *w, const float *g, float *m, float *v, const adamw_scalars *s, int64_t n)
 {
-	int64_t		i = 0;
-	vf			mi, vv;
+	int64_t i = 0;
+	vf mi, vv;
 
 	FOR_VECTORS(i, n)
 	{
@@ -536,11 +531,11 @@ adamw(float *w, const float *g, float *m, float *v, const adamw_scalars *s, int6
 KERNEL void
 sgd(float *w, const float *g, float *u, float momentum, float gradient_scale, float rate, float decay, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 	{
-		vf			ui = splat(momentum) * load(u + i) + splat(gradient_scale) * load(g + i);
+		vf ui = splat(momentum) * load(u + i) + splat(gradient_scale) * load(g + i);
 
 		store(u + i, ui);
 		store(w + i, splat(decay) * load(w + i) - splat(rate) * ui);
@@ -555,7 +550,7 @@ sgd(float *w, const float *g, float *u, float momentum, float gradient_scale, fl
 KERNEL void
 average(float *mean, const float *w, float decay, int64_t n)
 {
-	int64_t		i = 0;
+	int64_t i = 0;
 
 	FOR_VECTORS(i, n)
 		store(mean + i, load(mean + i) + splat(1.0f - decay) * (load(w + i) - load(mean + i)));

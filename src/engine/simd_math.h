@@ -23,23 +23,59 @@ typedef float v4_memory __attribute__((vector_size(16), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define KERNEL static TARGET
 
-INLINE vf load(const float *p) { return *(const vf_memory *) p; }
-INLINE void store(float *p, vf v) { *(vf_memory *) p = v; }
-INLINE vf splat(float x) { return x - (vf) {}; }
-INLINE vf select_vf(vi mask, vf a, vf b) { return (vf) ((mask & (vi) a) | (~mask & (vi) b)); }
-INLINE vf max_vf(vf a, vf b) { return select_vf(a > b, a, b); }
-INLINE vf min_vf(vf a, vf b) { return select_vf(a < b, a, b); }
-INLINE vf abs_vf(vf a) { return (vf) ((vi) a & 0x7fffffff); }
+INLINE vf
+load(const float *p)
+{
+	return *(const vf_memory *) p;
+}
+INLINE void
+store(float *p, vf v)
+{
+	*(vf_memory *) p = v;
+}
+INLINE vf
+splat(float x)
+{
+	return x - (vf) {};
+}
+INLINE vf
+select_vf(vi mask, vf a, vf b)
+{
+	return (vf) ((mask & (vi) a) | (~mask & (vi) b));
+}
+INLINE vf
+max_vf(vf a, vf b)
+{
+	return select_vf(a > b, a, b);
+}
+INLINE vf
+min_vf(vf a, vf b)
+{
+	return select_vf(a < b, a, b);
+}
+INLINE vf
+abs_vf(vf a)
+{
+	return (vf) ((vi) a & 0x7fffffff);
+}
 
 /* A partial vector: the first n <= LANES floats, the rest zero. */
 #ifdef VECTOR_LOAD_PART
-INLINE vf load_part(const float *p, int64_t n) { return (vf) VECTOR_LOAD_PART(p, n); }
-INLINE void store_part(float *p, vf v, int64_t n) { VECTOR_STORE_PART(p, v, n); }
+INLINE vf
+load_part(const float *p, int64_t n)
+{
+	return (vf) VECTOR_LOAD_PART(p, n);
+}
+INLINE void
+store_part(float *p, vf v, int64_t n)
+{
+	VECTOR_STORE_PART(p, v, n);
+}
 #else
 INLINE vf
 load_part(const float *p, int64_t n)
 {
-	vf			v = {};
+	vf v = {};
 
 	memcpy(&v, p, n * sizeof(float));
 	return v;
@@ -58,8 +94,8 @@ fold(vf v)
 {
 #if LANES == 16
 	typedef float v8 __attribute__((vector_size(32)));
-	v8			h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-		__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+	v8 h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+		   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
 
 	return __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
 #elif LANES == 8
@@ -73,8 +109,8 @@ fold(vf v)
 INLINE v4
 fold4(v4 a, v4 b, v4 c, v4 d)
 {
-	v4			ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-	v4			cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+	v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+	v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
 
 	return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
@@ -94,12 +130,12 @@ sum4(v4 v)
 INLINE vf
 exp_vf(vf x)
 {
-	vf			magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-	vf			clamped = select_vf(x < splat(-87.3f), splat(-87.3f), select_vf(x > splat(88.3f), splat(88.3f), x));
-	vf			shifted = clamped * splat(1.44269504f) + magic;
-	vf			n = shifted - magic;
-	vf			r = clamped - n * splat(0.693359375f) + n * splat(2.12194440e-4f);
-	vf			p = splat(1.3926927e-3f);
+	vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+	vf clamped = select_vf(x < splat(-87.3f), splat(-87.3f), select_vf(x > splat(88.3f), splat(88.3f), x));
+	vf shifted = clamped * splat(1.44269504f) + magic;
+	vf n = shifted - magic;
+	vf r = clamped - n * splat(0.693359375f) + n * splat(2.12194440e-4f);
+	vf p = splat(1.3926927e-3f);
 
 	p = p * r + splat(8.3637739e-3f);
 	p = p * r + splat(4.1666550e-2f);
@@ -119,10 +155,10 @@ sigmoid_vf(vf x)
 INLINE vf
 tanh_vf(vf x)
 {
-	vf			u = x * x;
-	vf			p = splat(-6.0451651e-3f);
-	vf			a = abs_vf(x);
-	vf			big = splat(1.0f) - splat(2.0f) / (exp_vf(a + a) + splat(1.0f));
+	vf u = x * x;
+	vf p = splat(-6.0451651e-3f);
+	vf a = abs_vf(x);
+	vf big = splat(1.0f) - splat(2.0f) / (exp_vf(a + a) + splat(1.0f));
 
 	p = p * u + splat(2.0961329e-2f);
 	p = p * u + splat(-5.3843263e-2f);
@@ -139,11 +175,11 @@ tanh_vf(vf x)
 INLINE vf
 normal_vf(vf x, vf *density)
 {
-	vf			a = min_vf(abs_vf(x), splat(13.0f));
-	vf			s = splat(1.0f) / (splat(1.0f) + splat(0.26f) * a);
-	vf			e = exp_vf(splat(-0.5f) * a * a);
-	vf			p = splat(3.2545857e-2f);
-	vf			tail;
+	vf a = min_vf(abs_vf(x), splat(13.0f));
+	vf s = splat(1.0f) / (splat(1.0f) + splat(0.26f) * a);
+	vf e = exp_vf(splat(-0.5f) * a * a);
+	vf p = splat(3.2545857e-2f);
+	vf tail;
 
 	p = p * s + splat(-1.6270663e-1f);
 	p = p * s + splat(2.7181970e-1f);
@@ -158,13 +194,13 @@ normal_vf(vf x, vf *density)
 	return select_vf(x < splat(0.0f), tail, splat(1.0f) - tail);
 }
 
-#define GELU_TWO_SQRT_2_PI 1.59576912f	/* 2 sqrt(2 / pi) */
+#define GELU_TWO_SQRT_2_PI 1.59576912f /* 2 sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715f
 
 INLINE vf
 act_vf(net_activation kind, vf x)
 {
-	vf			unused;
+	vf unused;
 
 	switch (kind)
 	{
@@ -184,23 +220,18 @@ act_vf(net_activation kind, vf x)
 INLINE vf
 act_slope_vf(net_activation kind, vf ref)
 {
-	vf			one = splat(1.0f);
-	vf			s, e;
+	vf one = splat(1.0f);
+	vf s, e;
 
 	switch (kind)
 	{
 		case ACT_IDENTITY: return one;
 		case ACT_RELU: return select_vf(ref > splat(0.0f), one, splat(0.0f));
-		case ACT_GELU:
-			s = normal_vf(ref, &e);
-			return s + ref * e * splat(0.398942280f);
+		case ACT_GELU: s = normal_vf(ref, &e); return s + ref * e * splat(0.398942280f);
 		case ACT_GELU_TANH:
 			s = sigmoid_vf(splat(GELU_TWO_SQRT_2_PI) * ref * (one + splat(GELU_CUBIC) * ref * ref));
-			return s + ref * s * (one - s) * splat(GELU_TWO_SQRT_2_PI) *
-				(one + splat(3 * GELU_CUBIC) * ref * ref);
-		case ACT_SILU:
-			s = sigmoid_vf(ref);
-			return s + ref * s * (one - s);
+			return s + ref * s * (one - s) * splat(GELU_TWO_SQRT_2_PI) * (one + splat(3 * GELU_CUBIC) * ref * ref);
+		case ACT_SILU: s = sigmoid_vf(ref); return s + ref * s * (one - s);
 		case ACT_TANH: return one - ref * ref;
 		case ACT_SIGMOID: return ref * (one - ref);
 	}

@@ -17,37 +17,37 @@
 #include "optim.h"
 
 #define MAX_THREADS 1024
-#define STATE_MAGIC 0x314E5254u	/* "TRN1" in little-endian memory */
+#define STATE_MAGIC 0x314E5254u /* "TRN1" in little-endian memory */
 
 /* What trainer_save() writes before the parts. */
 typedef struct state_header
 {
-	uint32_t	magic;
-	uint32_t	parts;
-	uint64_t	part_bytes;
-	int32_t		optimizer;
-	int32_t		average;
-	int64_t		steps;
-	double		learning_rate;	/* of the last step */
-	double		gradient_norm;
+	uint32_t magic;
+	uint32_t parts;
+	uint64_t part_bytes;
+	int32_t optimizer;
+	int32_t average;
+	int64_t steps;
+	double learning_rate; /* of the last step */
+	double gradient_norm;
 } state_header;
 
 struct trainer
 {
-	const net  *n;
+	const net *n;
 	train_config config;
-	int64_t		batch_rows;
-	net_plan	train, score, predict;
-	void	   *arena;
-	size_t		part_floats;
-	int32_t		parts;
-	float	   *state;			/* (parts, part_floats) */
-	float	   *average;		/* the last part, or NULL */
-	optim	   *optim;
-	run_args	run;
-	int64_t		steps;
-	double		learning_rate;
-	double		gradient_norm;
+	int64_t batch_rows;
+	net_plan train, score, predict;
+	void *arena;
+	size_t part_floats;
+	int32_t parts;
+	float *state;   /* (parts, part_floats) */
+	float *average; /* the last part, or NULL */
+	optim *optim;
+	run_args run;
+	int64_t steps;
+	double learning_rate;
+	double gradient_norm;
 };
 
 /* ---- memory and construction ---- */
@@ -70,7 +70,8 @@ check_train_config(const net *n, const train_config *c, int64_t batch_rows, llm_
 	if (!(c->learning_rate > 0 && isfinite(c->learning_rate)))
 		return llm_fail(err, LLM_INVALID, "learning_rate must be positive");
 	if (!(c->weight_decay >= 0 && c->weight_decay * c->learning_rate < 1))
-		return llm_fail(err, LLM_INVALID, "weight_decay must not be negative, nor learning_rate * weight_decay reach 1");
+		return llm_fail(err, LLM_INVALID,
+						"weight_decay must not be negative, nor learning_rate * weight_decay reach 1");
 	if (!is_fraction(c->ema_decay) || !is_fraction(c->momentum) || !(c->clip_norm >= 0 && isfinite(c->clip_norm)))
 		return llm_fail(err, LLM_INVALID, "momentum, ema_decay or clip_norm is out of range");
 	if (c->optimizer == OPT_ADAMW && !(is_fraction(c->beta1) && is_fraction(c->beta2) && c->epsilon > 0))
@@ -108,8 +109,8 @@ free_plans(trainer *t)
 static bool
 make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 {
-	net_plan   *all[] = {&t->train, &t->score, &t->predict};
-	net_mode	modes[] = {MODE_TRAIN, MODE_SCORE, MODE_PREDICT};
+	net_plan *all[] = {&t->train, &t->score, &t->predict};
+	net_mode modes[] = {MODE_TRAIN, MODE_SCORE, MODE_PREDICT};
 
 	*arena_bytes = 0;
 	for (int i = 0; i < 3; i++)
@@ -125,11 +126,10 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 bool
 trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
 {
-	trainer		t = {.n = n,.batch_rows = batch_rows};
-	size_t		state,
-				arena;
-	bool		ok = check_train_config(n, config, batch_rows, err) && state_bytes(n, config, &state, err) &&
-		make_plans(&t, &arena, err);
+	trainer t = {.n = n, .batch_rows = batch_rows};
+	size_t state, arena;
+	bool ok = check_train_config(n, config, batch_rows, err) && state_bytes(n, config, &state, err) &&
+			  make_plans(&t, &arena, err);
 
 	free_plans(&t);
 	if (ok && __builtin_add_overflow(state, arena, bytes))
@@ -143,7 +143,7 @@ make_optim(trainer *t, llm_error *err)
 {
 	const graph *g = plan_graph(t->train.plan);
 	optim_tensor tensors[NET_MAX_TENSORS];
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	for (int32_t i = 0; i < g->tensor_count; i++)
 	{
@@ -169,8 +169,7 @@ make_optim(trainer *t, llm_error *err)
 static bool
 allocate(trainer *t, llm_error *err)
 {
-	size_t		arena_bytes,
-				bytes;
+	size_t arena_bytes, bytes;
 
 	if (!make_plans(t, &arena_bytes, err) || !state_bytes(t->n, &t->config, &bytes, err))
 		return false;
@@ -188,14 +187,14 @@ allocate(trainer *t, llm_error *err)
 	return true;
 }
 
-#define ZERO_TILE (1 << 20)		/* floats */
+#define ZERO_TILE (1 << 20) /* floats */
 
 static void
 zero_tile(void *arg, int64_t tile)
 {
-	trainer    *t = arg;
-	size_t		begin = tile * ZERO_TILE;
-	size_t		rest = t->parts * t->part_floats - begin;
+	trainer *t = arg;
+	size_t begin = tile * ZERO_TILE;
+	size_t rest = t->parts * t->part_floats - begin;
 
 	memset(t->state + begin, 0, (rest < ZERO_TILE ? rest : ZERO_TILE) * sizeof(float));
 }
@@ -204,9 +203,10 @@ zero_tile(void *arg, int64_t tile)
 static bool
 fill_state(trainer *t, llm_error *err)
 {
-	run_args   *r = &t->run;
+	run_args *r = &t->run;
 
-	if (!pool_run(r->pool, zero_tile, t, (t->parts * t->part_floats + ZERO_TILE - 1) / ZERO_TILE, r->poll, r->poll_arg) ||
+	if (!pool_run(r->pool, zero_tile, t, (t->parts * t->part_floats + ZERO_TILE - 1) / ZERO_TILE, r->poll,
+				  r->poll_arg) ||
 		!net_initialise(t->n, t->config.seed, t->state, r->pool, r->poll, r->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceled");
 	if (t->average)
@@ -217,7 +217,7 @@ fill_state(trainer *t, llm_error *err)
 trainer *
 trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_error *err)
 {
-	trainer    *t;
+	trainer *t;
 
 	if (!check_train_config(n, config, batch_rows, err))
 		return NULL;
@@ -230,8 +230,9 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->n = n;
 	t->config = *config;
 	t->batch_rows = batch_rows;
-	t->run = (run_args) {.seed = config->seed,.simd = simd_best(),.poll = config->poll,.poll_arg = config->poll_arg};
-	blas_open();				/* before threads start; without it the built-in product serves */
+	t->run =
+		(run_args) {.seed = config->seed, .simd = simd_best(), .poll = config->poll, .poll_arg = config->poll_arg};
+	blas_open(); /* before threads start; without it the built-in product serves */
 	if (!allocate(t, err) || !make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)) ||
 		!fill_state(t, err))
 	{
@@ -267,8 +268,8 @@ trainer_set_poll(trainer *t, llm_poll poll, void *arg)
 static double
 scheduled_rate(const train_config *c, int64_t t)
 {
-	double		warm = t < c->warmup_steps ? (double) t / c->warmup_steps : 1;
-	double		done = c->total_steps > 0 ? fmin((double) t / c->total_steps, 1) : 0;
+	double warm = t < c->warmup_steps ? (double) t / c->warmup_steps : 1;
+	double done = c->total_steps > 0 ? fmin((double) t / c->total_steps, 1) : 0;
 
 	if (c->schedule == SCHEDULE_LINEAR)
 		return c->learning_rate * warm * (1 - done);
@@ -290,8 +291,8 @@ sum_loss(const float *row_loss, const float *weight, int64_t rows, double *loss_
 
 typedef struct average_args
 {
-	trainer    *t;
-	float		decay;
+	trainer *t;
+	float decay;
 } average_args;
 
 #define AVERAGE_TILE 65536
@@ -300,8 +301,8 @@ static void
 average_tile(void *arg, int64_t tile)
 {
 	const average_args *a = arg;
-	size_t		begin = tile * AVERAGE_TILE;
-	size_t		rest = a->t->part_floats - begin;
+	size_t begin = tile * AVERAGE_TILE;
+	size_t rest = a->t->part_floats - begin;
 
 	a->t->run.simd->average(a->t->average + begin, a->t->state + begin, a->decay,
 							rest < AVERAGE_TILE ? rest : AVERAGE_TILE);
@@ -311,7 +312,7 @@ average_tile(void *arg, int64_t tile)
 static void
 update_average(trainer *t)
 {
-	double		early = (1.0 + t->steps) / (10.0 + t->steps);
+	double early = (1.0 + t->steps) / (10.0 + t->steps);
 	average_args a = {t, (float) (early < t->config.ema_decay ? early : t->config.ema_decay)};
 
 	if (t->average)
@@ -328,7 +329,7 @@ update_average(trainer *t)
 static void
 update_statistics(trainer *t)
 {
-	float		rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows / t->batch_rows;
+	float rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows / t->batch_rows;
 
 	for (int32_t i = 0; i < t->train.statistic_count; i++)
 	{
@@ -344,7 +345,7 @@ update_statistics(trainer *t)
 static void
 update_parameters(trainer *t, double norm)
 {
-	double		clip = t->config.clip_norm;
+	double clip = t->config.clip_norm;
 	optim_update u = {
 		.config = &t->config,
 		.step = t->steps + 1,
@@ -365,9 +366,7 @@ update_parameters(trainer *t, double norm)
 bool
 trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 {
-	double		loss_sum = 0,
-				weight_sum = 0,
-				norm;
+	double loss_sum = 0, weight_sum = 0, norm;
 
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
 		return false;
@@ -382,7 +381,8 @@ trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 	norm = optim_norm(t->optim, t->run.simd, t->run.pool);
 	if (!isfinite(norm) || !isfinite(loss_sum))
 	{
-		llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld", (long long) t->steps + 1);
+		llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld",
+				 (long long) t->steps + 1);
 		return llm_hint(err, "Lower learning_rate, or set clip_norm.");
 	}
 	update_parameters(t, norm);
@@ -411,9 +411,8 @@ trainer_gradient_norm(const trainer *t)
 bool
 trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double *weight_sum, llm_error *err)
 {
-	net_plan   *p = loss_sum || weight_sum ? &t->score : &t->predict;
-	double		losses = 0,
-				weights = 0;
+	net_plan *p = loss_sum || weight_sum ? &t->score : &t->predict;
+	double losses = 0, weights = 0;
 
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
@@ -448,7 +447,7 @@ trainer_set_weights(trainer *t, const float *weights)
 void
 trainer_set_output_bias(trainer *t, const float *bias)
 {
-	const net_tensor_info *last = &t->n->tensors[t->n->tensor_count - 1];	/* output.bias */
+	const net_tensor_info *last = &t->n->tensors[t->n->tensor_count - 1]; /* output.bias */
 
 	memcpy(t->state + last->offset, bias, last->count * sizeof(float));
 	if (t->average)
@@ -490,15 +489,15 @@ trainer_save(const trainer *t, void *state)
 bool
 trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
 {
-	state_header h,
-				own = header_of(t);
+	state_header h, own = header_of(t);
 
 	if (bytes != trainer_state_bytes(t))
-		return llm_fail(err, LLM_CORRUPT, "training state has %zu bytes, expected %zu", bytes, trainer_state_bytes(t));
+		return llm_fail(err, LLM_CORRUPT, "training state has %zu bytes, expected %zu", bytes,
+						trainer_state_bytes(t));
 	memcpy(&h, state, sizeof(h));
 	if (h.magic != own.magic || h.parts != own.parts || h.part_bytes != own.part_bytes ||
-		h.optimizer != own.optimizer || h.average != own.average || h.steps < 0 ||
-		!isfinite(h.learning_rate) || !isfinite(h.gradient_norm))
+		h.optimizer != own.optimizer || h.average != own.average || h.steps < 0 || !isfinite(h.learning_rate) ||
+		!isfinite(h.gradient_norm))
 		return llm_fail(err, LLM_CORRUPT, "training state does not belong to this network and optimizer");
 	memcpy(t->state, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
 	t->steps = h.steps;

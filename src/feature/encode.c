@@ -13,7 +13,7 @@
 #include "value.h"
 
 #define SECONDS_PER_DAY 86400
-#define TIME_MAX 1e13			/* beyond PostgreSQL's last timestamp, in seconds */
+#define TIME_MAX 1e13 /* beyond PostgreSQL's last timestamp, in seconds */
 #define PI 3.14159265358979323846
 
 const double time_period[TIME_PARTS] = {24, 7, 31, 12};
@@ -22,12 +22,12 @@ const double time_period[TIME_PARTS] = {24, 7, 31, 12};
 static void
 civil(int64_t days, int *day, int *month)
 {
-	int64_t		shifted = days + 719468;
-	int64_t		era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
-	int			in_era = (int) (shifted - era * 146097);
-	int			year = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
-	int			in_year = in_era - (365 * year + year / 4 - year / 100);
-	int			from_march = (5 * in_year + 2) / 153;
+	int64_t shifted = days + 719468;
+	int64_t era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
+	int in_era = (int) (shifted - era * 146097);
+	int year = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
+	int in_year = in_era - (365 * year + year / 4 - year / 100);
+	int from_march = (5 * in_year + 2) / 153;
 
 	*day = in_year - (153 * from_march + 2) / 5;
 	*month = (from_march + 2) % 12;
@@ -36,15 +36,14 @@ civil(int64_t days, int *day, int *month)
 void
 time_parts(double seconds, double part[TIME_PARTS])
 {
-	double		bounded = seconds > TIME_MAX ? TIME_MAX : seconds < -TIME_MAX ? -TIME_MAX : seconds;
-	double		days = floor(bounded / SECONDS_PER_DAY);
-	int			weekday = (int) (((int64_t) days + 4) % 7);
-	int			day,
-				month;
+	double bounded = seconds > TIME_MAX ? TIME_MAX : seconds < -TIME_MAX ? -TIME_MAX : seconds;
+	double days = floor(bounded / SECONDS_PER_DAY);
+	int weekday = (int) (((int64_t) days + 4) % 7);
+	int day, month;
 
 	civil((int64_t) days, &day, &month);
 	part[PART_HOUR] = (bounded - days * SECONDS_PER_DAY) / 3600;
-	part[PART_WEEKDAY] = weekday < 0 ? weekday + 7 : weekday;	/* 0 = Sunday */
+	part[PART_WEEKDAY] = weekday < 0 ? weekday + 7 : weekday; /* 0 = Sunday */
 	part[PART_DAY] = day;
 	part[PART_MONTH] = month;
 }
@@ -61,15 +60,15 @@ bounded_number(const encoding *c, const value *v)
 static void
 compact_time(const encoding *c, const value *v, float *out)
 {
-	double		x = bounded_number(c, v);
-	double		part[TIME_PARTS];
+	double x = bounded_number(c, v);
+	double part[TIME_PARTS];
 
 	*out++ = standard_clamp((x - c->center) * c->inverse);
 	if (!isnan(x))
 		time_parts(x, part);
 	for (int i = 0; i < TIME_PARTS; i++)
 	{
-		double		angle;
+		double angle;
 
 		if (!c->parts[i])
 			continue;
@@ -83,14 +82,14 @@ compact_time(const encoding *c, const value *v, float *out)
 static bool
 compact_vector(const encoding *c, const value *v, float *out, llm_error *err)
 {
-	bool		missing = value_missing(v);
+	bool missing = value_missing(v);
 
 	if (!missing && (v->kind != VALUE_VECTOR || v->length != c->length))
 		return llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements, the model was trained with %d",
 						c->column.name, v->kind == VALUE_VECTOR ? v->length : 1, c->length);
 	for (int32_t i = 0; i < c->length; i++)
 	{
-		double		x = missing ? NAN : v->vector[i];
+		double x = missing ? NAN : v->vector[i];
 
 		out[i] = missing ? NAN : isnan(x) ? 0 : standard_clamp((x - c->means[i]) * c->inverses[i]);
 	}
@@ -100,10 +99,10 @@ compact_vector(const encoding *c, const value *v, float *out, llm_error *err)
 int32_t
 category_slot(const encoding *c, const value *v)
 {
-	char		buffer[NUMBER_TEXT_BYTES];
-	int32_t		length;
+	char buffer[NUMBER_TEXT_BYTES];
+	int32_t length;
 	const char *text;
-	int32_t		slot;
+	int32_t slot;
 
 	if (value_missing(v))
 		return c->null_slot >= 0 ? c->null_slot : c->other_slot;
@@ -120,8 +119,8 @@ encoder_count_gaps(const encoder *e, const value *row, int64_t *missing, int64_t
 	for (int32_t i = 0; i < e->count; i++)
 	{
 		const encoding *c = &e->encodings[i];
-		char		buffer[NUMBER_TEXT_BYTES];
-		int32_t		length;
+		char buffer[NUMBER_TEXT_BYTES];
+		int32_t length;
 		const char *text;
 
 		if (c->kind == ENCODING_DROPPED)
@@ -146,11 +145,11 @@ add_pair(compact_row *out, int32_t index, float number)
 static void
 compact_text(const encoding *c, const value *v, compact_row *out)
 {
-	gram_set	set;
-	char		buffer[NUMBER_TEXT_BYTES];
-	int32_t		length;
+	gram_set set;
+	char buffer[NUMBER_TEXT_BYTES];
+	int32_t length;
 	const char *text;
-	double		norm = 0;
+	double norm = 0;
 
 	if (value_missing(v) || v->kind == VALUE_VECTOR)
 	{
@@ -165,7 +164,7 @@ compact_text(const encoding *c, const value *v, compact_row *out)
 	text_grams(&set, text, length);
 	for (int32_t i = 0; i < set.count; i++)
 	{
-		double		w = 1 + log(set.times[i]);
+		double w = 1 + log(set.times[i]);
 
 		norm += w * w;
 	}
@@ -177,7 +176,7 @@ compact_text(const encoding *c, const value *v, compact_row *out)
 static void
 compact_category(const encoding *c, const value *v, compact_row *out)
 {
-	int32_t		slot = category_slot(c, v);
+	int32_t slot = category_slot(c, v);
 
 	if (c->kind == ENCODING_EMBED)
 		out->embed[c->embed_column] = c->first_row + slot;
@@ -196,19 +195,13 @@ encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *
 		switch (c->kind)
 		{
 			case ENCODING_DROPPED:
-			case ENCODING_TEXT:
-				break;
+			case ENCODING_TEXT: break;
 			case ENCODING_NUMBER:
-				out->narrow[c->narrow] =
-					standard_clamp((bounded_number(c, &row[i]) - c->center) * c->inverse);
+				out->narrow[c->narrow] = standard_clamp((bounded_number(c, &row[i]) - c->center) * c->inverse);
 				break;
-			case ENCODING_TIME:
-				compact_time(c, &row[i], out->narrow + c->narrow);
-				break;
+			case ENCODING_TIME: compact_time(c, &row[i], out->narrow + c->narrow); break;
 			case ENCODING_ONE_HOT:
-			case ENCODING_EMBED:
-				compact_category(c, &row[i], out);
-				break;
+			case ENCODING_EMBED: compact_category(c, &row[i], out); break;
 			case ENCODING_VECTOR:
 				if (!compact_vector(c, &row[i], out->narrow + c->narrow, err))
 					return false;
@@ -234,16 +227,16 @@ squashed(const encoding *c, float z)
 static float *
 widen_number(const encoding *c, float z, float *out)
 {
-	bool		missing = isnan(z);
+	bool missing = isnan(z);
 
 	*out++ = squashed(c, z);
 	if (c->indicator)
 		*out++ = missing;
 	for (int32_t i = 0; i < c->bins; i++)
 	{
-		float		part = (z - c->edge[i]) * c->edge_inverse[i];
+		float part = (z - c->edge[i]) * c->edge_inverse[i];
 
-		part = part > 0 ? part : 0;		/* NaN is not greater either */
+		part = part > 0 ? part : 0; /* NaN is not greater either */
 		out[i] = part < 1 ? part : 1;
 	}
 	return out + c->bins;
@@ -261,7 +254,7 @@ widen_time(const encoding *c, const float *in, float *out)
 static float *
 widen_vector(const encoding *c, const float *in, float *out)
 {
-	bool		missing = isnan(in[0]);
+	bool missing = isnan(in[0]);
 
 	for (int32_t i = 0; i < c->length; i++)
 		*out++ = squashed(c, in[i]);
@@ -278,7 +271,7 @@ void
 encode_widen(const encoder *e, float *dense)
 {
 	const float *in = dense + (e->shape.dense - e->narrow);
-	float	   *out = dense;
+	float *out = dense;
 
 	for (int32_t i = 0; i < e->count; i++)
 	{
@@ -296,8 +289,8 @@ encode_widen(const encoder *e, float *dense)
 bool
 encoder_row(const encoder *e, const value *row, batch *b, llm_error *err)
 {
-	int64_t		r = b->rows;
-	float	   *dense = NULL;
+	int64_t r = b->rows;
+	float *dense = NULL;
 	compact_row out = {.narrow = NULL};
 
 	if (!batch_accepts(e, b, err))
@@ -334,8 +327,7 @@ batch_accepts(const encoder *e, const batch *b, llm_error *err)
 	if (b->rows >= b->capacity)
 		return llm_fail(err, LLM_INVALID, "the batch is full");
 	if (s->dense != e->shape.dense || s->embed_columns != e->shape.embed_columns ||
-		s->embed_rows != e->shape.embed_rows || s->bag_rows != e->shape.bag_rows ||
-		s->bag_max != e->shape.bag_max)
+		s->embed_rows != e->shape.embed_rows || s->bag_rows != e->shape.bag_rows || s->bag_max != e->shape.bag_max)
 		return llm_fail(err, LLM_INVALID, "the batch has another shape than the encoder's rows");
 	return true;
 }

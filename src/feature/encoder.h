@@ -15,7 +15,7 @@
 #include "strings.h"
 
 /* Caps on what a model file may ask for. */
-#define COLUMNS_MAX 1664		/* as many as a PostgreSQL row may have */
+#define COLUMNS_MAX 1664 /* as many as a PostgreSQL row may have */
 #define DENSE_MAX (1 << 20)
 #define BAG_ROWS_MAX (1 << 26)
 #define EMBED_ROWS_MAX (1 << 26)
@@ -23,7 +23,7 @@
 #define BINS_MAX 1024
 #define VECTOR_MAX 65536
 #define CATEGORIES_MAX 65536
-#define CATEGORY_BYTES_MAX (4 << 20)	/* all categories of a column together */
+#define CATEGORY_BYTES_MAX (4 << 20) /* all categories of a column together */
 #define BUCKETS_MAX (1 << 20)
 #define NAME_BYTES_MAX 255
 
@@ -38,78 +38,85 @@ typedef enum encoding_kind
 {
 	ENCODING_DROPPED,
 	ENCODING_NUMBER,
-	ENCODING_TIME,				/* a number, and sine and cosine of the parts of the date that vary */
-	ENCODING_ONE_HOT,			/* one pair of value 1 in the bag */
-	ENCODING_EMBED,				/* one row of the embedding table */
-	ENCODING_TEXT,				/* hashed n-grams in the bag */
+	ENCODING_TIME,    /* a number, and sine and cosine of the parts of the date that vary */
+	ENCODING_ONE_HOT, /* one pair of value 1 in the bag */
+	ENCODING_EMBED,   /* one row of the embedding table */
+	ENCODING_TEXT,    /* hashed n-grams in the bag */
 	ENCODING_VECTOR
 } encoding_kind;
 
 /* Parts of a date, in this order behind the time's own number. */
-typedef enum time_part { PART_HOUR, PART_WEEKDAY, PART_DAY, PART_MONTH, TIME_PARTS } time_part;
+typedef enum time_part
+{
+	PART_HOUR,
+	PART_WEEKDAY,
+	PART_DAY,
+	PART_MONTH,
+	TIME_PARTS
+} time_part;
 
 typedef struct encoding
 {
-	column		column;
+	column column;
 	encoding_kind kind;
-	bool		indicator;		/* NUMBER, TIME, VECTOR: values were missing in training */
+	bool indicator; /* NUMBER, TIME, VECTOR: values were missing in training */
 
 	/* NUMBER, TIME: z = (x - center) / scale; VECTOR: arrays below instead */
-	double		center;
-	double		scale;			/* > 0 */
-	double		inverse;		/* 1 / scale */
-	double		low, high;		/* range in training, stands for infinities */
-	bool		squash;			/* z / sqrt(1 + (z / 3)^2): within (-3, 3) */
-	int32_t		bins;			/* 0 or >= 2; piecewise-linear encoding */
-	double	   *edges;			/* (bins + 1) rising, as x */
-	float	   *edge;			/* (bins) lower edges, as z */
-	float	   *edge_inverse;	/* (bins) 1 / width, as z */
+	double center;
+	double scale;        /* > 0 */
+	double inverse;      /* 1 / scale */
+	double low, high;    /* range in training, stands for infinities */
+	bool squash;         /* z / sqrt(1 + (z / 3)^2): within (-3, 3) */
+	int32_t bins;        /* 0 or >= 2; piecewise-linear encoding */
+	double *edges;       /* (bins + 1) rising, as x */
+	float *edge;         /* (bins) lower edges, as z */
+	float *edge_inverse; /* (bins) 1 / width, as z */
 
-	bool		parts[TIME_PARTS];
+	bool parts[TIME_PARTS];
 
 	/* ONE_HOT, EMBED: category i is slot i, then those below if >= 0 */
-	strings    *categories;
-	int32_t		null_slot;		/* values were missing in training */
-	int32_t		other_slot;		/* rare in training; unseen ones share it.  EMBED: always there */
+	strings *categories;
+	int32_t null_slot;  /* values were missing in training */
+	int32_t other_slot; /* rare in training; unseen ones share it.  EMBED: always there */
 
 	/* TEXT */
-	int32_t		buckets;
-	int32_t		kept;			/* buckets that are used */
-	int32_t    *row_of;			/* (buckets): 0 .. kept - 1, or -1 */
+	int32_t buckets;
+	int32_t kept;    /* buckets that are used */
+	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
 
 	/* VECTOR */
-	int32_t		length;
-	double	   *means;			/* (length) */
-	double	   *scales;			/* (length) > 0, or 0 for a constant element */
-	float	   *inverses;		/* (length) 1 / scale or 0 */
+	int32_t length;
+	double *means;   /* (length) */
+	double *scales;  /* (length) > 0, or 0 for a constant element */
+	float *inverses; /* (length) 1 / scale or 0 */
 
 	/* Where it goes, computed by encoder_layout(). */
-	int32_t		narrow;			/* first float of the compact row, and how many */
-	int32_t		narrow_count;
-	int32_t		dense_count;
-	int32_t		embed_column;	/* position among the embedded columns */
-	int32_t		first_row;		/* of the table of the bag or of the embeddings, and how many */
-	int32_t		rows;
-	int32_t		pairs_max;		/* pairs of one row in the bag; TEXT: given, else 1 */
+	int32_t narrow; /* first float of the compact row, and how many */
+	int32_t narrow_count;
+	int32_t dense_count;
+	int32_t embed_column; /* position among the embedded columns */
+	int32_t first_row;    /* of the table of the bag or of the embeddings, and how many */
+	int32_t rows;
+	int32_t pairs_max; /* pairs of one row in the bag; TEXT: given, else 1 */
 } encoding;
 
 struct encoder
 {
-	int32_t		count;
-	encoding   *encodings;		/* (count) */
-	batch_shape shape;			/* without outputs */
-	int32_t		narrow;			/* floats of a compact row, <= shape.dense */
-	int32_t		text_columns;
+	int32_t count;
+	encoding *encodings; /* (count) */
+	batch_shape shape;   /* without outputs */
+	int32_t narrow;      /* floats of a compact row, <= shape.dense */
+	int32_t text_columns;
 };
 
 /* Where encode_compact() writes. */
 typedef struct compact_row
 {
-	float	   *narrow;			/* (narrow) */
-	int32_t    *embed;			/* (embed_columns) */
-	int32_t    *bag_index;		/* (bag_max) */
-	float	   *bag_value;		/* (bag_max) */
-	int32_t		pairs;			/* written to both */
+	float *narrow;      /* (narrow) */
+	int32_t *embed;     /* (embed_columns) */
+	int32_t *bag_index; /* (bag_max) */
+	float *bag_value;   /* (bag_max) */
+	int32_t pairs;      /* written to both */
 } compact_row;
 
 /* Zeroed encodings for count columns whose names and types are copied.  NULL: out of memory. */
@@ -141,6 +148,6 @@ standard_clamp(double z)
 
 /* Days since 1970-01-01 and what the calendar says of a time in seconds; values in [0, period). */
 extern void time_parts(double seconds, double part[TIME_PARTS]);
-extern const double time_period[TIME_PARTS];	/* 24, 7, 31, 12 */
+extern const double time_period[TIME_PARTS]; /* 24, 7, 31, 12 */
 
-#endif							/* LLMAPP_ENCODER_H */
+#endif /* LLMAPP_ENCODER_H */

@@ -22,27 +22,23 @@
 #include "text.h"
 
 static const char *const kind_names[] = {
-	[COLUMN_NUMBER] = "number",[COLUMN_BOOLEAN] = "boolean",[COLUMN_TIME] = "time",
-	[COLUMN_CATEGORY] = "category",[COLUMN_TEXT] = "text",[COLUMN_VECTOR] = "vector",
-	[COLUMN_JSON] = "json"
-};
+	[COLUMN_NUMBER] = "number", [COLUMN_BOOLEAN] = "boolean", [COLUMN_TIME] = "time", [COLUMN_CATEGORY] = "category",
+	[COLUMN_TEXT] = "text",     [COLUMN_VECTOR] = "vector",   [COLUMN_JSON] = "json"};
 
 static const char *const encoding_names[] = {
-	[ENCODING_DROPPED] = "dropped",[ENCODING_NUMBER] = "number",[ENCODING_TIME] = "time",
-	[ENCODING_ONE_HOT] = "one_hot",[ENCODING_EMBED] = "embedding",[ENCODING_TEXT] = "text",
-	[ENCODING_VECTOR] = "vector"
-};
+	[ENCODING_DROPPED] = "dropped", [ENCODING_NUMBER] = "number",   [ENCODING_TIME] = "time",
+	[ENCODING_ONE_HOT] = "one_hot", [ENCODING_EMBED] = "embedding", [ENCODING_TEXT] = "text",
+	[ENCODING_VECTOR] = "vector"};
 
 static const char *const part_names[] = {
-	[PART_HOUR] = "hour",[PART_WEEKDAY] = "weekday",[PART_DAY] = "day",[PART_MONTH] = "month"
-};
+	[PART_HOUR] = "hour", [PART_WEEKDAY] = "weekday", [PART_DAY] = "day", [PART_MONTH] = "month"};
 
 /* ---- writing ---- */
 
 static json_t *
 numbers_json(const double *numbers, int32_t count)
 {
-	json_t	   *array = json_array();
+	json_t *array = json_array();
 
 	for (int32_t i = 0; i < count; i++)
 		json_array_append_new(array, json_real(numbers[i]));
@@ -64,7 +60,7 @@ write_number(const encoding *c, json_t *o)
 static void
 write_time(const encoding *c, json_t *o)
 {
-	json_t	   *parts = json_array();
+	json_t *parts = json_array();
 
 	write_number(c, o);
 	for (int i = 0; i < TIME_PARTS; i++)
@@ -76,7 +72,7 @@ write_time(const encoding *c, json_t *o)
 static void
 write_categories(const encoding *c, json_t *o)
 {
-	json_t	   *array = json_array();
+	json_t *array = json_array();
 
 	for (int32_t i = 0; i < c->categories->count; i++)
 		json_array_append_new(array, json_bytes(strings_at(c->categories, i), c->categories->length[i]));
@@ -88,9 +84,9 @@ write_categories(const encoding *c, json_t *o)
 static void
 write_text(const encoding *c, json_t *o)
 {
-	size_t		bytes = ((size_t) c->buckets + 7) / 8;
-	uint8_t    *bits = calloc(bytes, 1);
-	char	   *hex = malloc(2 * bytes + 1);
+	size_t bytes = ((size_t) c->buckets + 7) / 8;
+	uint8_t *bits = calloc(bytes, 1);
+	char *hex = malloc(2 * bytes + 1);
 
 	if (bits != NULL && hex != NULL)
 	{
@@ -121,7 +117,7 @@ write_vector(const encoding *c, json_t *o)
 static json_t *
 encoding_json(const encoding *c)
 {
-	json_t	   *o = json_object();
+	json_t *o = json_object();
 
 	json_object_set_new(o, "name", json_bytes(c->column.name, strlen(c->column.name)));
 	json_object_set_new(o, "type", json_bytes(c->column.sql_type, strlen(c->column.sql_type)));
@@ -130,24 +126,13 @@ encoding_json(const encoding *c)
 	json_object_set_new(o, "encoding", json_string(encoding_names[c->kind]));
 	switch (c->kind)
 	{
-		case ENCODING_DROPPED:
-			break;
-		case ENCODING_NUMBER:
-			write_number(c, o);
-			break;
-		case ENCODING_TIME:
-			write_time(c, o);
-			break;
+		case ENCODING_DROPPED: break;
+		case ENCODING_NUMBER: write_number(c, o); break;
+		case ENCODING_TIME: write_time(c, o); break;
 		case ENCODING_ONE_HOT:
-		case ENCODING_EMBED:
-			write_categories(c, o);
-			break;
-		case ENCODING_TEXT:
-			write_text(c, o);
-			break;
-		case ENCODING_VECTOR:
-			write_vector(c, o);
-			break;
+		case ENCODING_EMBED: write_categories(c, o); break;
+		case ENCODING_TEXT: write_text(c, o); break;
+		case ENCODING_VECTOR: write_vector(c, o); break;
 	}
 	return o;
 }
@@ -155,8 +140,8 @@ encoding_json(const encoding *c)
 json_t *
 encoder_json(const encoder *e)
 {
-	json_t	   *o = json_object();
-	json_t	   *columns = json_array();
+	json_t *o = json_object();
+	json_t *columns = json_array();
 
 	for (int32_t i = 0; i < e->count; i++)
 		json_array_append_new(columns, encoding_json(&e->encodings[i]));
@@ -189,7 +174,7 @@ read_choice(const json_t *o, const char *key, const char *const *names, int coun
 static bool
 read_edges(const json_t *o, encoding *c, llm_error *err)
 {
-	int32_t		count;
+	int32_t count;
 
 	if (!json_read_numbers(o, "edges", 0, BINS_MAX + 1, -NUMBER_MAX, NUMBER_MAX, &c->edges, &count, err))
 		return false;
@@ -206,12 +191,11 @@ static bool
 read_number(const json_t *o, encoding *c, llm_error *err)
 {
 	return json_read_bool(o, "missing", &c->indicator, err) &&
-		json_read_number(o, "center", -NUMBER_MAX, NUMBER_MAX, &c->center, err) &&
-		json_read_number(o, "scale", SCALE_MIN, 2 * NUMBER_MAX, &c->scale, err) &&
-		json_read_number(o, "low", -NUMBER_MAX, NUMBER_MAX, &c->low, err) &&
-		json_read_number(o, "high", c->low, NUMBER_MAX, &c->high, err) &&
-		json_read_bool(o, "squash", &c->squash, err) &&
-		read_edges(o, c, err);
+		   json_read_number(o, "center", -NUMBER_MAX, NUMBER_MAX, &c->center, err) &&
+		   json_read_number(o, "scale", SCALE_MIN, 2 * NUMBER_MAX, &c->scale, err) &&
+		   json_read_number(o, "low", -NUMBER_MAX, NUMBER_MAX, &c->low, err) &&
+		   json_read_number(o, "high", c->low, NUMBER_MAX, &c->high, err) &&
+		   json_read_bool(o, "squash", &c->squash, err) && read_edges(o, c, err);
 }
 
 static bool
@@ -224,7 +208,7 @@ read_time(const json_t *o, encoding *c, llm_error *err)
 	for (size_t i = 0; i < json_array_size(parts); i++)
 	{
 		const char *name = json_string_value(json_array_get(parts, i));
-		int			part = 0;
+		int part = 0;
 
 		while (part < TIME_PARTS && (name == NULL || strcmp(name, part_names[part]) != 0))
 			part++;
@@ -238,10 +222,10 @@ read_time(const json_t *o, encoding *c, llm_error *err)
 static bool
 read_category(const json_t *element, encoding *c, llm_error *err)
 {
-	size_t		length;
-	int32_t		before = c->categories->count;
-	char	   *text = json_take_bytes(element, "categories", CATEGORY_BYTES_MAX, &length, err);
-	int32_t		index;
+	size_t length;
+	int32_t before = c->categories->count;
+	char *text = json_take_bytes(element, "categories", CATEGORY_BYTES_MAX, &length, err);
+	int32_t index;
 
 	if (text == NULL)
 		return false;
@@ -258,8 +242,7 @@ static bool
 read_categories(const json_t *o, encoding *c, llm_error *err)
 {
 	const json_t *array;
-	bool		missing,
-				rare;
+	bool missing, rare;
 
 	if (!json_read_bool(o, "missing", &missing, err) || !json_read_bool(o, "rare", &rare, err) ||
 		!json_read_array(o, "categories", CATEGORIES_MAX, &array, err))
@@ -280,9 +263,9 @@ static bool
 read_kept(const json_t *o, encoding *c, llm_error *err)
 {
 	const char *hex;
-	size_t		bytes = ((size_t) c->buckets + 7) / 8;
-	uint8_t    *bits;
-	bool		ok;
+	size_t bytes = ((size_t) c->buckets + 7) / 8;
+	uint8_t *bits;
+	bool ok;
 
 	if (!json_read_string(o, "kept", &hex, err))
 		return false;
@@ -303,12 +286,10 @@ read_kept(const json_t *o, encoding *c, llm_error *err)
 static bool
 read_text(const json_t *o, encoding *c, llm_error *err)
 {
-	int64_t		buckets,
-				pairs;
-	bool		missing;
+	int64_t buckets, pairs;
+	bool missing;
 
-	if (!json_read_bool(o, "missing", &missing, err) ||
-		!json_read_int(o, "buckets", 2, BUCKETS_MAX, &buckets, err) ||
+	if (!json_read_bool(o, "missing", &missing, err) || !json_read_int(o, "buckets", 2, BUCKETS_MAX, &buckets, err) ||
 		!json_read_int(o, "pairs", 1, TEXT_PAIRS_MAX, &pairs, err))
 		return false;
 	c->buckets = (int32_t) buckets;
@@ -324,14 +305,14 @@ read_text(const json_t *o, encoding *c, llm_error *err)
 static bool
 read_vector(const json_t *o, encoding *c, llm_error *err)
 {
-	int32_t		count;
+	int32_t count;
 
 	if (!json_read_bool(o, "missing", &c->indicator, err) || !json_read_bool(o, "squash", &c->squash, err) ||
 		!json_read_numbers(o, "means", 1, VECTOR_MAX, -NUMBER_MAX, NUMBER_MAX, &c->means, &c->length, err) ||
 		!json_read_numbers(o, "scales", 1, VECTOR_MAX, 0, 2 * NUMBER_MAX, &c->scales, &count, err))
 		return false;
 	return count == c->length ||
-		llm_fail(err, LLM_CORRUPT, "\"scales\" has %d elements, \"means\" has %d", count, c->length);
+		   llm_fail(err, LLM_CORRUPT, "\"scales\" has %d elements, \"means\" has %d", count, c->length);
 }
 
 /* Can a column of this kind be encoded so? */
@@ -340,19 +321,13 @@ kinds_agree(column_kind column, encoding_kind encoding)
 {
 	switch (encoding)
 	{
-		case ENCODING_DROPPED:
-			return true;
-		case ENCODING_NUMBER:
-			return column == COLUMN_NUMBER || column == COLUMN_BOOLEAN || column == COLUMN_JSON;
-		case ENCODING_TIME:
-			return column == COLUMN_TIME;
+		case ENCODING_DROPPED: return true;
+		case ENCODING_NUMBER: return column == COLUMN_NUMBER || column == COLUMN_BOOLEAN || column == COLUMN_JSON;
+		case ENCODING_TIME: return column == COLUMN_TIME;
 		case ENCODING_ONE_HOT:
-		case ENCODING_EMBED:
-			return column == COLUMN_CATEGORY || column == COLUMN_TEXT || column == COLUMN_JSON;
-		case ENCODING_TEXT:
-			return column == COLUMN_TEXT;
-		case ENCODING_VECTOR:
-			return column == COLUMN_VECTOR;
+		case ENCODING_EMBED: return column == COLUMN_CATEGORY || column == COLUMN_TEXT || column == COLUMN_JSON;
+		case ENCODING_TEXT: return column == COLUMN_TEXT;
+		case ENCODING_VECTOR: return column == COLUMN_VECTOR;
 	}
 	return false;
 }
@@ -360,8 +335,7 @@ kinds_agree(column_kind column, encoding_kind encoding)
 static bool
 read_column(const json_t *o, encoding *c, llm_error *err)
 {
-	int			kind,
-				encoding;
+	int kind, encoding;
 
 	if (!json_read_name(o, "name", NAME_BYTES_MAX, &c->column.name, err) ||
 		!json_read_name(o, "type", NAME_BYTES_MAX, &c->column.sql_type, err) ||
@@ -372,8 +346,8 @@ read_column(const json_t *o, encoding *c, llm_error *err)
 	c->column.kind = (column_kind) kind;
 	c->kind = (encoding_kind) encoding;
 	return kinds_agree(c->column.kind, c->kind) ||
-		llm_fail(err, LLM_CORRUPT, "column \"%s\" of kind %s cannot have \"encoding\" %s", c->column.name,
-				 kind_names[kind], encoding_names[encoding]);
+		   llm_fail(err, LLM_CORRUPT, "column \"%s\" of kind %s cannot have \"encoding\" %s", c->column.name,
+					kind_names[kind], encoding_names[encoding]);
 }
 
 static bool
@@ -383,19 +357,13 @@ read_encoding(const json_t *o, encoding *c, llm_error *err)
 		return false;
 	switch (c->kind)
 	{
-		case ENCODING_DROPPED:
-			return true;
-		case ENCODING_NUMBER:
-			return read_number(o, c, err);
-		case ENCODING_TIME:
-			return read_time(o, c, err);
+		case ENCODING_DROPPED: return true;
+		case ENCODING_NUMBER: return read_number(o, c, err);
+		case ENCODING_TIME: return read_time(o, c, err);
 		case ENCODING_ONE_HOT:
-		case ENCODING_EMBED:
-			return read_categories(o, c, err);
-		case ENCODING_TEXT:
-			return read_text(o, c, err);
-		case ENCODING_VECTOR:
-			return read_vector(o, c, err);
+		case ENCODING_EMBED: return read_categories(o, c, err);
+		case ENCODING_TEXT: return read_text(o, c, err);
+		case ENCODING_VECTOR: return read_vector(o, c, err);
 	}
 	return false;
 }
@@ -403,13 +371,13 @@ read_encoding(const json_t *o, encoding *c, llm_error *err)
 static bool
 names_differ(const encoder *e, llm_error *err)
 {
-	strings    *names = strings_new(COLUMNS_MAX, COLUMNS_MAX * (NAME_BYTES_MAX + 1));
-	bool		ok = names != NULL || no_memory(err);
+	strings *names = strings_new(COLUMNS_MAX, COLUMNS_MAX * (NAME_BYTES_MAX + 1));
+	bool ok = names != NULL || no_memory(err);
 
 	for (int32_t i = 0; ok && i < e->count; i++)
 	{
 		const char *name = e->encodings[i].column.name;
-		int32_t		index = strings_put(names, name, strlen(name));
+		int32_t index = strings_put(names, name, strlen(name));
 
 		if (index == STRINGS_NO_MEMORY)
 			ok = no_memory(err);
@@ -440,7 +408,7 @@ encoder *
 encoder_from_json(const json_t *json, llm_error *err)
 {
 	const json_t *columns;
-	encoder    *e;
+	encoder *e;
 
 	if (!json_read_array(json, "columns", COLUMNS_MAX, &columns, err))
 		return NULL;

@@ -26,32 +26,38 @@
 /* What a column holds, decided by its SQL type. */
 typedef enum column_kind
 {
-	COLUMN_NUMBER,				/* integers, floats, numeric, interval (seconds) */
-	COLUMN_BOOLEAN,				/* 0 or 1 */
-	COLUMN_TIME,				/* date, timestamp: seconds since 1970-01-01 UTC */
-	COLUMN_CATEGORY,			/* enum, uuid, inet, ...: by their text form */
-	COLUMN_TEXT,				/* text, varchar, char: category or free text, as the data says */
-	COLUMN_VECTOR,				/* arrays of numbers, tensor: one length for all rows */
-	COLUMN_JSON					/* jsonb scalars: number or category, as the data says */
+	COLUMN_NUMBER,   /* integers, floats, numeric, interval (seconds) */
+	COLUMN_BOOLEAN,  /* 0 or 1 */
+	COLUMN_TIME,     /* date, timestamp: seconds since 1970-01-01 UTC */
+	COLUMN_CATEGORY, /* enum, uuid, inet, ...: by their text form */
+	COLUMN_TEXT,     /* text, varchar, char: category or free text, as the data says */
+	COLUMN_VECTOR,   /* arrays of numbers, tensor: one length for all rows */
+	COLUMN_JSON      /* jsonb scalars: number or category, as the data says */
 } column_kind;
 
 typedef struct column
 {
-	char	   *name;
-	char	   *sql_type;		/* format_type() at training, for messages */
+	char *name;
+	char *sql_type; /* format_type() at training, for messages */
 	column_kind kind;
-	bool		integer;		/* int2, int4, int8: only these can look like identifiers */
+	bool integer; /* int2, int4, int8: only these can look like identifiers */
 } column;
 
-typedef enum value_kind { VALUE_NULL, VALUE_NUMBER, VALUE_STRING, VALUE_VECTOR } value_kind;
+typedef enum value_kind
+{
+	VALUE_NULL,
+	VALUE_NUMBER,
+	VALUE_STRING,
+	VALUE_VECTOR
+} value_kind;
 
 /* One value; string and vector point to the caller's memory. NaN counts as NULL. */
 typedef struct value
 {
-	value_kind	kind;
-	int32_t		length;			/* bytes of string, elements of vector */
-	double		number;
-	const char *string;			/* UTF-8 or the server's encoding, no terminator */
+	value_kind kind;
+	int32_t length; /* bytes of string, elements of vector */
+	double number;
+	const char *string; /* UTF-8 or the server's encoding, no terminator */
 	const float *vector;
 } value;
 
@@ -64,19 +70,19 @@ extern bool value_unpack(const uint8_t *buffer, size_t bytes, value *values, int
 
 typedef struct fit_options
 {
-	bool		linear;			/* no hidden layer: numbers stay one standardised number each */
-	int32_t		one_hot_max;	/* categories up to which a column is one-hot, then embedded */
-	int32_t		text_buckets;	/* rows of the table of hashed n-grams */
-	uint64_t	seed;
+	bool linear;          /* no hidden layer: numbers stay one standardised number each */
+	int32_t one_hot_max;  /* categories up to which a column is one-hot, then embedded */
+	int32_t text_buckets; /* rows of the table of hashed n-grams */
+	uint64_t seed;
 } fit_options;
 
 /* Something worth telling the user about a column. */
 typedef struct finding
 {
-	char		column[64];
-	const char *kind;			/* constant, identifier, copies_target, mostly_null, high_cardinality, ... */
-	bool		dropped;		/* the column is not used */
-	char		message[256];
+	char column[64];
+	const char *kind; /* constant, identifier, copies_target, mostly_null, high_cardinality, ... */
+	bool dropped;     /* the column is not used */
+	char message[256];
 	struct finding *next;
 } finding;
 
@@ -95,7 +101,7 @@ extern void encoder_free(encoder *e);
 extern void encoder_shape(const encoder *e, batch_shape *shape);
 extern int32_t encoder_column_count(const encoder *e);
 extern const column *encoder_column(const encoder *e, int32_t i);
-extern bool encoder_column_used(const encoder *e, int32_t i);	/* false: dropped, need not be present */
+extern bool encoder_column_used(const encoder *e, int32_t i); /* false: dropped, need not be present */
 
 extern json_t *encoder_json(const encoder *e);
 extern encoder *encoder_from_json(const json_t *json, llm_error *err);
@@ -108,20 +114,24 @@ extern bool encoder_row(const encoder *e, const value *row, batch *b, llm_error 
 
 /* ---- the column(s) to predict ---- */
 
-typedef enum target_kind { TARGET_CLASS, TARGET_NUMBER } target_kind;
+typedef enum target_kind
+{
+	TARGET_CLASS,
+	TARGET_NUMBER
+} target_kind;
 
 typedef struct target
 {
 	target_kind kind;
-	int32_t		columns;		/* target columns */
-	char	  **names;			/* (columns) */
-	char	  **sql_types;		/* (columns) */
-	int32_t		outputs;		/* of the network: 1 for two classes, classes otherwise; numbers */
-	int32_t		class_count;	/* TARGET_CLASS: >= 2 */
-	char	  **classes;		/* sorted (numbers by value, else by bytes); class 1 is the positive one of two */
-	int64_t    *class_rows;		/* training rows of each class */
-	double	   *mean;			/* TARGET_NUMBER: (outputs) */
-	double	   *scale;			/* (outputs), > 0; number = mean + scale * network output */
+	int32_t columns;     /* target columns */
+	char **names;        /* (columns) */
+	char **sql_types;    /* (columns) */
+	int32_t outputs;     /* of the network: 1 for two classes, classes otherwise; numbers */
+	int32_t class_count; /* TARGET_CLASS: >= 2 */
+	char **classes;      /* sorted (numbers by value, else by bytes); class 1 is the positive one of two */
+	int64_t *class_rows; /* training rows of each class */
+	double *mean;        /* TARGET_NUMBER: (outputs) */
+	double *scale;       /* (outputs), > 0; number = mean + scale * network output */
 } target;
 
 typedef struct target_fitter target_fitter;
@@ -134,7 +144,7 @@ extern target *target_fitter_finish(target_fitter *f, llm_error *err);
 extern void target_free(target *t);
 extern json_t *target_json(const target *t);
 extern target *target_from_json(const json_t *json, llm_error *err);
-extern void target_shape(const target *t, batch_shape *shape);	/* outputs, class_target */
+extern void target_shape(const target *t, batch_shape *shape); /* outputs, class_target */
 /* Class index of a value's label, -1 when it was never seen. */
 extern int32_t target_class_of(const target *t, const value *v);
 
@@ -144,10 +154,9 @@ extern int32_t target_class_of(const target *t, const value *v);
  * Bytes of the record (a multiple of 4), packed with target and weight, when capacity suffices for
  * any row; otherwise that capacity.  0 on error.  buffer must be aligned to 4 bytes.
  */
-extern size_t encoder_record(const encoder *e, const target *t, const value *row,
-							 const value *target_values, float weight,
-							 uint8_t *buffer, size_t capacity, llm_error *err);
-extern bool batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes,
-							 batch *b, llm_error *err);
+extern size_t encoder_record(const encoder *e, const target *t, const value *row, const value *target_values,
+							 float weight, uint8_t *buffer, size_t capacity, llm_error *err);
+extern bool batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes, batch *b,
+							 llm_error *err);
 
-#endif							/* LLMAPP_FEATURE_H */
+#endif /* LLMAPP_FEATURE_H */

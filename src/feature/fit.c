@@ -16,22 +16,22 @@
 #include "text.h"
 
 #define BINS_MAX_FITTED 32
-#define BINS_MIN_FITTED 8		/* fewer say too little */
+#define BINS_MIN_FITTED 8 /* fewer say too little */
 #define ROWS_PER_BIN 128
-#define IQR_OF_NORMAL 1.349		/* interquartile range of the standard normal distribution */
-#define TEXT_ROWS_MIN 5			/* rows in which an n-gram must occur */
-#define TEXT_ROWS_RICH 5000		/* texts from which on more than words can be learned */
-#define CATEGORY_ROWS_MIN 2		/* of an embedded category; rarer ones share a slot */
+#define IQR_OF_NORMAL 1.349 /* interquartile range of the standard normal distribution */
+#define TEXT_ROWS_MIN 5     /* rows in which an n-gram must occur */
+#define TEXT_ROWS_RICH 5000 /* texts from which on more than words can be learned */
+#define CATEGORY_ROWS_MIN 2 /* of an embedded category; rarer ones share a slot */
 
 struct fitter
 {
-	int32_t		count;			/* columns */
-	encoder    *encoder;		/* columns only, until fitter_finish() */
-	column_stats *stats;		/* (count) */
-	tally	   *targets;
-	bool		whole_targets;	/* all are integers >= 0 */
-	double		target_max;
-	int64_t		rows;
+	int32_t count;       /* columns */
+	encoder *encoder;    /* columns only, until fitter_finish() */
+	column_stats *stats; /* (count) */
+	tally *targets;
+	bool whole_targets; /* all are integers >= 0 */
+	double target_max;
+	int64_t rows;
 	fit_options options;
 };
 
@@ -77,7 +77,7 @@ fitter_init(fitter *f, const column *columns, int32_t count, llm_error *err)
 fitter *
 fitter_new(const column *columns, int32_t count, const fit_options *options, llm_error *err)
 {
-	fitter	   *f;
+	fitter *f;
 
 	if (!options_valid(count, options, err))
 		return NULL;
@@ -117,10 +117,10 @@ fitter_add(fitter *f, const value *row, double target, llm_error *err)
 static bool
 fit_bins(encoding *c, column_stats *s)
 {
-	double		quantiles[BINS_MAX_FITTED + 1];
-	int64_t		most = s->rows / ROWS_PER_BIN;
-	int32_t		parts = most < BINS_MAX_FITTED ? (int32_t) most : BINS_MAX_FITTED;
-	int32_t		count = 0;
+	double quantiles[BINS_MAX_FITTED + 1];
+	int64_t most = s->rows / ROWS_PER_BIN;
+	int32_t parts = most < BINS_MAX_FITTED ? (int32_t) most : BINS_MAX_FITTED;
+	int32_t count = 0;
 
 	if (parts < BINS_MIN_FITTED)
 		return true;
@@ -141,9 +141,9 @@ fit_bins(encoding *c, column_stats *s)
 static bool
 fit_number(encoding *c, column_stats *s, bool linear)
 {
-	double		deviation = moments_deviation(&s->x);
-	bool		robust = !linear && c->column.kind != COLUMN_BOOLEAN;
-	double		quartile[5] = {0};
+	double deviation = moments_deviation(&s->x);
+	bool robust = !linear && c->column.kind != COLUMN_BOOLEAN;
+	double quartile[5] = {0};
 
 	c->indicator = s->missing > 0;
 	c->center = s->x.mean;
@@ -167,7 +167,7 @@ static bool
 fit_time(encoding *c, column_stats *s, bool linear)
 {
 	for (int i = 0; i < TIME_PARTS; i++)
-		c->parts[i] = (s->parts_seen[i] & (s->parts_seen[i] - 1)) != 0;	/* more than one bit */
+		c->parts[i] = (s->parts_seen[i] & (s->parts_seen[i] - 1)) != 0; /* more than one bit */
 	return fit_number(c, s, linear);
 }
 
@@ -193,8 +193,8 @@ fit_vector(encoding *c, const column_stats *s, bool linear)
 typedef struct ranked
 {
 	const char *text;
-	uint32_t	length;
-	int64_t		rows;
+	uint32_t length;
+	int64_t rows;
 } ranked;
 
 /* Most frequent first, then by bytes, so that order of rows does not matter. */
@@ -203,7 +203,7 @@ by_rows(const void *a, const void *b)
 {
 	const ranked *x = a;
 	const ranked *y = b;
-	int			order = (x->rows < y->rows) - (x->rows > y->rows);
+	int order = (x->rows < y->rows) - (x->rows > y->rows);
 
 	if (order == 0)
 		order = memcmp(x->text, y->text, x->length < y->length ? x->length : y->length);
@@ -213,7 +213,7 @@ by_rows(const void *a, const void *b)
 static ranked *
 rank_categories(const tally *t)
 {
-	ranked	   *rank = calloc(t->values->count + 1, sizeof(ranked));
+	ranked *rank = calloc(t->values->count + 1, sizeof(ranked));
 
 	for (int32_t i = 0; rank && i < t->values->count; i++)
 		rank[i] = (ranked) {strings_at(t->values, i), t->values->length[i], t->entries[i].rows};
@@ -226,11 +226,11 @@ static bool
 fit_category(encoding *c, const column_stats *s, const fit_options *options)
 {
 	const tally *t = s->values;
-	bool		embed = !options->linear && t->values->count > options->one_hot_max;
-	int64_t		least = t->values->count > options->one_hot_max ? CATEGORY_ROWS_MIN : 1;
-	ranked	   *rank = rank_categories(t);
-	bool		rare = t->overflow > 0;
-	bool		ok = true;
+	bool embed = !options->linear && t->values->count > options->one_hot_max;
+	int64_t least = t->values->count > options->one_hot_max ? CATEGORY_ROWS_MIN : 1;
+	ranked *rank = rank_categories(t);
+	bool rare = t->overflow > 0;
+	bool ok = true;
 
 	c->categories = strings_new(CATEGORIES_MAX, CATEGORY_BYTES_MAX);
 	if (rank == NULL || c->categories == NULL)
@@ -255,8 +255,8 @@ fit_category(encoding *c, const column_stats *s, const fit_options *options)
 static bool
 fit_text(encoding *c, const column_stats *s, int32_t buckets)
 {
-	int64_t		texts = s->rows - s->missing;
-	int32_t		used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
+	int64_t texts = s->rows - s->missing;
+	int32_t used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
 	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
@@ -265,7 +265,7 @@ fit_text(encoding *c, const column_stats *s, int32_t buckets)
 		return false;
 	for (int32_t i = 0; i < buckets; i++)
 	{
-		int64_t		rows = s->bucket_rows[i];
+		int64_t rows = s->bucket_rows[i];
 
 		c->row_of[i] = i < used && rows >= TEXT_ROWS_MIN && rows < texts ? c->kept++ : -1;
 	}
@@ -277,24 +277,17 @@ fit_text(encoding *c, const column_stats *s, int32_t buckets)
 static bool
 fit_encoding(fitter *f, int32_t i)
 {
-	encoding   *c = &f->encoder->encodings[i];
+	encoding *c = &f->encoder->encodings[i];
 	column_stats *s = &f->stats[i];
-	bool		linear = f->options.linear;
+	bool linear = f->options.linear;
 
 	switch (c->column.kind)
 	{
 		case COLUMN_NUMBER:
-		case COLUMN_BOOLEAN:
-			c->kind = ENCODING_NUMBER;
-			return fit_number(c, s, linear);
-		case COLUMN_TIME:
-			c->kind = ENCODING_TIME;
-			return fit_time(c, s, linear);
-		case COLUMN_VECTOR:
-			c->kind = ENCODING_VECTOR;
-			return fit_vector(c, s, linear);
-		case COLUMN_CATEGORY:
-			return fit_category(c, s, &f->options);
+		case COLUMN_BOOLEAN: c->kind = ENCODING_NUMBER; return fit_number(c, s, linear);
+		case COLUMN_TIME: c->kind = ENCODING_TIME; return fit_time(c, s, linear);
+		case COLUMN_VECTOR: c->kind = ENCODING_VECTOR; return fit_vector(c, s, linear);
+		case COLUMN_CATEGORY: return fit_category(c, s, &f->options);
 		case COLUMN_TEXT:
 			if (text_is_category(s))
 				return fit_category(c, s, &f->options);
@@ -314,7 +307,7 @@ fit_encoding(fitter *f, int32_t i)
 static int32_t
 count_usable(const fitter *f, const judge_context *context, bool *used)
 {
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	for (int32_t i = 0; i < f->count; i++)
 	{
@@ -340,8 +333,8 @@ drop_rare_text(encoding *c, finding_list *list, llm_error *err)
 static bool
 fit_column(fitter *f, int32_t i, const judge_context *context, finding_list *list, llm_error *err)
 {
-	encoding   *c = &f->encoder->encodings[i];
-	bool		dropped;
+	encoding *c = &f->encoder->encodings[i];
+	bool dropped;
 
 	if (!judge_column(&c->column, &f->stats[i], context, list, &dropped, err))
 		return false;
@@ -355,16 +348,14 @@ fit_column(fitter *f, int32_t i, const judge_context *context, finding_list *lis
 static bool
 fit_columns(fitter *f, finding_list *list, llm_error *err)
 {
-	judge_context context = {
-		.rows = f->rows,
-		/* Class indices are dense; a class may be missing where rows were held out. */
-		.class_target = f->whole_targets && f->targets->overflow == 0 &&
-		f->target_max + 1 <= 2.0 * f->targets->values->count,
-		.majority = tally_most(f->targets)
-	};
-	bool	   *used = calloc(f->count, sizeof(bool));
-	int32_t		usable = used ? count_usable(f, &context, used) : 0;
-	bool		ok = used != NULL || llm_fail(err, LLM_MEMORY, "out of memory for %d input columns", f->count);
+	judge_context context = {.rows = f->rows,
+							 /* Class indices are dense; a class may be missing where rows were held out. */
+							 .class_target = f->whole_targets && f->targets->overflow == 0 &&
+											 f->target_max + 1 <= 2.0 * f->targets->values->count,
+							 .majority = tally_most(f->targets)};
+	bool *used = calloc(f->count, sizeof(bool));
+	int32_t usable = used ? count_usable(f, &context, used) : 0;
+	bool ok = used != NULL || llm_fail(err, LLM_MEMORY, "out of memory for %d input columns", f->count);
 
 	for (int32_t i = 0; ok && i < f->count; i++)
 	{
@@ -397,7 +388,7 @@ encoder *
 fitter_finish(fitter *f, finding **findings, llm_error *err)
 {
 	finding_list list = {.first = NULL};
-	encoder    *e = NULL;
+	encoder *e = NULL;
 
 	list.end = &list.first;
 	if (f->rows == 0)

@@ -38,4 +38,4 @@ hash_of(const void *data, size_t length)
 	return hash_end(hash_bytes(HASH_START, data, length));
 }
 
-#endif							/* LLMAPP_HASH_H */
+#endif /* LLMAPP_HASH_H */

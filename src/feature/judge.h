@@ -10,16 +10,16 @@
 /* What the judgement of a column needs to know of all rows. */
 typedef struct judge_context
 {
-	int64_t		rows;
-	bool		class_target;	/* targets are class indices */
-	int64_t		majority;		/* rows of the most frequent target */
-	bool		only_column;	/* no other column would remain */
+	int64_t rows;
+	bool class_target; /* targets are class indices */
+	int64_t majority;  /* rows of the most frequent target */
+	bool only_column;  /* no other column would remain */
 } judge_context;
 
 typedef struct finding_list
 {
-	finding    *first;
-	finding   **end;
+	finding *first;
+	finding **end;
 } finding_list;
 
 extern bool finding_add(finding_list *list, const column *c, const char *kind, bool dropped, llm_error *err,
@@ -36,4 +36,4 @@ extern bool column_is_identifier(const column *c, const column_stats *s, const j
 extern bool judge_column(const column *c, const column_stats *s, const judge_context *context, finding_list *list,
 						 bool *dropped, llm_error *err);
 
-#endif							/* LLMAPP_JUDGE_H */
+#endif /* LLMAPP_JUDGE_H */

@@ -22,7 +22,7 @@ copy_column(column *to, const column *from)
 encoder *
 encoder_new(const column *columns, int32_t count)
 {
-	encoder    *e = calloc(1, sizeof(encoder));
+	encoder *e = calloc(1, sizeof(encoder));
 
 	if (e == NULL)
 		return NULL;
@@ -52,7 +52,7 @@ encoder_free(encoder *e)
 		return;
 	for (int32_t i = 0; i < e->count; i++)
 	{
-		encoding   *c = &e->encodings[i];
+		encoding *c = &e->encodings[i];
 
 		free(c->column.name);
 		free(c->column.sql_type);
@@ -100,7 +100,7 @@ encoder_column_used(const encoder *e, int32_t i)
 void
 encoding_slots(encoding *c, bool has_null, bool has_other)
 {
-	int32_t		next = c->kind == ENCODING_TEXT ? c->kept : c->categories->count;
+	int32_t next = c->kind == ENCODING_TEXT ? c->kept : c->categories->count;
 
 	c->null_slot = has_null ? next++ : -1;
 	/* An embedded column needs a row for whatever comes. */
@@ -117,8 +117,8 @@ derive_bins(encoding *c)
 		return false;
 	for (int32_t i = 0; i < c->bins; i++)
 	{
-		float		low = standard_clamp((c->edges[i] - c->center) * c->inverse);
-		float		width = standard_clamp((c->edges[i + 1] - c->center) * c->inverse) - low;
+		float low = standard_clamp((c->edges[i] - c->center) * c->inverse);
+		float width = standard_clamp((c->edges[i + 1] - c->center) * c->inverse) - low;
 
 		c->edge[i] = low;
 		/* Edges too close for floats leave a step. */
@@ -153,7 +153,7 @@ derive(encoding *c)
 static int32_t
 part_count(const encoding *c)
 {
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	for (int i = 0; i < TIME_PARTS; i++)
 		count += c->parts[i];
@@ -167,8 +167,7 @@ measure(encoding *c)
 	c->narrow_count = c->dense_count = c->rows = 0;
 	switch (c->kind)
 	{
-		case ENCODING_DROPPED:
-			break;
+		case ENCODING_DROPPED: break;
 		case ENCODING_NUMBER:
 			c->narrow_count = 1;
 			c->dense_count = 1 + c->indicator + c->bins;
@@ -184,12 +183,8 @@ measure(encoding *c)
 		case ENCODING_ONE_HOT:
 			c->pairs_max = 1;
 			/* fall through */
-		case ENCODING_EMBED:
-			c->rows = c->categories->count + (c->null_slot >= 0) + (c->other_slot >= 0);
-			break;
-		case ENCODING_TEXT:
-			c->rows = c->kept + (c->null_slot >= 0);
-			break;
+		case ENCODING_EMBED: c->rows = c->categories->count + (c->null_slot >= 0) + (c->other_slot >= 0); break;
+		case ENCODING_TEXT: c->rows = c->kept + (c->null_slot >= 0); break;
 	}
 }
 
@@ -216,7 +211,7 @@ place(encoder *e, encoding *c)
 		e->text_columns += c->kind == ENCODING_TEXT;
 	}
 	return s->dense <= DENSE_MAX && s->embed_rows <= EMBED_ROWS_MAX && s->bag_rows <= BAG_ROWS_MAX &&
-		s->bag_max <= BAG_PAIRS_MAX;
+		   s->bag_max <= BAG_PAIRS_MAX;
 }
 
 bool
@@ -224,7 +219,7 @@ encoder_layout(encoder *e, llm_code code, llm_error *err)
 {
 	for (int32_t i = 0; i < e->count; i++)
 	{
-		encoding   *c = &e->encodings[i];
+		encoding *c = &e->encodings[i];
 
 		if (!derive(c))
 			return llm_fail(err, LLM_MEMORY, "out of memory while laying out the inputs");

@@ -31,15 +31,14 @@ target_words(const target *t)
 static size_t
 record_words(const encoder *e, const target *t, size_t bag)
 {
-	return 1 + (size_t) target_words(t) + e->narrow + e->shape.embed_columns +
-		(e->shape.bag_rows > 0 ? 2 + bag : 0);
+	return 1 + (size_t) target_words(t) + e->narrow + e->shape.embed_columns + (e->shape.bag_rows > 0 ? 2 + bag : 0);
 }
 
 static bool
 write_target(const target *t, const value *values, uint8_t *words, llm_error *err)
 {
-	int32_t		class;
-	float		number;
+	int32_t class;
+	float number;
 
 	if (t->kind == TARGET_CLASS)
 	{
@@ -62,8 +61,8 @@ write_target(const target *t, const value *values, uint8_t *words, llm_error *er
 static size_t
 write_bag(const encoder *e, const compact_row *row, uint8_t *words)
 {
-	int32_t		ones = 0;
-	int32_t		pairs;
+	int32_t ones = 0;
+	int32_t pairs;
 
 	while (ones < row->pairs && row->bag_value[ones] == 1)
 		ones++;
@@ -75,21 +74,20 @@ write_bag(const encoder *e, const compact_row *row, uint8_t *words)
 }
 
 size_t
-encoder_record(const encoder *e, const target *t, const value *row, const value *target_values,
-			   float weight, uint8_t *buffer, size_t capacity, llm_error *err)
+encoder_record(const encoder *e, const target *t, const value *row, const value *target_values, float weight,
+			   uint8_t *buffer, size_t capacity, llm_error *err)
 {
-	size_t		most = record_words(e, t, 2 * (size_t) e->shape.bag_max) * WORD;
-	uint8_t    *narrow,
-			   *embed,
-			   *bag;
+	size_t most = record_words(e, t, 2 * (size_t) e->shape.bag_max) * WORD;
+	uint8_t *narrow, *embed, *bag;
 	compact_row out;
 
 	if (capacity < most)
 		return most;
 	if ((uintptr_t) buffer % WORD != 0 || !(weight >= 0) || isinf(weight))
 	{
-		llm_fail(err, LLM_INVALID, (uintptr_t) buffer % WORD != 0 ? "a record must be aligned to 4 bytes"
-				 : "the weight of a row must be a number of zero or more");
+		llm_fail(err, LLM_INVALID,
+				 (uintptr_t) buffer % WORD != 0 ? "a record must be aligned to 4 bytes"
+												: "the weight of a row must be a number of zero or more");
 		return 0;
 	}
 	narrow = buffer + (1 + target_words(t)) * WORD;
@@ -114,8 +112,8 @@ damaged(llm_error *err, const char *what)
 static bool
 read_weight_target(const target *t, const uint8_t *words, batch *b, llm_error *err)
 {
-	int32_t		class;
-	float		number;
+	int32_t class;
+	float number;
 
 	memcpy(&b->weight[b->rows], words, WORD);
 	if (!(b->weight[b->rows] >= 0) || isinf(b->weight[b->rows]))
@@ -140,7 +138,7 @@ read_weight_target(const target *t, const uint8_t *words, batch *b, llm_error *e
 static bool
 read_narrow(const encoder *e, const uint8_t *words, float *dense, llm_error *err)
 {
-	float	   *narrow = dense + (e->shape.dense - e->narrow);
+	float *narrow = dense + (e->shape.dense - e->narrow);
 
 	memcpy(narrow, words, e->narrow * WORD);
 	for (int32_t i = 0; i < e->narrow; i++)
@@ -166,9 +164,9 @@ read_embed(const encoder *e, const uint8_t *words, int32_t *embed, llm_error *er
 static bool
 read_bag(const encoder *e, const uint8_t *words, int32_t ones, int32_t pairs, batch *b, llm_error *err)
 {
-	int32_t		start = b->rows == 0 ? 0 : b->bag_start[b->rows];
-	int32_t    *index = b->bag_index + start;
-	float	   *number = b->bag_value + start;
+	int32_t start = b->rows == 0 ? 0 : b->bag_start[b->rows];
+	int32_t *index = b->bag_index + start;
+	float *number = b->bag_value + start;
 
 	memcpy(index, words, (ones + pairs) * WORD);
 	memcpy(number + ones, words + (ones + pairs) * WORD, pairs * WORD);
@@ -186,7 +184,7 @@ read_bag(const encoder *e, const uint8_t *words, int32_t ones, int32_t pairs, ba
 static bool
 bag_counts(const encoder *e, const target *t, const uint8_t *record, size_t bytes, int32_t *ones, int32_t *pairs)
 {
-	size_t		base = record_words(e, t, 0);
+	size_t base = record_words(e, t, 0);
 
 	*ones = *pairs = 0;
 	if (bytes < base * WORD)
@@ -204,11 +202,8 @@ bag_counts(const encoder *e, const target *t, const uint8_t *record, size_t byte
 bool
 batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes, batch *b, llm_error *err)
 {
-	const uint8_t *narrow,
-			   *embed,
-			   *bag;
-	int32_t		ones,
-				pairs;
+	const uint8_t *narrow, *embed, *bag;
+	int32_t ones, pairs;
 
 	if (!batch_accepts(e, b, err))
 		return false;
@@ -221,8 +216,7 @@ batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_
 	bag = embed + e->shape.embed_columns * WORD;
 	if (!read_weight_target(t, record, b, err) ||
 		(e->narrow > 0 && !read_narrow(e, narrow, b->dense + b->rows * e->shape.dense, err)) ||
-		(e->shape.embed_columns > 0 &&
-		 !read_embed(e, embed, b->embed + b->rows * e->shape.embed_columns, err)))
+		(e->shape.embed_columns > 0 && !read_embed(e, embed, b->embed + b->rows * e->shape.embed_columns, err)))
 		return false;
 	if (e->shape.bag_rows > 0 && !read_bag(e, bag + 2 * WORD, ones, pairs, b, err))
 		return false;

@@ -18,7 +18,7 @@
 bool
 stats_init(column_stats *s, const column *c, int32_t text_buckets, llm_error *err)
 {
-	bool		numbers = c->kind == COLUMN_NUMBER || c->kind == COLUMN_TIME || c->kind == COLUMN_BOOLEAN;
+	bool numbers = c->kind == COLUMN_NUMBER || c->kind == COLUMN_TIME || c->kind == COLUMN_BOOLEAN;
 
 	memset(s, 0, sizeof(column_stats));
 	s->equals_target = s->rising = s->falling = true;
@@ -31,7 +31,7 @@ stats_init(column_stats *s, const column *c, int32_t text_buckets, llm_error *er
 	if (c->kind == COLUMN_TEXT)
 		s->bucket_rows = calloc(text_buckets, sizeof(uint32_t));
 	return (s->values != NULL && (c->kind != COLUMN_TEXT || s->bucket_rows != NULL)) ||
-		llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
+		   llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
 }
 
 void
@@ -46,7 +46,7 @@ stats_free(column_stats *s)
 void
 moments_add(moments *m, double x)
 {
-	double		step = x - m->mean;
+	double step = x - m->mean;
 
 	m->count++;
 	m->mean += step / m->count;
@@ -62,7 +62,7 @@ moments_deviation(const moments *m)
 double
 stats_correlation(const column_stats *s)
 {
-	double		scale = sqrt(s->x.m2) * sqrt(s->y.m2);
+	double scale = sqrt(s->x.m2) * sqrt(s->y.m2);
 
 	return scale > 0 ? s->xy / scale : 0;
 }
@@ -71,7 +71,7 @@ stats_correlation(const column_stats *s)
 static int64_t
 random_below(uint64_t seed, int32_t column, int64_t row, int64_t bound)
 {
-	uint32_t	out[4];
+	uint32_t out[4];
 
 	philox(seed, (uint64_t) row, (uint32_t) column, 0, out);
 	return (int64_t) (((uint64_t) out[0] << 32 | out[1]) % (uint64_t) bound);
@@ -80,7 +80,7 @@ random_below(uint64_t seed, int32_t column, int64_t row, int64_t bound)
 static bool
 sample_add(column_stats *s, double x, uint64_t seed, int32_t position)
 {
-	int64_t		at = s->x.count - 1;	/* x is counted already */
+	int64_t at = s->x.count - 1; /* x is counted already */
 
 	if (at >= SAMPLE_MAX)
 	{
@@ -91,8 +91,8 @@ sample_add(column_stats *s, double x, uint64_t seed, int32_t position)
 	}
 	if (s->sample_count == s->sample_capacity)
 	{
-		int32_t		capacity = s->sample_capacity ? s->sample_capacity * 2 : 64;
-		double	   *sample = realloc(s->sample, capacity * sizeof(double));
+		int32_t capacity = s->sample_capacity ? s->sample_capacity * 2 : 64;
+		double *sample = realloc(s->sample, capacity * sizeof(double));
 
 		if (sample == NULL)
 			return false;
@@ -106,7 +106,7 @@ sample_add(column_stats *s, double x, uint64_t seed, int32_t position)
 static void
 add_parts(column_stats *s, double seconds)
 {
-	double		part[TIME_PARTS];
+	double part[TIME_PARTS];
 
 	time_parts(seconds, part);
 	for (int i = 0; i < TIME_PARTS; i++)
@@ -116,7 +116,7 @@ add_parts(column_stats *s, double seconds)
 static bool
 add_number(column_stats *s, const column *c, double x, double target, uint64_t seed, int32_t position)
 {
-	double		step;
+	double step;
 
 	s->numbers++;
 	s->equals_target = s->equals_target && x == target;
@@ -142,7 +142,7 @@ add_number(column_stats *s, const column *c, double x, double target, uint64_t s
 static void
 add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets)
 {
-	gram_set	set;
+	gram_set set;
 
 	set.row_of = NULL;
 	set.buckets = buckets;
@@ -157,8 +157,8 @@ add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets)
 static bool
 add_string(column_stats *s, const column *c, const value *v, double target, int32_t text_buckets)
 {
-	char		buffer[NUMBER_TEXT_BYTES];
-	int32_t		length;
+	char buffer[NUMBER_TEXT_BYTES];
+	int32_t length;
 	const char *text = value_text(v, false, buffer, &length);
 
 	s->strings += v->kind == VALUE_STRING;
@@ -186,7 +186,8 @@ add_vector(column_stats *s, const column *c, const value *v, llm_error *err)
 	{
 		llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements in one row and %d in another", c->name, s->length,
 				 v->length);
-		return llm_hint(err, "Give all values one length, or leave the column out: params => '{\"exclude\": [\"%s\"]}'.",
+		return llm_hint(err,
+						"Give all values one length, or leave the column out: params => '{\"exclude\": [\"%s\"]}'.",
 						c->name);
 	}
 	for (int32_t i = 0; i < s->length; i++)
@@ -207,10 +208,10 @@ fits(column_kind column, value_kind value)
 }
 
 bool
-stats_add(column_stats *s, const column *c, const value *v, double target, uint64_t seed,
-		  int32_t position, int32_t text_buckets, llm_error *err)
+stats_add(column_stats *s, const column *c, const value *v, double target, uint64_t seed, int32_t position,
+		  int32_t text_buckets, llm_error *err)
 {
-	bool		ok = true;
+	bool ok = true;
 
 	s->rows++;
 	if (value_missing(v) || !fits(c->kind, v->kind))
@@ -220,8 +221,8 @@ stats_add(column_stats *s, const column *c, const value *v, double target, uint6
 	}
 	if (c->kind == COLUMN_VECTOR)
 		return add_vector(s, c, v, err);
-	if (v->kind == VALUE_NUMBER && (c->kind == COLUMN_NUMBER || c->kind == COLUMN_BOOLEAN ||
-									c->kind == COLUMN_TIME || c->kind == COLUMN_JSON))
+	if (v->kind == VALUE_NUMBER &&
+		(c->kind == COLUMN_NUMBER || c->kind == COLUMN_BOOLEAN || c->kind == COLUMN_TIME || c->kind == COLUMN_JSON))
 		ok = add_number(s, c, v->number, target, seed, position);
 	if (ok && (c->kind == COLUMN_CATEGORY || c->kind == COLUMN_TEXT || c->kind == COLUMN_JSON))
 		ok = add_string(s, c, v, target, text_buckets);
@@ -231,8 +232,8 @@ stats_add(column_stats *s, const column *c, const value *v, double target, uint6
 static int
 by_value(const void *a, const void *b)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	double x = *(const double *) a;
+	double y = *(const double *) b;
 
 	return (x > y) - (x < y);
 }
@@ -245,9 +246,9 @@ stats_quantiles(column_stats *s, int32_t parts, double *out)
 	s->sorted = true;
 	for (int32_t i = 0; i <= parts; i++)
 	{
-		double		at = (double) i / parts * (s->sample_count - 1);
-		int32_t		low = (int32_t) at;
-		int32_t		high = low + (low + 1 < s->sample_count);
+		double at = (double) i / parts * (s->sample_count - 1);
+		int32_t low = (int32_t) at;
+		int32_t high = low + (low + 1 < s->sample_count);
 
 		out[i] = s->sample[low] + (at - low) * (s->sample[high] - s->sample[low]);
 	}

@@ -11,48 +11,48 @@
 #include "encoder.h"
 #include "tally.h"
 
-#define SAMPLE_MAX 16384		/* numbers kept for quantiles; all of them up to here */
-#define NUMBERS_COUNTED 4096	/* distinct numbers counted exactly */
+#define SAMPLE_MAX 16384     /* numbers kept for quantiles; all of them up to here */
+#define NUMBERS_COUNTED 4096 /* distinct numbers counted exactly */
 
 /* Running mean and sum of squared deviations (Welford). */
 typedef struct moments
 {
-	int64_t		count;
-	double		mean;
-	double		m2;
+	int64_t count;
+	double mean;
+	double m2;
 } moments;
 
 typedef struct column_stats
 {
-	int64_t		rows;
-	int64_t		missing;
-	tally	   *values;			/* all but vectors */
+	int64_t rows;
+	int64_t missing;
+	tally *values; /* all but vectors */
 
 	/* numbers and times that are finite */
-	int64_t		numbers;		/* rows with a number, infinite ones too */
-	moments		x, y;			/* the number and the row's target */
-	double		xy;				/* sum of products of deviations */
-	bool		equals_target;	/* in every row with a number */
-	bool		rising, falling;	/* strictly, in the order of rows */
-	double		last, low, high;
-	double	   *sample;			/* (sample_count) */
-	int32_t		sample_count;
-	int32_t		sample_capacity;
-	bool		sorted;			/* the sample, once rows are complete */
+	int64_t numbers;      /* rows with a number, infinite ones too */
+	moments x, y;         /* the number and the row's target */
+	double xy;            /* sum of products of deviations */
+	bool equals_target;   /* in every row with a number */
+	bool rising, falling; /* strictly, in the order of rows */
+	double last, low, high;
+	double *sample; /* (sample_count) */
+	int32_t sample_count;
+	int32_t sample_capacity;
+	bool sorted; /* the sample, once rows are complete */
 
 	/* times: bit i is set when hour, weekday, day or month i was seen */
-	uint32_t	parts_seen[TIME_PARTS];
+	uint32_t parts_seen[TIME_PARTS];
 
 	/* strings */
-	int64_t		strings;
-	int64_t		tokens;			/* ASCII without white space */
-	int64_t		bytes;			/* of all strings */
-	uint32_t   *bucket_rows;	/* (buckets) rows in which an n-gram of the bucket occurs */
-	int32_t		grams_max;		/* most distinct n-grams of one row */
+	int64_t strings;
+	int64_t tokens;        /* ASCII without white space */
+	int64_t bytes;         /* of all strings */
+	uint32_t *bucket_rows; /* (buckets) rows in which an n-gram of the bucket occurs */
+	int32_t grams_max;     /* most distinct n-grams of one row */
 
 	/* vectors */
-	int32_t		length;			/* 0 = none seen */
-	moments    *elements;		/* (length) */
+	int32_t length;    /* 0 = none seen */
+	moments *elements; /* (length) */
 } column_stats;
 
 extern bool stats_init(column_stats *s, const column *c, int32_t text_buckets, llm_error *err);
@@ -68,4 +68,4 @@ extern double stats_correlation(const column_stats *s);
 /* Quantiles 0/parts .. parts/parts of the sample, which gets sorted; linear between values. */
 extern void stats_quantiles(column_stats *s, int32_t parts, double *out);
 
-#endif							/* LLMAPP_STATS_H */
+#endif /* LLMAPP_STATS_H */

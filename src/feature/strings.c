@@ -19,7 +19,7 @@
 strings *
 strings_new(int32_t max_count, size_t max_bytes)
 {
-	strings    *s = calloc(1, sizeof(strings));
+	strings *s = calloc(1, sizeof(strings));
 
 	if (s == NULL)
 		return NULL;
@@ -51,17 +51,16 @@ strings_at(const strings *s, int32_t index)
 static int64_t
 probe(const strings *s, uint64_t hash, const char *text, size_t length)
 {
-	uint32_t	at = (uint32_t) hash & s->mask;
+	uint32_t at = (uint32_t) hash & s->mask;
 
 	for (int n = 0; n < MAX_PROBES; n++, at = (at + 1) & s->mask)
 	{
-		uint32_t	i = s->slot[at];
+		uint32_t i = s->slot[at];
 
 		if (i == 0)
 			return at;
 		i--;
-		if (s->hash[i] == hash && s->length[i] == length &&
-			memcmp(s->bytes + s->start[i], text, length) == 0)
+		if (s->hash[i] == hash && s->length[i] == length && memcmp(s->bytes + s->start[i], text, length) == 0)
 			return at;
 	}
 	return -1;
@@ -70,7 +69,7 @@ probe(const strings *s, uint64_t hash, const char *text, size_t length)
 int32_t
 strings_find(const strings *s, const char *text, size_t length)
 {
-	int64_t		at;
+	int64_t at;
 
 	if (s->count == 0)
 		return -1;
@@ -82,12 +81,12 @@ strings_find(const strings *s, const char *text, size_t length)
 static bool
 grow_index(strings *s)
 {
-	int32_t		capacity = s->capacity ? s->capacity * 2 : FIRST_CAPACITY;
-	size_t		slots = (size_t) capacity * 2;
-	uint32_t   *start = realloc(s->start, capacity * sizeof(uint32_t));
-	uint32_t   *length;
-	uint64_t   *hash;
-	uint32_t   *slot;
+	int32_t capacity = s->capacity ? s->capacity * 2 : FIRST_CAPACITY;
+	size_t slots = (size_t) capacity * 2;
+	uint32_t *start = realloc(s->start, capacity * sizeof(uint32_t));
+	uint32_t *length;
+	uint64_t *hash;
+	uint32_t *slot;
 
 	if (start)
 		s->start = start;
@@ -106,7 +105,7 @@ grow_index(strings *s)
 	s->capacity = capacity;
 	for (int32_t i = 0; i < s->count; i++)
 	{
-		uint32_t	at = (uint32_t) s->hash[i] & s->mask;
+		uint32_t at = (uint32_t) s->hash[i] & s->mask;
 
 		while (s->slot[at] != 0)
 			at = (at + 1) & s->mask;
@@ -118,8 +117,8 @@ grow_index(strings *s)
 static bool
 grow_bytes(strings *s, size_t needed)
 {
-	size_t		capacity = s->byte_capacity ? s->byte_capacity : 256;
-	char	   *bytes;
+	size_t capacity = s->byte_capacity ? s->byte_capacity : 256;
+	char *bytes;
 
 	while (capacity < needed)
 		capacity *= 2;
@@ -142,7 +141,7 @@ strings_put(strings *s, const char *text, size_t length)
 int32_t
 strings_put_hashed(strings *s, const char *text, size_t length, uint64_t hash)
 {
-	int64_t		at;
+	int64_t at;
 
 	if (s->count > 0)
 	{
@@ -152,8 +151,7 @@ strings_put_hashed(strings *s, const char *text, size_t length, uint64_t hash)
 		if (s->slot[at] != 0)
 			return (int32_t) s->slot[at] - 1;
 	}
-	if (s->count >= s->max_count || length >= s->max_bytes ||
-		s->byte_count + length + 1 > s->max_bytes)
+	if (s->count >= s->max_count || length >= s->max_bytes || s->byte_count + length + 1 > s->max_bytes)
 		return STRINGS_FULL;
 	if ((s->count == s->capacity && !grow_index(s)) || !grow_bytes(s, s->byte_count + length + 1))
 		return STRINGS_NO_MEMORY;

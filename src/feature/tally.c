@@ -10,12 +10,12 @@
 
 #include "hash.h"
 
-#define REGISTER_BITS 12		/* 2^12 = TALLY_REGISTERS */
+#define REGISTER_BITS 12 /* 2^12 = TALLY_REGISTERS */
 
 tally *
 tally_new(int32_t max_count, size_t max_bytes)
 {
-	tally	   *t = calloc(1, sizeof(tally));
+	tally *t = calloc(1, sizeof(tally));
 
 	if (t == NULL)
 		return NULL;
@@ -39,8 +39,8 @@ tally_free(tally *t)
 static void
 note_hash(tally *t, uint64_t hash)
 {
-	uint64_t	rest = hash << REGISTER_BITS | UINT64_C(1) << (REGISTER_BITS - 1);
-	uint8_t		rank = (uint8_t) (1 + __builtin_clzll(rest));
+	uint64_t rest = hash << REGISTER_BITS | UINT64_C(1) << (REGISTER_BITS - 1);
+	uint8_t rank = (uint8_t) (1 + __builtin_clzll(rest));
 
 	if (t->registers[hash >> (64 - REGISTER_BITS)] < rank)
 		t->registers[hash >> (64 - REGISTER_BITS)] = rank;
@@ -49,7 +49,7 @@ note_hash(tally *t, uint64_t hash)
 static bool
 grow(tally *t)
 {
-	int32_t		capacity = t->capacity ? t->capacity * 2 : 16;
+	int32_t capacity = t->capacity ? t->capacity * 2 : 16;
 	tally_entry *entries = realloc(t->entries, capacity * sizeof(tally_entry));
 
 	if (entries == NULL)
@@ -62,8 +62,8 @@ grow(tally *t)
 static bool
 count_value(tally *t, const void *bytes, size_t length, uint64_t hash, double target)
 {
-	int32_t		known = t->values->count;
-	int32_t		i;
+	int32_t known = t->values->count;
+	int32_t i;
 
 	if (known == t->capacity && !grow(t))
 		return false;
@@ -85,7 +85,7 @@ count_value(tally *t, const void *bytes, size_t length, uint64_t hash, double ta
 bool
 tally_add_string(tally *t, const char *text, size_t length, double target)
 {
-	uint64_t	hash = hash_of(text, length);
+	uint64_t hash = hash_of(text, length);
 
 	t->rows++;
 	note_hash(t, hash);
@@ -95,10 +95,10 @@ tally_add_string(tally *t, const char *text, size_t length, double target)
 bool
 tally_add_number(tally *t, double number, double target)
 {
-	uint64_t	hash;
+	uint64_t hash;
 
 	if (number == 0)
-		number = 0;				/* minus zero is zero */
+		number = 0; /* minus zero is zero */
 	memcpy(&hash, &number, sizeof(hash));
 	hash = hash_end(hash);
 	t->rows++;
@@ -114,7 +114,7 @@ tally_add_number(tally *t, double number, double target)
 double
 tally_distinct(const tally *t)
 {
-	double		sum = 0;
+	double sum = 0;
 
 	if (t->overflow == 0)
 		return t->values->count;
@@ -128,7 +128,7 @@ tally_distinct(const tally *t)
 int64_t
 tally_most(const tally *t)
 {
-	int64_t		most = 0;
+	int64_t most = 0;
 
 	for (int32_t i = 0; i < t->values->count; i++)
 		if (t->entries[i].rows > most)
@@ -139,7 +139,7 @@ tally_most(const tally *t)
 int64_t
 tally_agree(const tally *t)
 {
-	int64_t		agree = 0;
+	int64_t agree = 0;
 
 	for (int32_t i = 0; i < t->values->count; i++)
 		agree += t->entries[i].agree;

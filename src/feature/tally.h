@@ -16,22 +16,22 @@
 
 typedef struct tally_entry
 {
-	int64_t		rows;
-	int64_t		agree;			/* rows whose target is that of the first row */
-	double		target;
+	int64_t rows;
+	int64_t agree; /* rows whose target is that of the first row */
+	double target;
 } tally_entry;
 
 typedef struct tally
 {
-	strings    *values;
-	tally_entry *entries;		/* (values->count) */
-	int32_t		capacity;
-	int64_t		rows;			/* all, with those of values that are not counted exactly */
-	int64_t		overflow;		/* the latter; 0 = everything is exact */
-	uint8_t		registers[TALLY_REGISTERS];
+	strings *values;
+	tally_entry *entries; /* (values->count) */
+	int32_t capacity;
+	int64_t rows;     /* all, with those of values that are not counted exactly */
+	int64_t overflow; /* the latter; 0 = everything is exact */
+	uint8_t registers[TALLY_REGISTERS];
 } tally;
 
-extern tally *tally_new(int32_t max_count, size_t max_bytes);	/* NULL: out of memory */
+extern tally *tally_new(int32_t max_count, size_t max_bytes); /* NULL: out of memory */
 extern void tally_free(tally *t);
 /* A tally holds either strings or numbers.  False: out of memory. */
 extern bool tally_add_string(tally *t, const char *text, size_t length, double target);
@@ -42,4 +42,4 @@ extern double tally_distinct(const tally *t);
 extern int64_t tally_most(const tally *t);
 extern int64_t tally_agree(const tally *t);
 
-#endif							/* LLMAPP_TALLY_H */
+#endif /* LLMAPP_TALLY_H */

@@ -16,21 +16,21 @@
 /* What a target hides behind its public fields. */
 typedef struct target_whole
 {
-	target		public;			/* first, so that both have one address */
-	strings    *labels;			/* label i is class i */
+	target public;   /* first, so that both have one address */
+	strings *labels; /* label i is class i */
 } target_whole;
 
 struct target_fitter
 {
 	target_kind kind;
-	int32_t		columns;
-	column	   *column;			/* (columns) names and types, copied */
-	int32_t		outputs;		/* numbers; known with the first row */
-	int64_t		rows;
-	strings    *labels;
-	int64_t    *label_rows;		/* (CLASSES_MAX) */
-	double	   *mean;			/* (outputs) Welford's running moments */
-	double	   *m2;
+	int32_t columns;
+	column *column;  /* (columns) names and types, copied */
+	int32_t outputs; /* numbers; known with the first row */
+	int64_t rows;
+	strings *labels;
+	int64_t *label_rows; /* (CLASSES_MAX) */
+	double *mean;        /* (outputs) Welford's running moments */
+	double *m2;
 };
 
 /* ---- the target ---- */
@@ -39,7 +39,7 @@ target *
 target_new(target_kind kind, int32_t columns, llm_error *err)
 {
 	target_whole *w = calloc(1, sizeof(target_whole));
-	target	   *t = &w->public;
+	target *t = &w->public;
 
 	if (w != NULL)
 	{
@@ -91,14 +91,14 @@ target_shape(const target *t, batch_shape *shape)
 typedef struct label
 {
 	const char *text;
-	double		number;
-	int64_t		rows;
+	double number;
+	int64_t rows;
 } label;
 
 static bool
 label_number(const char *text, double *number)
 {
-	char	   *end;
+	char *end;
 
 	*number = strtod(text, &end);
 	return end != text && *end == '\0' && isfinite(*number);
@@ -113,8 +113,8 @@ by_bytes(const void *a, const void *b)
 static int
 by_number(const void *a, const void *b)
 {
-	double		x = ((const label *) a)->number;
-	double		y = ((const label *) b)->number;
+	double x = ((const label *) a)->number;
+	double y = ((const label *) b)->number;
 
 	return x < y ? -1 : x > y ? 1 : by_bytes(a, b);
 }
@@ -122,7 +122,7 @@ by_number(const void *a, const void *b)
 static void
 sort_labels(label *labels, int32_t count)
 {
-	bool		numbers = true;
+	bool numbers = true;
 
 	for (int32_t i = 0; i < count; i++)
 		numbers = numbers && label_number(labels[i].text, &labels[i].number);
@@ -161,13 +161,13 @@ store_labels(target *t, const label *labels)
 bool
 target_set_classes(target *t, const char *const *labels, const int64_t *rows, int32_t count, llm_error *err)
 {
-	label	   *sorted = calloc(count, sizeof(label));
-	bool		ok = sorted != NULL;
+	label *sorted = calloc(count, sizeof(label));
+	bool ok = sorted != NULL;
 
 	t->class_count = count;
 	t->outputs = count == 2 ? 1 : count;
 	for (int32_t i = 0; ok && i < count; i++)
-		sorted[i] = (label) {.text = labels[i],.rows = rows[i]};
+		sorted[i] = (label) {.text = labels[i], .rows = rows[i]};
 	if (ok)
 	{
 		sort_labels(sorted, count);
@@ -192,8 +192,8 @@ label_text(const value *v, const char *sql_type, char *buffer, int32_t *length)
 int32_t
 target_class_of(const target *t, const value *v)
 {
-	char		buffer[NUMBER_TEXT_BYTES];
-	int32_t		length;
+	char buffer[NUMBER_TEXT_BYTES];
+	int32_t length;
 	const char *text;
 
 	if (t->kind != TARGET_CLASS || value_missing(v) || v->kind == VALUE_VECTOR)
@@ -214,7 +214,7 @@ output_number(const value *values, int32_t columns, int32_t outputs, int32_t i, 
 		*number = v->number;
 	else
 		return false;
-	return fabs(*number) <= NUMBER_MAX;	/* false for NaN too */
+	return fabs(*number) <= NUMBER_MAX; /* false for NaN too */
 }
 
 static bool
@@ -229,7 +229,7 @@ bad_number(const char *name, int32_t outputs, llm_error *err)
 bool
 target_number_of(const target *t, const value *values, int32_t i, float *number, llm_error *err)
 {
-	double		x;
+	double x;
 
 	if (!output_number(values, t->columns, t->outputs, i, &x))
 		return bad_number(t->names[t->columns == 1 ? 0 : i], t->outputs, err);
@@ -305,9 +305,8 @@ static bool
 add_label(target_fitter *f, const value *v, llm_error *err)
 {
 	const column *c = &f->column[0];
-	char		buffer[NUMBER_TEXT_BYTES];
-	int32_t		length,
-				class;
+	char buffer[NUMBER_TEXT_BYTES];
+	int32_t length, class;
 	const char *text;
 
 	if (value_missing(v) || v->kind == VALUE_VECTOR)
@@ -319,7 +318,8 @@ add_label(target_fitter *f, const value *v, llm_error *err)
 	if (class == STRINGS_FULL)
 	{
 		llm_fail(err, LLM_INVALID, "target column \"%s\" has more than %d classes", c->name, CLASSES_MAX);
-		return llm_hint(err, "Use task => 'regression' for a numeric target, or choose a column with fewer distinct values.");
+		return llm_hint(
+			err, "Use task => 'regression' for a numeric target, or choose a column with fewer distinct values.");
 	}
 	f->label_rows[class]++;
 	return true;
@@ -328,7 +328,7 @@ add_label(target_fitter *f, const value *v, llm_error *err)
 static bool
 first_numbers(target_fitter *f, const value *values, llm_error *err)
 {
-	bool		vector = f->columns == 1 && values[0].kind == VALUE_VECTOR;
+	bool vector = f->columns == 1 && values[0].kind == VALUE_VECTOR;
 
 	f->outputs = vector ? values[0].length : f->columns;
 	if (f->outputs < 1 || f->outputs > OUTPUTS_MAX)
@@ -342,13 +342,13 @@ first_numbers(target_fitter *f, const value *values, llm_error *err)
 static bool
 add_numbers(target_fitter *f, const value *values, llm_error *err)
 {
-	double		x;
+	double x;
 
 	if (f->mean == NULL && !first_numbers(f, values, err))
 		return false;
 	for (int32_t i = 0; i < f->outputs; i++)
 	{
-		double		step;
+		double step;
 
 		if (!output_number(values, f->columns, f->outputs, i, &x))
 			return bad_number(f->column[f->columns == 1 ? 0 : i].name, f->outputs, err);
@@ -372,12 +372,12 @@ static bool
 finish_classes(target_fitter *f, target *t, llm_error *err)
 {
 	const char **labels;
-	bool		ok;
+	bool ok;
 
 	if (f->labels->count == 1)
 	{
-		llm_fail(err, LLM_INVALID, "target column \"%s\" has the same value in all %lld training rows",
-				 t->names[0], (long long) f->rows);
+		llm_fail(err, LLM_INVALID, "target column \"%s\" has the same value in all %lld training rows", t->names[0],
+				 (long long) f->rows);
 		llm_detail(err, "The only value is \"%.64s\".", strings_at(f->labels, 0));
 		return llm_hint(err, "Train on rows of at least two classes.");
 	}
@@ -401,10 +401,10 @@ finish_numbers(target_fitter *f, target *t, llm_error *err)
 		return llm_fail(err, LLM_MEMORY, "out of memory for the target");
 	for (int32_t i = 0; i < f->outputs; i++)
 	{
-		double		scale = sqrt(f->m2[i] / f->rows);
+		double scale = sqrt(f->m2[i] / f->rows);
 
 		t->mean[i] = f->mean[i];
-		t->scale[i] = scale >= SCALE_MIN ? scale : 1;	/* a constant target is its mean */
+		t->scale[i] = scale >= SCALE_MIN ? scale : 1; /* a constant target is its mean */
 	}
 	return true;
 }
@@ -424,7 +424,7 @@ finish(target_fitter *f, target *t, llm_error *err)
 target *
 target_fitter_finish(target_fitter *f, llm_error *err)
 {
-	target	   *t = NULL;
+	target *t = NULL;
 
 	if (f->rows == 0)
 	{

@@ -8,7 +8,7 @@
 #include "feature.h"
 
 #define CLASSES_MAX 65536
-#define CLASS_BYTES_MAX (16 << 20)	/* all labels together */
+#define CLASS_BYTES_MAX (16 << 20) /* all labels together */
 #define OUTPUTS_MAX 65536
 
 /* A target of class kind, or one of numbers, with nothing in it but its columns.  NULL: out of memory. */
@@ -20,4 +20,4 @@ extern bool target_set_classes(target *t, const char *const *labels, const int64
 /* Output i of a numeric target, standardised.  Missing or infinite is LLM_INVALID. */
 extern bool target_number_of(const target *t, const value *values, int32_t i, float *number, llm_error *err);
 
-#endif							/* LLMAPP_TARGET_H */
+#endif /* LLMAPP_TARGET_H */

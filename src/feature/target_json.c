@@ -17,18 +17,16 @@
 json_t *
 target_json(const target *t)
 {
-	json_t	   *o = json_object();
-	json_t	   *columns = json_array();
-	bool		class = t->kind == TARGET_CLASS;
-	json_t	   *first = json_array();
-	json_t	   *second = json_array();
+	json_t *o = json_object();
+	json_t *columns = json_array();
+	bool class = t->kind == TARGET_CLASS;
+	json_t *first = json_array();
+	json_t *second = json_array();
 
 	json_object_set_new(o, "kind", json_string(class ? "class" : "number"));
 	for (int32_t i = 0; i < t->columns; i++)
-		json_array_append_new(columns,
-							  json_pack("{s:o, s:o}",
-										"name", json_bytes(t->names[i], strlen(t->names[i])),
-										"type", json_bytes(t->sql_types[i], strlen(t->sql_types[i]))));
+		json_array_append_new(columns, json_pack("{s:o, s:o}", "name", json_bytes(t->names[i], strlen(t->names[i])),
+												 "type", json_bytes(t->sql_types[i], strlen(t->sql_types[i]))));
 	for (int32_t i = 0; class && i < t->class_count; i++)
 	{
 		json_array_append_new(first, json_bytes(t->classes[i], strlen(t->classes[i])));
@@ -54,7 +52,7 @@ no_memory(llm_error *err)
 static bool
 read_numbers(const json_t *json, target *t, llm_error *err)
 {
-	int32_t		count;
+	int32_t count;
 
 	if (!json_read_numbers(json, "means", 1, OUTPUTS_MAX, -NUMBER_MAX, NUMBER_MAX, &t->mean, &t->outputs, err) ||
 		!json_read_numbers(json, "scales", 1, OUTPUTS_MAX, SCALE_MIN, 2 * NUMBER_MAX, &t->scale, &count, err))
@@ -68,18 +66,18 @@ read_numbers(const json_t *json, target *t, llm_error *err)
 static bool
 read_label(const json_t *element, char **label, llm_error *err)
 {
-	size_t		length;
+	size_t length;
 
 	*label = json_take_bytes(element, "classes", CLASS_BYTES_MAX, &length, err);
 	return *label != NULL &&
-		(strlen(*label) == length || llm_fail(err, LLM_CORRUPT, "a label of \"classes\" contains a zero byte"));
+		   (strlen(*label) == length || llm_fail(err, LLM_CORRUPT, "a label of \"classes\" contains a zero byte"));
 }
 
 static bool
 read_labels(const json_t *classes, const json_t *rows, int32_t count, char **labels, int64_t *label_rows,
 			llm_error *err)
 {
-	size_t		bytes = 0;
+	size_t bytes = 0;
 
 	for (int32_t i = 0; i < count; i++)
 	{
@@ -110,12 +108,11 @@ check_order(const target *t, char *const *labels, llm_error *err)
 static bool
 read_classes(const json_t *json, target *t, llm_error *err)
 {
-	const json_t *classes,
-			   *rows;
-	int32_t		count;
-	char	  **labels;
-	int64_t    *label_rows;
-	bool		ok;
+	const json_t *classes, *rows;
+	int32_t count;
+	char **labels;
+	int64_t *label_rows;
+	bool ok;
 
 	if (!json_read_array(json, "classes", CLASSES_MAX, &classes, err) ||
 		!json_read_array(json, "class_rows", CLASSES_MAX, &rows, err))
@@ -127,8 +124,9 @@ read_classes(const json_t *json, target *t, llm_error *err)
 	labels = calloc(count, sizeof(char *));
 	label_rows = calloc(count, sizeof(int64_t));
 	ok = (labels && label_rows) ? read_labels(classes, rows, count, labels, label_rows, err) &&
-		target_set_classes(t, (const char *const *) labels, label_rows, count, err) &&
-		check_order(t, labels, err) : no_memory(err);
+									  target_set_classes(t, (const char *const *) labels, label_rows, count, err) &&
+									  check_order(t, labels, err)
+								: no_memory(err);
 	for (int32_t i = 0; labels && i < count; i++)
 		free(labels[i]);
 	free(labels);
@@ -157,11 +155,10 @@ target_from_json(const json_t *json, llm_error *err)
 {
 	const char *kind;
 	const json_t *columns;
-	target	   *t;
-	bool		class;
+	target *t;
+	bool class;
 
-	if (!json_read_string(json, "kind", &kind, err) ||
-		!json_read_array(json, "columns", COLUMNS_MAX, &columns, err))
+	if (!json_read_string(json, "kind", &kind, err) || !json_read_array(json, "columns", COLUMNS_MAX, &columns, err))
 		return NULL;
 	class = strcmp(kind, "class") == 0;
 	if ((!class && strcmp(kind, "number") != 0) || json_array_size(columns) == 0)

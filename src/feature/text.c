@@ -11,9 +11,9 @@
 
 #include "hash.h"
 
-#define WORD_BYTES 128			/* of one word, with its two boundary marks */
-#define WORD_GRAM 4				/* characters of an n-gram inside a word */
-#define IDEOGRAM_GRAM 3			/* longest n-gram of ideograms */
+#define WORD_BYTES 128  /* of one word, with its two boundary marks */
+#define WORD_GRAM 4     /* characters of an n-gram inside a word */
+#define IDEOGRAM_GRAM 3 /* longest n-gram of ideograms */
 #define BOUNDARY ' '
 
 /* First bytes of the hashed keys keep kinds of n-grams apart. */
@@ -22,28 +22,33 @@
 #define KIND_INSIDE "c"
 #define KIND_IDEOGRAM "i"
 
-typedef enum char_class { CHAR_SPACE, CHAR_WORD, CHAR_IDEOGRAM } char_class;
+typedef enum char_class
+{
+	CHAR_SPACE,
+	CHAR_WORD,
+	CHAR_IDEOGRAM
+} char_class;
 
 /* Where the scan stands. */
 typedef struct scan
 {
-	gram_set   *set;
-	char		word[WORD_BYTES];	/* boundary mark, then characters */
-	int32_t		used;
-	int32_t		start[WORD_BYTES];	/* offset of each character in word */
-	int32_t		chars;
-	uint64_t	previous;		/* hash of the word before, 0 = none */
-	const char *ideogram[IDEOGRAM_GRAM];	/* starts of the last characters of the run, newest last */
-	int32_t		run;			/* how many of them are valid */
+	gram_set *set;
+	char word[WORD_BYTES]; /* boundary mark, then characters */
+	int32_t used;
+	int32_t start[WORD_BYTES]; /* offset of each character in word */
+	int32_t chars;
+	uint64_t previous;                   /* hash of the word before, 0 = none */
+	const char *ideogram[IDEOGRAM_GRAM]; /* starts of the last characters of the run, newest last */
+	int32_t run;                         /* how many of them are valid */
 } scan;
 
 /* Buckets first .. first + count - 1 are those of this kind of n-gram. */
 static void
 count_gram(gram_set *set, int32_t first, int32_t count, uint64_t hash)
 {
-	int32_t		bucket = first + (int32_t) (((hash >> 32) * (uint64_t) count) >> 32);
-	int32_t		row = set->row_of ? set->row_of[bucket] : bucket;
-	uint32_t	at = ((uint32_t) row * UINT32_C(0x9E3779B1)) >> 16 & (TEXT_SLOTS - 1);
+	int32_t bucket = first + (int32_t) (((hash >> 32) * (uint64_t) count) >> 32);
+	int32_t row = set->row_of ? set->row_of[bucket] : bucket;
+	uint32_t at = ((uint32_t) row * UINT32_C(0x9E3779B1)) >> 16 & (TEXT_SLOTS - 1);
 
 	if (row < 0)
 		return;
@@ -72,7 +77,7 @@ count_word(gram_set *set, uint64_t hash)
 static void
 count_other(gram_set *set, uint64_t hash)
 {
-	int32_t		first = text_word_buckets(set->buckets);
+	int32_t first = text_word_buckets(set->buckets);
 
 	count_gram(set, first, set->buckets - first, hash);
 }
@@ -89,8 +94,11 @@ decode(const unsigned char *text, int32_t left, uint32_t *point)
 {
 	static const uint32_t lowest[5] = {0, 0, 0x80, 0x800, 0x10000};
 	unsigned char first = text[0];
-	int32_t		bytes = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3
-		: first >= 0xF0 && first < 0xF5 ? 4 : 1;
+	int32_t bytes = first < 0x80                    ? 1
+					: first >= 0xC2 && first < 0xE0 ? 2
+					: first >= 0xE0 && first < 0xF0 ? 3
+					: first >= 0xF0 && first < 0xF5 ? 4
+													: 1;
 
 	*point = first;
 	if (bytes == 1 || bytes > left)
@@ -118,16 +126,16 @@ static bool
 is_ideogram(uint32_t p)
 {
 	return (p >= 0x3040 && p <= 0x30FF) || (p >= 0x3400 && p <= 0x4DBF) || (p >= 0x4E00 && p <= 0x9FFF) ||
-		(p >= 0xF900 && p <= 0xFAFF) || (p >= 0x20000 && p <= 0x3FFFF) || (p >= 0x0E00 && p <= 0x0EFF) ||
-		(p >= 0x1000 && p <= 0x109F) || (p >= 0x1780 && p <= 0x17FF);
+		   (p >= 0xF900 && p <= 0xFAFF) || (p >= 0x20000 && p <= 0x3FFFF) || (p >= 0x0E00 && p <= 0x0EFF) ||
+		   (p >= 0x1000 && p <= 0x109F) || (p >= 0x1780 && p <= 0x17FF);
 }
 
 static bool
 is_punctuation(uint32_t p)
 {
 	return (p >= 0x80 && p <= 0xBF) || p == 0xD7 || p == 0xF7 || (p >= 0x2000 && p <= 0x206F) ||
-		(p >= 0x3000 && p <= 0x303F) || (p >= 0xFF00 && p <= 0xFF0F) || (p >= 0xFF1A && p <= 0xFF20) ||
-		(p >= 0xFF3B && p <= 0xFF40) || (p >= 0xFF5B && p <= 0xFF65) || p == 0xFEFF;
+		   (p >= 0x3000 && p <= 0x303F) || (p >= 0xFF00 && p <= 0xFF0F) || (p >= 0xFF1A && p <= 0xFF20) ||
+		   (p >= 0xFF3B && p <= 0xFF40) || (p >= 0xFF5B && p <= 0xFF65) || p == 0xFEFF;
 }
 
 static char_class
@@ -135,8 +143,9 @@ classify(uint32_t point, int32_t bytes)
 {
 	if (point < 0x80)
 		return (point >= 'a' && point <= 'z') || (point >= 'A' && point <= 'Z') || (point >= '0' && point <= '9')
-			? CHAR_WORD : CHAR_SPACE;
-	if (bytes == 1)				/* not UTF-8: some letter of an 8-bit encoding */
+				   ? CHAR_WORD
+				   : CHAR_SPACE;
+	if (bytes == 1) /* not UTF-8: some letter of an 8-bit encoding */
 		return CHAR_WORD;
 	return is_ideogram(point) ? CHAR_IDEOGRAM : is_punctuation(point) ? CHAR_SPACE : CHAR_WORD;
 }
@@ -145,7 +154,7 @@ classify(uint32_t point, int32_t bytes)
 static void
 end_word(scan *s)
 {
-	uint64_t	hash;
+	uint64_t hash;
 
 	if (s->chars == 0)
 		return;
@@ -161,9 +170,9 @@ end_word(scan *s)
 	s->start[s->chars + 1] = s->used + 1;
 	for (int32_t first = -1; first + WORD_GRAM <= s->chars + 1; first++)
 	{
-		int32_t		from = first < 0 ? 0 : s->start[first];
+		int32_t from = first < 0 ? 0 : s->start[first];
 
-		if (s->chars > WORD_GRAM - 2)	/* a shorter word is its own n-gram */
+		if (s->chars > WORD_GRAM - 2) /* a shorter word is its own n-gram */
 			count_other(s->set, gram_hash(KIND_INSIDE, s->word + from, s->start[first + WORD_GRAM] - from));
 	}
 	s->chars = 0;
@@ -179,7 +188,7 @@ add_to_word(scan *s, const char *bytes, int32_t count)
 	s->start[s->chars++] = s->used;
 	for (int32_t i = 0; i < count; i++)
 	{
-		char		c = bytes[i];
+		char c = bytes[i];
 
 		s->word[s->used++] = c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
 	}
@@ -196,7 +205,7 @@ add_ideogram(scan *s, const char *bytes, int32_t count)
 	s->ideogram[s->run - 1] = bytes;
 	for (int32_t i = 0; i < s->run; i++)
 	{
-		uint64_t	hash = gram_hash(KIND_IDEOGRAM, s->ideogram[i], bytes + count - s->ideogram[i]);
+		uint64_t hash = gram_hash(KIND_IDEOGRAM, s->ideogram[i], bytes + count - s->ideogram[i]);
 
 		if (s->run - i < IDEOGRAM_GRAM)
 			count_word(s->set, hash);
@@ -208,8 +217,8 @@ add_ideogram(scan *s, const char *bytes, int32_t count)
 void
 text_grams(gram_set *set, const char *text, int32_t length)
 {
-	scan		s = {.set = set,.word = {BOUNDARY},.used = 1};
-	int32_t		bytes;
+	scan s = {.set = set, .word = {BOUNDARY}, .used = 1};
+	int32_t bytes;
 
 	set->count = 0;
 	memset(set->slot, 0, sizeof(set->slot));
@@ -217,8 +226,8 @@ text_grams(gram_set *set, const char *text, int32_t length)
 		length = TEXT_BYTES_MAX;
 	for (int32_t at = 0; at < length; at += bytes)
 	{
-		uint32_t	point;
-		char_class	class;
+		uint32_t point;
+		char_class class;
 
 		bytes = decode((const unsigned char *) text + at, length - at, &point);
 		class = classify(point, bytes);

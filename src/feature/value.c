@@ -20,7 +20,11 @@
 
 enum value_tag
 {
-	TAG_NULL, TAG_INTEGER, TAG_NUMBER, TAG_STRING, TAG_VECTOR
+	TAG_NULL,
+	TAG_INTEGER,
+	TAG_NUMBER,
+	TAG_STRING,
+	TAG_VECTOR
 };
 
 #define VARINT_BYTES 5
@@ -28,9 +32,9 @@ enum value_tag
 /* Counts every byte, writes those that fit. */
 typedef struct writer
 {
-	uint8_t    *buffer;
-	size_t		capacity;
-	size_t		used;
+	uint8_t *buffer;
+	size_t capacity;
+	size_t used;
 } writer;
 
 static void
@@ -58,8 +62,8 @@ put_varint(writer *w, uint32_t number)
 static void
 put_number(writer *w, double number)
 {
-	int32_t		whole = number >= INT32_MIN && number <= INT32_MAX ? (int32_t) number : 0;
-	double		back = whole;
+	int32_t whole = number >= INT32_MIN && number <= INT32_MAX ? (int32_t) number : 0;
+	double back = whole;
 
 	if (memcmp(&back, &number, sizeof(double)) == 0)
 	{
@@ -86,7 +90,7 @@ put_vector(writer *w, const value *v)
 size_t
 value_pack(const value *values, int32_t count, uint8_t *buffer, size_t capacity)
 {
-	writer		w = {buffer, capacity, 0};
+	writer w = {buffer, capacity, 0};
 
 	for (int32_t i = 0; i < count; i++)
 	{
@@ -94,20 +98,14 @@ value_pack(const value *values, int32_t count, uint8_t *buffer, size_t capacity)
 
 		switch (v->kind)
 		{
-			case VALUE_NULL:
-				put_byte(&w, TAG_NULL);
-				break;
-			case VALUE_NUMBER:
-				put_number(&w, v->number);
-				break;
+			case VALUE_NULL: put_byte(&w, TAG_NULL); break;
+			case VALUE_NUMBER: put_number(&w, v->number); break;
 			case VALUE_STRING:
 				put_byte(&w, TAG_STRING);
 				put_varint(&w, (uint32_t) v->length);
 				put(&w, v->string, v->length);
 				break;
-			case VALUE_VECTOR:
-				put_vector(&w, v);
-				break;
+			case VALUE_VECTOR: put_vector(&w, v); break;
 		}
 	}
 	return w.used;
@@ -116,8 +114,8 @@ value_pack(const value *values, int32_t count, uint8_t *buffer, size_t capacity)
 typedef struct reader
 {
 	const uint8_t *buffer;
-	size_t		bytes;
-	size_t		used;
+	size_t bytes;
+	size_t used;
 } reader;
 
 static bool
@@ -133,8 +131,8 @@ get(reader *r, void *data, size_t bytes)
 static bool
 get_varint(reader *r, uint32_t *number)
 {
-	uint64_t	sum = 0;
-	uint8_t		byte;
+	uint64_t sum = 0;
+	uint8_t byte;
 
 	for (int i = 0; i < VARINT_BYTES; i++)
 	{
@@ -153,7 +151,7 @@ get_varint(reader *r, uint32_t *number)
 static bool
 get_integer(reader *r, value *v)
 {
-	uint32_t	zigzag;
+	uint32_t zigzag;
 
 	v->kind = VALUE_NUMBER;
 	if (!get_varint(r, &zigzag))
@@ -172,7 +170,7 @@ get_number(reader *r, value *v)
 static bool
 get_string(reader *r, value *v)
 {
-	uint32_t	length;
+	uint32_t length;
 
 	v->kind = VALUE_STRING;
 	if (!get_varint(r, &length) || length > INT32_MAX || length > r->bytes - r->used)
@@ -186,8 +184,8 @@ get_string(reader *r, value *v)
 static bool
 get_vector(reader *r, value *v)
 {
-	uint32_t	length;
-	uint8_t		zero;
+	uint32_t length;
+	uint8_t zero;
 
 	v->kind = VALUE_VECTOR;
 	if (!get_varint(r, &length) || length > INT32_MAX)
@@ -206,23 +204,18 @@ get_vector(reader *r, value *v)
 static bool
 get_value(reader *r, value *v)
 {
-	uint8_t		tag;
+	uint8_t tag;
 
 	memset(v, 0, sizeof(value));
 	if (!get(r, &tag, 1))
 		return false;
 	switch (tag)
 	{
-		case TAG_NULL:
-			return true;
-		case TAG_INTEGER:
-			return get_integer(r, v);
-		case TAG_NUMBER:
-			return get_number(r, v);
-		case TAG_STRING:
-			return get_string(r, v);
-		case TAG_VECTOR:
-			return get_vector(r, v);
+		case TAG_NULL: return true;
+		case TAG_INTEGER: return get_integer(r, v);
+		case TAG_NUMBER: return get_number(r, v);
+		case TAG_STRING: return get_string(r, v);
+		case TAG_VECTOR: return get_vector(r, v);
 	}
 	return false;
 }
@@ -230,7 +223,7 @@ get_value(reader *r, value *v)
 bool
 value_unpack(const uint8_t *buffer, size_t bytes, value *values, int32_t count, llm_error *err)
 {
-	reader		r = {buffer, bytes, 0};
+	reader r = {buffer, bytes, 0};
 
 	if ((uintptr_t) buffer % sizeof(float) != 0)
 		return llm_fail(err, LLM_INVALID, "a row of the training file must be aligned to 4 bytes");
@@ -247,8 +240,8 @@ value_unpack(const uint8_t *buffer, size_t bytes, value *values, int32_t count, 
 void
 number_text(double number, bool single, char *text)
 {
-	int			digits = single ? 6 : 15;
-	int			most = single ? 9 : 17;
+	int digits = single ? 6 : 15;
+	int most = single ? 9 : 17;
 
 	if (number == floor(number) && fabs(number) < 1e18)
 	{

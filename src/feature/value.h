@@ -24,4 +24,4 @@ value_missing(const value *v)
 	return v->kind == VALUE_NULL || (v->kind == VALUE_NUMBER && isnan(v->number));
 }
 
-#endif							/* LLMAPP_VALUE_H */
+#endif /* LLMAPP_VALUE_H */

@@ -12,15 +12,15 @@
 #include "image_rows.h"
 #include "tensor_shape.h"
 
-typedef bool (*image_decoder) (const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err);
+typedef bool (*image_decoder)(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err);
 
 static const struct
 {
 	const char *name;
 	const char *magic;
-	size_t		length;
+	size_t length;
 	image_decoder decoder;
-}			formats[] = {
+} formats[] = {
 	{"PNG", "\x89PNG\r\n\x1a\n", 8, image_png},
 	{"JPEG", "\xff\xd8\xff", 3, image_jpeg},
 	{"PGM", "P2", 2, image_netpbm},
@@ -43,7 +43,7 @@ static const struct
 static bool
 unknown_format(const uint8_t *bytes, size_t size, const char *name, llm_error *err)
 {
-	char		begin[2 * 8 + 1] = "";
+	char begin[2 * 8 + 1] = "";
 
 	llm_fail(err, LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture");
 	for (size_t i = 0; i < 8 && i < size; i++)
@@ -89,8 +89,8 @@ run_decoder(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err)
 bool
 image_probe(const uint8_t *bytes, size_t size, image_shape *picture, llm_error *err)
 {
-	image_rows	rows = {.pixels = NULL};
-	bool		ok = run_decoder(bytes, size, &rows, err);
+	image_rows rows = {.pixels = NULL};
+	bool ok = run_decoder(bytes, size, &rows, err);
 
 	*picture = rows.picture;
 	return ok;
@@ -100,7 +100,7 @@ image_probe(const uint8_t *bytes, size_t size, image_shape *picture, llm_error *
 static int64_t
 other_side(int64_t a, int64_t b, int64_t c)
 {
-	int64_t		side = (2 * b * c + a) / (2 * a);
+	int64_t side = (2 * b * c + a) / (2 * a);
 
 	return side > 0 ? side : 1;
 }
@@ -108,8 +108,8 @@ other_side(int64_t a, int64_t b, int64_t c)
 bool
 image_fit(const image_shape *picture, image_shape *wanted, llm_error *err)
 {
-	int64_t		width = wanted->width;
-	int64_t		height = wanted->height;
+	int64_t width = wanted->width;
+	int64_t height = wanted->height;
 
 	if (wanted->channels == 0)
 		wanted->channels = picture->channels;
@@ -117,8 +117,7 @@ image_fit(const image_shape *picture, image_shape *wanted, llm_error *err)
 		width = height == 0 ? picture->width : other_side(picture->height, height, picture->width);
 	if (height == 0)
 		height = other_side(picture->width, width, picture->height);
-	if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE ||
-		width * height * wanted->channels > TENSOR_MAX_ELEMENTS)
+	if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE || width * height * wanted->channels > TENSOR_MAX_ELEMENTS)
 	{
 		llm_fail(err, LLM_INVALID, "a picture of %lld x %lld pixels with %d channels does not fit into a tensor",
 				 (long long) width, (long long) height, wanted->channels);
@@ -132,11 +131,11 @@ image_fit(const image_shape *picture, image_shape *wanted, llm_error *err)
 }
 
 bool
-image_decode(const uint8_t *bytes, size_t size, const image_shape *wanted, float *pixels,
-			 llm_poll poll, void *poll_arg, llm_error *err)
+image_decode(const uint8_t *bytes, size_t size, const image_shape *wanted, float *pixels, llm_poll poll,
+			 void *poll_arg, llm_error *err)
 {
-	image_rows	rows = {.wanted = *wanted,.pixels = pixels,.poll = poll,.poll_arg = poll_arg};
-	bool		ok = run_decoder(bytes, size, &rows, err);
+	image_rows rows = {.wanted = *wanted, .pixels = pixels, .poll = poll, .poll_arg = poll_arg};
+	bool ok = run_decoder(bytes, size, &rows, err);
 
 	if (ok)
 		image_rows_end(&rows);

@@ -20,14 +20,14 @@
 #include "../engine/net.h"
 
 #define IMAGE_MAX_SIDE 65535
-#define IMAGE_MAX_PIXELS (64 * 1024 * 1024)		/* width x height of a file */
-#define IMAGE_MAX_MEMORY (256 * 1024 * 1024)	/* bytes that decoding may take besides the result */
+#define IMAGE_MAX_PIXELS (64 * 1024 * 1024)  /* width x height of a file */
+#define IMAGE_MAX_MEMORY (256 * 1024 * 1024) /* bytes that decoding may take besides the result */
 
 typedef struct image_shape
 {
-	int32_t		width;			/* 1 .. IMAGE_MAX_SIDE */
-	int32_t		height;			/* 1 .. IMAGE_MAX_SIDE */
-	int32_t		channels;		/* 1 grey, 3 red, green, blue */
+	int32_t width;    /* 1 .. IMAGE_MAX_SIDE */
+	int32_t height;   /* 1 .. IMAGE_MAX_SIDE */
+	int32_t channels; /* 1 grey, 3 red, green, blue */
 } image_shape;
 
 /* Shape of a picture by its header; LLM_INVALID for other formats and for too large ones, LLM_CORRUPT for damage. */
@@ -43,7 +43,7 @@ extern bool image_fit(const image_shape *picture, image_shape *wanted, llm_error
  * Decode into pixels, which holds wanted->channels x height x width floats; wanted comes from
  * image_fit().  poll (may be NULL) is asked once a row; when it says so: LLM_CANCELLED.
  */
-extern bool image_decode(const uint8_t *bytes, size_t size, const image_shape *wanted, float *pixels,
-						 llm_poll poll, void *poll_arg, llm_error *err);
+extern bool image_decode(const uint8_t *bytes, size_t size, const image_shape *wanted, float *pixels, llm_poll poll,
+						 void *poll_arg, llm_error *err);
 
-#endif							/* LLMAPP_IMAGE_H */
+#endif /* LLMAPP_IMAGE_H */

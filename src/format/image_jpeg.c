@@ -16,7 +16,7 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-#define MAX_SCANS 100			/* each walks over the whole picture; real files have about 10 */
+#define MAX_SCANS 100 /* each walks over the whole picture; real files have about 10 */
 
 typedef struct jpeg_reader
 {
@@ -24,11 +24,11 @@ typedef struct jpeg_reader
 	struct jpeg_error_mgr errors;
 	struct jpeg_source_mgr source;
 	struct jpeg_progress_mgr progress;
-	jmp_buf		failed;
-	size_t		size;
+	jmp_buf failed;
+	size_t size;
 	image_rows *rows;
-	llm_error  *err;
-	uint8_t    *buffer;			/* one row of samples */
+	llm_error *err;
+	uint8_t *buffer; /* one row of samples */
 } jpeg_reader;
 
 /* The error is recorded: leave libjpeg. */
@@ -44,8 +44,8 @@ static void
 on_error(j_common_ptr jpeg)
 {
 	jpeg_reader *r = jpeg->client_data;
-	char		message[JMSG_LENGTH_MAX];
-	int			code = jpeg->err->msg_code;
+	char message[JMSG_LENGTH_MAX];
+	int code = jpeg->err->msg_code;
 
 	jpeg->err->format_message(jpeg, message);
 	if (code == JERR_OUT_OF_MEMORY || code == JERR_NO_BACKING_STORE)
@@ -65,7 +65,7 @@ on_error(j_common_ptr jpeg)
 static void
 on_message(j_common_ptr jpeg, int level)
 {
-	int			code = jpeg->err->msg_code;
+	int code = jpeg->err->msg_code;
 
 	if (level < 0 && (code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC ||
 					  code == JWRN_ARITH_BAD_CODE))
@@ -139,17 +139,11 @@ choose_colors(jpeg_reader *r)
 {
 	switch (r->jpeg.jpeg_color_space)
 	{
-		case JCS_GRAYSCALE:
-			r->jpeg.out_color_space = JCS_GRAYSCALE;
-			return true;
+		case JCS_GRAYSCALE: r->jpeg.out_color_space = JCS_GRAYSCALE; return true;
 		case JCS_YCbCr:
-		case JCS_RGB:
-			r->jpeg.out_color_space = JCS_RGB;
-			return true;
+		case JCS_RGB: r->jpeg.out_color_space = JCS_RGB; return true;
 		case JCS_CMYK:
-		case JCS_YCCK:
-			r->jpeg.out_color_space = JCS_CMYK;
-			return true;
+		case JCS_YCCK: r->jpeg.out_color_space = JCS_CMYK; return true;
 		default:
 			llm_fail(r->err, LLM_CORRUPT, "JPEG picture is damaged or of an unknown kind");
 			return llm_detail(r->err, "It has %d color components.", r->jpeg.num_components);
@@ -163,7 +157,7 @@ convert_cmyk(jpeg_reader *r)
 	for (int32_t x = 0; x < r->rows->picture.width; x++)
 	{
 		const uint8_t *ink = r->buffer + (size_t) x * 4;
-		float		light[4];
+		float light[4];
 
 		for (int c = 0; c < 4; c++)
 			light[c] = (float) (r->jpeg.saw_Adobe_marker ? ink[c] : 255 - ink[c]) / 255.0f;
@@ -175,7 +169,7 @@ convert_cmyk(jpeg_reader *r)
 static void
 convert_row(jpeg_reader *r)
 {
-	int32_t		samples = r->rows->picture.width * r->rows->picture.channels;
+	int32_t samples = r->rows->picture.width * r->rows->picture.channels;
 
 	if (r->jpeg.out_color_space == JCS_CMYK)
 		convert_cmyk(r);
@@ -208,9 +202,8 @@ read_picture(jpeg_reader *r, const uint8_t *bytes)
 	jpeg_create_decompress(&r->jpeg);
 	open_source(r, bytes);
 	jpeg_read_header(&r->jpeg, TRUE);
-	if (!choose_colors(r) ||
-		!image_rows_begin(r->rows, r->jpeg.image_width, r->jpeg.image_height,
-						  r->jpeg.out_color_space == JCS_GRAYSCALE ? 1 : 3, r->err))
+	if (!choose_colors(r) || !image_rows_begin(r->rows, r->jpeg.image_width, r->jpeg.image_height,
+											   r->jpeg.out_color_space == JCS_GRAYSCALE ? 1 : 3, r->err))
 		return false;
 	return r->rows->pixels == NULL || read_rows(r);
 }
@@ -227,8 +220,8 @@ guarded(jpeg_reader *r, const uint8_t *bytes)
 bool
 image_jpeg(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err)
 {
-	jpeg_reader r = {.size = size,.rows = rows,.err = err};
-	bool		ok;
+	jpeg_reader r = {.size = size, .rows = rows, .err = err};
+	bool ok;
 
 	r.jpeg.client_data = &r;
 	r.jpeg.err = jpeg_std_error(&r.errors);

@@ -15,11 +15,11 @@ typedef struct netpbm
 {
 	const uint8_t *at;
 	const uint8_t *end;
-	size_t		size;			/* of the whole file */
-	const char *name;			/* PGM or PPM */
-	bool		text;
-	int32_t		largest;		/* 1 .. 65535 */
-	llm_error  *err;
+	size_t size;      /* of the whole file */
+	const char *name; /* PGM or PPM */
+	bool text;
+	int32_t largest; /* 1 .. 65535 */
+	llm_error *err;
 } netpbm;
 
 static bool
@@ -72,7 +72,7 @@ read_text_row(netpbm *n, float *row, int32_t samples)
 {
 	for (int32_t i = 0; i < samples; i++)
 	{
-		int32_t		sample;
+		int32_t sample;
 
 		if (!read_number(n, &sample))
 			return false;
@@ -86,13 +86,13 @@ read_text_row(netpbm *n, float *row, int32_t samples)
 static bool
 read_binary_row(netpbm *n, float *row, int32_t samples)
 {
-	int32_t		bytes = n->largest > 255 ? 2 : 1;
+	int32_t bytes = n->largest > 255 ? 2 : 1;
 
 	if (n->end - n->at < (ptrdiff_t) samples * bytes)
 		return image_truncated(n->name, n->size, n->err);
 	for (int32_t i = 0; i < samples; i++, n->at += bytes)
 	{
-		int32_t		sample = bytes == 2 ? n->at[0] << 8 | n->at[1] : n->at[0];
+		int32_t sample = bytes == 2 ? n->at[0] << 8 | n->at[1] : n->at[0];
 
 		if (sample > n->largest)
 			return sample_too_large(n, sample);
@@ -104,7 +104,7 @@ read_binary_row(netpbm *n, float *row, int32_t samples)
 static bool
 read_rows(netpbm *n, image_rows *rows)
 {
-	int32_t		samples = rows->picture.width * rows->picture.channels;
+	int32_t samples = rows->picture.width * rows->picture.channels;
 
 	for (int32_t y = 0; y < rows->picture.height; y++)
 		if (!(n->text ? read_text_row(n, rows->row, samples) : read_binary_row(n, rows->row, samples)) ||
@@ -117,13 +117,14 @@ bool
 image_netpbm(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err)
 {
 	/* The caller has seen "P2", "P3", "P5" or "P6". */
-	int32_t		channels = bytes[1] == '3' || bytes[1] == '6' ? 3 : 1;
-	netpbm		n = {
-		.at = bytes + 2,.end = bytes + size,.size = size,.name = channels == 3 ? "PPM" : "PGM",
-		.text = bytes[1] <= '3',.err = err
-	};
-	int32_t		width,
-				height;
+	int32_t channels = bytes[1] == '3' || bytes[1] == '6' ? 3 : 1;
+	netpbm n = {.at = bytes + 2,
+				.end = bytes + size,
+				.size = size,
+				.name = channels == 3 ? "PPM" : "PGM",
+				.text = bytes[1] <= '3',
+				.err = err};
+	int32_t width, height;
 
 	if (!read_number(&n, &width) || !read_number(&n, &height) || !read_number(&n, &n.largest))
 		return false;

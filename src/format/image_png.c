@@ -16,16 +16,16 @@
 typedef struct png_reader
 {
 	const uint8_t *bytes;
-	size_t		size;
-	size_t		at;
+	size_t size;
+	size_t at;
 	image_rows *rows;
-	llm_error  *err;
+	llm_error *err;
 	png_structp png;
-	png_infop	info;
-	uint8_t    *buffer;			/* one row, of an interlaced picture all */
-	size_t		row_bytes;
-	int32_t		samples;		/* of a pixel, 1 .. 4: grey or colours, alpha when even */
-	bool		wide;			/* samples have two bytes, big-endian */
+	png_infop info;
+	uint8_t *buffer; /* one row, of an interlaced picture all */
+	size_t row_bytes;
+	int32_t samples; /* of a pixel, 1 .. 4: grey or colours, alpha when even */
+	bool wide;       /* samples have two bytes, big-endian */
 } png_reader;
 
 static void
@@ -73,8 +73,7 @@ skip_chunks(png_structp png)
 static bool
 read_header(png_reader *r)
 {
-	int			color,
-				depth;
+	int color, depth;
 
 	png_set_read_fn(r->png, r, read_bytes);
 	/* Our own limits have better words. */
@@ -95,7 +94,7 @@ read_header(png_reader *r)
 static bool
 allocate_rows(png_reader *r, int passes)
 {
-	size_t		height = passes > 1 ? (size_t) r->rows->picture.height : 1;
+	size_t height = passes > 1 ? (size_t) r->rows->picture.height : 1;
 
 	png_read_update_info(r->png, r->info);
 	r->row_bytes = png_get_rowbytes(r->png, r->info);
@@ -118,12 +117,12 @@ sample_at(const png_reader *r, const uint8_t *samples, size_t i)
 static void
 convert_row(const png_reader *r, const uint8_t *samples)
 {
-	int32_t		channels = r->rows->picture.channels;
+	int32_t channels = r->rows->picture.channels;
 
 	for (int32_t x = 0; x < r->rows->picture.width; x++)
 	{
-		size_t		pixel = (size_t) x * r->samples;
-		float		alpha = r->samples > channels ? sample_at(r, samples, pixel + channels) : 1.0f;
+		size_t pixel = (size_t) x * r->samples;
+		float alpha = r->samples > channels ? sample_at(r, samples, pixel + channels) : 1.0f;
 
 		for (int32_t c = 0; c < channels; c++)
 			r->rows->row[(size_t) x * channels + c] = sample_at(r, samples, pixel + c) * alpha + (1.0f - alpha);
@@ -137,7 +136,7 @@ read_pass(png_reader *r, bool interlaced, bool last)
 
 	for (int32_t y = 0; y < rows->picture.height; y++)
 	{
-		uint8_t    *samples = r->buffer + (interlaced ? r->row_bytes * y : 0);
+		uint8_t *samples = r->buffer + (interlaced ? r->row_bytes * y : 0);
 
 		png_read_row(r->png, samples, NULL);
 		if (last)
@@ -155,7 +154,7 @@ read_pass(png_reader *r, bool interlaced, bool last)
 static bool
 read_picture(png_reader *r)
 {
-	int			passes;
+	int passes;
 
 	if (!read_header(r))
 		return false;
@@ -183,8 +182,8 @@ guarded(png_reader *r)
 bool
 image_png(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err)
 {
-	png_reader	r = {.bytes = bytes,.size = size,.rows = rows,.err = err};
-	bool		ok;
+	png_reader r = {.bytes = bytes, .size = size, .rows = rows, .err = err};
+	bool ok;
 
 	r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
 	r.info = r.png ? png_create_info_struct(r.png) : NULL;

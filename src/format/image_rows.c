@@ -35,22 +35,22 @@ axis_allocate(image_axis *axis, int32_t in, int32_t out)
 static void
 axis_average(image_axis *axis, int64_t in, int64_t out)
 {
-	int32_t		used = 0;
+	int32_t used = 0;
 
 	for (int64_t o = 0; o < out; o++)
 	{
-		int64_t		begin = o * in;
-		int64_t		end = begin + in;
-		int64_t		first = begin / out;
-		int64_t		last = (end - 1) / out;
+		int64_t begin = o * in;
+		int64_t end = begin + in;
+		int64_t first = begin / out;
+		int64_t last = (end - 1) / out;
 
 		axis->first[o] = (int32_t) first;
 		axis->count[o] = (int32_t) (last - first + 1);
 		axis->at[o] = used;
 		for (int64_t i = first; i <= last; i++)
 		{
-			int64_t		from = begin > i * out ? begin : i * out;
-			int64_t		to = end < (i + 1) * out ? end : (i + 1) * out;
+			int64_t from = begin > i * out ? begin : i * out;
+			int64_t to = end < (i + 1) * out ? end : (i + 1) * out;
 
 			axis->weights[used++] = (float) ((double) (to - from) / in);
 		}
@@ -63,9 +63,9 @@ axis_interpolate(image_axis *axis, int64_t in, int64_t out)
 {
 	for (int64_t o = 0; o < out; o++)
 	{
-		int64_t		unit = 2 * out;
-		int64_t		place = (2 * o + 1) * in - out;
-		int64_t		rest;
+		int64_t unit = 2 * out;
+		int64_t place = (2 * o + 1) * in - out;
+		int64_t rest;
 
 		if (place < 0)
 			place = 0;
@@ -111,7 +111,7 @@ rows_allocate(image_rows *rows)
 	rows->row = malloc((size_t) picture->width * picture->channels * sizeof(float));
 	rows->line = malloc((size_t) wanted->width * rows->planes * sizeof(float));
 	return rows->row && rows->line && axis_new(&rows->across, picture->width, wanted->width) &&
-		axis_new(&rows->down, picture->height, wanted->height);
+		   axis_new(&rows->down, picture->height, wanted->height);
 }
 
 bool
@@ -120,13 +120,16 @@ image_rows_begin(image_rows *rows, int64_t width, int64_t height, int32_t channe
 	const image_shape *wanted = &rows->wanted;
 
 	if (width < 1 || height < 1)
-		return llm_fail(err, LLM_CORRUPT, "picture of %lld x %lld pixels is empty", (long long) width, (long long) height);
+		return llm_fail(err, LLM_CORRUPT, "picture of %lld x %lld pixels is empty", (long long) width,
+						(long long) height);
 	if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE || width * height > IMAGE_MAX_PIXELS)
 	{
-		llm_fail(err, LLM_INVALID, "picture of %lld x %lld pixels is too large", (long long) width, (long long) height);
-		return llm_detail(err, "A picture has at most %d pixels on a side and %d pixels.", IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+		llm_fail(err, LLM_INVALID, "picture of %lld x %lld pixels is too large", (long long) width,
+				 (long long) height);
+		return llm_detail(err, "A picture has at most %d pixels on a side and %d pixels.", IMAGE_MAX_SIDE,
+						  IMAGE_MAX_PIXELS);
 	}
-	rows->picture = (image_shape) {.width = (int32_t) width,.height = (int32_t) height,.channels = channels};
+	rows->picture = (image_shape) {.width = (int32_t) width, .height = (int32_t) height, .channels = channels};
 	if (rows->pixels == NULL)
 		return true;
 	if (!rows_allocate(rows))
@@ -149,14 +152,14 @@ static void
 row_to_line(image_rows *rows)
 {
 	const image_axis *axis = &rows->across;
-	int32_t		planes = rows->planes;
+	int32_t planes = rows->planes;
 
 	for (int32_t plane = 0; plane < planes; plane++)
 		for (int32_t o = 0; o < rows->wanted.width; o++)
 		{
 			const float *from = rows->row + (size_t) axis->first[o] * planes + plane;
 			const float *weights = axis->weights + axis->at[o];
-			double		sum = 0;
+			double sum = 0;
 
 			for (int32_t i = 0; i < axis->count[o]; i++)
 				sum += weights[i] * from[(size_t) i * planes];
@@ -168,12 +171,12 @@ row_to_line(image_rows *rows)
 static void
 add_line(image_rows *rows, int32_t o, float weight)
 {
-	int32_t		width = rows->wanted.width;
+	int32_t width = rows->wanted.width;
 
 	for (int32_t plane = 0; plane < rows->planes; plane++)
 	{
 		const float *from = rows->line + (size_t) plane * width;
-		float	   *to = rows->pixels + ((size_t) plane * rows->wanted.height + o) * width;
+		float *to = rows->pixels + ((size_t) plane * rows->wanted.height + o) * width;
 
 		for (int32_t x = 0; x < width; x++)
 			to[x] += weight * from[x];
@@ -184,7 +187,7 @@ bool
 image_rows_add(image_rows *rows, llm_error *err)
 {
 	const image_axis *axis = &rows->down;
-	int32_t		y = rows->done++;
+	int32_t y = rows->done++;
 
 	if (rows->poll != NULL && rows->poll(rows->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceling the decoding of a picture");
@@ -202,7 +205,7 @@ image_rows_add(image_rows *rows, llm_error *err)
 void
 image_rows_end(image_rows *rows)
 {
-	size_t		plane = (size_t) rows->wanted.height * rows->wanted.width;
+	size_t plane = (size_t) rows->wanted.height * rows->wanted.width;
 
 	/* Rounded weights may add up to a little more than 1. */
 	for (size_t i = 0; i < plane * rows->planes; i++)

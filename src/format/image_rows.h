@@ -14,31 +14,31 @@
 /* How the pixels of one axis make those of the result: out[o] = sum of weights[at[o] + i] * in[first[o] + i]. */
 typedef struct image_axis
 {
-	int32_t    *first;			/* (out) does not fall */
-	int32_t    *count;			/* (out) at least 1 */
-	int32_t    *at;				/* (out) */
-	float	   *weights;
+	int32_t *first; /* (out) does not fall */
+	int32_t *count; /* (out) at least 1 */
+	int32_t *at;    /* (out) */
+	float *weights;
 } image_axis;
 
 typedef struct image_rows
 {
 	/* set by the caller of a decoder */
 	image_shape wanted;
-	float	   *pixels;			/* wanted.channels x height x width; NULL: the header alone is wanted */
-	llm_poll	poll;			/* may be NULL */
-	void	   *poll_arg;
+	float *pixels; /* wanted.channels x height x width; NULL: the header alone is wanted */
+	llm_poll poll; /* may be NULL */
+	void *poll_arg;
 
 	/* set by image_rows_begin() */
 	image_shape picture;
-	float	   *row;			/* (picture.width x picture.channels), 0 .. 1, for the decoder to fill */
+	float *row; /* (picture.width x picture.channels), 0 .. 1, for the decoder to fill */
 
 	/* own */
-	float	   *line;			/* (planes x wanted.width): a row at the wanted width */
-	int32_t		planes;			/* channels that are computed: the fewer of picture and wanted */
-	int32_t		done;			/* rows added */
-	int32_t		lowest;			/* first row of the result that is not complete */
-	image_axis	across;
-	image_axis	down;
+	float *line;    /* (planes x wanted.width): a row at the wanted width */
+	int32_t planes; /* channels that are computed: the fewer of picture and wanted */
+	int32_t done;   /* rows added */
+	int32_t lowest; /* first row of the result that is not complete */
+	image_axis across;
+	image_axis down;
 } image_rows;
 
 /* Check what a header says and prepare for the rows; without pixels only the check. */
@@ -60,4 +60,4 @@ extern bool image_png(const uint8_t *bytes, size_t size, image_rows *rows, llm_e
 extern bool image_jpeg(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err);
 extern bool image_netpbm(const uint8_t *bytes, size_t size, image_rows *rows, llm_error *err);
 
-#endif							/* LLMAPP_IMAGE_ROWS_H */
+#endif /* LLMAPP_IMAGE_ROWS_H */

@@ -14,14 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESERVE_BYTES (256 * 1024)	/* for the values of one buffer of jansson's, 1024 bytes */
+#define RESERVE_BYTES (256 * 1024) /* for the values of one buffer of jansson's, 1024 bytes */
 #define RESERVE_ALIGNMENT 16
 
 static struct
 {
-	char	   *bytes;			/* NULL: nothing is parsed */
-	size_t		size;
-	size_t		used;
+	char *bytes; /* NULL: nothing is parsed */
+	size_t size;
+	size_t used;
 } reserve;
 
 static bool memory_failed;
@@ -29,7 +29,7 @@ static bool memory_failed;
 static void *
 allocate(size_t bytes)
 {
-	void	   *memory = malloc(bytes);
+	void *memory = malloc(bytes);
 
 	if (memory != NULL)
 		return memory;
@@ -45,8 +45,8 @@ allocate(size_t bytes)
 static void
 release(void *memory)
 {
-	bool		reserved = reserve.bytes != NULL && (char *) memory >= reserve.bytes &&
-		(char *) memory < reserve.bytes + reserve.size;
+	bool reserved =
+		reserve.bytes != NULL && (char *) memory >= reserve.bytes && (char *) memory < reserve.bytes + reserve.size;
 
 	if (!reserved)
 		free(memory);
@@ -68,7 +68,7 @@ json_fail_memory(void)
 bool
 json_memory_failed(void)
 {
-	bool		failed = memory_failed;
+	bool failed = memory_failed;
 
 	memory_failed = false;
 	return failed;
@@ -84,15 +84,15 @@ new_json_object(void)
 typedef struct rest
 {
 	const char *text;
-	size_t		length;
+	size_t length;
 } rest;
 
 /* The next bytes for the parser; none any more after an allocation has failed. */
 static size_t
 next_bytes(void *buffer, size_t capacity, void *arg)
 {
-	rest	   *r = arg;
-	size_t		bytes = r->length < capacity ? r->length : capacity;
+	rest *r = arg;
+	size_t bytes = r->length < capacity ? r->length : capacity;
 
 	if (memory_failed)
 		return 0;
@@ -106,7 +106,7 @@ next_bytes(void *buffer, size_t capacity, void *arg)
 static size_t
 longest_string(const char *text, size_t length)
 {
-	size_t		longest = 0;
+	size_t longest = 0;
 
 	for (size_t start = 0, i = 0; i <= length; i++)
 		if (i == length || text[i] == '"')
@@ -120,9 +120,9 @@ longest_string(const char *text, size_t length)
 static json_t *
 parse_with_reserve(const char *text, size_t length, json_error_t *why, bool *failed)
 {
-	rest		r = {text, length};
-	bool		failed_before = memory_failed;
-	json_t	   *json;
+	rest r = {text, length};
+	bool failed_before = memory_failed;
+	json_t *json;
 
 	memory_failed = false;
 	json = json_load_callback(next_bytes, &r, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, why);
@@ -130,7 +130,7 @@ parse_with_reserve(const char *text, size_t length, json_error_t *why, bool *fai
 	memory_failed = failed_before;
 	if (!*failed)
 		return json;
-	json_decref(json);			/* parts of it may lie in the reserve */
+	json_decref(json); /* parts of it may lie in the reserve */
 	return NULL;
 }
 
@@ -138,8 +138,8 @@ json_t *
 json_parse(const char *text, size_t length, llm_error *err)
 {
 	json_error_t why;
-	bool		failed = true;
-	json_t	   *json = NULL;
+	bool failed = true;
+	json_t *json = NULL;
 
 	reserve.size = RESERVE_BYTES + 8 * longest_string(text, length);
 	reserve.used = 0;
@@ -158,7 +158,7 @@ json_parse(const char *text, size_t length, llm_error *err)
 char *
 json_text(const json_t *json)
 {
-	char	   *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
 
 	if (!json_memory_failed())
 		return text;
@@ -168,8 +168,7 @@ json_text(const json_t *json)
 
 /* Fetch a key and demand its type. */
 static const json_t *
-json_member(const json_t *object, const char *key, bool type_ok(const json_t *), const char *type,
-			llm_error *err)
+json_member(const json_t *object, const char *key, bool type_ok(const json_t *), const char *type, llm_error *err)
 {
 	const json_t *value = json_object_get(object, key);
 
@@ -182,12 +181,36 @@ json_member(const json_t *object, const char *key, bool type_ok(const json_t *),
 	return NULL;
 }
 
-static bool is_object(const json_t *j) { return json_is_object(j); }
-static bool is_array(const json_t *j) { return json_is_array(j); }
-static bool is_string(const json_t *j) { return json_is_string(j); }
-static bool is_integer(const json_t *j) { return json_is_integer(j); }
-static bool is_number(const json_t *j) { return json_is_number(j); }
-static bool is_boolean(const json_t *j) { return json_is_boolean(j); }
+static bool
+is_object(const json_t *j)
+{
+	return json_is_object(j);
+}
+static bool
+is_array(const json_t *j)
+{
+	return json_is_array(j);
+}
+static bool
+is_string(const json_t *j)
+{
+	return json_is_string(j);
+}
+static bool
+is_integer(const json_t *j)
+{
+	return json_is_integer(j);
+}
+static bool
+is_number(const json_t *j)
+{
+	return json_is_number(j);
+}
+static bool
+is_boolean(const json_t *j)
+{
+	return json_is_boolean(j);
+}
 
 bool
 json_read_object(const json_t *object, const char *key, const json_t **out, llm_error *err)
@@ -203,8 +226,8 @@ json_read_array(const json_t *object, const char *key, size_t max, const json_t 
 	if (*out == NULL)
 		return false;
 	if (json_array_size(*out) > max)
-		return llm_fail(err, LLM_CORRUPT, "array \"%s\" has %zu elements, at most %zu are allowed",
-						key, json_array_size(*out), max);
+		return llm_fail(err, LLM_CORRUPT, "array \"%s\" has %zu elements, at most %zu are allowed", key,
+						json_array_size(*out), max);
 	return true;
 }
 
@@ -230,8 +253,8 @@ json_read_int(const json_t *object, const char *key, int64_t low, int64_t high, 
 		return false;
 	*out = json_integer_value(value);
 	if (*out < low || *out > high)
-		return llm_fail(err, LLM_CORRUPT, "\"%s\" is %lld, outside %lld to %lld", key,
-						(long long) *out, (long long) low, (long long) high);
+		return llm_fail(err, LLM_CORRUPT, "\"%s\" is %lld, outside %lld to %lld", key, (long long) *out,
+						(long long) low, (long long) high);
 	return true;
 }
 
@@ -277,7 +300,7 @@ json_read_numbers(const json_t *object, const char *key, size_t min, size_t max,
 	for (int32_t i = 0; i < *count; i++)
 	{
 		const json_t *element = json_array_get(array, i);
-		double		number = json_number_value(element);
+		double number = json_number_value(element);
 
 		if (!json_is_number(element) || !isfinite(number) || number < low || number > high)
 		{
@@ -317,8 +340,8 @@ json_unhex(const char *text, void *bytes, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
 	{
-		int			high = hex_digit(text[2 * i]);
-		int			low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
+		int high = hex_digit(text[2 * i]);
+		int low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
 
 		if (low < 0)
 			return false;
@@ -330,8 +353,8 @@ json_unhex(const char *text, void *bytes, size_t length)
 json_t *
 json_bytes(const char *bytes, size_t length)
 {
-	json_t	   *json = json_stringn(bytes, length);
-	char	   *hex;
+	json_t *json = json_stringn(bytes, length);
+	char *hex;
 
 	/* jansson refuses what is not UTF-8; a zero byte would be refused when read back. */
 	if (json != NULL && memchr(bytes, 0, length) == NULL)
@@ -354,7 +377,7 @@ json_take_bytes(const json_t *value, const char *key, size_t max, size_t *length
 {
 	const json_t *hex = json_is_object(value) ? json_object_get(value, "hex") : NULL;
 	const json_t *text = hex ? hex : value;
-	char	   *bytes;
+	char *bytes;
 
 	if (!json_is_string(text))
 	{
@@ -388,7 +411,7 @@ json_take_bytes(const json_t *value, const char *key, size_t max, size_t *length
 bool
 json_read_name(const json_t *object, const char *key, size_t max, char **out, llm_error *err)
 {
-	size_t		length;
+	size_t length;
 	const json_t *value = json_object_get(object, key);
 
 	*out = NULL;

@@ -42,13 +42,15 @@ extern char *json_text(const json_t *json);
 extern bool json_read_object(const json_t *object, const char *key, const json_t **out, llm_error *err);
 extern bool json_read_array(const json_t *object, const char *key, size_t max, const json_t **out, llm_error *err);
 extern bool json_read_string(const json_t *object, const char *key, const char **out, llm_error *err);
-extern bool json_read_int(const json_t *object, const char *key, int64_t low, int64_t high, int64_t *out, llm_error *err);
-extern bool json_read_number(const json_t *object, const char *key, double low, double high, double *out, llm_error *err);	/* finite */
+extern bool json_read_int(const json_t *object, const char *key, int64_t low, int64_t high, int64_t *out,
+						  llm_error *err);
+extern bool json_read_number(const json_t *object, const char *key, double low, double high, double *out,
+							 llm_error *err); /* finite */
 extern bool json_read_bool(const json_t *object, const char *key, bool *out, llm_error *err);
 
 /* Every element finite and in range; *out is malloc'd, *count in [min, max]. */
-extern bool json_read_numbers(const json_t *object, const char *key, size_t min, size_t max, double low,
-							  double high, double **out, int32_t *count, llm_error *err);
+extern bool json_read_numbers(const json_t *object, const char *key, size_t min, size_t max, double low, double high,
+							  double **out, int32_t *count, llm_error *err);
 
 /*
  * Byte strings in any encoding: a JSON string where they are UTF-8, {"hex": "..."} otherwise.
@@ -59,8 +61,8 @@ extern char *json_take_bytes(const json_t *value, const char *key, size_t max, s
 /* The same for a member that must not contain a zero byte. */
 extern bool json_read_name(const json_t *object, const char *key, size_t max, char **out, llm_error *err);
 
-extern void json_hex(const void *bytes, size_t length, char *text);	/* 2 * length + 1 bytes */
+extern void json_hex(const void *bytes, size_t length, char *text); /* 2 * length + 1 bytes */
 /* False unless text is exactly 2 * length lower case digits. */
 extern bool json_unhex(const char *text, void *bytes, size_t length);
 
-#endif							/* LLMAPP_JSON_H */
+#endif /* LLMAPP_JSON_H */

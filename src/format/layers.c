@@ -38,13 +38,14 @@ typedef struct reader
 {
 	const json_t *json;
 	net_config *config;
-	net_layer  *layer;
-	int32_t		index;			/* from 0 */
-	llm_error  *err;
+	net_layer *layer;
+	int32_t index; /* from 0 */
+	llm_error *err;
 } reader;
 
 #define LAYER_FAIL(r, format, ...) \
-	llm_fail((r)->err, LLM_INVALID, "layer %d (%s): " format, (r)->index + 1, net_layer_name((r)->layer->kind), __VA_ARGS__)
+	llm_fail((r)->err, LLM_INVALID, "layer %d (%s): " format, (r)->index + 1, net_layer_name((r)->layer->kind), \
+			 __VA_ARGS__)
 
 /* ---- types and keys ---- */
 
@@ -52,7 +53,7 @@ typedef struct reader
 static bool
 listed(const char *list, const char *key)
 {
-	size_t		length = strlen(key);
+	size_t length = strlen(key);
 
 	for (const char *at = list; length > 0 && (at = strstr(at, key)) != NULL; at += length)
 		if ((at == list || at[-1] == ' ') && (at[length] == '\0' || at[length] == ','))
@@ -64,7 +65,7 @@ static bool
 read_type(reader *r)
 {
 	const json_t *type = json_object_get(r->json, "type");
-	char		names[256] = "";
+	char names[256] = "";
 
 	if (!json_is_object(r->json))
 		return llm_fail(r->err, LLM_INVALID, "layer %d is not an object", r->index + 1);
@@ -84,9 +85,8 @@ read_type(reader *r)
 static bool
 check_keys(reader *r)
 {
-	const char *keys = keys_of[r->layer->kind],
-			   *key;
-	json_t	   *value;
+	const char *keys = keys_of[r->layer->kind], *key;
+	json_t *value;
 
 	json_object_foreach((json_t *) r->json, key, value)
 		if (strcmp(key, "type") != 0 && strcmp(key, "name") != 0 && !listed(keys, key))
@@ -151,7 +151,7 @@ static bool
 read_function(reader *r)
 {
 	const json_t *value = json_object_get(r->json, "function");
-	char		names[160] = "";
+	char names[160] = "";
 
 	if (json_is_string(value) && net_activation_parse(json_string_value(value), &r->layer->activation))
 		return true;
@@ -164,11 +164,11 @@ static bool
 read_rate(reader *r)
 {
 	const json_t *value = json_object_get(r->json, "rate");
-	double		rate = json_number_value(value);
+	double rate = json_number_value(value);
 
 	r->layer->rate = (float) rate;
 	return (json_is_number(value) && rate >= 0 && r->layer->rate < 1) ||
-		LAYER_FAIL(r, "\"%s\" is not a number, at least 0 and less than 1", "rate");
+		   LAYER_FAIL(r, "\"%s\" is not a number, at least 0 and less than 1", "rate");
 }
 
 /* ---- names ---- */
@@ -178,7 +178,7 @@ read_layer_name(reader *r)
 {
 	const json_t *value = json_object_get(r->json, "name");
 	const char *name = json_is_string(value) ? json_string_value(value) : "";
-	size_t		length = json_is_string(value) ? json_string_length(value) : 0;
+	size_t length = json_is_string(value) ? json_string_length(value) : 0;
 
 	if (value == NULL)
 		return true;
@@ -223,15 +223,14 @@ read_source(reader *r, const char *key, const json_t *value, int32_t *from)
 static bool
 read_sources(reader *r)
 {
-	const json_t *one = json_object_get(r->json, "input"),
-			   *two = json_object_get(r->json, "inputs");
+	const json_t *one = json_object_get(r->json, "input"), *two = json_object_get(r->json, "inputs");
 
 	if (r->layer->kind == LAYER_ADD || r->layer->kind == LAYER_CONCAT)
 	{
 		if (!json_is_array(two) || json_array_size(two) != 2)
 			return LAYER_FAIL(r, "\"%s\" is not an array of two layers", "inputs");
 		return read_source(r, "inputs", json_array_get(two, 0), &r->layer->from[0]) &&
-			read_source(r, "inputs", json_array_get(two, 1), &r->layer->from[1]);
+			   read_source(r, "inputs", json_array_get(two, 1), &r->layer->from[1]);
 	}
 	r->layer->from[0] = r->index > 0 ? r->index - 1 : r->config->image[0] > 0 ? FROM_IMAGE : FROM_COLUMNS;
 	return one == NULL || read_source(r, "input", one, &r->layer->from[0]);
@@ -242,7 +241,7 @@ read_sources(reader *r)
 static bool
 read_conv2d(reader *r)
 {
-	net_layer  *l = r->layer;
+	net_layer *l = r->layer;
 
 	if (json_object_get(r->json, "kernel") == NULL)
 		return LAYER_FAIL(r, "\"%s\" is missing", "kernel");
@@ -258,7 +257,7 @@ read_conv2d(reader *r)
 static bool
 read_pool(reader *r)
 {
-	net_layer  *l = r->layer;
+	net_layer *l = r->layer;
 
 	l->kernel[0] = l->kernel[1] = 2;
 	if (!read_pair(r, "kernel", 1, l->kernel))
@@ -273,35 +272,28 @@ read_own(reader *r)
 {
 	switch (r->layer->kind)
 	{
-		case LAYER_LINEAR:
-			return read_whole(r, "width", &r->layer->width) && read_bias(r);
-		case LAYER_CONV2D:
-			return read_conv2d(r);
+		case LAYER_LINEAR: return read_whole(r, "width", &r->layer->width) && read_bias(r);
+		case LAYER_CONV2D: return read_conv2d(r);
 		case LAYER_MAX_POOL:
-		case LAYER_AVG_POOL:
-			return read_pool(r);
-		case LAYER_GROUP_NORM:
-			return read_whole(r, "groups", &r->layer->width);
-		case LAYER_ACTIVATION:
-			return read_function(r);
-		case LAYER_DROPOUT:
-			return read_rate(r);
-		default:
-			return true;
+		case LAYER_AVG_POOL: return read_pool(r);
+		case LAYER_GROUP_NORM: return read_whole(r, "groups", &r->layer->width);
+		case LAYER_ACTIVATION: return read_function(r);
+		case LAYER_DROPOUT: return read_rate(r);
+		default: return true;
 	}
 }
 
 bool
 layers_from_json(const json_t *layers, net_config *config, llm_error *err)
 {
-	size_t		count = json_array_size(layers);
+	size_t count = json_array_size(layers);
 
 	if (!json_is_array(layers) || count < 1 || count > NET_MAX_LAYERS)
 		return llm_fail(err, LLM_INVALID, "\"layers\" is not an array of 1 to %d layers", NET_MAX_LAYERS);
 	config->layer_count = 0;
 	for (size_t i = 0; i < count; i++)
 	{
-		reader		r = {json_array_get(layers, i), config, &config->layers[i], (int32_t) i, err};
+		reader r = {json_array_get(layers, i), config, &config->layers[i], (int32_t) i, err};
 
 		memset(r.layer, 0, sizeof(net_layer));
 		if (!read_type(&r) || !check_keys(&r) || !read_layer_name(&r) || !read_sources(&r) || !read_own(&r))
@@ -316,8 +308,9 @@ layers_from_json(const json_t *layers, net_config *config, llm_error *err)
 static json_t *
 source_json(int32_t from)
 {
-	return from == FROM_IMAGE ? json_string("image") : from == FROM_COLUMNS ? json_string("columns") :
-		json_integer(from + 1);
+	return from == FROM_IMAGE     ? json_string("image")
+		   : from == FROM_COLUMNS ? json_string("columns")
+								  : json_integer(from + 1);
 }
 
 static void
@@ -349,32 +342,25 @@ set_own(json_t *o, const net_layer *l)
 			json_object_set_new(o, "bias", json_boolean(l->bias));
 			break;
 		case LAYER_MAX_POOL:
-		case LAYER_AVG_POOL:
-			set_window(o, l);
-			break;
-		case LAYER_GROUP_NORM:
-			json_object_set_new(o, "groups", json_integer(l->width));
-			break;
+		case LAYER_AVG_POOL: set_window(o, l); break;
+		case LAYER_GROUP_NORM: json_object_set_new(o, "groups", json_integer(l->width)); break;
 		case LAYER_ACTIVATION:
 			json_object_set_new(o, "function", json_string(net_activation_name(l->activation)));
 			break;
-		case LAYER_DROPOUT:
-			json_object_set_new(o, "rate", json_real(l->rate));
-			break;
-		default:
-			break;
+		case LAYER_DROPOUT: json_object_set_new(o, "rate", json_real(l->rate)); break;
+		default: break;
 	}
 }
 
 json_t *
 layers_json(const net_config *config)
 {
-	json_t	   *layers = json_array();
+	json_t *layers = json_array();
 
 	for (int32_t i = 0; i < config->layer_count; i++)
 	{
 		const net_layer *l = &config->layers[i];
-		json_t	   *o = json_pack("{s:s}", "type", net_layer_name(l->kind));
+		json_t *o = json_pack("{s:s}", "type", net_layer_name(l->kind));
 
 		if (l->name[0])
 			json_object_set_new(o, "name", json_string(l->name));

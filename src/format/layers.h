@@ -33,4 +33,4 @@ extern bool layers_from_json(const json_t *layers, net_config *config, llm_error
 /* The same with every key; NULL when out of memory. */
 extern json_t *layers_json(const net_config *config);
 
-#endif							/* LLMAPP_LAYERS_H */
+#endif /* LLMAPP_LAYERS_H */

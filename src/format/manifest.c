@@ -23,22 +23,23 @@ json_t *
 network_json(const net_config *config)
 {
 	const batch_shape *s = &config->shape;
-	json_t	   *hidden = json_array();
-	json_t	   *json;
+	json_t *hidden = json_array();
+	json_t *json;
 
 	for (int32_t i = 0; i < config->hidden_count; i++)
 		json_array_append_new(hidden, json_integer(config->hidden[i]));
-	json = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f, s:i}",
-					 "dense", s->dense, "embed_columns", s->embed_columns, "embed_rows", s->embed_rows,
-					 "bag_rows", s->bag_rows, "bag_max", s->bag_max, "outputs", s->outputs,
-					 "class_target", s->class_target, "embed_dim", config->embed_dim, "hidden", hidden,
-					 "activation", net_activation_name(config->activation), "layer_norm", config->layer_norm,
-					 "residual", config->residual, "dropout", (double) config->dropout,
-					 "loss", net_loss_name(config->loss), "huber_delta", (double) config->huber_delta,
-					 "label_smoothing", (double) config->label_smoothing, "members", config->members);
+	json =
+		json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:s, s:b, s:b, s:f, s:s, s:f, s:f, s:i}", "dense",
+				  s->dense, "embed_columns", s->embed_columns, "embed_rows", s->embed_rows, "bag_rows", s->bag_rows,
+				  "bag_max", s->bag_max, "outputs", s->outputs, "class_target", s->class_target, "embed_dim",
+				  config->embed_dim, "hidden", hidden, "activation", net_activation_name(config->activation),
+				  "layer_norm", config->layer_norm, "residual", config->residual, "dropout", (double) config->dropout,
+				  "loss", net_loss_name(config->loss), "huber_delta", (double) config->huber_delta, "label_smoothing",
+				  (double) config->label_smoothing, "members", config->members);
 	if (config->image[0] > 0)
 	{
-		json_object_set_new(json, "image", json_pack("[i, i, i]", config->image[0], config->image[1], config->image[2]));
+		json_object_set_new(json, "image",
+							json_pack("[i, i, i]", config->image[0], config->image[1], config->image[2]));
 		json_object_set_new(json, "image_shift", json_integer(config->image_shift));
 	}
 	if (config->layer_count > 0)
@@ -49,7 +50,7 @@ network_json(const net_config *config)
 static bool
 read_int32(const json_t *o, const char *key, int32_t low, int32_t *out, llm_error *err)
 {
-	int64_t		number;
+	int64_t number;
 
 	if (!json_read_int(o, key, low, INT32_MAX, &number, err))
 		return false;
@@ -60,7 +61,7 @@ read_int32(const json_t *o, const char *key, int32_t low, int32_t *out, llm_erro
 static bool
 read_float(const json_t *o, const char *key, double low, double high, float *out, llm_error *err)
 {
-	double		number;
+	double number;
 
 	if (!json_read_number(o, key, low, high, &number, err))
 		return false;
@@ -71,13 +72,10 @@ read_float(const json_t *o, const char *key, double low, double high, float *out
 static bool
 read_shape(const json_t *o, batch_shape *s, llm_error *err)
 {
-	return read_int32(o, "dense", 0, &s->dense, err) &&
-		read_int32(o, "embed_columns", 0, &s->embed_columns, err) &&
-		read_int32(o, "embed_rows", 0, &s->embed_rows, err) &&
-		read_int32(o, "bag_rows", 0, &s->bag_rows, err) &&
-		read_int32(o, "bag_max", 0, &s->bag_max, err) &&
-		read_int32(o, "outputs", 1, &s->outputs, err) &&
-		json_read_bool(o, "class_target", &s->class_target, err);
+	return read_int32(o, "dense", 0, &s->dense, err) && read_int32(o, "embed_columns", 0, &s->embed_columns, err) &&
+		   read_int32(o, "embed_rows", 0, &s->embed_rows, err) && read_int32(o, "bag_rows", 0, &s->bag_rows, err) &&
+		   read_int32(o, "bag_max", 0, &s->bag_max, err) && read_int32(o, "outputs", 1, &s->outputs, err) &&
+		   json_read_bool(o, "class_target", &s->class_target, err);
 }
 
 static bool
@@ -104,13 +102,13 @@ read_hidden(const json_t *o, net_config *config, llm_error *err)
 static bool
 read_choices(const json_t *o, net_config *config, llm_error *err)
 {
-	const char *activation,
-			   *loss;
+	const char *activation, *loss;
 
 	if (!json_read_string(o, "activation", &activation, err) || !json_read_string(o, "loss", &loss, err))
 		return false;
 	if (!net_activation_parse(activation, &config->activation))
-		return llm_fail(err, LLM_CORRUPT, "\"activation\" is \"%.32s\", which this version does not know", activation);
+		return llm_fail(err, LLM_CORRUPT, "\"activation\" is \"%.32s\", which this version does not know",
+						activation);
 	if (!net_loss_parse(loss, &config->loss))
 		return llm_fail(err, LLM_CORRUPT, "\"loss\" is \"%.32s\", which this version does not know", loss);
 	return true;
@@ -148,7 +146,7 @@ static bool
 read_layers(const json_t *o, net_config *config, llm_error *err)
 {
 	const json_t *layers = json_object_get(o, "layers");
-	llm_error	why = {.code = LLM_OK};
+	llm_error why = {.code = LLM_OK};
 
 	return layers == NULL || layers_from_json(layers, config, &why) || as_corrupt(&why, err);
 }
@@ -157,18 +155,15 @@ bool
 network_from_json(const json_t *json, net_config *config, llm_error *err)
 {
 	memset(config, 0, sizeof(net_config));
-	return read_shape(json, &config->shape, err) &&
-		read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
-		read_hidden(json, config, err) &&
-		read_choices(json, config, err) &&
-		json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
-		json_read_bool(json, "residual", &config->residual, err) &&
-		read_float(json, "dropout", 0, 1, &config->dropout, err) &&
-		read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
-		read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err) &&
-		read_int32(json, "members", 0, &config->members, err) &&
-		read_image(json, config, err) &&
-		read_layers(json, config, err);
+	return read_shape(json, &config->shape, err) && read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
+		   read_hidden(json, config, err) && read_choices(json, config, err) &&
+		   json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
+		   json_read_bool(json, "residual", &config->residual, err) &&
+		   read_float(json, "dropout", 0, 1, &config->dropout, err) &&
+		   read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
+		   read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err) &&
+		   read_int32(json, "members", 0, &config->members, err) && read_image(json, config, err) &&
+		   read_layers(json, config, err);
 }
 
 /* ---- writing ---- */
@@ -176,18 +171,18 @@ network_from_json(const json_t *json, net_config *config, llm_error *err)
 static json_t *
 tensor_json(const net_tensor_info *info)
 {
-	json_t	   *shape = json_array();
+	json_t *shape = json_array();
 
 	for (int32_t i = 0; i < info->ndim; i++)
 		json_array_append_new(shape, json_integer(info->dims[i]));
-	return json_pack("{s:s, s:s, s:o, s:I}", "name", info->name, "dtype", "f32", "shape", shape,
-					 "offset", (json_int_t) (info->offset * sizeof(float)));
+	return json_pack("{s:s, s:s, s:o, s:I}", "name", info->name, "dtype", "f32", "shape", shape, "offset",
+					 (json_int_t) (info->offset * sizeof(float)));
 }
 
 static json_t *
 tensors_json(const net *n)
 {
-	json_t	   *array = json_array();
+	json_t *array = json_array();
 
 	for (int32_t i = 0; i < net_tensor_count(n); i++)
 		json_array_append_new(array, tensor_json(net_tensor(n, i)));
@@ -198,11 +193,10 @@ json_t *
 manifest_build(const char *architecture, const char *task, const net *n, const encoder *e, const target *t,
 			   const char *sha256, json_t *settings, json_t *metrics, json_t *findings, json_t *lineage)
 {
-	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:s}, s:o, s:o, s:o, s:o}",
-					 "format", MANIFEST_FORMAT, "architecture", architecture, "task", task,
-					 "network", network_json(net_get_config(n)), "columns", encoder_json(e),
-					 "target", target_json(t), "tensors", tensors_json(n),
-					 "weights", "bytes", (json_int_t) net_weight_bytes(n), "sha256", sha256,
+	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:s}, s:o, s:o, s:o, s:o}", "format",
+					 MANIFEST_FORMAT, "architecture", architecture, "task", task, "network",
+					 network_json(net_get_config(n)), "columns", encoder_json(e), "target", target_json(t), "tensors",
+					 tensors_json(n), "weights", "bytes", (json_int_t) net_weight_bytes(n), "sha256", sha256,
 					 "settings", settings, "metrics", metrics, "findings", findings, "lineage", lineage);
 }
 
@@ -211,7 +205,7 @@ manifest_build(const char *architecture, const char *task, const net *n, const e
 static bool
 check_format(const json_t *json, llm_error *err)
 {
-	int64_t		format;
+	int64_t format;
 
 	if (!json_is_object(json))
 		return llm_fail(err, LLM_CORRUPT, "the manifest is not an object");
@@ -254,8 +248,7 @@ read_names(manifest *m, llm_error *err)
 static bool
 read_features(manifest *m, llm_error *err)
 {
-	const json_t *columns,
-			   *label;
+	const json_t *columns, *label;
 
 	if (!json_read_object(m->json, "columns", &columns, err) || !json_read_object(m->json, "target", &label, err))
 		return false;
@@ -288,18 +281,18 @@ check_shape(const manifest *m, const batch_shape *s, llm_error *err)
 static bool
 check_loss(const manifest *m, const net_config *config, llm_error *err)
 {
-	bool		class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
+	bool class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
 
 	return class_loss == (m->target->kind == TARGET_CLASS) ||
-		llm_fail(err, LLM_CORRUPT, "\"loss\" \"%s\" does not fit \"target\"", net_loss_name(config->loss));
+		   llm_fail(err, LLM_CORRUPT, "\"loss\" \"%s\" does not fit \"target\"", net_loss_name(config->loss));
 }
 
 static bool
 read_network(manifest *m, llm_error *err)
 {
 	const json_t *network;
-	net_config	config;
-	llm_error	why = {.code = LLM_OK};
+	net_config config;
+	llm_error why = {.code = LLM_OK};
 
 	if (!json_read_object(m->json, "network", &network, err) || !network_from_json(network, &config, err) ||
 		!check_shape(m, &config.shape, err) || !check_loss(m, &config, err))
@@ -315,11 +308,10 @@ read_network(manifest *m, llm_error *err)
 static bool
 check_tensor(const json_t *o, int32_t i, const net_tensor_info *info, llm_error *err)
 {
-	const char *name,
-			   *dtype;
+	const char *name, *dtype;
 	const json_t *shape;
-	int64_t		offset;
-	bool		same;
+	int64_t offset;
+	bool same;
 
 	if (!json_is_object(o))
 		return llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not an object", i);
@@ -327,21 +319,22 @@ check_tensor(const json_t *o, int32_t i, const net_tensor_info *info, llm_error 
 		!json_read_array(o, "shape", 4, &shape, err) || !json_read_int(o, "offset", 0, INT64_MAX, &offset, err))
 		return false;
 	same = strcmp(name, info->name) == 0 && strcmp(dtype, "f32") == 0 &&
-		json_array_size(shape) == (size_t) info->ndim && (uint64_t) offset == info->offset * sizeof(float);
+		   json_array_size(shape) == (size_t) info->ndim && (uint64_t) offset == info->offset * sizeof(float);
 	for (int32_t d = 0; same && d < info->ndim; d++)
 	{
 		const json_t *dim = json_array_get(shape, d);
 
 		same = json_is_integer(dim) && json_integer_value(dim) == info->dims[d];
 	}
-	return same || llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not \"%s\" of \"network\"", i, info->name);
+	return same ||
+		   llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not \"%s\" of \"network\"", i, info->name);
 }
 
 static bool
 check_tensors(const manifest *m, llm_error *err)
 {
 	const json_t *tensors;
-	int32_t		count = net_tensor_count(m->net);
+	int32_t count = net_tensor_count(m->net);
 
 	if (!json_read_array(m->json, "tensors", count, &tensors, err))
 		return false;
@@ -359,7 +352,7 @@ read_weights(manifest *m, llm_error *err)
 {
 	const json_t *weights;
 	const char *sha256;
-	int64_t		bytes;
+	int64_t bytes;
 	unsigned char digest[SHA256_BYTES];
 
 	if (!json_read_object(m->json, "weights", &weights, err) ||
@@ -382,16 +375,15 @@ check_rest(const json_t *json, llm_error *err)
 {
 	const json_t *ignored;
 
-	return json_read_object(json, "settings", &ignored, err) &&
-		json_read_object(json, "metrics", &ignored, err) &&
-		json_read_array(json, "findings", SIZE_MAX, &ignored, err) &&
-		json_read_object(json, "lineage", &ignored, err);
+	return json_read_object(json, "settings", &ignored, err) && json_read_object(json, "metrics", &ignored, err) &&
+		   json_read_array(json, "findings", SIZE_MAX, &ignored, err) &&
+		   json_read_object(json, "lineage", &ignored, err);
 }
 
 manifest *
 manifest_parse(const char *text, size_t length, llm_error *err)
 {
-	manifest   *m;
+	manifest *m;
 
 	if (length > MANIFEST_BYTES_MAX)
 	{

@@ -27,14 +27,14 @@
 
 typedef struct manifest
 {
-	json_t	   *json;			/* all of it */
-	const char *architecture;	/* these two point into json */
-	const char *task;			/* classification or regression */
-	net		   *net;
-	encoder    *encoder;
-	target	   *target;
-	size_t		weight_bytes;	/* == net_weight_bytes(net) */
-	char		sha256[65];		/* of the weights, hex */
+	json_t *json;             /* all of it */
+	const char *architecture; /* these two point into json */
+	const char *task;         /* classification or regression */
+	net *net;
+	encoder *encoder;
+	target *target;
+	size_t weight_bytes; /* == net_weight_bytes(net) */
+	char sha256[65];     /* of the weights, hex */
 } manifest;
 
 /* NULL: LLM_CORRUPT or LLM_MEMORY. */
@@ -45,12 +45,12 @@ extern void manifest_free(manifest *m);
  * A new manifest for weights with this checksum.  settings, metrics, findings and
  * lineage are taken over (stolen).  The caller owns the result.
  */
-extern json_t *manifest_build(const char *architecture, const char *task, const net *n,
-							  const encoder *e, const target *t, const char *sha256,
-							  json_t *settings, json_t *metrics, json_t *findings, json_t *lineage);
+extern json_t *manifest_build(const char *architecture, const char *task, const net *n, const encoder *e,
+							  const target *t, const char *sha256, json_t *settings, json_t *metrics,
+							  json_t *findings, json_t *lineage);
 
 /* The "network" member alone, both ways. */
 extern json_t *network_json(const net_config *config);
 extern bool network_from_json(const json_t *json, net_config *config, llm_error *err);
 
-#endif							/* LLMAPP_MANIFEST_H */
+#endif /* LLMAPP_MANIFEST_H */

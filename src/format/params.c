@@ -23,7 +23,7 @@ static const param_info mlp_params[] = {
 #undef PARAM
 
 #define PARAM_COUNT ((int32_t) (sizeof(mlp_params) / sizeof(mlp_params[0])))
-#define MAX_NAMES 1600			/* a table has no more columns */
+#define MAX_NAMES 1600 /* a table has no more columns */
 
 const param_info *
 params_table(const char *architecture, int32_t *count)
@@ -48,8 +48,8 @@ param_index(const char *name)
 static int
 name_distance(const char *a, const char *b)
 {
-	int			row[64];
-	size_t		width = strlen(b);
+	int row[64];
+	size_t width = strlen(b);
 
 	if (strlen(a) >= 64 || width >= 64)
 		return 1000;
@@ -57,13 +57,13 @@ name_distance(const char *a, const char *b)
 		row[j] = (int) j;
 	for (size_t i = 1; a[i - 1] != '\0'; i++)
 	{
-		int			diagonal = row[0];
+		int diagonal = row[0];
 
 		row[0] = (int) i;
 		for (size_t j = 1; j <= width; j++)
 		{
-			int			substitute = diagonal + (a[i - 1] != b[j - 1]);
-			int			shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+			int substitute = diagonal + (a[i - 1] != b[j - 1]);
+			int shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
 
 			diagonal = row[j];
 			row[j] = substitute < shorter ? substitute : shorter;
@@ -75,7 +75,7 @@ name_distance(const char *a, const char *b)
 static bool
 fail_unknown_key(const char *key, llm_error *err)
 {
-	int32_t		nearest = 0;
+	int32_t nearest = 0;
 
 	for (int32_t i = 1; i < PARAM_COUNT; i++)
 		if (name_distance(key, mlp_params[i].name) < name_distance(key, mlp_params[nearest].name))
@@ -99,15 +99,15 @@ check_range(const param_info *info, double value, llm_error *err)
 {
 	if (isfinite(value) && value >= info->minimum && value <= info->maximum)
 		return true;
-	llm_fail(err, LLM_INVALID, "parameter \"%s\" is %g, outside %.16g to %.16g", info->name, value,
-			 info->minimum, info->maximum);
+	llm_fail(err, LLM_INVALID, "parameter \"%s\" is %g, outside %.16g to %.16g", info->name, value, info->minimum,
+			 info->maximum);
 	return llm_detail(err, "%s", info->description);
 }
 
 static bool
 check_choice(const param_info *info, const char *value, llm_error *err)
 {
-	size_t		length = strlen(value);
+	size_t length = strlen(value);
 
 	for (const char *choice = info->choices; choice != NULL; choice = strchr(choice, '|'))
 	{
@@ -132,21 +132,21 @@ check_string(const param_info *info, const json_t *value, llm_error *err)
 static bool
 check_list(const param_info *info, const json_t *list, llm_error *err)
 {
-	bool		names = info->type == PARAM_NAMES;
-	size_t		most = names ? MAX_NAMES : NET_MAX_HIDDEN;
+	bool names = info->type == PARAM_NAMES;
+	size_t most = names ? MAX_NAMES : NET_MAX_HIDDEN;
 
 	if (!json_is_array(list))
 		return fail_type(info, names ? "an array of strings" : "an array of integers", err);
 	if (json_array_size(list) > most)
-		return llm_fail(err, LLM_INVALID, "parameter \"%s\" has %zu elements, at most %zu are possible",
-						info->name, json_array_size(list), most);
+		return llm_fail(err, LLM_INVALID, "parameter \"%s\" has %zu elements, at most %zu are possible", info->name,
+						json_array_size(list), most);
 	for (size_t i = 0; i < json_array_size(list); i++)
 	{
 		const json_t *element = json_array_get(list, i);
 
-		if (names ? !check_string(info, element, err)
+		if (names                       ? !check_string(info, element, err)
 			: !json_is_integer(element) ? fail_type(info, "an array of integers", err)
-			: !check_range(info, (double) json_integer_value(element), err))
+										: !check_range(info, (double) json_integer_value(element), err))
 			return false;
 	}
 	return err->code == LLM_OK;
@@ -157,14 +157,14 @@ static bool
 check_any(const param_info *info, const json_t *value, llm_error *err)
 {
 	if (strcmp(info->name, "validation") == 0)
-		return json_is_string(value) ? true
-			: json_is_number(value) ? check_range(info, json_number_value(value), err)
-			: fail_type(info, "a fraction or the name of a boolean column", err);
+		return json_is_string(value)   ? true
+			   : json_is_number(value) ? check_range(info, json_number_value(value), err)
+									   : fail_type(info, "a fraction or the name of a boolean column", err);
 
 	if (json_is_object(value))
 	{
 		const char *label;
-		json_t	   *weight;
+		json_t *weight;
 
 		json_object_foreach((json_t *) value, label, weight)
 		{
@@ -175,8 +175,8 @@ check_any(const param_info *info, const json_t *value, llm_error *err)
 		}
 		return true;
 	}
-	if (!json_is_string(value) || (strcmp(json_string_value(value), "none") != 0 &&
-								   strcmp(json_string_value(value), "balanced") != 0))
+	if (!json_is_string(value) ||
+		(strcmp(json_string_value(value), "none") != 0 && strcmp(json_string_value(value), "balanced") != 0))
 		return fail_type(info, "none, balanced or an object from label to weight", err);
 	return true;
 }
@@ -184,7 +184,7 @@ check_any(const param_info *info, const json_t *value, llm_error *err)
 static bool
 check_value(const param_info *info, const json_t *value, llm_error *err)
 {
-	if (json_is_null(value))	/* the default, spelled out */
+	if (json_is_null(value)) /* the default, spelled out */
 		return true;
 	switch (info->type)
 	{
@@ -196,15 +196,11 @@ check_value(const param_info *info, const json_t *value, llm_error *err)
 			if (!json_is_number(value))
 				return fail_type(info, "a number", err);
 			return check_range(info, json_number_value(value), err);
-		case PARAM_BOOLEAN:
-			return json_is_boolean(value) ? true : fail_type(info, "true or false", err);
-		case PARAM_STRING:
-			return check_string(info, value, err);
+		case PARAM_BOOLEAN: return json_is_boolean(value) ? true : fail_type(info, "true or false", err);
+		case PARAM_STRING: return check_string(info, value, err);
 		case PARAM_INTEGERS:
-		case PARAM_NAMES:
-			return check_list(info, value, err);
-		case PARAM_ANY:
-			return check_any(info, value, err);
+		case PARAM_NAMES: return check_list(info, value, err);
+		case PARAM_ANY: return check_any(info, value, err);
 	}
 	return false;
 }
@@ -224,8 +220,8 @@ check_range_of(const param_info *info, const json_t *range, llm_error *err)
 		if (!check_value(info, json_array_get(choices, i), err))
 			return false;
 	}
-	return choices != NULL ||
-		(check_value(info, json_object_get(range, "min"), err) && check_value(info, json_object_get(range, "max"), err));
+	return choices != NULL || (check_value(info, json_object_get(range, "min"), err) &&
+							   check_value(info, json_object_get(range, "max"), err));
 }
 
 /* Keep the range; what is resolved stays the default. */
@@ -246,19 +242,19 @@ static bool
 params_merge(train_params *p, const json_t *user, llm_error *err)
 {
 	const char *key;
-	json_t	   *value;
+	json_t *value;
 
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
 	{
 		const char *fallback = mlp_params[i].fallback;
-		json_t	   *json = json_parse(fallback, strlen(fallback), err);
+		json_t *json = json_parse(fallback, strlen(fallback), err);
 
 		if (json == NULL || json_object_set_new(p->resolved, mlp_params[i].name, json) != 0)
 			return llm_fail(err, LLM_MEMORY, "out of memory");
 	}
 	json_object_foreach((json_t *) user, key, value)
 	{
-		int32_t		i = param_index(key);
+		int32_t i = param_index(key);
 
 		if (i < 0)
 			return fail_unknown_key(key, err);
@@ -315,7 +311,7 @@ static bool
 get_names(const train_params *p, const char *key, char ***names, int32_t *count, llm_error *err)
 {
 	const json_t *list = get(p, key);
-	size_t		n = json_array_size(list);
+	size_t n = json_array_size(list);
 
 	*count = 0;
 	*names = calloc(n + 1, sizeof(char *));
@@ -323,7 +319,7 @@ get_names(const train_params *p, const char *key, char ***names, int32_t *count,
 		return llm_fail(err, LLM_MEMORY, "out of memory");
 	for (size_t i = 0; i < n; i++)
 	{
-		char	   *name = strdup(json_string_value(json_array_get(list, i)));
+		char *name = strdup(json_string_value(json_array_get(list, i)));
 
 		if (name == NULL)
 			return llm_fail(err, LLM_MEMORY, "out of memory");
@@ -344,7 +340,8 @@ fill_run(train_params *p)
 	p->optimizer = strcmp(json_string_value(get(p, "optimizer")), "sgd") == 0 ? OPT_SGD : OPT_ADAMW;
 	p->momentum = get_number(p, "momentum");
 	p->schedule = strcmp(schedule, "constant") == 0 ? SCHEDULE_CONSTANT
-		: strcmp(schedule, "linear") == 0 ? SCHEDULE_LINEAR : SCHEDULE_COSINE;
+				  : strcmp(schedule, "linear") == 0 ? SCHEDULE_LINEAR
+													: SCHEDULE_COSINE;
 	p->warmup = get_number(p, "warmup");
 	p->weight_decay = get_number(p, "weight_decay");
 	p->clip_norm = get_number(p, "clip_norm");
@@ -380,9 +377,9 @@ fill_data(train_params *p, llm_error *err)
 	p->embed_dim = (int32_t) get_int(p, "embed_dim");
 	p->text_buckets = (int32_t) get_int(p, "text_buckets");
 	return get_string(p, "time_column", &p->time_column, err) &&
-		get_string(p, "weight_column", &p->weight_column, err) &&
-		get_string(p, "group_column", &p->group_column, err) &&
-		get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
+		   get_string(p, "weight_column", &p->weight_column, err) &&
+		   get_string(p, "group_column", &p->group_column, err) &&
+		   get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
 }
 
 static bool
@@ -432,10 +429,12 @@ check_together(const train_params *p, llm_error *err)
 	if (p->folds > 0 && p->sources[param_index("validation")] == SOURCE_USER)
 		return fail_together("folds", "validation", both, err);
 	if (p->folds > 0 && p->time_column != NULL)
-		return fail_together("folds", "time_column", "Folds are drawn at random, which lets later rows predict earlier ones.", err);
+		return fail_together("folds", "time_column",
+							 "Folds are drawn at random, which lets later rows predict earlier ones.", err);
 	if (p->folds > 0 && p->ranges != NULL)
 		return fail_together("folds", json_object_iter_key(json_object_iter(p->ranges)),
-							 "Search with a held-out part first, then judge the setting that was found with folds.", err);
+							 "Search with a held-out part first, then judge the setting that was found with folds.",
+							 err);
 	if (p->ranges == NULL && p->sources[param_index("trials")] == SOURCE_USER)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"trials\" needs a range to search");
@@ -461,8 +460,8 @@ is_complete(llm_error *err)
 train_params *
 params_resolve(const char *architecture, const char *json, size_t length, llm_error *err)
 {
-	int32_t		count;
-	json_t	   *user;
+	int32_t count;
+	json_t *user;
 	train_params *p;
 
 	if (params_table(architecture, &count) == NULL)
@@ -502,7 +501,7 @@ static json_t *
 trial_value(const train_params *p, int32_t i, int32_t trial)
 {
 	const json_t *range = json_object_get(p->ranges, mlp_params[i].name);
-	json_t	   *here = json_object_get(p->resolved, mlp_params[i].name);
+	json_t *here = json_object_get(p->resolved, mlp_params[i].name);
 
 	if (range == NULL || (trial == 0 && search_holds(range, here)))
 		return json_incref(here);
@@ -536,7 +535,7 @@ params_trial(const train_params *p, int32_t trial, llm_error *err)
 json_t *
 params_drawn(const train_params *p)
 {
-	json_t	   *json = json_object();
+	json_t *json = json_object();
 
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
 		if (p->sources[i] == SOURCE_SEARCH)
@@ -564,9 +563,9 @@ params_choose(train_params *p, int64_t training_rows)
 	 * Enough steps per epoch to learn from few rows, batches large enough to be fast with
 	 * many; at least 16 epochs and 1,500 steps in all.
 	 */
-	int64_t		batch = 32;
-	int64_t		epochs = 16;
-	int64_t		steps;
+	int64_t batch = 32;
+	int64_t epochs = 16;
+	int64_t steps;
 
 	while (batch < 256 && batch * 2 * 40 <= training_rows)
 		batch *= 2;
@@ -601,11 +600,11 @@ json_t *
 params_json(const train_params *p)
 {
 	static const char *const source_names[] = {"default", "user", "auto", "search"};
-	json_t	   *json = json_object();
+	json_t *json = json_object();
 
 	for (int32_t i = 0; i < PARAM_COUNT && json != NULL; i++)
 	{
-		json_t	   *value = json_object_get(p->resolved, mlp_params[i].name);
+		json_t *value = json_object_get(p->resolved, mlp_params[i].name);
 
 		json_object_set_new(json, mlp_params[i].name,
 							json_pack("{s:O, s:s}", "value", value, "source", source_names[p->sources[i]]));

@@ -20,81 +20,91 @@
 
 typedef enum param_type
 {
-	PARAM_INTEGER, PARAM_NUMBER, PARAM_BOOLEAN, PARAM_STRING, PARAM_INTEGERS, PARAM_NAMES,
-	PARAM_ANY					/* several JSON types are legal; the row's description says which */
+	PARAM_INTEGER,
+	PARAM_NUMBER,
+	PARAM_BOOLEAN,
+	PARAM_STRING,
+	PARAM_INTEGERS,
+	PARAM_NAMES,
+	PARAM_ANY /* several JSON types are legal; the row's description says which */
 } param_type;
 
 /* One row of the table (params.def). */
 typedef struct param_info
 {
 	const char *name;
-	param_type	type;
-	const char *fallback;		/* JSON text of the default; "null" means chosen from the data */
-	double		minimum, maximum;	/* of numbers, and of the elements of lists */
-	const char *choices;		/* legal strings, separated by '|', or NULL */
+	param_type type;
+	const char *fallback;    /* JSON text of the default; "null" means chosen from the data */
+	double minimum, maximum; /* of numbers, and of the elements of lists */
+	const char *choices;     /* legal strings, separated by '|', or NULL */
 	const char *description;
 } param_info;
 
-typedef enum param_source { SOURCE_DEFAULT, SOURCE_USER, SOURCE_AUTO, SOURCE_SEARCH } param_source;
+typedef enum param_source
+{
+	SOURCE_DEFAULT,
+	SOURCE_USER,
+	SOURCE_AUTO,
+	SOURCE_SEARCH
+} param_source;
 
 /* Resolved settings.  Fields stand in the order of params.def. */
 typedef struct train_params
 {
 	/* the run */
-	int64_t		epochs;			/* >= 1 */
-	int64_t		steps;			/* 0 = by epochs */
-	int64_t		batch_size;
-	double		learning_rate;
+	int64_t epochs; /* >= 1 */
+	int64_t steps;  /* 0 = by epochs */
+	int64_t batch_size;
+	double learning_rate;
 	train_optimizer optimizer;
-	double		momentum;
+	double momentum;
 	train_schedule schedule;
-	double		warmup;			/* fraction of all steps */
-	double		weight_decay;
-	double		clip_norm;
-	double		dropout;
-	double		label_smoothing;
-	double		ema_decay;
-	uint64_t	seed;
-	double		max_seconds;	/* 0 = no limit */
-	double		checkpoint_every;	/* seconds; < 0: llmapp.checkpoint_interval */
+	double warmup; /* fraction of all steps */
+	double weight_decay;
+	double clip_norm;
+	double dropout;
+	double label_smoothing;
+	double ema_decay;
+	uint64_t seed;
+	double max_seconds;      /* 0 = no limit */
+	double checkpoint_every; /* seconds; < 0: llmapp.checkpoint_interval */
 	/* the data */
-	double		validation;		/* fraction, 0 = none, when validation_column is NULL */
-	char	   *validation_column;	/* boolean column of the source, true = held out */
-	char	   *time_column;	/* the last fraction by this column is held out */
-	int32_t		folds;			/* 0 or >= 2 */
-	char	   *group_column;	/* rows of one value are held out together, or NULL */
-	bool		deduplicate;
-	int32_t		trials;
-	json_t	   *ranges;			/* key -> range, or NULL: nothing is searched.  Fields of these keys hold defaults */
-	int32_t		early_stopping; /* epochs without improvement, 0 = off */
-	bool		class_weight_balanced;
-	json_t	   *class_weight;	/* object label -> weight, or NULL */
-	char	   *weight_column;	/* row weights, or NULL */
-	char	  **exclude;		/* columns not to use */
-	int32_t		exclude_count;
-	int32_t		one_hot_max;
-	int32_t		embed_dim;
-	int32_t		text_buckets;
+	double validation;       /* fraction, 0 = none, when validation_column is NULL */
+	char *validation_column; /* boolean column of the source, true = held out */
+	char *time_column;       /* the last fraction by this column is held out */
+	int32_t folds;           /* 0 or >= 2 */
+	char *group_column;      /* rows of one value are held out together, or NULL */
+	bool deduplicate;
+	int32_t trials;
+	json_t *ranges;         /* key -> range, or NULL: nothing is searched.  Fields of these keys hold defaults */
+	int32_t early_stopping; /* epochs without improvement, 0 = off */
+	bool class_weight_balanced;
+	json_t *class_weight; /* object label -> weight, or NULL */
+	char *weight_column;  /* row weights, or NULL */
+	char **exclude;       /* columns not to use */
+	int32_t exclude_count;
+	int32_t one_hot_max;
+	int32_t embed_dim;
+	int32_t text_buckets;
 	/* the network */
-	int32_t		hidden[NET_MAX_HIDDEN];
-	int32_t		hidden_count;
+	int32_t hidden[NET_MAX_HIDDEN];
+	int32_t hidden_count;
 	net_activation activation;
-	bool		layer_norm;
-	bool		residual;
-	bool		loss_given;		/* false: by task */
-	net_loss	loss;
-	double		huber_delta;
-	char	   *deploy;			/* if_better, always, never */
+	bool layer_norm;
+	bool residual;
+	bool loss_given; /* false: by task */
+	net_loss loss;
+	double huber_delta;
+	char *deploy; /* if_better, always, never */
 
-	param_source *sources;		/* one per row of the table */
-	json_t	   *resolved;		/* object key -> value, complete */
+	param_source *sources; /* one per row of the table */
+	json_t *resolved;      /* object key -> value, complete */
 } train_params;
 
-extern const param_info *params_table(const char *architecture, int32_t *count);	/* NULL: unknown architecture */
+extern const param_info *params_table(const char *architecture, int32_t *count); /* NULL: unknown architecture */
 
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
-extern train_params *params_resolve(const char *architecture, const char *json, size_t length,
-									llm_error *err);
+extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
 /* Choose what the user left open and depends on the number of training rows. */
 extern void params_choose(train_params *p, int64_t training_rows);
 /*
@@ -109,4 +119,4 @@ extern void params_free(train_params *p);
 /* {"key": {"value": ..., "source": "user"}, ...}: what llmapp.model_settings shows. */
 extern json_t *params_json(const train_params *p);
 
-#endif							/* LLMAPP_PARAMS_H */
+#endif /* LLMAPP_PARAMS_H */

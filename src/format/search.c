@@ -12,12 +12,12 @@
 
 #include "../engine/philox.h"
 
-#define SEARCH_KEY 0x5365617263684b79u	/* keeps the engine's streams apart */
+#define SEARCH_KEY 0x5365617263684b79u /* keeps the engine's streams apart */
 #define MAX_CHOICES 1000
 
 static const char *const searchable[] = {
-	"batch_size", "learning_rate", "optimizer", "momentum", "schedule", "warmup", "weight_decay", "clip_norm",
-	"dropout", "ema_decay", "embed_dim", "hidden", "activation", "layer_norm", "residual",
+	"batch_size", "learning_rate", "optimizer", "momentum", "schedule",   "warmup",     "weight_decay", "clip_norm",
+	"dropout",    "ema_decay",     "embed_dim", "hidden",   "activation", "layer_norm", "residual",
 };
 
 bool
@@ -33,15 +33,17 @@ static bool
 fail_range(const param_info *info, const char *problem, llm_error *err)
 {
 	llm_fail(err, LLM_INVALID, "the range of parameter \"%s\" %s", info->name, problem);
-	return llm_hint(err, "%s", info->type == PARAM_INTEGER || info->type == PARAM_NUMBER ?
-					"For example {\"min\": 1, \"max\": 9}, with \"log\": true for magnitudes, or {\"choices\": [1, 3, 9]}."
-					: "For example {\"choices\": [...]}.");
+	return llm_hint(
+		err, "%s",
+		info->type == PARAM_INTEGER || info->type == PARAM_NUMBER
+			? "For example {\"min\": 1, \"max\": 9}, with \"log\": true for magnitudes, or {\"choices\": [1, 3, 9]}."
+			: "For example {\"choices\": [...]}.");
 }
 
 static bool
 check_choices(const param_info *info, const json_t *range, llm_error *err)
 {
-	size_t		count = json_array_size(json_object_get(range, "choices"));
+	size_t count = json_array_size(json_object_get(range, "choices"));
 
 	if (json_object_size(range) != 1)
 		return fail_range(info, "has other keys beside \"choices\"", err);
@@ -57,12 +59,11 @@ static bool
 check_hidden(const param_info *info, const json_t *range, llm_error *err)
 {
 	const json_t *choices = json_object_get(range, "choices");
-	size_t		linear = 0;
+	size_t linear = 0;
 
 	for (size_t i = 0; i < json_array_size(choices); i++)
 		linear += json_array_size(json_array_get(choices, i)) == 0;
-	return linear == 0 || linear == json_array_size(choices) ||
-		fail_range(info, "mixes [] with hidden layers", err);
+	return linear == 0 || linear == json_array_size(choices) || fail_range(info, "mixes [] with hidden layers", err);
 }
 
 static bool
@@ -93,7 +94,8 @@ search_check(const param_info *info, const json_t *range, llm_error *err)
 	if (!search_allowed(info->name))
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"%s\" cannot be a range", info->name);
-		return llm_hint(err, "What decides how rows are read, split and judged is the same in all trials; give one value.");
+		return llm_hint(
+			err, "What decides how rows are read, split and judged is the same in all trials; give one value.");
 	}
 	if (json_object_get(range, "choices") == NULL)
 		return check_ends(info, range, err);
@@ -109,24 +111,24 @@ search_holds(const json_t *range, const json_t *value)
 	{
 		const json_t *choice = json_array_get(choices, i);
 
-		if (json_equal(choice, value) ||
-			(json_is_number(choice) && json_is_number(value) && json_number_value(choice) == json_number_value(value)))
+		if (json_equal(choice, value) || (json_is_number(choice) && json_is_number(value) &&
+										  json_number_value(choice) == json_number_value(value)))
 			return true;
 	}
 	return choices == NULL && json_is_number(value) &&
-		json_number_value(value) >= json_number_value(json_object_get(range, "min")) &&
-		json_number_value(value) <= json_number_value(json_object_get(range, "max"));
+		   json_number_value(value) >= json_number_value(json_object_get(range, "min")) &&
+		   json_number_value(value) <= json_number_value(json_object_get(range, "max"));
 }
 
 /* Each integer is as probable as its share of the range, with log as its share of the magnitudes. */
 static json_t *
 draw_number(const param_info *info, const json_t *range, double uniform)
 {
-	double		min = json_number_value(json_object_get(range, "min"));
-	double		max = json_number_value(json_object_get(range, "max"));
-	double		low = min;
-	double		high = info->type == PARAM_INTEGER ? max + 1 : max;
-	double		value;
+	double min = json_number_value(json_object_get(range, "min"));
+	double max = json_number_value(json_object_get(range, "max"));
+	double low = min;
+	double high = info->type == PARAM_INTEGER ? max + 1 : max;
+	double value;
 
 	if (json_is_true(json_object_get(range, "log")))
 		value = exp(log(low) + uniform * (log(high) - log(low)));
@@ -142,7 +144,7 @@ json_t *
 search_draw(const param_info *info, const json_t *range, uint64_t seed, int32_t trial, int32_t position)
 {
 	const json_t *choices = json_object_get(range, "choices");
-	uint32_t	random[4];
+	uint32_t random[4];
 
 	philox(seed ^ SEARCH_KEY, (uint64_t) trial, (uint32_t) position, 0, random);
 	if (choices == NULL)

@@ -18,6 +18,7 @@ extern bool search_check(const param_info *info, const json_t *range, llm_error 
 /* Whether a value lies in a range that was checked. */
 extern bool search_holds(const json_t *range, const json_t *value);
 /* A new value; position tells settings apart.  NULL: out of memory. */
-extern json_t *search_draw(const param_info *info, const json_t *range, uint64_t seed, int32_t trial, int32_t position);
+extern json_t *search_draw(const param_info *info, const json_t *range, uint64_t seed, int32_t trial,
+						   int32_t position);
 
-#endif							/* LLMAPP_SEARCH_H */
+#endif /* LLMAPP_SEARCH_H */

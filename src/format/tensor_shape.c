@@ -16,13 +16,13 @@
 /* For each rank: bits of one class, and the first code.  The last code is below 2^31. */
 static const struct
 {
-	int			bits;
-	int32_t		base;
-}			ranks[TENSOR_MAX_DIMS + 1] = {
+	int bits;
+	int32_t base;
+} ranks[TENSOR_MAX_DIMS + 1] = {
 	{0, 0},
-	{24, 0},					/* 1 class */
-	{24, 1 << 24},				/* 25 classes */
-	{22, 26 << 24},				/* 276 classes */
+	{24, 0},                        /* 1 class */
+	{24, 1 << 24},                  /* 25 classes */
+	{22, 26 << 24},                 /* 276 classes */
 	{18, (26 << 24) + (276 << 22)}, /* 1330 classes */
 };
 
@@ -31,7 +31,7 @@ static const struct
 tensor_status
 tensor_count(int32_t ndim, const int32_t *dims, int32_t *count)
 {
-	int64_t		product = 1;
+	int64_t product = 1;
 
 	if (ndim < 1)
 		return TENSOR_NO_DIMS;
@@ -55,7 +55,7 @@ tensor_status
 tensor_check_finite(const float *values, int32_t count)
 {
 	/* No early exit: the loop vectorises, and almost every value is finite. */
-	bool		finite = true;
+	bool finite = true;
 
 	for (int32_t i = 0; i < count; i++)
 		finite &= fabsf(values[i]) <= FLT_MAX;
@@ -94,7 +94,7 @@ tensor_nest_value(tensor_nest *nest)
 tensor_status
 tensor_nest_close(tensor_nest *nest)
 {
-	int32_t		level = nest->depth - 1;
+	int32_t level = nest->depth - 1;
 
 	if (level < 0)
 		return TENSOR_NO_LIST;
@@ -110,7 +110,7 @@ tensor_nest_close(tensor_nest *nest)
 static int32_t
 choose(int32_t n, int32_t k)
 {
-	int32_t		result = 1;
+	int32_t result = 1;
 
 	for (int32_t i = 0; i < k; i++)
 		result = result * (n - i) / (i + 1);
@@ -127,14 +127,14 @@ exponent_of(int32_t length)
 int32_t
 tensor_shape_encode(int32_t ndim, const int32_t *dims)
 {
-	int32_t		bits = ranks[ndim].bits;
-	int32_t		sum = 0;
-	int32_t		class = 0;
-	int32_t		payload = 0;
+	int32_t bits = ranks[ndim].bits;
+	int32_t sum = 0;
+	int32_t class = 0;
+	int32_t payload = 0;
 
 	for (int32_t i = 0; i + 1 < ndim; i++)
 	{
-		int32_t		e = exponent_of(dims[i]);
+		int32_t e = exponent_of(dims[i]);
 
 		sum += e;
 		if (sum > bits)
@@ -154,7 +154,7 @@ class_sums(int32_t class, int32_t leading, int32_t bits, int32_t *sums)
 {
 	for (int32_t i = leading - 1; i >= 0; i--)
 	{
-		int32_t		sum = bits;
+		int32_t sum = bits;
 
 		while (choose(sum + i, i + 1) > class)
 			sum--;
@@ -166,11 +166,9 @@ class_sums(int32_t class, int32_t leading, int32_t bits, int32_t *sums)
 int32_t
 tensor_shape_decode(int32_t code, int32_t dims[TENSOR_MAX_DIMS])
 {
-	int32_t		ndim = TENSOR_MAX_DIMS;
-	int32_t		sums[TENSOR_MAX_DIMS - 1];
-	int32_t		bits,
-				left,
-				count;
+	int32_t ndim = TENSOR_MAX_DIMS;
+	int32_t sums[TENSOR_MAX_DIMS - 1];
+	int32_t bits, left, count;
 
 	if (code < 0 || code >= CODE_END)
 		return 0;
@@ -181,7 +179,7 @@ tensor_shape_decode(int32_t code, int32_t dims[TENSOR_MAX_DIMS])
 	class_sums(code >> bits, ndim - 1, bits, sums);
 	for (int32_t i = 0; i + 1 < ndim; i++)
 	{
-		int32_t		e = sums[i] - (i > 0 ? sums[i - 1] : 0);
+		int32_t e = sums[i] - (i > 0 ? sums[i - 1] : 0);
 
 		left -= e;
 		dims[i] = (1 << e) + ((code >> left) & ((1 << e) - 1));

@@ -19,22 +19,22 @@
 typedef enum tensor_status
 {
 	TENSOR_OK = 0,
-	TENSOR_NO_DIMS,				/* fewer than 1 dimension */
-	TENSOR_TOO_DEEP,			/* more than TENSOR_MAX_DIMS */
-	TENSOR_EMPTY,				/* a length below 1 */
-	TENSOR_TOO_MANY,			/* more than TENSOR_MAX_ELEMENTS */
-	TENSOR_RAGGED,				/* two lists of one level differ in length */
-	TENSOR_MIXED,				/* a number beside a list */
-	TENSOR_NO_LIST,				/* the text does not start with "[" */
-	TENSOR_NO_VALUE,			/* "," or "]" where an element is due */
-	TENSOR_NO_COMMA,			/* an element right after another */
-	TENSOR_UNCLOSED,			/* the text ends inside a list */
-	TENSOR_JUNK,				/* something after the last "]" */
+	TENSOR_NO_DIMS,  /* fewer than 1 dimension */
+	TENSOR_TOO_DEEP, /* more than TENSOR_MAX_DIMS */
+	TENSOR_EMPTY,    /* a length below 1 */
+	TENSOR_TOO_MANY, /* more than TENSOR_MAX_ELEMENTS */
+	TENSOR_RAGGED,   /* two lists of one level differ in length */
+	TENSOR_MIXED,    /* a number beside a list */
+	TENSOR_NO_LIST,  /* the text does not start with "[" */
+	TENSOR_NO_VALUE, /* "," or "]" where an element is due */
+	TENSOR_NO_COMMA, /* an element right after another */
+	TENSOR_UNCLOSED, /* the text ends inside a list */
+	TENSOR_JUNK,     /* something after the last "]" */
 	TENSOR_BAD_NUMBER,
 	TENSOR_NOT_FINITE,
-	TENSOR_OUT_OF_RANGE,		/* beyond float */
-	TENSOR_BAD_FLAGS,			/* header of an unknown form */
-	TENSOR_BAD_LENGTH			/* bytes do not match the shape */
+	TENSOR_OUT_OF_RANGE, /* beyond float */
+	TENSOR_BAD_FLAGS,    /* header of an unknown form */
+	TENSOR_BAD_LENGTH    /* bytes do not match the shape */
 } tensor_status;
 
 /* Elements of a shape of ndim lengths, checked: 1 .. TENSOR_MAX_ELEMENTS in *count, or why not. */
@@ -49,11 +49,11 @@ extern tensor_status tensor_check_finite(const float *values, int32_t count);
  */
 typedef struct tensor_nest
 {
-	int32_t		depth;			/* lists now open */
-	int32_t		ndim;			/* depth of the numbers; 0 before the first */
-	int32_t		dims[TENSOR_MAX_DIMS];	/* 0 before the first list of the level is closed */
-	int32_t		filled[TENSOR_MAX_DIMS];	/* elements so far in the open list of each level */
-	int32_t		count;			/* numbers so far */
+	int32_t depth;                   /* lists now open */
+	int32_t ndim;                    /* depth of the numbers; 0 before the first */
+	int32_t dims[TENSOR_MAX_DIMS];   /* 0 before the first list of the level is closed */
+	int32_t filled[TENSOR_MAX_DIMS]; /* elements so far in the open list of each level */
+	int32_t count;                   /* numbers so far */
 } tensor_nest;
 
 extern tensor_status tensor_nest_open(tensor_nest *nest);
@@ -70,4 +70,4 @@ extern int32_t tensor_shape_encode(int32_t ndim, const int32_t *dims);
 /* The shape of a code; its rank, or 0 when the code is of no valid shape. */
 extern int32_t tensor_shape_decode(int32_t code, int32_t dims[TENSOR_MAX_DIMS]);
 
-#endif							/* LLMAPP_TENSOR_SHAPE_H */
+#endif /* LLMAPP_TENSOR_SHAPE_H */

@@ -38,8 +38,7 @@ static size_t
 number_length(const char *s)
 {
 	const char *start = s;
-	const char *whole,
-			   *end;
+	const char *whole, *end;
 
 	whole = s + (*s == '+' || *s == '-');
 	end = skip_digits(whole);
@@ -77,7 +76,7 @@ is_not_finite(const char *s, size_t length)
 static tensor_status
 read_number(const char *s, float *value, size_t *length)
 {
-	size_t		end = number_length(s);
+	size_t end = number_length(s);
 
 	if (end == 0 || !is_delimiter(s[end]))
 	{
@@ -93,7 +92,7 @@ read_number(const char *s, float *value, size_t *length)
 tensor_status
 tensor_text_number(const char *text, float *value)
 {
-	size_t		length = 0;
+	size_t length = 0;
 	tensor_status status = read_number(text, value, &length);
 
 	return status == TENSOR_OK && text[length] != '\0' ? TENSOR_BAD_NUMBER : status;
@@ -102,7 +101,7 @@ tensor_text_number(const char *text, float *value)
 int32_t
 tensor_text_bound(const char *text)
 {
-	int32_t		bound = 1;
+	int32_t bound = 1;
 
 	for (; bound < TENSOR_MAX_ELEMENTS && (text = strchr(text, ',')) != NULL; text++)
 		bound++;
@@ -120,7 +119,7 @@ tensor_text_start(tensor_text *reader, const char *text)
 static tensor_status
 read_punctuation(tensor_text *reader)
 {
-	char		c = *reader->cursor;
+	char c = *reader->cursor;
 	tensor_nest *nest = &reader->nest;
 	tensor_status status = TENSOR_OK;
 
@@ -143,7 +142,7 @@ read_punctuation(tensor_text *reader)
 static tensor_status
 read_element(tensor_text *reader, float *value)
 {
-	size_t		length;
+	size_t length;
 	tensor_status status;
 
 	if (reader->nest.depth == 0)
@@ -164,7 +163,7 @@ tensor_status
 tensor_text_read(tensor_text *reader, float *values, int32_t capacity, int32_t *count)
 {
 	tensor_status status = TENSOR_OK;
-	bool		complete;
+	bool complete;
 
 	*count = 0;
 	while (*count < capacity)

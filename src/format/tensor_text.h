@@ -15,9 +15,9 @@
 
 typedef struct tensor_text
 {
-	const char *cursor;			/* next byte; after a failure, the byte that does not fit */
-	bool		after_element;	/* "," or "]" is due */
-	tensor_nest nest;			/* the shape, complete at the end */
+	const char *cursor; /* next byte; after a failure, the byte that does not fit */
+	bool after_element; /* "," or "]" is due */
+	tensor_nest nest;   /* the shape, complete at the end */
 } tensor_text;
 
 /* Start on NUL-terminated text that outlives the reader. */
@@ -32,4 +32,4 @@ extern int32_t tensor_text_bound(const char *text);
 /* One number that takes all of NUL-terminated text. */
 extern tensor_status tensor_text_number(const char *text, float *value);
 
-#endif							/* LLMAPP_TENSOR_TEXT_H */
+#endif /* LLMAPP_TENSOR_TEXT_H */

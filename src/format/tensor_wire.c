@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define WIRE_HEADER 4			/* rank and flags */
+#define WIRE_HEADER 4 /* rank and flags */
 
 static uint16_t
 read_u16(const uint8_t *bytes)
@@ -41,8 +41,7 @@ tensor_wire_size(int32_t ndim, int32_t count)
 }
 
 tensor_status
-tensor_wire_shape(const uint8_t *bytes, size_t length, int32_t *ndim, int32_t dims[TENSOR_MAX_DIMS],
-				  int32_t *count)
+tensor_wire_shape(const uint8_t *bytes, size_t length, int32_t *ndim, int32_t dims[TENSOR_MAX_DIMS], int32_t *count)
 {
 	tensor_status status;
 
@@ -71,7 +70,7 @@ tensor_wire_values(const uint8_t *bytes, int32_t ndim, int32_t count, float *val
 	bytes += tensor_wire_size(ndim, 0);
 	for (int32_t i = 0; i < count; i++)
 	{
-		uint32_t	bits = read_u32(bytes + 4 * (size_t) i);
+		uint32_t bits = read_u32(bytes + 4 * (size_t) i);
 
 		memcpy(&values[i], &bits, sizeof(bits));
 	}
@@ -88,7 +87,7 @@ tensor_wire_write(int32_t ndim, const int32_t *dims, const float *values, int32_
 		write_u32(bytes, (uint32_t) dims[i]);
 	for (int32_t i = 0; i < count; i++, bytes += 4)
 	{
-		uint32_t	bits;
+		uint32_t bits;
 
 		memcpy(&bits, &values[i], sizeof(bits));
 		write_u32(bytes, bits);

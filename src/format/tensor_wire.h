@@ -22,7 +22,6 @@ extern tensor_status tensor_wire_shape(const uint8_t *bytes, size_t length, int3
 extern tensor_status tensor_wire_values(const uint8_t *bytes, int32_t ndim, int32_t count, float *values);
 
 /* Writes tensor_wire_size() bytes. */
-extern void tensor_wire_write(int32_t ndim, const int32_t *dims, const float *values, int32_t count,
-							  uint8_t *bytes);
+extern void tensor_wire_write(int32_t ndim, const int32_t *dims, const float *values, int32_t count, uint8_t *bytes);
 
-#endif							/* LLMAPP_TENSOR_WIRE_H */
+#endif /* LLMAPP_TENSOR_WIRE_H */

@@ -27,18 +27,18 @@
 #include "checkpoint.h"
 
 #define CHECKPOINT_DIR "llmapp"
-#define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c)	/* LLMPCK02 in little-endian memory */
+#define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c) /* LLMPCK02 in little-endian memory */
 #define PIECE_BYTES (16 * 1024 * 1024)
 
 typedef struct CheckpointHeader
 {
-	uint64		magic;
-	uint64		header_bytes;
-	uint64		fingerprint;
-	uint64		part_bytes[CHECKPOINT_PARTS];
+	uint64 magic;
+	uint64 header_bytes;
+	uint64 fingerprint;
+	uint64 part_bytes[CHECKPOINT_PARTS];
 	TrainingState state;
-	pg_crc32c	crc;			/* of header (with this field 0) and all parts */
-	uint32		unused;			/* 0 */
+	pg_crc32c crc; /* of header (with this field 0) and all parts */
+	uint32 unused; /* 0 */
 } CheckpointHeader;
 
 static void
@@ -61,7 +61,7 @@ AddToCrc(pg_crc32c crc, const void *data, Size bytes)
 static pg_crc32c
 CheckpointCrc(CheckpointHeader header, const Checkpoint *checkpoint)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	header.crc = 0;
 	INIT_CRC32C(crc);
@@ -91,9 +91,7 @@ MakeHeader(const Checkpoint *checkpoint)
 static void
 ThrowFile(const char *verb, const char *path)
 {
-	ereport(ERROR,
-			(errcode_for_file_access(),
-			 errmsg("could not %s file \"%s\": %m", verb, path)));
+	ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", verb, path)));
 }
 
 static void
@@ -103,7 +101,7 @@ WriteAll(int fd, const char *path, const void *data, Size bytes)
 
 	while (bytes > 0)
 	{
-		ssize_t		written;
+		ssize_t written;
 
 		errno = 0;
 		written = write(fd, next, Min(bytes, PIECE_BYTES));
@@ -117,7 +115,7 @@ WriteAll(int fd, const char *path, const void *data, Size bytes)
 		}
 		next += written;
 		bytes -= written;
-		if (written == PIECE_BYTES && pg_fdatasync(fd) != 0)	/* the last sync shall have little to do */
+		if (written == PIECE_BYTES && pg_fdatasync(fd) != 0) /* the last sync shall have little to do */
 			ThrowFile("fsync", path);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -127,9 +125,9 @@ void
 WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
 {
 	CheckpointHeader header = MakeHeader(checkpoint);
-	char		path[MAXPGPATH];
-	char		temporary[MAXPGPATH + 4];
-	int			fd;
+	char path[MAXPGPATH];
+	char temporary[MAXPGPATH + 4];
+	int fd;
 
 	CheckpointPath(job, path);
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
@@ -151,11 +149,11 @@ WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
 static bool
 ReadAll(int fd, void *data, Size bytes)
 {
-	char	   *next = data;
+	char *next = data;
 
 	while (bytes > 0)
 	{
-		ssize_t		got;
+		ssize_t got;
 
 		CHECK_FOR_INTERRUPTS();
 		got = read(fd, next, Min(bytes, PIECE_BYTES));
@@ -173,7 +171,8 @@ ReadAll(int fd, void *data, Size bytes)
 static const char *
 StateProblem(const TrainingState *state)
 {
-	if (state->fit < 0 || state->earlier_steps < 0 || !(state->fit_started >= 0) || state->epoch < 0 || state->batch < 0 || state->step < 0 || state->loss_steps < 0 || state->best_epoch < 0 ||
+	if (state->fit < 0 || state->earlier_steps < 0 || !(state->fit_started >= 0) || state->epoch < 0 ||
+		state->batch < 0 || state->step < 0 || state->loss_steps < 0 || state->best_epoch < 0 ||
 		state->best_step < 0 || !(state->elapsed >= 0))
 		return "the checkpoint is damaged";
 	return NULL;
@@ -227,9 +226,9 @@ ReadParts(int fd, Checkpoint *checkpoint)
 bool
 ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 {
-	Checkpoint	found = *checkpoint;
-	char		path[MAXPGPATH];
-	int			fd;
+	Checkpoint found = *checkpoint;
+	char path[MAXPGPATH];
+	int fd;
 
 	CheckpointPath(job, path);
 	fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
@@ -246,7 +245,7 @@ ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 bool
 HasCheckpoint(int64 job)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 
 	CheckpointPath(job, path);
 	return access(path, F_OK) == 0;
@@ -255,14 +254,12 @@ HasCheckpoint(int64 job)
 void
 RemoveCheckpoint(int64 job)
 {
-	char		path[MAXPGPATH];
-	char		temporary[MAXPGPATH + 4];
+	char path[MAXPGPATH];
+	char temporary[MAXPGPATH + 4];
 
 	CheckpointPath(job, path);
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
 	unlink(temporary);
 	if (unlink(path) != 0 && errno != ENOENT)
-		ereport(WARNING,
-				(errcode_for_file_access(),
-				 errmsg("could not remove file \"%s\": %m", path)));
+		ereport(WARNING, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
 }

@@ -14,42 +14,42 @@
 typedef struct TrainingState
 {
 	/* of the job */
-	int64		fit;			/* networks done */
-	int64		earlier_steps;	/* of those networks */
-	double		elapsed;		/* seconds of training, in all runs together */
+	int64 fit;           /* networks done */
+	int64 earlier_steps; /* of those networks */
+	double elapsed;      /* seconds of training, in all runs together */
 	/* of the network that is trained now */
-	double		fit_started;	/* elapsed seconds at its first step */
-	int64		epoch;			/* from 0 */
-	int64		batch;			/* done in this epoch */
-	int64		step;			/* done in all */
-	double		loss_sum;		/* of the steps since the last reported loss */
-	int64		loss_steps;
-	double		best_loss;		/* on the held-out rows */
-	int64		best_epoch;		/* epochs done when it was reached; 0: none yet */
-	int64		best_step;
+	double fit_started; /* elapsed seconds at its first step */
+	int64 epoch;        /* from 0 */
+	int64 batch;        /* done in this epoch */
+	int64 step;         /* done in all */
+	double loss_sum;    /* of the steps since the last reported loss */
+	int64 loss_steps;
+	double best_loss; /* on the held-out rows */
+	int64 best_epoch; /* epochs done when it was reached; 0: none yet */
+	int64 best_step;
 } TrainingState;
 
 typedef enum CheckpointPartKind
 {
-	PART_TRAINER,				/* trainer_save() */
-	PART_BEST,					/* weights of the best epoch */
-	PART_HISTORY,				/* what the networks done gave; trials.c knows its form */
-	PART_WINNER,				/* weights of the best network done */
+	PART_TRAINER, /* trainer_save() */
+	PART_BEST,    /* weights of the best epoch */
+	PART_HISTORY, /* what the networks done gave; trials.c knows its form */
+	PART_WINNER,  /* weights of the best network done */
 	CHECKPOINT_PARTS
 } CheckpointPartKind;
 
 typedef struct CheckpointPart
 {
-	void	   *data;
-	Size		bytes;
+	void *data;
+	Size bytes;
 } CheckpointPart;
 
 typedef struct Checkpoint
 {
-	uint64		fingerprint;	/* of the rows */
+	uint64 fingerprint; /* of the rows */
 	TrainingState state;
 	CheckpointPart parts[CHECKPOINT_PARTS];
-	double		written_at;		/* elapsed seconds; not stored */
+	double written_at; /* elapsed seconds; not stored */
 } Checkpoint;
 
 extern void WriteCheckpoint(int64 job, const Checkpoint *checkpoint);
@@ -59,4 +59,4 @@ extern void WriteCheckpoint(int64 job, const Checkpoint *checkpoint);
  */
 extern bool ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem);
 
-#endif							/* LLMAPP_CHECKPOINT_H */
+#endif /* LLMAPP_CHECKPOINT_H */

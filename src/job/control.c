@@ -27,8 +27,8 @@
 
 #define POLL_MS 100
 #define NOTICE_MS 2000
-#define START_AGAIN_MS 1000		/* a job that is queued so long beside a free slot has lost its worker */
-#define REACTION_MS 3000		/* how long a cancel or pause waits for its effect */
+#define START_AGAIN_MS 1000 /* a job that is queued so long beside a free slot has lost its worker */
+#define REACTION_MS 3000    /* how long a cancel or pause waits for its effect */
 
 PG_FUNCTION_INFO_V1(llm_wait);
 PG_FUNCTION_INFO_V1(llm_cancel);
@@ -45,39 +45,35 @@ Is(const JobRecord *record, const char *status)
 static JobRecord *
 RequireJob(int64 job, const char *function)
 {
-	JobRecord  *record;
+	JobRecord *record;
 
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s on a standby server", function),
-				 errhint("Connect to the primary server, where the job runs.")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot execute %s on a standby server", function),
+						errhint("Connect to the primary server, where the job runs.")));
 	PreventCommandIfParallelMode(function);
 	AttachJobMemory();
 	record = ReadJob(job);
 	if (record == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("job " INT64_FORMAT " does not exist", job),
-				 errhint("SELECT job, model, status FROM llmapp.jobs;")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("job " INT64_FORMAT " does not exist", job),
+						errhint("SELECT job, model, status FROM llmapp.jobs;")));
 	if (!has_privs_of_role(GetUserId(), record->owner))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for job " INT64_FORMAT, job),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for job " INT64_FORMAT, job),
 				 errdetail("It belongs to role \"%s\".", GetUserNameFromId(record->owner, true)
-						   ? GetUserNameFromId(record->owner, true) : "that was dropped")));
+															 ? GetUserNameFromId(record->owner, true)
+															 : "that was dropped")));
 	return record;
 }
 
 static void
 ThrowState(const JobRecord *record, const char *verb)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("job " INT64_FORMAT " cannot be %s: it has %s%s", record->job, verb,
-					Is(record, "cancelled") ? "been " : "", record->status),
-			 Is(record, "failed") && record->message ? errdetail("%s", record->message) : 0,
-			 errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("job " INT64_FORMAT " cannot be %s: it has %s%s", record->job, verb,
+						   Is(record, "cancelled") ? "been " : "", record->status),
+					Is(record, "failed") && record->message ? errdetail("%s", record->message) : 0,
+					errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
 }
 
 /* Whether a failed job left something to go on from: a scoring has its table. */
@@ -118,7 +114,7 @@ static JobRecord *
 Look(int64 job, MemoryContext looks)
 {
 	MemoryContext old;
-	JobRecord  *record;
+	JobRecord *record;
 
 	MemoryContextReset(looks);
 	old = MemoryContextSwitchTo(looks);
@@ -148,9 +144,9 @@ AwaitJob(int64 job, TimestampTz deadline, BackgroundWorkerHandle *worker)
 
 	for (;;)
 	{
-		JobSlot		slot;
-		bool		runs = FindSlot(job, &slot);
-		JobRecord  *record = runs ? NULL : Look(job, looks);
+		JobSlot slot;
+		bool runs = FindSlot(job, &slot);
+		JobRecord *record = runs ? NULL : Look(job, looks);
 
 		if (!runs && HasStopped(record))
 			return record;
@@ -169,22 +165,20 @@ Datum
 llm_wait(PG_FUNCTION_ARGS)
 {
 	TimestampTz deadline = 0;
-	JobRecord  *record;
-	int64		job;
+	JobRecord *record;
+	int64 job;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	job = PG_GETARG_INT64(0);
 	(void) RequireJob(job, "llm_wait()");
 	if (StartsAtCommit(job))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job " INT64_FORMAT " starts when this transaction commits", job),
-				 errhint("COMMIT; SELECT llm_wait(" INT64_FORMAT ");", job)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("job " INT64_FORMAT " starts when this transaction commits", job),
+						errhint("COMMIT; SELECT llm_wait(" INT64_FORMAT ");", job)));
 	if (!PG_ARGISNULL(1))
-		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-														   TimestampTzGetDatum(GetCurrentTimestamp()),
-														   PG_GETARG_DATUM(1)));
+		deadline = DatumGetTimestampTz(DirectFunctionCall2(
+			timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 	record = AwaitJob(job, deadline, NULL);
 	if (record == NULL)
 		PG_RETURN_NULL();
@@ -197,7 +191,7 @@ llm_wait(PG_FUNCTION_ARGS)
 static JobRecord *
 StopRunning(int64 job, StopRequest request)
 {
-	JobSlot		slot;
+	JobSlot slot;
 	TimestampTz start = GetCurrentTimestamp();
 
 	if (!RequestStop(job, request))
@@ -218,12 +212,12 @@ Change(const JobRecord *record, const char *to, const char *function)
 Datum
 llm_cancel(PG_FUNCTION_ARGS)
 {
-	int64		job = PG_GETARG_INT64(0);
+	int64 job = PG_GETARG_INT64(0);
 
 	for (;;)
 	{
-		JobRecord  *record = RequireJob(job, "llm_cancel()");
-		JobRecord  *stopped = StopRunning(job, STOP_CANCEL);
+		JobRecord *record = RequireJob(job, "llm_cancel()");
+		JobRecord *stopped = StopRunning(job, STOP_CANCEL);
 
 		if (stopped != NULL)
 			PG_RETURN_TEXT_P(cstring_to_text(stopped->status));
@@ -243,12 +237,12 @@ llm_cancel(PG_FUNCTION_ARGS)
 Datum
 llm_pause(PG_FUNCTION_ARGS)
 {
-	int64		job = PG_GETARG_INT64(0);
+	int64 job = PG_GETARG_INT64(0);
 
 	for (;;)
 	{
-		JobRecord  *record = RequireJob(job, "llm_pause()");
-		JobRecord  *stopped = StopRunning(job, STOP_PAUSE);
+		JobRecord *record = RequireJob(job, "llm_pause()");
+		JobRecord *stopped = StopRunning(job, STOP_PAUSE);
 
 		if (stopped != NULL)
 			PG_RETURN_TEXT_P(cstring_to_text(stopped->status));
@@ -269,11 +263,11 @@ llm_pause(PG_FUNCTION_ARGS)
 Datum
 llm_resume(PG_FUNCTION_ARGS)
 {
-	int64		job = PG_GETARG_INT64(0);
+	int64 job = PG_GETARG_INT64(0);
 
 	for (;;)
 	{
-		JobRecord  *record = RequireJob(job, "llm_resume()");
+		JobRecord *record = RequireJob(job, "llm_resume()");
 
 		if (Is(record, "succeeded") || Is(record, "cancelled") || (Is(record, "failed") && !CanGoOn(record)))
 			ThrowState(record, "resumed");

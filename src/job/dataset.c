@@ -35,22 +35,22 @@
 /* Distinct integers that are taken for classes when no task is given, and rows that each has on average. */
 #define MAX_INTEGER_CLASSES 20
 #define MIN_CLASS_ROWS 3
-#define MAX_STRATA 65536		/* the most classes that a target can have */
+#define MAX_STRATA 65536 /* the most classes that a target can have */
 
 struct RawRows
 {
-	BufFile    *file;
-	int32		values_count;
-	value	   *values;			/* (values_count) of the current row */
-	uint8	   *buffer;
-	Size		capacity;
-	ValueReader *readers;		/* (values_count) */
-	int		   *attributes;		/* (values_count); -1: no such column */
-	Split	   *split;
-	SeenRows   *seen;			/* while loading */
+	BufFile *file;
+	int32 values_count;
+	value *values; /* (values_count) of the current row */
+	uint8 *buffer;
+	Size capacity;
+	ValueReader *readers; /* (values_count) */
+	int *attributes;      /* (values_count); -1: no such column */
+	Split *split;
+	SeenRows *seen; /* while loading */
 	/* the current pass */
-	int64		row;
-	bool		held_out;
+	int64 row;
+	bool held_out;
 };
 
 #define TARGETS(d) (&(d)->raw->values[(d)->roles->inputs])
@@ -71,9 +71,9 @@ InitReader(RawRows *raw, int32 i, TupleDesc tupdesc, int attribute)
 static RawRows *
 CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params, int32 most_classes)
 {
-	RawRows    *raw = palloc0(sizeof(RawRows));
+	RawRows *raw = palloc0(sizeof(RawRows));
 	ResourceOwner owner = CurrentResourceOwner;
-	int32		n = 0;
+	int32 n = 0;
 
 	raw->values_count = roles->inputs + roles->targets + 3;
 	raw->values = palloc0(raw->values_count * sizeof(value));
@@ -90,7 +90,7 @@ CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *p
 	InitReader(raw, n++, tupdesc, roles->group);
 	raw->split = CreateSplit(params, most_classes);
 	raw->seen = CreateSeenRows((Size) llmapp_train_memory * 1024 / 2);
-	CurrentResourceOwner = NULL;	/* the file outlives the transaction */
+	CurrentResourceOwner = NULL; /* the file outlives the transaction */
 	raw->file = BufFileCreateTemp(true);
 	CurrentResourceOwner = owner;
 	return raw;
@@ -101,11 +101,10 @@ CheckWeight(const value *weight, int64 row, const char *name)
 {
 	if (weight->kind == VALUE_NUMBER && weight->number >= 0)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("row " INT64_FORMAT " has no valid weight in column \"%s\"", row, name),
-			 errdetail("A weight is a finite number of zero or more."),
-			 errhint("Use coalesce() or WHERE in the source.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("row " INT64_FORMAT " has no valid weight in column \"%s\"", row, name),
+					errdetail("A weight is a finite number of zero or more."),
+					errhint("Use coalesce() or WHERE in the source.")));
 }
 
 static bool
@@ -121,8 +120,8 @@ HasTarget(const Dataset *d)
 static Size
 PackRow(Dataset *d)
 {
-	RawRows    *raw = d->raw;
-	size_t		bytes = value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
+	RawRows *raw = d->raw;
+	size_t bytes = value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
 
 	if (bytes > raw->capacity)
 	{
@@ -131,9 +130,8 @@ PackRow(Dataset *d)
 		value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
 	}
 	if (bytes > PG_INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("row " INT64_FORMAT " of the source is too large", d->rows_read)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("row " INT64_FORMAT " of the source is too large", d->rows_read)));
 	return bytes;
 }
 
@@ -141,16 +139,17 @@ PackRow(Dataset *d)
 static bool
 IsRepeated(Dataset *d)
 {
-	RawRows    *raw = d->raw;
+	RawRows *raw = d->raw;
 
-	return SeenBefore(raw->seen, raw->buffer, value_pack(raw->values, d->roles->inputs + d->roles->targets, raw->buffer, 0));
+	return SeenBefore(raw->seen, raw->buffer,
+					  value_pack(raw->values, d->roles->inputs + d->roles->targets, raw->buffer, 0));
 }
 
 static void
 AppendRow(Dataset *d, Size bytes)
 {
-	RawRows    *raw = d->raw;
-	uint32		length = bytes;
+	RawRows *raw = d->raw;
+	uint32 length = bytes;
 
 	BufFileWrite(raw->file, &length, sizeof(length));
 	BufFileWrite(raw->file, raw->buffer, bytes);
@@ -161,13 +160,13 @@ AppendRow(Dataset *d, Size bytes)
 static void
 LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 {
-	RawRows    *raw = d->raw;
-	Size		bytes;
+	RawRows *raw = d->raw;
+	Size bytes;
 
 	d->rows_read++;
 	for (int32 i = 0; i < raw->values_count; i++)
 	{
-		int			a = raw->attributes[i];
+		int a = raw->attributes[i];
 
 		if (a >= 0)
 			ReadValue(&raw->readers[i], datums[a], nulls[a], &raw->values[i]);
@@ -192,8 +191,8 @@ LoadRows(Dataset *d, Portal portal, const train_params *params)
 {
 	MemoryContext row_cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
-	Datum	   *datums = palloc(portal->tupDesc->natts * sizeof(Datum));
-	bool	   *nulls = palloc(portal->tupDesc->natts * sizeof(bool));
+	Datum *datums = palloc(portal->tupDesc->natts * sizeof(Datum));
+	bool *nulls = palloc(portal->tupDesc->natts * sizeof(bool));
 	TimestampTz start = GetCurrentTimestamp();
 
 	do
@@ -228,7 +227,7 @@ OrderedQuery(const char *query, const SourceRoles *roles, TupleDesc tupdesc)
 static uint64
 FingerprintStart(const SourceRoles *roles)
 {
-	uint64		hash = hash_bytes_extended((const unsigned char *) LLMAPP_VERSION, strlen(LLMAPP_VERSION), 0);
+	uint64 hash = hash_bytes_extended((const unsigned char *) LLMAPP_VERSION, strlen(LLMAPP_VERSION), 0);
 
 	for (int32 i = 0; i < roles->inputs + roles->targets; i++)
 	{
@@ -243,8 +242,8 @@ FingerprintStart(const SourceRoles *roles)
 static void
 ReadQuery(Dataset *d, const char *query, const train_params *params)
 {
-	SPIPlanPtr	plan;
-	Portal		portal;
+	SPIPlanPtr plan;
+	Portal portal;
 
 	SPI_connect();
 	plan = SPI_prepare(query, 0, NULL);
@@ -262,21 +261,20 @@ CheckRows(const Dataset *d)
 	if (d->rows >= MIN_ROWS)
 		return;
 	if (d->rows_read > 0 && d->rows == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the target is NULL in all " INT64_FORMAT " rows", d->rows_read),
-				 errhint("Name a column with known values as target.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the source has " INT64_FORMAT " rows with a target, a training needs at least %d", d->rows, MIN_ROWS),
-			 errhint("Count them: SELECT count(*) FROM the source; row security may hide rows from you.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the target is NULL in all " INT64_FORMAT " rows", d->rows_read),
+						errhint("Name a column with known values as target.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the source has " INT64_FORMAT " rows with a target, a training needs at least %d",
+						   d->rows, MIN_ROWS),
+					errhint("Count them: SELECT count(*) FROM the source; row security may hide rows from you.")));
 }
 
 /* Few integers that come again and again are classes, others are numbers. */
 static void
 DecideTask(Dataset *d)
 {
-	Split	   *split = d->raw->split;
+	Split *split = d->raw->split;
 
 	if (SplitClasses(split) > 0 && d->rows < MIN_CLASS_ROWS * (int64) SplitClasses(split))
 		SplitForgetClasses(split);
@@ -291,21 +289,22 @@ FinishCounting(Dataset *d, const train_params *params)
 	FreeSeenRows(d->raw->seen);
 	d->raw->seen = NULL;
 	if (d->repeated_rows < 0 && params->deduplicate)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("the rows are too many to leave out repeated ones within llmapp.train_memory"),
-				 errdetail("Each row needs up to 36 bytes of it, half of the setting is used."),
-				 errhint("Raise llmapp.train_memory, or use SELECT DISTINCT in the source instead of \"deduplicate\".")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("the rows are too many to leave out repeated ones within llmapp.train_memory"),
+			 errdetail("Each row needs up to 36 bytes of it, half of the setting is used."),
+			 errhint("Raise llmapp.train_memory, or use SELECT DISTINCT in the source instead of \"deduplicate\".")));
 }
 
 Dataset *
 LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	Dataset    *d = palloc0(sizeof(Dataset));
-	TupleDesc	tupdesc;
-	char	   *query;
-	bool		task_open;
+	Dataset *d = palloc0(sizeof(Dataset));
+	TupleDesc tupdesc;
+	char *query;
+	bool task_open;
 
 	JobPhase("loading", 0);
 	StartTransactionCommand();
@@ -320,13 +319,15 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	task_open = d->task == NULL;
 	query = OrderedQuery(spec->query, d->roles, tupdesc);
 	d->fingerprint = FingerprintStart(d->roles);
-	d->raw = CreateRawRows(d->roles, tupdesc, params, task_open ? MAX_INTEGER_CLASSES :
-						   strcmp(d->task, "classification") == 0 ? MAX_STRATA : 0);
+	d->raw = CreateRawRows(d->roles, tupdesc, params,
+						   task_open                                ? MAX_INTEGER_CLASSES
+						   : strcmp(d->task, "classification") == 0 ? MAX_STRATA
+																	: 0);
 	ReadQuery(d, query, params);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	if (JobPauseRequested())	/* the rows are not complete */
+	if (JobPauseRequested()) /* the rows are not complete */
 		return d;
 	CheckRows(d);
 	FinishCounting(d, params);
@@ -341,12 +342,10 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 static void
 StartPass(Dataset *d)
 {
-	RawRows    *raw = d->raw;
+	RawRows *raw = d->raw;
 
 	if (BufFileSeek(raw->file, 0, 0, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not seek in the temporary file of a training")));
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in the temporary file of a training")));
 	raw->row = 0;
 	SplitStart(raw->split);
 }
@@ -355,9 +354,9 @@ StartPass(Dataset *d)
 static bool
 NextRow(Dataset *d)
 {
-	RawRows    *raw = d->raw;
-	llm_error	err = {0};
-	uint32		bytes;
+	RawRows *raw = d->raw;
+	llm_error err = {0};
+	uint32 bytes;
 
 	CHECK_FOR_INTERRUPTS();
 	if (raw->row == d->rows)
@@ -391,10 +390,9 @@ CheckTrainingRows(const Dataset *d, const train_params *params)
 {
 	if (d->training_rows > 0)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("column \"%s\" holds out all rows", params->validation_column),
-			 errhint("Rows to learn from have false or NULL there.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("column \"%s\" holds out all rows", params->validation_column),
+					errhint("Rows to learn from have false or NULL there.")));
 }
 
 static void
@@ -407,10 +405,10 @@ CountSplit(Dataset *d)
 static target_fitter *
 CreateTargetFitter(const Dataset *d)
 {
-	bool		classes = strcmp(d->task, "classification") == 0;
-	llm_error	err = {0};
-	target_fitter *fitter = target_fitter_new(classes ? TARGET_CLASS : TARGET_NUMBER, d->roles->target_columns,
-											  d->roles->targets, &err);
+	bool classes = strcmp(d->task, "classification") == 0;
+	llm_error err = {0};
+	target_fitter *fitter =
+		target_fitter_new(classes ? TARGET_CLASS : TARGET_NUMBER, d->roles->target_columns, d->roles->targets, &err);
 
 	if (fitter == NULL)
 		ThrowError(&err);
@@ -420,7 +418,7 @@ CreateTargetFitter(const Dataset *d)
 static void
 AddToTarget(Dataset *d, target_fitter *fitter)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	if (!target_fitter_add(fitter, TARGETS(d), &err))
 		ThrowError(&err);
@@ -429,8 +427,8 @@ AddToTarget(Dataset *d, target_fitter *fitter)
 static void
 FinishTarget(Dataset *d, target_fitter *fitter)
 {
-	llm_error	err = {0};
-	target	   *t = target_fitter_finish(fitter, &err);
+	llm_error err = {0};
+	target *t = target_fitter_finish(fitter, &err);
 
 	if (t == NULL)
 		ThrowError(&err);
@@ -456,7 +454,7 @@ FitTarget(Dataset *d, const manifest *base)
 static void
 FitRows(Dataset *d, fitter *columns, target_fitter *targets)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	d->training_rows = d->held_out_rows = 0;
 	StartPass(d);
@@ -475,12 +473,14 @@ FitRows(Dataset *d, fitter *columns, target_fitter *targets)
 void
 FitDataset(Dataset *d, const train_params *params, const manifest *base)
 {
-	fit_options options = {.linear = params->hidden_count == 0,.one_hot_max = params->one_hot_max,
-	.text_buckets = params->text_buckets,.seed = params->seed};
-	llm_error	err = {0};
-	fitter	   *columns;
+	fit_options options = {.linear = params->hidden_count == 0,
+						   .one_hot_max = params->one_hot_max,
+						   .text_buckets = params->text_buckets,
+						   .seed = params->seed};
+	llm_error err = {0};
+	fitter *columns;
 	target_fitter *targets = NULL;
-	encoder    *e;
+	encoder *e;
 
 	if (base != NULL)
 	{
@@ -523,10 +523,9 @@ ThrowUnknownLabel(const target *t, const char *label)
 	initStringInfo(&labels);
 	for (int32 i = 0; i < t->class_count && i < 20; i++)
 		appendStringInfo(&labels, "%s\"%s\"", i > 0 ? ", " : "", t->classes[i]);
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("parameter \"class_weight\" names \"%s\", which is no label of the target", label),
-			 errhint("Labels: %s%s.", labels.data, t->class_count > 20 ? ", ..." : "")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("parameter \"class_weight\" names \"%s\", which is no label of the target", label),
+					errhint("Labels: %s%s.", labels.data, t->class_count > 20 ? ", ..." : "")));
 }
 
 /* (class_count) weights; labels that an object does not name weigh 1. */
@@ -534,16 +533,17 @@ static double *
 ClassWeights(const Dataset *d, const train_params *params)
 {
 	const target *t = d->target;
-	double	   *weights = palloc(Max(t->class_count, 1) * sizeof(double));
+	double *weights = palloc(Max(t->class_count, 1) * sizeof(double));
 	const char *label;
-	json_t	   *weight;
+	json_t *weight;
 
 	for (int32 i = 0; i < t->class_count; i++)
-		weights[i] = params->class_weight_balanced && t->class_rows[i] > 0 ?
-			(double) d->training_rows / ((double) t->class_count * t->class_rows[i]) : 1;
+		weights[i] = params->class_weight_balanced && t->class_rows[i] > 0
+						 ? (double) d->training_rows / ((double) t->class_count * t->class_rows[i])
+						 : 1;
 	json_object_foreach(params->class_weight, label, weight)
 	{
-		int32		i = 0;
+		int32 i = 0;
 
 		while (i < t->class_count && strcmp(t->classes[i], label) != 0)
 			i++;
@@ -557,9 +557,9 @@ ClassWeights(const Dataset *d, const train_params *params)
 void
 EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
-	double		total = 0;
+	double total = 0;
 
-	int64	   *training_gaps = palloc0(d->roles->inputs * sizeof(int64));
+	int64 *training_gaps = palloc0(d->roles->inputs * sizeof(int64));
 
 	d->class_weights = ClassWeights(d, params);
 	d->missing = palloc0(d->roles->inputs * sizeof(int64));
@@ -571,37 +571,34 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 	StartPass(d);
 	while (NextRow(d))
 	{
-		double		weight = d->roles->weight >= 0 ? WEIGHT_VALUE(d)->number : 1;
+		double weight = d->roles->weight >= 0 ? WEIGHT_VALUE(d)->number : 1;
 
 		if (d->target->kind == TARGET_CLASS)
 		{
-			int32		label = target_class_of(d->target, TARGETS(d));
+			int32 label = target_class_of(d->target, TARGETS(d));
 
 			if (label < 0 && d->raw->held_out)
 			{
 				d->unseen_rows++;
 				continue;
 			}
-			if (label < 0)		/* only a base model can be without it */
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("target column \"%s\" has a label that the base model does not know",
-								d->target->names[0]),
-						 errhint("Leave such rows out of the source, or train without base.")));
+			if (label < 0) /* only a base model can be without it */
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+								errmsg("target column \"%s\" has a label that the base model does not know",
+									   d->target->names[0]),
+								errhint("Leave such rows out of the source, or train without base.")));
 			weight *= d->class_weights[label];
 		}
 		total += d->raw->held_out ? 0 : weight;
 		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : training_gaps);
-		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values,
-				  TARGETS(d), (float) weight);
+		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values, TARGETS(d),
+				  (float) weight);
 	}
 	FinishRecords(d->training);
 	FinishRecords(d->held_out);
 	if (total == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the weights of all training rows are zero"),
-				 errhint("Change parameter \"weight_column\" or \"class_weight\".")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the weights of all training rows are zero"),
+						errhint("Change parameter \"weight_column\" or \"class_weight\".")));
 }
 
 void
@@ -617,7 +614,7 @@ CloseRows(Dataset *d)
 static json_t *
 ColumnCounts(const Dataset *d, const int64 *counts)
 {
-	json_t	   *json = json_object();
+	json_t *json = json_object();
 
 	for (int32 i = 0; i < d->roles->inputs; i++)
 	{
@@ -632,12 +629,10 @@ ColumnCounts(const Dataset *d, const int64 *counts)
 json_t *
 DataReport(const Dataset *d)
 {
-	return json_pack("{s:I, s:{s:I, s:I, s:I}, s:o, s:I, s:I, s:o, s:o}",
-					 "rows_read", (json_int_t) d->rows_read,
-					 "dropped", "without_target", (json_int_t) (d->rows_read - d->rows - d->dropped_rows),
-					 "repeated", (json_int_t) d->dropped_rows, "unseen_label", (json_int_t) d->unseen_rows,
-					 "repeated", d->repeated_rows < 0 ? json_null() : json_integer(d->repeated_rows),
-					 "training_rows", (json_int_t) d->training_rows,
-					 "held_out_rows", (json_int_t) (d->held_out_rows - d->unseen_rows),
+	return json_pack("{s:I, s:{s:I, s:I, s:I}, s:o, s:I, s:I, s:o, s:o}", "rows_read", (json_int_t) d->rows_read,
+					 "dropped", "without_target", (json_int_t) (d->rows_read - d->rows - d->dropped_rows), "repeated",
+					 (json_int_t) d->dropped_rows, "unseen_label", (json_int_t) d->unseen_rows, "repeated",
+					 d->repeated_rows < 0 ? json_null() : json_integer(d->repeated_rows), "training_rows",
+					 (json_int_t) d->training_rows, "held_out_rows", (json_int_t) (d->held_out_rows - d->unseen_rows),
 					 "imputed", ColumnCounts(d, d->missing), "unseen", ColumnCounts(d, d->unknown));
 }

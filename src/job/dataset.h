@@ -16,26 +16,26 @@ typedef struct RawRows RawRows;
 typedef struct Dataset
 {
 	SourceRoles *roles;
-	const char *task;			/* decided when the rows are known */
-	uint64		seed;
-	int64		rows_read;		/* of the query */
-	int64		rows;			/* with a target; without repeated ones when they are left out */
-	int64		dropped_rows;	/* left out because they were there before */
-	int64		repeated_rows;	/* that were there before, left out or not; -1: not known */
-	int64		training_rows;
-	int64		held_out_rows;
-	int64		unseen_rows;	/* held-out rows that are left out: no training row has their label */
-	uint64		fingerprint;	/* of columns and values in their order, and of the version of llmapp */
-	RawRows    *raw;
+	const char *task; /* decided when the rows are known */
+	uint64 seed;
+	int64 rows_read;     /* of the query */
+	int64 rows;          /* with a target; without repeated ones when they are left out */
+	int64 dropped_rows;  /* left out because they were there before */
+	int64 repeated_rows; /* that were there before, left out or not; -1: not known */
+	int64 training_rows;
+	int64 held_out_rows;
+	int64 unseen_rows;  /* held-out rows that are left out: no training row has their label */
+	uint64 fingerprint; /* of columns and values in their order, and of the version of llmapp */
+	RawRows *raw;
 	const encoder *encoder;
-	const target *target;			/* NULL until FitTarget() or FitDataset() */
-	finding    *findings;
-	int64	   *missing;		/* (inputs) rows without a value in a column that is used */
-	int64	   *unknown;		/* (inputs) held-out rows with a category that the training rows do not give a place */
-	double	   *class_weights;	/* (class_count) of a classification */
-	Size		budget;			/* memory that records may still take */
-	Records    *training;
-	Records    *held_out;
+	const target *target; /* NULL until FitTarget() or FitDataset() */
+	finding *findings;
+	int64 *missing;        /* (inputs) rows without a value in a column that is used */
+	int64 *unknown;        /* (inputs) held-out rows with a category that the training rows do not give a place */
+	double *class_weights; /* (class_count) of a classification */
+	Size budget;           /* memory that records may still take */
+	Records *training;
+	Records *held_out;
 } Dataset;
 
 /*
@@ -61,4 +61,4 @@ extern void HoldOutFold(Dataset *d, int32 fold);
 /* What became of the rows, for the job's report: see docs/reference.md. */
 extern json_t *DataReport(const Dataset *d);
 
-#endif							/* LLMAPP_DATASET_H */
+#endif /* LLMAPP_DATASET_H */

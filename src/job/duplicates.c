@@ -14,16 +14,16 @@
 
 #include "duplicates.h"
 
-#define FIRST_SLOTS 4096		/* a power of two, as all sizes */
+#define FIRST_SLOTS 4096 /* a power of two, as all sizes */
 
 struct SeenRows
 {
 	MemoryContext cxt;
-	Size		limit;			/* bytes of the slots, old and new ones while they grow */
-	uint64	   *slots;			/* 0: free; NULL: memory was used up */
-	uint64		count;			/* of slots */
-	uint64		used;
-	int64		repeated;
+	Size limit;    /* bytes of the slots, old and new ones while they grow */
+	uint64 *slots; /* 0: free; NULL: memory was used up */
+	uint64 count;  /* of slots */
+	uint64 used;
+	int64 repeated;
 };
 
 static uint64 *
@@ -35,7 +35,7 @@ AllocateSlots(MemoryContext cxt, uint64 count)
 SeenRows *
 CreateSeenRows(Size limit)
 {
-	SeenRows   *seen = palloc0(sizeof(SeenRows));
+	SeenRows *seen = palloc0(sizeof(SeenRows));
 
 	seen->cxt = CurrentMemoryContext;
 	seen->limit = limit;
@@ -56,7 +56,7 @@ FreeSeenRows(SeenRows *seen)
 static uint64 *
 FindSlot(uint64 *slots, uint64 count, uint64 hash)
 {
-	uint64		i = hash & (count - 1);
+	uint64 i = hash & (count - 1);
 
 	while (slots[i] != 0 && slots[i] != hash)
 		i = (i + 1) & (count - 1);
@@ -67,8 +67,8 @@ FindSlot(uint64 *slots, uint64 count, uint64 hash)
 static void
 Grow(SeenRows *seen)
 {
-	uint64		count = seen->count * 2;
-	uint64	   *slots = NULL;
+	uint64 count = seen->count * 2;
+	uint64 *slots = NULL;
 
 	if ((seen->count + count) * sizeof(uint64) <= seen->limit)
 		slots = AllocateSlots(seen->cxt, count);
@@ -83,14 +83,14 @@ Grow(SeenRows *seen)
 bool
 SeenBefore(SeenRows *seen, const uint8 *bytes, Size length)
 {
-	uint64		hash = hash_bytes_extended(bytes, length, 0);
-	uint64	   *slot;
+	uint64 hash = hash_bytes_extended(bytes, length, 0);
+	uint64 *slot;
 
 	if (seen->slots != NULL && seen->used >= seen->count / 3 * 2)
 		Grow(seen);
 	if (seen->slots == NULL)
 		return false;
-	hash += hash == 0;			/* 0 means free */
+	hash += hash == 0; /* 0 means free */
 	slot = FindSlot(seen->slots, seen->count, hash);
 	if (*slot == hash)
 	{

@@ -12,6 +12,7 @@ extern SeenRows *CreateSeenRows(Size limit);
 extern void FreeSeenRows(SeenRows *seen);
 /* Was a row of these bytes added before?  Adds it.  Says no once the memory is used up. */
 extern bool SeenBefore(SeenRows *seen, const uint8 *bytes, Size length);
-extern int64 CountRepeated(const SeenRows *seen);	/* calls that were answered with yes; -1 when memory did not suffice */
+extern int64 CountRepeated(
+	const SeenRows *seen); /* calls that were answered with yes; -1 when memory did not suffice */
 
-#endif							/* LLMAPP_DUPLICATES_H */
+#endif /* LLMAPP_DUPLICATES_H */

@@ -92,9 +92,8 @@ Visit(const char *database)
 	strlcpy(worker.bgw_extra, database, BGW_EXTRALEN);
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		ereport(WARNING,
-				(errmsg("could not look after the jobs of database \"%s\"", database),
-				 errdetail("All of max_worker_processes are in use.")));
+		ereport(WARNING, (errmsg("could not look after the jobs of database \"%s\"", database),
+						  errdetail("All of max_worker_processes are in use.")));
 		return;
 	}
 	(void) WaitForBackgroundWorkerShutdown(handle);
@@ -104,9 +103,9 @@ Visit(const char *database)
 static void
 VisitAll(void)
 {
-	char	   *list = pstrdup(llmapp_databases);
-	List	   *names;
-	ListCell   *cell;
+	char *list = pstrdup(llmapp_databases);
+	List *names;
+	ListCell *cell;
 
 	if (!SplitIdentifierString(list, ',', &names))
 		ereport(WARNING, (errmsg("llmapp.databases is not a list of names")));
@@ -121,13 +120,13 @@ llmapp_launcher(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGUSR1, procsignal_sigusr1_handler);	/* the end of a visitor */
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler); /* the end of a visitor */
 	BackgroundWorkerUnblockSignals();
 	VisitAll();
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)	/* perhaps since the last visit, which took the latch's wake-up */
+		if (ConfigReloadPending) /* perhaps since the last visit, which took the latch's wake-up */
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);

@@ -24,9 +24,9 @@
 #include "../serve/metrics.h"
 #include "learn.h"
 
-#define REPORTED_LOSSES 500		/* losses of single steps that a network records, about */
-#define LAST_CHECKPOINT_BYTES (64 * 1024 * 1024)	/* a shutdown does not wait until more is on disk */
-#define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
+#define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
+#define LAST_CHECKPOINT_BYTES (64 * 1024 * 1024) /* a shutdown does not wait until more is on disk */
+#define RECORD_MEMORY (8 * 1024 * 1024)          /* least memory beside the network's: windows of records */
 
 /* ---- planning ---- */
 
@@ -35,7 +35,7 @@ NetworkConfig(const Learning *l)
 {
 	const train_params *p = l->params;
 	const target *goal = l->data->target;
-	net_config	c = {0};
+	net_config c = {0};
 
 	if (l->base != NULL)
 		c = *net_get_config(l->base->manifest->net);
@@ -62,7 +62,7 @@ NetworkConfig(const Learning *l)
 static int32
 ThreadCount(void)
 {
-	long		processors = sysconf(_SC_NPROCESSORS_ONLN);
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (llmapp_threads > 0)
 		return llmapp_threads;
@@ -73,9 +73,19 @@ static train_config
 TrainerConfig(const Learning *l)
 {
 	const train_params *p = l->params;
-	train_config c = {.optimizer = p->optimizer,.learning_rate = p->learning_rate,.weight_decay = p->weight_decay,
-		.beta1 = 0.9,.beta2 = 0.999,.epsilon = 1e-8,.momentum = p->momentum,.clip_norm = p->clip_norm,
-	.schedule = p->schedule,.ema_decay = p->ema_decay,.seed = p->seed,.threads = ThreadCount(),.poll = JobPoll};
+	train_config c = {.optimizer = p->optimizer,
+					  .learning_rate = p->learning_rate,
+					  .weight_decay = p->weight_decay,
+					  .beta1 = 0.9,
+					  .beta2 = 0.999,
+					  .epsilon = 1e-8,
+					  .momentum = p->momentum,
+					  .clip_norm = p->clip_norm,
+					  .schedule = p->schedule,
+					  .ema_decay = p->ema_decay,
+					  .seed = p->seed,
+					  .threads = ThreadCount(),
+					  .poll = JobPoll};
 
 	c.total_steps = p->steps;
 	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, l->batches, &c.total_steps))
@@ -87,15 +97,16 @@ TrainerConfig(const Learning *l)
 static size_t
 BatchBytes(const batch_shape *s, int64 rows)
 {
-	return rows * sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4);
+	return rows * sizeof(float) *
+		   ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4);
 }
 
 Learning *
 PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
 {
-	Learning   *l = palloc0(sizeof(Learning));
-	net_config	config;
-	llm_error	err = {0};
+	Learning *l = palloc0(sizeof(Learning));
+	net_config config;
+	llm_error err = {0};
 
 	l->job = job;
 	l->params = params;
@@ -119,8 +130,8 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 void
 ShortenLearning(Learning *l, double share)
 {
-	int64		epochs = (l->config.total_steps + l->batches - 1) / l->batches;
-	int64		some = Max(1, (int64) rint(share * epochs));
+	int64 epochs = (l->config.total_steps + l->batches - 1) / l->batches;
+	int64 some = Max(1, (int64) rint(share * epochs));
 
 	l->config.total_steps = Min(l->config.total_steps, some * l->batches);
 	l->config.warmup_steps = (int64) (l->params->warmup * l->config.total_steps);
@@ -129,8 +140,8 @@ ShortenLearning(Learning *l, double share)
 Size
 LearningMemory(const Learning *l)
 {
-	size_t		bytes = 0;
-	llm_error	err = {0};
+	size_t bytes = 0;
+	llm_error err = {0};
 
 	if (!trainer_memory(l->net, &l->config, l->batch_rows, &bytes, &err))
 		ThrowError(&err);
@@ -143,7 +154,7 @@ LearningMemory(const Learning *l)
 Size
 RecordMemory(const Learning *l, Size most)
 {
-	Size		limit = (Size) llmapp_train_memory * 1024;
+	Size limit = (Size) llmapp_train_memory * 1024;
 
 	if (most > limit)
 		ereport(ERROR,
@@ -161,8 +172,8 @@ static void
 StartAtShares(const Learning *l)
 {
 	const target *goal = l->data->target;
-	double		rows = 0;
-	float	   *bias;
+	double rows = 0;
+	float *bias;
 
 	if (goal->kind != TARGET_CLASS)
 		return;
@@ -171,7 +182,7 @@ StartAtShares(const Learning *l)
 		rows += l->data->class_weights[i] * goal->class_rows[i] + 1;
 	for (int32 i = 0; i < goal->outputs; i++)
 		bias[i] = (float) log((l->data->class_weights[i] * goal->class_rows[i] + 1) / rows);
-	if (goal->outputs == 1)		/* log odds of class 1 */
+	if (goal->outputs == 1) /* log odds of class 1 */
 		bias[0] = (float) log((l->data->class_weights[1] * goal->class_rows[1] + 1) /
 							  (l->data->class_weights[0] * goal->class_rows[0] + 1));
 	trainer_set_output_bias(l->trainer, bias);
@@ -182,7 +193,7 @@ static bool
 CreateTrainer(Learning *l)
 {
 	const batch_shape *shape = &net_get_config(l->net)->shape;
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	l->batch = batch_new(shape, l->batch_rows, &err);
 	if (l->batch == NULL)
@@ -228,7 +239,7 @@ SaveCheckpoint(Learning *l)
 static Size
 CheckpointBytes(const Checkpoint *checkpoint)
 {
-	Size		bytes = 0;
+	Size bytes = 0;
 
 	for (int i = 0; i < CHECKPOINT_PARTS; i++)
 		bytes = add_size(bytes, checkpoint->parts[i].bytes);
@@ -257,7 +268,7 @@ static const char *
 Restore(Learning *l)
 {
 	Checkpoint *c = l->checkpoint;
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	if (c->parts[PART_TRAINER].bytes != trainer_state_bytes(l->trainer) ||
 		c->parts[PART_BEST].bytes != net_weight_bytes(l->net))
@@ -275,8 +286,11 @@ StartAnew(Learning *l)
 	CheckpointPart *trainer = &c->parts[PART_TRAINER];
 	CheckpointPart *best = &c->parts[PART_BEST];
 
-	c->state = (TrainingState) {.fit = c->state.fit,.earlier_steps = c->state.earlier_steps,
-	.elapsed = c->state.elapsed,.fit_started = c->state.elapsed,.best_loss = INFINITY};
+	c->state = (TrainingState) {.fit = c->state.fit,
+								.earlier_steps = c->state.earlier_steps,
+								.elapsed = c->state.elapsed,
+								.fit_started = c->state.elapsed,
+								.best_loss = INFINITY};
 	trainer->bytes = trainer_state_bytes(l->trainer);
 	trainer->data = MemoryContextAllocHuge(CurrentMemoryContext, trainer->bytes);
 	best->bytes = net_weight_bytes(l->net);
@@ -308,12 +322,12 @@ StartLearning(Learning *l, bool resumed)
 static bool
 FillBatch(Learning *l, Records *records)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	l->batch->rows = 0;
 	while (l->batch->rows < l->batch_rows)
 	{
-		uint32		bytes;
+		uint32 bytes;
 		const uint8 *record = NextRecord(records, &bytes);
 
 		if (record == NULL)
@@ -328,10 +342,10 @@ FillBatch(Learning *l, Records *records)
 
 typedef struct Score
 {
-	double		loss_sum;
-	double		weight_sum;
-	double		good;			/* rows predicted right, or sum of squared errors of the first number */
-	int64		rows;
+	double loss_sum;
+	double weight_sum;
+	double good; /* rows predicted right, or sum of squared errors of the first number */
+	int64 rows;
 } Score;
 
 static void
@@ -358,7 +372,7 @@ PredictBatch(Learning *l, Score *score)
 {
 	for (;;)
 	{
-		llm_error	err = {0};
+		llm_error err = {0};
 
 		if (trainer_predict(l->trainer, l->batch, l->out, &score->loss_sum, &score->weight_sum, &err))
 			return true;
@@ -375,9 +389,9 @@ static bool
 Validate(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
-	Score		score = {0};
-	double		epoch = s->epoch + 1;
-	double		loss;
+	Score score = {0};
+	double epoch = s->epoch + 1;
+	double loss;
 
 	StartReading(l->data->held_out, false, 0, 0);
 	while (FillBatch(l, l->data->held_out))
@@ -386,7 +400,7 @@ Validate(Learning *l)
 			return false;
 		ScoreBatch(l, &score);
 	}
-	if (!(score.weight_sum > 0))	/* rows of weight 0 say nothing */
+	if (!(score.weight_sum > 0)) /* rows of weight 0 say nothing */
 		return true;
 	loss = score.loss_sum / score.weight_sum;
 	JobMetric(s->earlier_steps + s->step, epoch, "validation", "loss", loss);
@@ -399,7 +413,8 @@ Validate(Learning *l)
 		s->best_loss = loss;
 		s->best_epoch = s->epoch + 1;
 		s->best_step = s->step;
-		memcpy(l->checkpoint->parts[PART_BEST].data, trainer_weights(l->trainer), l->checkpoint->parts[PART_BEST].bytes);
+		memcpy(l->checkpoint->parts[PART_BEST].data, trainer_weights(l->trainer),
+			   l->checkpoint->parts[PART_BEST].bytes);
 	}
 	return true;
 }
@@ -429,9 +444,9 @@ static void
 ReportStep(Learning *l, double loss)
 {
 	TrainingState *s = &l->checkpoint->state;
-	double		epoch = (double) s->epoch + (double) s->batch / l->batches;
-	double		seconds = Elapsed(l) - s->fit_started;
-	int64		step = s->earlier_steps + s->step;
+	double epoch = (double) s->epoch + (double) s->batch / l->batches;
+	double seconds = Elapsed(l) - s->fit_started;
+	int64 step = s->earlier_steps + s->step;
 
 	s->loss_sum += loss;
 	s->loss_steps++;
@@ -450,11 +465,11 @@ static LearnEnd
 RunStep(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
-	double		loss;
+	double loss;
 
 	for (;;)
 	{
-		llm_error	err = {0};
+		llm_error err = {0};
 
 		if (trainer_step(l->trainer, l->batch, &loss, &err))
 			break;
@@ -480,7 +495,7 @@ static LearnEnd
 RunEpoch(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
-	LearnEnd	end;
+	LearnEnd end;
 
 	StartReading(l->data->training, true, l->params->seed, s->epoch);
 	SkipRecords(l->data->training, s->batch * l->batch_rows);
@@ -503,10 +518,10 @@ LearnEnd
 RunLearning(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
-	LearnEnd	end = LEARN_FINISHED;
+	LearnEnd end = LEARN_FINISHED;
 
 	JobPhase("training", l->job_steps);
-	while (end == LEARN_FINISHED && (s->batch > 0 || !IsFinished(l)))	/* an epoch that was begun is ended */
+	while (end == LEARN_FINISHED && (s->batch > 0 || !IsFinished(l))) /* an epoch that was begun is ended */
 		end = RunEpoch(l);
 	s->elapsed = Elapsed(l);
 	if (end == LEARN_PAUSED)
@@ -533,7 +548,7 @@ EvaluateBatch(const Learning *l, evaluation *e, double *actual)
 {
 	const target *goal = l->data->target;
 	const batch *b = l->batch;
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	for (int64 i = 0; i < b->rows; i++)
 	{
@@ -548,13 +563,13 @@ EvaluateBatch(const Learning *l, evaluation *e, double *actual)
 json_t *
 Evaluate(Learning *l, const float *weights, double *score)
 {
-	bool		held_out = CountRecords(l->data->held_out) > 0;
-	Records    *records = held_out ? l->data->held_out : l->data->training;
-	double	   *actual = palloc0(l->data->target->outputs * sizeof(double));
-	Score		ignored = {0};
-	llm_error	err = {0};
+	bool held_out = CountRecords(l->data->held_out) > 0;
+	Records *records = held_out ? l->data->held_out : l->data->training;
+	double *actual = palloc0(l->data->target->outputs * sizeof(double));
+	Score ignored = {0};
+	llm_error err = {0};
 	evaluation *e = evaluation_new(l->data->target, &err);
-	json_t	   *json;
+	json_t *json;
 
 	if (e == NULL)
 		ThrowError(&err);
@@ -584,4 +599,3 @@ Evaluate(Learning *l, const float *weights, double *score)
 	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
 	return json;
 }
-

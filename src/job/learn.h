@@ -16,35 +16,35 @@
 typedef enum LearnEnd
 {
 	LEARN_FINISHED,
-	LEARN_PAUSED,				/* the job is to pause; the checkpoint is written */
-	LEARN_DIVERGED				/* only with may_diverge, otherwise this is an ERROR */
+	LEARN_PAUSED,  /* the job is to pause; the checkpoint is written */
+	LEARN_DIVERGED /* only with may_diverge, otherwise this is an ERROR */
 } LearnEnd;
 
 typedef struct Learning
 {
 	/* given */
-	int64		job;
+	int64 job;
 	const train_params *params;
-	const Model *base;			/* NULL: from random weights */
-	Dataset    *data;
-	Checkpoint *checkpoint;		/* of the job */
+	const Model *base; /* NULL: from random weights */
+	Dataset *data;
+	Checkpoint *checkpoint; /* of the job */
 	/* planned; may be changed until RunLearning() */
-	int64		job_steps;		/* steps of all networks of the job, for its progress */
-	double		deadline;		/* elapsed seconds of the job at which to end, 0: none */
-	int64		last_epoch;		/* end after so many epochs, 0: none */
-	bool		may_diverge;
-	net		   *net;
+	int64 job_steps;  /* steps of all networks of the job, for its progress */
+	double deadline;  /* elapsed seconds of the job at which to end, 0: none */
+	int64 last_epoch; /* end after so many epochs, 0: none */
+	bool may_diverge;
+	net *net;
 	train_config config;
-	int64		batch_rows;
-	int64		batches;		/* of an epoch */
+	int64 batch_rows;
+	int64 batches; /* of an epoch */
 	/* own */
-	trainer    *trainer;
-	batch	   *batch;
-	float	   *out;			/* (batch_rows, outputs) */
-	int64		report_every;	/* steps */
-	double		checkpoint_every;	/* seconds */
-	TimestampTz started;		/* this run of the network */
-	double		elapsed_before; /* seconds of the job until then */
+	trainer *trainer;
+	batch *batch;
+	float *out;              /* (batch_rows, outputs) */
+	int64 report_every;      /* steps */
+	double checkpoint_every; /* seconds */
+	TimestampTz started;     /* this run of the network */
+	double elapsed_before;   /* seconds of the job until then */
 } Learning;
 
 /* The network and what depends on the number of rows; data is fitted. */
@@ -67,4 +67,4 @@ extern const float *LearnedWeights(Learning *l);
  */
 extern json_t *Evaluate(Learning *l, const float *weights, double *score);
 
-#endif							/* LLMAPP_LEARN_H */
+#endif /* LLMAPP_LEARN_H */

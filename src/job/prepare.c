@@ -41,12 +41,12 @@ OwnObject(void *object, MemoryContextCallbackFunction release)
 train_params *
 ResolveParams(const char *architecture, const char *json)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 	train_params *params = params_resolve(architecture, json, strlen(json), &err);
 
 	if (params == NULL)
 	{
-		if (err.code == LLM_CORRUPT)	/* the user's own JSON is wrong, not damaged */
+		if (err.code == LLM_CORRUPT) /* the user's own JSON is wrong, not damaged */
 			err.code = LLM_INVALID;
 		ThrowError(&err);
 	}
@@ -59,10 +59,9 @@ ResolveParams(const char *architecture, const char *json)
 static void
 ThrowTarget(const column *c, const char *task, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("target column \"%s\" of type %s does not fit task \"%s\"", c->name, c->sql_type, task),
-			 errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("target column \"%s\" of type %s does not fit task \"%s\"", c->name, c->sql_type, task),
+					errhint("%s", hint)));
 }
 
 static void
@@ -71,7 +70,8 @@ CheckRegressionTarget(const column *c, int32 targets)
 	if (c->kind == COLUMN_VECTOR && targets > 1)
 		ThrowTarget(c, "regression", "An array can be the only target; otherwise name columns of single numbers.");
 	if (c->kind == COLUMN_TIME)
-		ThrowTarget(c, "regression", psprintf("Predict a number: extract(epoch FROM %s).", quote_identifier(c->name)));
+		ThrowTarget(c, "regression",
+					psprintf("Predict a number: extract(epoch FROM %s).", quote_identifier(c->name)));
 	if (c->kind != COLUMN_NUMBER && c->kind != COLUMN_BOOLEAN && c->kind != COLUMN_VECTOR)
 		ThrowTarget(c, "regression", "Use task => 'classification', or convert the column to a number.");
 }
@@ -86,10 +86,9 @@ CheckTaskTarget(const char *task, const SourceRoles *roles)
 		return;
 	}
 	if (roles->targets > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a classification has one target column, not %d", roles->targets),
-				 errhint("Train one model for each, or use task => 'regression' for numbers.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a classification has one target column, not %d", roles->targets),
+						errhint("Train one model for each, or use task => 'regression' for numbers.")));
 	if (roles->target_columns[0].kind == COLUMN_VECTOR)
 		ThrowTarget(&roles->target_columns[0], task, "Use task => 'regression' to predict an array of numbers.");
 }
@@ -113,10 +112,8 @@ ResolveTask(const char *task, const SourceRoles *roles)
 	if (task == NULL)
 		task = InferTask(roles);
 	else if (strcmp(task, "classification") != 0 && strcmp(task, "regression") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown task \"%s\"", task),
-				 errhint("Tasks are classification and regression.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown task \"%s\"", task),
+						errhint("Tasks are classification and regression.")));
 	if (task != NULL)
 		CheckTaskTarget(task, roles);
 	return task;
@@ -125,17 +122,16 @@ ResolveTask(const char *task, const SourceRoles *roles)
 static void
 ThrowUseless(const char *parameter, const char *task)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("parameter \"%s\" has no meaning for task \"%s\"", parameter, task),
-			 errhint("Leave it out of params, or choose the task: task => '%s'.",
-					 strcmp(task, "regression") == 0 ? "classification" : "regression")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("parameter \"%s\" has no meaning for task \"%s\"", parameter, task),
+					errhint("Leave it out of params, or choose the task: task => '%s'.",
+							strcmp(task, "regression") == 0 ? "classification" : "regression")));
 }
 
 void
 CheckTaskSettings(const char *task, const train_params *params)
 {
-	bool		regression = strcmp(task, "regression") == 0;
+	bool regression = strcmp(task, "regression") == 0;
 
 	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
 		ThrowUseless("class_weight", task);
@@ -155,38 +151,34 @@ ResolveDevice(const char *device)
 	if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
 		return pstrdup("cpu");
 	if (strncmp(device, "cuda", 4) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown device \"%s\"", device),
-				 errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("device \"%s\" is not available", device),
-			 errdetail("This build has no GPU backend."),
-			 errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown device \"%s\"", device),
+						errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
+					errdetail("This build has no GPU backend."),
+					errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
 }
 
 /* First schema of the search path in which the user may create a table. */
 static char *
 CreationSchema(void)
 {
-	List	   *path = fetch_search_path(false);
-	ListCell   *cell;
+	List *path = fetch_search_path(false);
+	ListCell *cell;
 
 	foreach(cell, path)
 		if (!isAnyTempNamespace(lfirst_oid(cell)) && MayCreateInSchema(lfirst_oid(cell)))
 			return get_namespace_name(lfirst_oid(cell));
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("no schema of the search path allows %s to create a model", GetUserNameFromId(GetUserId(), false)),
-			 errhint("Name one, model => 'schema.name', or ask for GRANT CREATE ON SCHEMA.")));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("no schema of the search path allows %s to create a model",
+						   GetUserNameFromId(GetUserId(), false)),
+					errhint("Name one, model => 'schema.name', or ask for GRANT CREATE ON SCHEMA.")));
 }
 
 static bool
 IsModel(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool		result;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool result;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -199,15 +191,13 @@ IsModel(Oid relid)
 static void
 ResolveModel(TrainingSpec *spec, const char *model)
 {
-	List	   *names;
-	RangeVar   *wanted;
-	Oid			relid;
+	List *names;
+	RangeVar *wanted;
+	Oid relid;
 
 	if (!SplitIdentifierString(pstrdup(model), '.', &names) || names == NIL || list_length(names) > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("\"%s\" is not a name for a model", model),
-				 errhint("A model is named like a table: 'name', 'schema.name' or '\"Any Name\"'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not a name for a model", model),
+						errhint("A model is named like a table: 'name', 'schema.name' or '\"Any Name\"'.")));
 	wanted = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
 	relid = RangeVarGetRelid(wanted, NoLock, true);
 	if (wanted->schemaname != NULL)
@@ -221,15 +211,14 @@ ResolveModel(TrainingSpec *spec, const char *model)
 }
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
-const char *const base_settings[] = {
-	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets", NULL
-};
+const char *const base_settings[] = {"hidden",    "activation",  "layer_norm",   "residual",
+									 "embed_dim", "one_hot_max", "text_buckets", NULL};
 
 static void
 CheckBaseSettings(const char *json)
 {
-	llm_error	err = {0};
-	json_t	   *user = json_parse(json, strlen(json), &err);
+	llm_error err = {0};
+	json_t *user = json_parse(json, strlen(json), &err);
 	const char *given = NULL;
 
 	for (int i = 0; base_settings[i] != NULL && given == NULL; i++)
@@ -237,30 +226,28 @@ CheckBaseSettings(const char *json)
 			given = base_settings[i];
 	json_decref(user);
 	if (given != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" cannot be set together with a base model", given),
-				 errhint("The network is that of the base model; leave the parameter out.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"%s\" cannot be set together with a base model", given),
+						errhint("The network is that of the base model; leave the parameter out.")));
 }
 
 /* The model to start from: readable, and of the same target. */
 static const manifest *
 OpenBase(Oid base, const char *params)
 {
-	llm_error	err = {0};
-	int32		live;
-	char	   *text;
-	manifest   *m;
+	llm_error err = {0};
+	int32 live;
+	char *text;
+	manifest *m;
 
 	RequireModelTable(base);
 	RequirePredictPrivilege(base);
 	RequireWeightsPrivilege(base);
 	live = LiveVersion(base);
 	if (live == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("base model \"%s\" has no live version", get_rel_name(base)),
-				 errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(base))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("base model \"%s\" has no live version", get_rel_name(base)),
+						errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(base))));
 	CheckBaseSettings(params);
 	text = ReadManifestText(base, live);
 	m = manifest_parse(text, strlen(text), &err);
@@ -268,10 +255,10 @@ OpenBase(Oid base, const char *params)
 		ThrowError(&err);
 	OWN(m, manifest_free);
 	if (net_get_config(m->net)->members > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("base model \"%s\" is a mean of %d networks", get_rel_name(base), net_get_config(m->net)->members),
-				 errdetail("Only a single network can be trained further.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("base model \"%s\" is a mean of %d networks", get_rel_name(base),
+							   net_get_config(m->net)->members),
+						errdetail("Only a single network can be trained further.")));
 	return m;
 }
 
@@ -279,16 +266,14 @@ void
 CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task)
 {
 	const target *t = base->target;
-	bool		same = t->columns == roles->targets && (task == NULL || strcmp(task, base->task) == 0);
+	bool same = t->columns == roles->targets && (task == NULL || strcmp(task, base->task) == 0);
 
 	for (int32 i = 0; i < t->columns && same; i++)
 		same = strcmp(t->names[i], roles->target_columns[i].name) == 0;
 	if (!same)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the base model predicts another target"),
-				 errdetail("It is a %s of column \"%s\".", base->task, t->names[0]),
-				 errhint("Use the same target and task, or train without base.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the base model predicts another target"),
+						errdetail("It is a %s of column \"%s\".", base->task, t->names[0]),
+						errhint("Use the same target and task, or train without base.")));
 }
 
 static void
@@ -307,7 +292,7 @@ static void
 CheckQuery(TrainingSpec *spec, const char *task)
 {
 	train_params *params = ResolveParams(spec->architecture, spec->params);
-	TupleDesc	tupdesc = DescribeSource(spec->query);
+	TupleDesc tupdesc = DescribeSource(spec->query);
 	const manifest *base = OidIsValid(spec->base) ? OpenBase(spec->base, spec->params) : NULL;
 	SourceRoles *roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
 
@@ -322,8 +307,8 @@ CheckQuery(TrainingSpec *spec, const char *task)
 }
 
 TrainingSpec *
-PrepareTraining(const char *model, const char *source, const char *target, const char *task,
-				const char *architecture, const char *params, Oid base, const char *device)
+PrepareTraining(const char *model, const char *source, const char *target, const char *task, const char *architecture,
+				const char *params, Oid base, const char *device)
 {
 	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
 
@@ -360,7 +345,7 @@ GetSpecText(const json_t *object, const char *key)
 json_t *
 TrainingSpecJson(const TrainingSpec *spec)
 {
-	json_t	   *json = json_object();
+	json_t *json = json_object();
 
 	SetSpecText(json, "schema", spec->schema);
 	SetSpecText(json, "model", spec->model);
@@ -383,8 +368,8 @@ TrainingSpecJson(const TrainingSpec *spec)
 TrainingSpec *
 TrainingSpecFromJson(const char *text, Size length)
 {
-	llm_error	err = {0};
-	json_t	   *json = json_parse(text, length, &err);
+	llm_error err = {0};
+	json_t *json = json_parse(text, length, &err);
 	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
 
 	if (json == NULL)
@@ -407,8 +392,6 @@ TrainingSpecFromJson(const char *text, Size length)
 	json_decref(json);
 	if (!spec->schema || !spec->model || !spec->query || !spec->architecture || !spec->params || !spec->search_path ||
 		!spec->timezone || !spec->datestyle)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the description of the job is incomplete")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the description of the job is incomplete")));
 	return spec;
 }

@@ -38,20 +38,20 @@
 
 #define METRIC_BUFFER 1024
 #define FLUSH_INTERVAL_MS 1000
-#define CRASH_LIMIT 3			/* a job that took the server down so often is not resumed by itself */
+#define CRASH_LIMIT 3 /* a job that took the server down so often is not resumed by itself */
 
 PG_FUNCTION_INFO_V1(llmapp_job_status);
 
 void
 BeginOwnAccess(OwnAccess *access)
 {
-	Oid			owner = LlmappOwner();
+	Oid owner = LlmappOwner();
 
 	GetUserIdAndSecContext(&access->user, &access->context);
 	SetUserIdAndSecContext(owner, access->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	access->nest_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 }
@@ -71,7 +71,7 @@ BeginShortTransaction(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	XactReadOnly = false;		/* whatever defaults the query of a training has set */
+	XactReadOnly = false; /* whatever defaults the query of a training has set */
 	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	return old;
@@ -89,7 +89,7 @@ EndShortTransaction(MemoryContext old)
 static uint64
 Execute(const char *sql, int expected, int count, Oid *types, Datum *values, const char *nulls)
 {
-	int			result = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
+	int result = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
 
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
@@ -100,7 +100,7 @@ Execute(const char *sql, int expected, int count, Oid *types, Datum *values, con
 static char *
 FirstText(int column, MemoryContext cxt)
 {
-	char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+	char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
 
 	return value ? MemoryContextStrdup(cxt, value) : NULL;
 }
@@ -108,8 +108,8 @@ FirstText(int column, MemoryContext cxt)
 static Datum
 FirstDatum(int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	bool isnull;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 
 	if (isnull)
 		elog(ERROR, "column %d of a job is null", column);
@@ -121,7 +121,7 @@ FirstDatum(int column)
 bool
 JobTableExists(void)
 {
-	Oid			schema = get_namespace_oid(LLMAPP_SCHEMA, true);
+	Oid schema = get_namespace_oid(LLMAPP_SCHEMA, true);
 
 	return OidIsValid(schema) && OidIsValid(get_relname_relid("job", schema));
 }
@@ -129,19 +129,19 @@ JobTableExists(void)
 int64
 InsertJob(const char *kind, const char *model, const char *device, const char *spec)
 {
-	Oid			types[] = {OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
-	Datum		values[] = {
-		ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(kind), CStringGetTextDatum(model),
-		CStringGetTextDatum(device), CStringGetTextDatum(spec),
-		Int64GetDatum(GetSystemIdentifier()), TimestampTzGetDatum(PgStartTime)
-	};
-	OwnAccess	access;
-	int64		job;
+	Oid types[] = {OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()),   CStringGetTextDatum(kind),
+					  CStringGetTextDatum(model),      CStringGetTextDatum(device),
+					  CStringGetTextDatum(spec),       Int64GetDatum(GetSystemIdentifier()),
+					  TimestampTzGetDatum(PgStartTime)};
+	OwnAccess access;
+	int64 job;
 
 	BeginOwnAccess(&access);
-	if (Execute("INSERT INTO llmapp.job (owner, kind, model, status, device, spec, system_identifier, server_started_at)"
-				" VALUES ($1, $2, $3, 'queued', $4, $5::jsonb, $6, $7) RETURNING job",
-				SPI_OK_INSERT_RETURNING, lengthof(types), types, values, NULL) != 1)
+	if (Execute(
+			"INSERT INTO llmapp.job (owner, kind, model, status, device, spec, system_identifier, server_started_at)"
+			" VALUES ($1, $2, $3, 'queued', $4, $5::jsonb, $6, $7) RETURNING job",
+			SPI_OK_INSERT_RETURNING, lengthof(types), types, values, NULL) != 1)
 		elog(ERROR, "could not insert a job");
 	job = DatumGetInt64(FirstDatum(1));
 	EndOwnAccess(&access);
@@ -152,12 +152,12 @@ InsertJob(const char *kind, const char *model, const char *device, const char *s
 static uint64
 SelectNewest(const char *sql, int64 job)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(job);
-	SPIPlanPtr	plan = SPI_prepare(sql, 1, &type);
+	Oid type = INT8OID;
+	Datum value = Int64GetDatum(job);
+	SPIPlanPtr plan = SPI_prepare(sql, 1, &type);
 
-	if (plan == NULL ||
-		SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
+	if (plan == NULL || SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
+											 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", sql);
 	return SPI_processed;
 }
@@ -166,13 +166,14 @@ JobRecord *
 ReadJob(int64 job)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	JobRecord  *record = NULL;
-	OwnAccess	access;
-	int64		system_identifier;
+	JobRecord *record = NULL;
+	OwnAccess access;
+	int64 system_identifier;
 
 	BeginOwnAccess(&access);
 	if (SelectNewest("SELECT owner, system_identifier, model, status, sqlstate, message, detail, hint, kind"
-					 " FROM llmapp.job WHERE job = $1", job) == 1)
+					 " FROM llmapp.job WHERE job = $1",
+					 job) == 1)
 	{
 		record = MemoryContextAllocZero(cxt, sizeof(JobRecord));
 		record->job = job;
@@ -196,8 +197,8 @@ static char *
 NewestStatus(int64 job)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	char	   *status = NULL;
-	OwnAccess	access;
+	char *status = NULL;
+	OwnAccess access;
 
 	BeginOwnAccess(&access);
 	if (SelectNewest("SELECT status FROM llmapp.job WHERE job = $1", job) == 1)
@@ -214,8 +215,8 @@ NewestStatus(int64 job)
 const char *
 EffectiveStatus(int64 job, const char *stored, int64 system_identifier)
 {
-	bool		running = strcmp(stored, "running") == 0;
-	char	   *newest;
+	bool running = strcmp(stored, "running") == 0;
+	char *newest;
 
 	if (RecoveryInProgress() || (!running && strcmp(stored, "queued") != 0))
 		return stored;
@@ -232,19 +233,18 @@ Datum
 llmapp_job_status(PG_FUNCTION_ARGS)
 {
 	AttachJobMemory();
-	PG_RETURN_TEXT_P(cstring_to_text(EffectiveStatus(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-													 PG_GETARG_INT64(2))));
+	PG_RETURN_TEXT_P(cstring_to_text(
+		EffectiveStatus(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT64(2))));
 }
 
 bool
 ChangeStatus(int64 job, const char *from, const char *to)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, INT8OID};
-	Datum		values[] = {
-		Int64GetDatum(job), CStringGetTextDatum(from), CStringGetTextDatum(to), Int64GetDatum(GetSystemIdentifier())
-	};
-	OwnAccess	access;
-	bool		changed;
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID, INT8OID};
+	Datum values[] = {Int64GetDatum(job), CStringGetTextDatum(from), CStringGetTextDatum(to),
+					  Int64GetDatum(GetSystemIdentifier())};
+	OwnAccess access;
+	bool changed;
 
 	BeginOwnAccess(&access);
 	changed = Execute("UPDATE llmapp.job SET status = $3, system_identifier = $4, crashes = 0, sqlstate = NULL,"
@@ -262,22 +262,23 @@ ChangeStatus(int64 job, const char *from, const char *to)
 static void
 FailUnstartable(void)
 {
-	(void) Execute("UPDATE llmapp.job AS j SET status = 'failed', finished_at = clock_timestamp(), sqlstate = '28000',"
-				   " message = 'the owner of the job cannot connect to the database any more',"
-				   " hint = 'A job runs as its owner, who needs LOGIN and CONNECT on the database.'"
-				   " WHERE job IN (SELECT job FROM llmapp.job WHERE status = 'queued' AND NOT EXISTS"
-				   "   (SELECT FROM pg_roles AS r WHERE r.oid = owner AND r.rolcanlogin"
-				   "      AND has_database_privilege(r.oid, current_database(), 'CONNECT')) FOR UPDATE SKIP LOCKED)",
-				   SPI_OK_UPDATE, 0, NULL, NULL, NULL);
+	(void) Execute(
+		"UPDATE llmapp.job AS j SET status = 'failed', finished_at = clock_timestamp(), sqlstate = '28000',"
+		" message = 'the owner of the job cannot connect to the database any more',"
+		" hint = 'A job runs as its owner, who needs LOGIN and CONNECT on the database.'"
+		" WHERE job IN (SELECT job FROM llmapp.job WHERE status = 'queued' AND NOT EXISTS"
+		"   (SELECT FROM pg_roles AS r WHERE r.oid = owner AND r.rolcanlogin"
+		"      AND has_database_privilege(r.oid, current_database(), 'CONNECT')) FOR UPDATE SKIP LOCKED)",
+		SPI_OK_UPDATE, 0, NULL, NULL, NULL);
 }
 
 int64
 NextQueuedJob(int64 after, Oid *owner)
 {
-	Oid			types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(after), Int64GetDatum(GetSystemIdentifier())};
-	OwnAccess	access;
-	int64		job = 0;
+	Oid types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(after), Int64GetDatum(GetSystemIdentifier())};
+	OwnAccess access;
+	int64 job = 0;
 
 	BeginOwnAccess(&access);
 	FailUnstartable();
@@ -295,10 +296,10 @@ NextQueuedJob(int64 after, Oid *owner)
 ClaimedJob *
 ClaimJob(int64 job)
 {
-	Oid			types[] = {INT8OID, OIDOID, TIMESTAMPTZOID};
-	Datum		values[] = {Int64GetDatum(job), ObjectIdGetDatum(GetUserId()), TimestampTzGetDatum(PgStartTime)};
+	Oid types[] = {INT8OID, OIDOID, TIMESTAMPTZOID};
+	Datum values[] = {Int64GetDatum(job), ObjectIdGetDatum(GetUserId()), TimestampTzGetDatum(PgStartTime)};
 	MemoryContext cxt = CurrentMemoryContext;
-	OwnAccess	access;
+	OwnAccess access;
 	ClaimedJob *claimed = NULL;
 
 	BeginOwnAccess(&access);
@@ -323,9 +324,9 @@ ClaimJob(int64 job)
 void
 RecoverJobs(void)
 {
-	Oid			types[] = {INT8OID, INT4OID};
-	Datum		values[] = {Int64GetDatum(GetSystemIdentifier()), Int32GetDatum(CRASH_LIMIT)};
-	OwnAccess	access;
+	Oid types[] = {INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(GetSystemIdentifier()), Int32GetDatum(CRASH_LIMIT)};
+	OwnAccess access;
 
 	BeginOwnAccess(&access);
 	(void) Execute("UPDATE llmapp.job SET status = 'interrupted', crashes = crashes + 1,"
@@ -333,9 +334,10 @@ RecoverJobs(void)
 				   " hint = format('SELECT llm_resume(%s);', job)"
 				   " WHERE status = 'running' AND llmapp.job_status(job, status, system_identifier) = 'interrupted'",
 				   SPI_OK_UPDATE, 0, NULL, NULL, NULL);
-	(void) Execute("UPDATE llmapp.job SET status = 'queued', sqlstate = NULL, message = NULL, detail = NULL, hint = NULL"
-				   " WHERE status = 'interrupted' AND system_identifier = $1 AND crashes < $2",
-				   SPI_OK_UPDATE, lengthof(types), types, values, NULL);
+	(void) Execute(
+		"UPDATE llmapp.job SET status = 'queued', sqlstate = NULL, message = NULL, detail = NULL, hint = NULL"
+		" WHERE status = 'interrupted' AND system_identifier = $1 AND crashes < $2",
+		SPI_OK_UPDATE, lengthof(types), types, values, NULL);
 	EndOwnAccess(&access);
 }
 
@@ -343,19 +345,19 @@ RecoverJobs(void)
 
 typedef struct Metric
 {
-	int64		step;
-	double		epoch;
-	const char *split;			/* both literals of the caller */
+	int64 step;
+	double epoch;
+	const char *split; /* both literals of the caller */
 	const char *metric;
-	double		value;
+	double value;
 	TimestampTz at;
-	int32		trial;			/* 0: none */
-	int32		fold;
+	int32 trial; /* 0: none */
+	int32 fold;
 } Metric;
 
 static int64 recorded_job = 0;
 static Metric metrics[METRIC_BUFFER];
-static int	metric_count = 0;
+static int metric_count = 0;
 static json_t *report = NULL;
 static TimestampTz flushed_at = 0;
 static int32 current_trial = 0;
@@ -375,11 +377,11 @@ StartRecording(int64 job)
 static void
 WriteMetrics(void)
 {
-	Oid			types[] = {INT8OID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
-		TIMESTAMPTZARRAYOID, INT4ARRAYOID, INT4ARRAYOID};
-	Datum	   *columns[8];
-	Datum		values[9] = {Int64GetDatum(recorded_job)};
-	Oid			element[] = {INT8OID, FLOAT8OID, TEXTOID, TEXTOID, FLOAT8OID, TIMESTAMPTZOID, INT4OID, INT4OID};
+	Oid types[] = {INT8OID,        INT8ARRAYOID,        FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+				   FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID,   INT4ARRAYOID};
+	Datum *columns[8];
+	Datum values[9] = {Int64GetDatum(recorded_job)};
+	Oid element[] = {INT8OID, FLOAT8OID, TEXTOID, TEXTOID, FLOAT8OID, TIMESTAMPTZOID, INT4OID, INT4OID};
 
 	for (int c = 0; c < (int) lengthof(columns); c++)
 		columns[c] = palloc(metric_count * sizeof(Datum));
@@ -396,12 +398,13 @@ WriteMetrics(void)
 	}
 	for (int c = 0; c < (int) lengthof(columns); c++)
 	{
-		int16		length;
-		bool		by_value;
-		char		align;
+		int16 length;
+		bool by_value;
+		char align;
 
 		get_typlenbyvalalign(element[c], &length, &by_value, &align);
-		values[c + 1] = PointerGetDatum(construct_array(columns[c], metric_count, element[c], length, by_value, align));
+		values[c + 1] =
+			PointerGetDatum(construct_array(columns[c], metric_count, element[c], length, by_value, align));
 	}
 	(void) Execute("INSERT INTO llmapp.job_metric (job, step, epoch, split, metric, value, at, trial, fold)"
 				   " SELECT $1, m.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) AS m",
@@ -411,16 +414,16 @@ WriteMetrics(void)
 static void
 WriteReport(void)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	char	   *text = json_text(report);
-	Datum		values[2] = {Int64GetDatum(recorded_job)};
+	Oid types[] = {INT8OID, TEXTOID};
+	char *text = json_text(report);
+	Datum values[2] = {Int64GetDatum(recorded_job)};
 
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	values[1] = CStringGetTextDatum(pg_any_to_server(text, strlen(text), PG_UTF8));
 	free(text);
-	(void) Execute("UPDATE llmapp.job SET report = report || $2::jsonb WHERE job = $1",
-				   SPI_OK_UPDATE, lengthof(types), types, values, NULL);
+	(void) Execute("UPDATE llmapp.job SET report = report || $2::jsonb WHERE job = $1", SPI_OK_UPDATE,
+				   lengthof(types), types, values, NULL);
 }
 
 /* In an own access: write and forget what is buffered. */
@@ -440,9 +443,9 @@ WriteBuffered(void)
 void
 JobFlushMetrics(void)
 {
-	bool		outside = !IsTransactionState();
+	bool outside = !IsTransactionState();
 	MemoryContext old = NULL;
-	OwnAccess	access;
+	OwnAccess access;
 
 	if (recorded_job == 0 || (metric_count == 0 && report == NULL))
 		return;
@@ -460,7 +463,8 @@ JobMetric(int64 step, double epoch, const char *split, const char *metric, doubl
 {
 	if (recorded_job == 0)
 		return;
-	metrics[metric_count++] = (Metric) {step, epoch, split, metric, value, GetCurrentTimestamp(), current_trial, current_fold};
+	metrics[metric_count++] =
+		(Metric) {step, epoch, split, metric, value, GetCurrentTimestamp(), current_trial, current_fold};
 	if (metric_count == METRIC_BUFFER ||
 		TimestampDifferenceExceeds(flushed_at, GetCurrentTimestamp(), FLUSH_INTERVAL_MS))
 		JobFlushMetrics();
@@ -469,14 +473,14 @@ JobMetric(int64 step, double epoch, const char *split, const char *metric, doubl
 void
 JobForgetMetricsAfter(int64 step)
 {
-	Oid			types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(recorded_job), Int64GetDatum(step)};
+	Oid types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(recorded_job), Int64GetDatum(step)};
 	MemoryContext old = BeginShortTransaction();
-	OwnAccess	access;
+	OwnAccess access;
 
 	BeginOwnAccess(&access);
-	(void) Execute("DELETE FROM llmapp.job_metric WHERE job = $1 AND step > $2",
-				   SPI_OK_DELETE, lengthof(types), types, values, NULL);
+	(void) Execute("DELETE FROM llmapp.job_metric WHERE job = $1 AND step > $2", SPI_OK_DELETE, lengthof(types),
+				   types, values, NULL);
 	EndOwnAccess(&access);
 	EndShortTransaction(old);
 }
@@ -493,12 +497,12 @@ JobSetTrial(int32 trial, int32 fold)
 void
 JobTrial(const json_t *settings, const char *metric, double value, int64 epochs, const char *status)
 {
-	Oid			types[] = {INT8OID, INT4OID, INT4OID, TEXTOID, TEXTOID, FLOAT8OID, INT8OID, TEXTOID};
+	Oid types[] = {INT8OID, INT4OID, INT4OID, TEXTOID, TEXTOID, FLOAT8OID, INT8OID, TEXTOID};
 	MemoryContext old = BeginShortTransaction();
-	char	   *text = json_text(settings);
-	Datum		values[8] = {Int64GetDatum(recorded_job), Int32GetDatum(current_trial), Int32GetDatum(current_fold)};
-	char		nulls[] = "        ";
-	OwnAccess	access;
+	char *text = json_text(settings);
+	Datum values[8] = {Int64GetDatum(recorded_job), Int32GetDatum(current_trial), Int32GetDatum(current_fold)};
+	char nulls[] = "        ";
+	OwnAccess access;
 
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -521,14 +525,15 @@ JobTrial(const json_t *settings, const char *metric, double value, int64 epochs,
 void
 JobForgetTrials(int32 trial, int32 fold)
 {
-	Oid			types[] = {INT8OID, INT4OID, INT4OID};
-	Datum		values[] = {Int64GetDatum(recorded_job), Int32GetDatum(trial), Int32GetDatum(fold)};
+	Oid types[] = {INT8OID, INT4OID, INT4OID};
+	Datum values[] = {Int64GetDatum(recorded_job), Int32GetDatum(trial), Int32GetDatum(fold)};
 	MemoryContext old = BeginShortTransaction();
-	OwnAccess	access;
+	OwnAccess access;
 
 	BeginOwnAccess(&access);
-	(void) Execute("DELETE FROM llmapp.job_trial WHERE job = $1 AND (trial > $2 OR trial = $2 AND (fold >= $3 OR fold = 0))",
-				   SPI_OK_DELETE, lengthof(types), types, values, NULL);
+	(void) Execute(
+		"DELETE FROM llmapp.job_trial WHERE job = $1 AND (trial > $2 OR trial = $2 AND (fold >= $3 OR fold = 0))",
+		SPI_OK_DELETE, lengthof(types), types, values, NULL);
 	EndOwnAccess(&access);
 	EndShortTransaction(old);
 }
@@ -549,33 +554,35 @@ JobReport(const char *key, json_t *value)
 void
 JobSucceeded(const char *model, int32 version)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID};
-	Datum		values[] = {Int64GetDatum(recorded_job), CStringGetTextDatum(model), Int32GetDatum(version)};
-	OwnAccess	access;
+	Oid types[] = {INT8OID, TEXTOID, INT4OID};
+	Datum values[] = {Int64GetDatum(recorded_job), CStringGetTextDatum(model), Int32GetDatum(version)};
+	OwnAccess access;
 
 	BeginOwnAccess(&access);
 	WriteBuffered();
 	if (Execute("UPDATE llmapp.job SET status = 'succeeded', phase = NULL, model = $2, version = $3,"
 				" finished_at = clock_timestamp() WHERE job = $1 AND status = 'running'",
 				SPI_OK_UPDATE, lengthof(types), types, values, NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the row of job " INT64_FORMAT " is gone", recorded_job),
-				 errdetail("Its result is not published.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the row of job " INT64_FORMAT " is gone", recorded_job),
+						errdetail("Its result is not published.")));
 	EndOwnAccess(&access);
 }
 
 void
 FinishJob(int64 job, const char *from, const char *to, const char *phase, const ErrorData *error)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	const char *texts[] = {
-		from, to, phase, error ? unpack_sql_state(error->sqlerrcode) : NULL, error ? error->message : NULL,
-		error ? error->detail : NULL, error ? error->hint : NULL
-	};
-	Datum		values[8] = {Int64GetDatum(job)};
-	char		nulls[8] = "       ";
-	OwnAccess	access;
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	const char *texts[] = {from,
+						   to,
+						   phase,
+						   error ? unpack_sql_state(error->sqlerrcode) : NULL,
+						   error ? error->message : NULL,
+						   error ? error->detail : NULL,
+						   error ? error->hint : NULL};
+	Datum values[8] = {Int64GetDatum(job)};
+	char nulls[8] = "       ";
+	OwnAccess access;
 
 	for (int i = 0; i < (int) lengthof(texts); i++)
 	{
@@ -584,9 +591,10 @@ FinishJob(int64 job, const char *from, const char *to, const char *phase, const 
 	}
 	BeginOwnAccess(&access);
 	WriteBuffered();
-	(void) Execute("UPDATE llmapp.job SET status = $3, phase = $4, sqlstate = $5, message = $6, detail = $7, hint = $8,"
-				   " finished_at = CASE WHEN $3 IN ('failed', 'cancelled') THEN clock_timestamp() END"
-				   " WHERE job = $1 AND status = $2",
-				   SPI_OK_UPDATE, lengthof(types), types, values, nulls);
+	(void) Execute(
+		"UPDATE llmapp.job SET status = $3, phase = $4, sqlstate = $5, message = $6, detail = $7, hint = $8,"
+		" finished_at = CASE WHEN $3 IN ('failed', 'cancelled') THEN clock_timestamp() END"
+		" WHERE job = $1 AND status = $2",
+		SPI_OK_UPDATE, lengthof(types), types, values, nulls);
 	EndOwnAccess(&access);
 }

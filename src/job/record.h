@@ -12,24 +12,24 @@
 /* A row as committed now, whatever the isolation level; palloc'd. */
 typedef struct JobRecord
 {
-	int64		job;
-	Oid			owner;
-	char	   *kind;
-	char	   *model;
-	char	   *stored;			/* column status */
-	const char *status;			/* what it means now: see EffectiveStatus() */
-	char	   *sqlstate;		/* this and the following may be NULL */
-	char	   *message;
-	char	   *detail;
-	char	   *hint;
+	int64 job;
+	Oid owner;
+	char *kind;
+	char *model;
+	char *stored;       /* column status */
+	const char *status; /* what it means now: see EffectiveStatus() */
+	char *sqlstate;     /* this and the following may be NULL */
+	char *message;
+	char *detail;
+	char *hint;
 } JobRecord;
 
 /* Run own SQL as the owner of the extension, with its own search path, in SPI. */
 typedef struct OwnAccess
 {
-	Oid			user;
-	int			context;
-	int			nest_level;
+	Oid user;
+	int context;
+	int nest_level;
 } OwnAccess;
 
 extern void BeginOwnAccess(OwnAccess *access);
@@ -39,9 +39,9 @@ extern void EndOwnAccess(const OwnAccess *access);
 extern MemoryContext BeginShortTransaction(void);
 extern void EndShortTransaction(MemoryContext old);
 
-extern bool JobTableExists(void);	/* or has the extension been dropped? */
+extern bool JobTableExists(void); /* or has the extension been dropped? */
 extern int64 InsertJob(const char *kind, const char *model, const char *device, const char *spec);
-extern JobRecord *ReadJob(int64 job);	/* NULL when there is none */
+extern JobRecord *ReadJob(int64 job); /* NULL when there is none */
 /* A running job whose worker is gone, and what another server queued or ran, is interrupted. */
 extern const char *EffectiveStatus(int64 job, const char *stored, int64 system_identifier);
 /* From a stored status to another; false when the row has changed meanwhile. */
@@ -56,6 +56,6 @@ extern void FinishJob(int64 job, const char *from, const char *to, const char *p
 /* After a restart: running jobs without worker become interrupted; those to go on with become queued. */
 extern void RecoverJobs(void);
 
-extern void StartRecording(int64 job);	/* in the worker: of which job it reports */
+extern void StartRecording(int64 job); /* in the worker: of which job it reports */
 
-#endif							/* LLMAPP_RECORD_H */
+#endif /* LLMAPP_RECORD_H */

@@ -24,60 +24,60 @@
 
 #define CHUNK_BYTES (256 * 1024)
 #define MIN_WINDOW_BYTES (4 * 1024 * 1024)
-#define ROW_OVERHEAD sizeof(uint8 *)	/* a place in the window's order */
-#define SHUFFLE_KEY UINT64CONST(0x53687566666c6521)	/* keeps the engine's streams apart */
+#define ROW_OVERHEAD sizeof(uint8 *)                /* a place in the window's order */
+#define SHUFFLE_KEY UINT64CONST(0x53687566666c6521) /* keeps the engine's streams apart */
 
 typedef struct Chunk
 {
-	uint8	   *memory;			/* NULL: in the file */
-	int			segment;		/* where in the file */
-	off_t		offset;
-	uint32		bytes;
-	uint32		rows;
+	uint8 *memory; /* NULL: in the file */
+	int segment;   /* where in the file */
+	off_t offset;
+	uint32 bytes;
+	uint32 rows;
 } Chunk;
 
 /* Random numbers of one permutation, four from each block. */
 typedef struct Draw
 {
-	uint64		key;
-	uint64		epoch;
-	uint32		stream;
-	uint32		block;
-	uint32		numbers[4];
-	int			left;
+	uint64 key;
+	uint64 epoch;
+	uint32 stream;
+	uint32 block;
+	uint32 numbers[4];
+	int left;
 } Draw;
 
 struct Records
 {
 	MemoryContext cxt;
-	Size	   *budget;
-	Chunk	   *chunks;
-	int64		count;			/* of chunks */
-	int64		room;
-	int64		rows;
-	BufFile    *file;			/* NULL: all in memory */
+	Size *budget;
+	Chunk *chunks;
+	int64 count; /* of chunks */
+	int64 room;
+	int64 rows;
+	BufFile *file; /* NULL: all in memory */
 	/* the chunk that is being filled */
-	uint8	   *filling;
-	Size		capacity;
-	Size		used;
-	uint32		filling_rows;
+	uint8 *filling;
+	Size capacity;
+	Size used;
+	uint32 filling_rows;
 	/* the current reading */
-	bool		shuffle;
-	uint64		seed;
-	uint64		epoch;
-	uint32	   *order;			/* (count) of chunks */
-	int64		next_chunk;		/* in order: first one behind the window */
-	uint32		windows;		/* begun so far */
-	MemoryContext window;		/* memory of the window */
-	const uint8 **window_rows;	/* (window_count) */
-	int64		window_count;
-	int64		window_next;
+	bool shuffle;
+	uint64 seed;
+	uint64 epoch;
+	uint32 *order;             /* (count) of chunks */
+	int64 next_chunk;          /* in order: first one behind the window */
+	uint32 windows;            /* begun so far */
+	MemoryContext window;      /* memory of the window */
+	const uint8 **window_rows; /* (window_count) */
+	int64 window_count;
+	int64 window_next;
 };
 
 Records *
 CreateRecords(Size *budget)
 {
-	Records    *records = palloc0(sizeof(Records));
+	Records *records = palloc0(sizeof(Records));
 
 	records->cxt = CurrentMemoryContext;
 	records->budget = budget;
@@ -110,7 +110,7 @@ CreateFile(MemoryContext cxt)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	BufFile    *file;
+	BufFile *file;
 
 	CurrentResourceOwner = NULL;
 	file = BufFileCreateTemp(true);
@@ -126,7 +126,7 @@ Spill(Records *records)
 	records->file = CreateFile(records->cxt);
 	for (int64 i = 0; i < records->count; i++)
 	{
-		Chunk	   *chunk = &records->chunks[i];
+		Chunk *chunk = &records->chunks[i];
 
 		WriteChunk(records, chunk, chunk->memory);
 		*records->budget += chunk->bytes + chunk->rows * ROW_OVERHEAD;
@@ -138,8 +138,8 @@ Spill(Records *records)
 static void
 FinishChunk(Records *records)
 {
-	Chunk		chunk = {.bytes = records->used,.rows = records->filling_rows};
-	Size		need = chunk.bytes + chunk.rows * ROW_OVERHEAD;
+	Chunk chunk = {.bytes = records->used, .rows = records->filling_rows};
+	Size need = chunk.bytes + chunk.rows * ROW_OVERHEAD;
 
 	if (chunk.rows == 0)
 		return;
@@ -164,16 +164,16 @@ FinishChunk(Records *records)
 }
 
 void
-AddRecord(Records *records, const encoder *e, const target *t, const value *row,
-		  const value *target_values, float weight)
+AddRecord(Records *records, const encoder *e, const target *t, const value *row, const value *target_values,
+		  float weight)
 {
 	for (;;)
 	{
-		Size		room = records->capacity - records->used;
-		uint8	   *place = records->filling + records->used;
-		llm_error	err = {0};
-		uint32		bytes;
-		Size		need;
+		Size room = records->capacity - records->used;
+		uint8 *place = records->filling + records->used;
+		llm_error err = {0};
+		uint32 bytes;
+		Size need;
 
 		room = room > sizeof(uint32) ? room - sizeof(uint32) : 0;
 		need = encoder_record(e, t, row, target_values, weight, place + sizeof(uint32), room, &err);
@@ -223,7 +223,7 @@ DrawBelow(Draw *draw, uint32 bound)
 void
 StartReading(Records *records, bool shuffle, uint64 seed, uint64 epoch)
 {
-	Draw		draw = {.key = seed ^ SHUFFLE_KEY,.epoch = epoch};
+	Draw draw = {.key = seed ^ SHUFFLE_KEY, .epoch = epoch};
 
 	records->shuffle = shuffle;
 	records->seed = seed;
@@ -232,8 +232,8 @@ StartReading(Records *records, bool shuffle, uint64 seed, uint64 epoch)
 		records->order[i] = i;
 	for (int64 i = records->count - 1; shuffle && i > 0; i--)
 	{
-		uint32		k = DrawBelow(&draw, i + 1);
-		uint32		chunk = records->order[i];
+		uint32 k = DrawBelow(&draw, i + 1);
+		uint32 chunk = records->order[i];
 
 		records->order[i] = records->order[k];
 		records->order[k] = chunk;
@@ -247,14 +247,14 @@ StartReading(Records *records, bool shuffle, uint64 seed, uint64 epoch)
 static int64
 WindowEnd(const Records *records, int64 *rows)
 {
-	Size		room = records->file == NULL ? SIZE_MAX : Max(*records->budget, MIN_WINDOW_BYTES);
-	int64		i = records->next_chunk;
+	Size room = records->file == NULL ? SIZE_MAX : Max(*records->budget, MIN_WINDOW_BYTES);
+	int64 i = records->next_chunk;
 
 	*rows = 0;
 	for (; i < records->count; i++)
 	{
 		const Chunk *chunk = &records->chunks[records->order[i]];
-		Size		need = chunk->bytes + chunk->rows * ROW_OVERHEAD;
+		Size need = chunk->bytes + chunk->rows * ROW_OVERHEAD;
 
 		if (need > room && i > records->next_chunk)
 			break;
@@ -267,15 +267,13 @@ WindowEnd(const Records *records, int64 *rows)
 static const uint8 *
 ChunkBytes(Records *records, const Chunk *chunk)
 {
-	uint8	   *bytes;
+	uint8 *bytes;
 
 	if (chunk->memory != NULL)
 		return chunk->memory;
 	bytes = MemoryContextAllocHuge(records->window, chunk->bytes);
 	if (BufFileSeek(records->file, chunk->segment, chunk->offset, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not seek in the temporary file of a training")));
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in the temporary file of a training")));
 	BufFileReadOrFail(records->file, bytes, chunk->bytes);
 	return bytes;
 }
@@ -283,11 +281,11 @@ ChunkBytes(Records *records, const Chunk *chunk)
 static void
 ShuffleWindow(Records *records)
 {
-	Draw		draw = {.key = records->seed ^ SHUFFLE_KEY,.epoch = records->epoch,.stream = records->windows};
+	Draw draw = {.key = records->seed ^ SHUFFLE_KEY, .epoch = records->epoch, .stream = records->windows};
 
 	for (int64 i = records->window_count - 1; i > 0; i--)
 	{
-		uint32		k = DrawBelow(&draw, i + 1);
+		uint32 k = DrawBelow(&draw, i + 1);
 		const uint8 *row = records->window_rows[i];
 
 		records->window_rows[i] = records->window_rows[k];
@@ -298,8 +296,8 @@ ShuffleWindow(Records *records)
 static void
 LoadWindow(Records *records)
 {
-	int64		rows;
-	int64		end = WindowEnd(records, &rows);
+	int64 rows;
+	int64 end = WindowEnd(records, &rows);
 
 	MemoryContextReset(records->window);
 	records->window_rows = MemoryContextAllocHuge(records->window, Max(rows, 1) * sizeof(uint8 *));
@@ -326,12 +324,12 @@ SkipRecords(Records *records, int64 count)
 {
 	while (count > 0 && (records->window_next < records->window_count || records->next_chunk < records->count))
 	{
-		int64		rows;
-		int64		end = WindowEnd(records, &rows);
+		int64 rows;
+		int64 end = WindowEnd(records, &rows);
 
 		if (records->window_next < records->window_count)
 		{
-			int64		here = Min(count, records->window_count - records->window_next);
+			int64 here = Min(count, records->window_count - records->window_next);
 
 			records->window_next += here;
 			count -= here;

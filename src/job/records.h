@@ -28,4 +28,4 @@ extern void SkipRecords(Records *records, int64 count);
 /* Valid until the next call; NULL at the end. */
 extern const uint8 *NextRecord(Records *records, uint32 *bytes);
 
-#endif							/* LLMAPP_RECORDS_H */
+#endif /* LLMAPP_RECORDS_H */

@@ -35,9 +35,9 @@ PG_FUNCTION_INFO_V1(llm_score);
 static RangeVar *
 RelationName(const char *text)
 {
-	List	   *names;
-	List	   *parts = NIL;
-	ListCell   *cell;
+	List *names;
+	List *parts = NIL;
+	ListCell *cell;
 
 	if (!SplitIdentifierString(pstrdup(text), '.', &names) || names == NIL || list_length(names) > 3)
 		return NULL;
@@ -49,17 +49,15 @@ RelationName(const char *text)
 static void
 SetKey(ScoringSpec *spec, const ArrayType *array)
 {
-	Datum	   *names;
-	bool	   *nulls;
+	Datum *names;
+	bool *nulls;
 
 	deconstruct_array(unconstify(ArrayType *, array), TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &spec->keys);
 	spec->key = palloc(Max(spec->keys, 1) * sizeof(char *));
 	for (int i = 0; i < spec->keys; i++)
 	{
 		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a column of the key must not be null")));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a column of the key must not be null")));
 		spec->key[i] = TextDatumGetCString(names[i]);
 	}
 }
@@ -68,11 +66,11 @@ SetKey(ScoringSpec *spec, const ArrayType *array)
 static void
 SetPrimaryKey(ScoringSpec *spec, const char *source)
 {
-	RangeVar   *name = RelationName(source);
-	Oid			relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
-	Oid			constraint;
-	Bitmapset  *columns = OidIsValid(relid) ? get_primary_key_attnos(relid, false, &constraint) : NULL;
-	int			column = -1;
+	RangeVar *name = RelationName(source);
+	Oid relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
+	Oid constraint;
+	Bitmapset *columns = OidIsValid(relid) ? get_primary_key_attnos(relid, false, &constraint) : NULL;
+	int column = -1;
 
 	spec->key = palloc(Max(bms_num_members(columns), 1) * sizeof(char *));
 	while ((column = bms_next_member(columns, column)) >= 0)
@@ -83,16 +81,14 @@ SetPrimaryKey(ScoringSpec *spec, const char *source)
 static void
 SetTable(ScoringSpec *spec, const char *into)
 {
-	List	   *names;
-	RangeVar   *wanted;
-	Oid			relid;
-	Oid			schema;
+	List *names;
+	RangeVar *wanted;
+	Oid relid;
+	Oid schema;
 
 	if (!SplitIdentifierString(pstrdup(into), '.', &names) || names == NIL || list_length(names) > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("\"%s\" is not a name for a table", into),
-				 errhint("Use 'name', 'schema.name' or '\"Any Name\"'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not a name for a table", into),
+						errhint("Use 'name', 'schema.name' or '\"Any Name\"'.")));
 	wanted = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
 	relid = RangeVarGetRelid(wanted, NoLock, true);
 	schema = OidIsValid(relid) ? get_rel_namespace(relid) : RangeVarGetCreationNamespace(wanted);
@@ -105,8 +101,8 @@ static void
 CheckInput(const Model *model, TupleDesc source)
 {
 	InputBinding *binding = BindInput(model->manifest->encoder, RECORDOID, CurrentMemoryContext);
-	Datum	   *values = palloc0(Max(source->natts, 1) * sizeof(Datum));
-	bool	   *nulls = palloc(Max(source->natts, 1) * sizeof(bool));
+	Datum *values = palloc0(Max(source->natts, 1) * sizeof(Datum));
+	bool *nulls = palloc(Max(source->natts, 1) * sizeof(bool));
 
 	memset(nulls, true, source->natts * sizeof(bool));
 	(void) ReadInput(binding, HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(source), values, nulls)));
@@ -116,17 +112,15 @@ CheckInput(const Model *model, TupleDesc source)
 static void
 CheckScoring(ScoringSpec *spec)
 {
-	TupleDesc	source = DescribeSource(spec->query);
-	Model	   *model = OpenModel(spec->model, 0, CurrentMemoryContext);
+	TupleDesc source = DescribeSource(spec->query);
+	Model *model = OpenModel(spec->model, 0, CurrentMemoryContext);
 
 	spec->version = model->version;
 	CheckInput(model, source);
 	if (spec->keys == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the key is missing"),
-				 errdetail("Each prediction is stored with the columns that identify its row."),
-				 errhint("Name them, key => ARRAY['id'], or give a table that has a primary key as source.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the key is missing"),
+						errdetail("Each prediction is stored with the columns that identify its row."),
+						errhint("Name them, key => ARRAY['id'], or give a table that has a primary key as source.")));
 	(void) FindScoreTable(spec, source, model->manifest->target);
 }
 
@@ -143,8 +137,8 @@ CopySettings(ScoringSpec *spec)
 static json_t *
 ScoringSpecJson(const ScoringSpec *spec)
 {
-	json_t	   *json = json_object();
-	json_t	   *key = json_object();
+	json_t *json = json_object();
+	json_t *key = json_object();
 
 	for (int i = 0; i < spec->keys; i++)
 		SetSpecText(key, psprintf("%d", i), spec->key[i]);
@@ -169,14 +163,14 @@ IsComplete(const ScoringSpec *spec)
 		if (spec->key[i] == NULL)
 			return false;
 	return spec->keys > 0 && spec->version > 0 && spec->query && spec->schema && spec->table && spec->search_path &&
-		spec->timezone && spec->datestyle;
+		   spec->timezone && spec->datestyle;
 }
 
 ScoringSpec *
 ScoringSpecFromJson(const char *text, Size length)
 {
-	llm_error	err = {0};
-	json_t	   *json = json_parse(text, length, &err);
+	llm_error err = {0};
+	json_t *json = json_parse(text, length, &err);
 	ScoringSpec *spec = palloc0(sizeof(ScoringSpec));
 
 	if (json == NULL)
@@ -196,9 +190,7 @@ ScoringSpecFromJson(const char *text, Size length)
 	spec->datestyle = GetSpecText(json, "datestyle");
 	json_decref(json);
 	if (!IsComplete(spec))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the description of the job is incomplete")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the description of the job is incomplete")));
 	return spec;
 }
 
@@ -208,16 +200,15 @@ ScoringSpecFromJson(const char *text, Size length)
 Datum
 llm_score(PG_FUNCTION_ARGS)
 {
-	char	   *source = RequireText(fcinfo, 1, "llm_score()", "source");
-	char	   *into = RequireText(fcinfo, 2, "llm_score()", "into_table");
-	bool		wait = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
-	JobRequest	request = {.kind = "score",.function = "llm_score()",.verb = "score"};
+	char *source = RequireText(fcinfo, 1, "llm_score()", "source");
+	char *into = RequireText(fcinfo, 2, "llm_score()", "into_table");
+	bool wait = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	JobRequest request = {.kind = "score", .function = "llm_score()", .verb = "score"};
 	ScoringSpec spec = {0};
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"model\" of llm_score() must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"model\" of llm_score() must not be null")));
 	RequireSubmission(request.function, request.verb, wait);
 	spec.model = PG_GETARG_OID(0);
 	spec.device = ResolveDevice(TextArgument(fcinfo, 4));
@@ -229,7 +220,8 @@ llm_score(PG_FUNCTION_ARGS)
 	SetTable(&spec, into);
 	CheckScoring(&spec);
 	CopySettings(&spec);
-	request.model = quote_qualified_identifier(get_namespace_name(get_rel_namespace(spec.model)), get_rel_name(spec.model));
+	request.model =
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(spec.model)), get_rel_name(spec.model));
 	request.device = spec.device;
 	request.spec = ScoringSpecJson(&spec);
 	PG_RETURN_INT64(SubmitJob(&request, wait));

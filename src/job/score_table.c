@@ -33,9 +33,8 @@
 #include "scoring.h"
 #include "training.h"
 
-static const char *const score_names[SCORE_COLUMNS] = {
-	"prediction", "probability", "model_version", "predicted_at", "error"
-};
+static const char *const score_names[SCORE_COLUMNS] = {"prediction", "probability", "model_version", "predicted_at",
+													   "error"};
 
 static const char *
 ColumnName(const ScoreTable *table, int i)
@@ -60,23 +59,22 @@ AddKeyColumn(ScoreTable *table, int i, TupleDesc source)
 	from = TupleDescAttr(source, table->key[i]);
 	for (int k = 0; k < SCORE_COLUMNS; k++)
 		if (strcmp(NameStr(from->attname), score_names[k]) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_COLUMN),
-					 errmsg("a column of the key cannot be named \"%s\"", score_names[k]),
-					 errdetail("The table has a column of that name for the result."),
-					 errhint("Give it another name in the source, as in SELECT %s AS source_%s.", score_names[k], score_names[k])));
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+							errmsg("a column of the key cannot be named \"%s\"", score_names[k]),
+							errdetail("The table has a column of that name for the result."),
+							errhint("Give it another name in the source, as in SELECT %s AS source_%s.",
+									score_names[k], score_names[k])));
 	for (int k = 0; k < i; k++)
 		if (table->key[k] == table->key[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_COLUMN),
-					 errmsg("column \"%s\" is twice in the key", NameStr(from->attname))));
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+							errmsg("column \"%s\" is twice in the key", NameStr(from->attname))));
 	if (!OidIsValid(lookup_type_cache(from->atttypid, TYPECACHE_BTREE_OPFAMILY)->btree_opf))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of type %s cannot be part of a key", NameStr(from->attname),
-						format_type_be(from->atttypid)),
-				 errdetail("The type has no order, which a unique index needs."),
-				 errhint("Choose other columns, or convert it in the source: %s::text.", quote_identifier(NameStr(from->attname)))));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s cannot be part of a key", NameStr(from->attname),
+							   format_type_be(from->atttypid)),
+						errdetail("The type has no order, which a unique index needs."),
+						errhint("Choose other columns, or convert it in the source: %s::text.",
+								quote_identifier(NameStr(from->attname)))));
 	TupleDescInitEntry(table->desc, i + 1, NameStr(from->attname), from->atttypid, from->atttypmod, 0);
 	TupleDescInitEntryCollation(table->desc, i + 1, from->attcollation);
 }
@@ -84,8 +82,8 @@ AddKeyColumn(ScoreTable *table, int i, TupleDesc source)
 static void
 DescribeRow(ScoreTable *table, TupleDesc source, Oid prediction)
 {
-	const Oid	types[SCORE_COLUMNS] = {prediction, FLOAT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID};
-	int			keys = table->spec->keys;
+	const Oid types[SCORE_COLUMNS] = {prediction, FLOAT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID};
+	int keys = table->spec->keys;
 
 	table->key = palloc(keys * sizeof(int));
 	table->desc = CreateTemplateTupleDesc(keys + SCORE_COLUMNS);
@@ -128,11 +126,9 @@ KeyList(const ScoreTable *table)
 static void
 ThrowUnfit(const ScoreTable *table, const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("table %s cannot take these predictions", TableName(table)),
-			 errdetail("%s", detail),
-			 errhint("It needs the columns %s, or name a table that does not exist.", ColumnList(table))));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("table %s cannot take these predictions", TableName(table)), errdetail("%s", detail),
+					errhint("It needs the columns %s, or name a table that does not exist.", ColumnList(table))));
 }
 
 /* Column of the relation with this name, or 0. */
@@ -154,7 +150,7 @@ static AttrNumber
 RequireAttribute(ScoreTable *table, Relation rel, int i)
 {
 	Form_pg_attribute wanted = TupleDescAttr(table->desc, i);
-	AttrNumber	number = FindAttribute(rel, NameStr(wanted->attname));
+	AttrNumber number = FindAttribute(rel, NameStr(wanted->attname));
 	Form_pg_attribute found;
 
 	if (number == 0)
@@ -180,7 +176,8 @@ CheckOtherColumns(const ScoreTable *table, Relation rel, const Bitmapset *ours)
 
 		if (!attribute->attisdropped && attribute->attnotnull && !attribute->atthasdef && !attribute->attidentity &&
 			!bms_is_member(attribute->attnum, ours))
-			ThrowUnfit(table, psprintf("Its column \"%s\" is NOT NULL and has no default.", NameStr(attribute->attname)));
+			ThrowUnfit(table,
+					   psprintf("Its column \"%s\" is NOT NULL and has no default.", NameStr(attribute->attname)));
 	}
 }
 
@@ -188,11 +185,11 @@ CheckOtherColumns(const ScoreTable *table, Relation rel, const Bitmapset *ours)
 static bool
 IsUniqueOn(Oid index, const Bitmapset *columns)
 {
-	Relation	rel = index_open(index, AccessShareLock);
+	Relation rel = index_open(index, AccessShareLock);
 	Form_pg_index form = rel->rd_index;
-	Bitmapset  *found = NULL;
-	bool		unique = form->indisunique && form->indimmediate && form->indisvalid &&
-		RelationGetIndexPredicate(rel) == NIL && RelationGetIndexExpressions(rel) == NIL;
+	Bitmapset *found = NULL;
+	bool unique = form->indisunique && form->indimmediate && form->indisvalid &&
+				  RelationGetIndexPredicate(rel) == NIL && RelationGetIndexExpressions(rel) == NIL;
 
 	for (int i = 0; unique && i < form->indnkeyatts; i++)
 		found = bms_add_member(found, form->indkey.values[i]);
@@ -203,34 +200,31 @@ IsUniqueOn(Oid index, const Bitmapset *columns)
 static void
 CheckUnique(const ScoreTable *table, Relation rel, const Bitmapset *key)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, RelationGetIndexList(rel))
 		if (IsUniqueOn(lfirst_oid(cell), key))
 			return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-			 errmsg("table %s has no unique index on the key (%s)", TableName(table), KeyList(table)),
-			 errdetail("By its key a prediction replaces an older one, and a job knows what it has done."),
-			 errhint("ALTER TABLE %s ADD UNIQUE (%s);", TableName(table), KeyList(table))));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					errmsg("table %s has no unique index on the key (%s)", TableName(table), KeyList(table)),
+					errdetail("By its key a prediction replaces an older one, and a job knows what it has done."),
+					errhint("ALTER TABLE %s ADD UNIQUE (%s);", TableName(table), KeyList(table))));
 }
 
 static void
 CheckKind(const ScoreTable *table, Relation rel)
 {
-	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
-	char		kind = rel->rd_rel->relkind;
+	AclMode needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+	char kind = rel->rd_rel->relkind;
 
 	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) ||
 		rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not a table that a job can fill", TableName(table)),
-				 errhint("Name a table that does not exist; it is created.")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("%s is not a table that a job can fill", TableName(table)),
+						errhint("Name a table that does not exist; it is created.")));
 	if (pg_class_aclmask(table->relid, GetUserId(), needed, ACLMASK_ALL) != needed)
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s", TableName(table)),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", TableName(table)),
 				 errdetail("Filling it needs SELECT, INSERT and UPDATE."),
 				 errhint("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", TableName(table),
 						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
@@ -239,14 +233,14 @@ CheckKind(const ScoreTable *table, Relation rel)
 static void
 CheckTable(ScoreTable *table)
 {
-	Relation	rel = relation_open(table->relid, AccessShareLock);
-	Bitmapset  *key = NULL;
-	Bitmapset  *ours = NULL;
+	Relation rel = relation_open(table->relid, AccessShareLock);
+	Bitmapset *key = NULL;
+	Bitmapset *ours = NULL;
 
 	CheckKind(table, rel);
 	for (int i = 0; i < table->desc->natts; i++)
 	{
-		AttrNumber	number = RequireAttribute(table, rel, i);
+		AttrNumber number = RequireAttribute(table, rel, i);
 
 		ours = bms_add_member(ours, number);
 		if (i < table->spec->keys)
@@ -261,7 +255,7 @@ ScoreTable *
 FindScoreTable(const ScoringSpec *spec, TupleDesc source, const target *t)
 {
 	ScoreTable *table = palloc0(sizeof(ScoreTable));
-	Oid			schema = get_namespace_oid(spec->schema, false);
+	Oid schema = get_namespace_oid(spec->schema, false);
 
 	table->spec = spec;
 	table->relid = get_relname_relid(spec->table, schema);
@@ -270,8 +264,7 @@ FindScoreTable(const ScoringSpec *spec, TupleDesc source, const target *t)
 		CheckTable(table);
 	else if (!MayCreateInSchema(schema))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for schema %s", spec->schema),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for schema %s", spec->schema),
 				 errhint("Name a table in a schema of yours: into_table => 'schema.name'.")));
 	return table;
 }
@@ -282,9 +275,10 @@ static void
 AppendColumn(StringInfo sql, const ScoreTable *table, int i)
 {
 	Form_pg_attribute column = TupleDescAttr(table->desc, i);
-	bits16		flags = FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY;
+	bits16 flags = FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY;
 
-	appendStringInfo(sql, "%s %s", ColumnName(table, i), format_type_extended(column->atttypid, column->atttypmod, flags));
+	appendStringInfo(sql, "%s %s", ColumnName(table, i),
+					 format_type_extended(column->atttypid, column->atttypmod, flags));
 	if (OidIsValid(column->attcollation) && column->attcollation != get_typcollation(column->atttypid))
 		appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->attcollation));
 	if (i == table->spec->keys + SCORE_VERSION || i == table->spec->keys + SCORE_AT)
@@ -295,7 +289,7 @@ AppendColumn(StringInfo sql, const ScoreTable *table, int i)
 static void
 RunUtility(const char *sql)
 {
-	int			result = SPI_execute(sql, false, 0);
+	int result = SPI_execute(sql, false, 0);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute returned %s for: %s", SPI_result_code_string(result), sql);
@@ -330,15 +324,16 @@ PendingQuery(const ScoreTable *table, TupleDesc source)
 					 table->spec->query, TableName(table));
 	for (int i = 0; i < table->spec->keys; i++)
 	{
-		Oid			type = TupleDescAttr(source, table->key[i])->atttypid;
+		Oid type = TupleDescAttr(source, table->key[i])->atttypid;
 		const char *name = ColumnName(table, i);
 
-		generate_operator_clause(&sql, psprintf("done.%s", name), type, lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr,
-								 psprintf("source.%s", name), type);
+		generate_operator_clause(&sql, psprintf("done.%s", name), type,
+								 lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr, psprintf("source.%s", name),
+								 type);
 		appendStringInfoString(&sql, " AND ");
 	}
 	appendStringInfoString(&sql, "done.model_version OPERATOR(pg_catalog.=) $1"
-						   " AND done.predicted_at OPERATOR(pg_catalog.>=) $2)");
+								 " AND done.predicted_at OPERATOR(pg_catalog.>=) $2)");
 	return sql.data;
 }
 
@@ -355,6 +350,6 @@ InsertStatement(const ScoreTable *table, const char *from)
 	for (int i = 0; i < SCORE_COLUMNS; i++)
 		appendStringInfo(&sql, "%s%s = EXCLUDED.%s", i > 0 ? ", " : "", score_names[i], score_names[i]);
 	appendStringInfoString(&sql, " WHERE t.model_version OPERATOR(pg_catalog.<>) $1"
-						   " OR t.predicted_at OPERATOR(pg_catalog.<) $2");
+								 " OR t.predicted_at OPERATOR(pg_catalog.<) $2");
 	return sql.data;
 }

@@ -41,37 +41,37 @@
 /* A chunk ends after so many rows or so much time, whatever comes first. */
 #define CHUNK_ROWS (64 * MODEL_BULK_ROWS)
 #define CHUNK_MS 500
-#define SCORED "llmapp_scored"	/* name under which INSERT sees a chunk's rows */
+#define SCORED "llmapp_scored" /* name under which INSERT sees a chunk's rows */
 
 /* What became of a row; in batch_cxt. */
 typedef struct Outcome
 {
-	Datum		prediction;
-	double		probability;	/* of labels only */
-	char	   *error;			/* instead of both; NULL when there is none */
+	Datum prediction;
+	double probability; /* of labels only */
+	char *error;        /* instead of both; NULL when there is none */
 } Outcome;
 
 typedef struct Scoring
 {
 	const ClaimedJob *claimed;
 	const ScoringSpec *spec;
-	Model	   *model;
+	Model *model;
 	ScoreTable *table;
-	Output	   *output;
+	Output *output;
 	InputBinding *binding;
-	TupleDesc	source;			/* blessed */
-	Portal		portal;			/* holds the rows that are still to be scored */
+	TupleDesc source; /* blessed */
+	Portal portal;    /* holds the rows that are still to be scored */
 	MemoryContext batch_cxt;
-	HeapTuple  *tuples;			/* (rows) of the batch at hand, ours only until the next fetch */
-	int			rows;
-	Outcome		outcomes[MODEL_BULK_ROWS];
-	Datum	   *values;			/* (keys + SCORE_COLUMNS) of the row being stored */
-	bool	   *nulls;
-	int64		done;			/* rows in all runs together, as reported with the last chunk */
-	int64		errors;			/* of them */
-	int64		total;
+	HeapTuple *tuples; /* (rows) of the batch at hand, ours only until the next fetch */
+	int rows;
+	Outcome outcomes[MODEL_BULK_ROWS];
+	Datum *values; /* (keys + SCORE_COLUMNS) of the row being stored */
+	bool *nulls;
+	int64 done;   /* rows in all runs together, as reported with the last chunk */
+	int64 errors; /* of them */
+	int64 total;
 	TimestampTz started;
-	UseMeter	meter;
+	UseMeter meter;
 } Scoring;
 
 /* ---- loading ---- */
@@ -80,20 +80,19 @@ static void
 ApplySettings(const ScoringSpec *spec)
 {
 	const char *const settings[][2] = {
-		{"search_path", spec->search_path}, {"TimeZone", spec->timezone}, {"DateStyle", spec->datestyle}
-	};
+		{"search_path", spec->search_path}, {"TimeZone", spec->timezone}, {"DateStyle", spec->datestyle}};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SET, true, 0, false);
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0,
+								 false);
 }
 
 /* What earlier runs of the job have done. */
 static void
 ReadReport(Scoring *s)
 {
-	llm_error	err = {0};
-	json_t	   *report = json_parse(s->claimed->report, strlen(s->claimed->report), &err);
+	llm_error err = {0};
+	json_t *report = json_parse(s->claimed->report, strlen(s->claimed->report), &err);
 
 	s->done = json_integer_value(json_object_get(report, "rows"));
 	s->errors = json_integer_value(json_object_get(report, "errors"));
@@ -104,9 +103,9 @@ ReadReport(Scoring *s)
 static void
 OpenCursor(Scoring *s, TupleDesc source)
 {
-	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
-	Datum		values[2] = {Int32GetDatum(s->spec->version), TimestampTzGetDatum(s->claimed->submitted_at)};
-	SPIPlanPtr	plan;
+	Oid types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum values[2] = {Int32GetDatum(s->spec->version), TimestampTzGetDatum(s->claimed->submitted_at)};
+	SPIPlanPtr plan;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -123,7 +122,7 @@ Load(Scoring *s)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	MemoryContext old;
-	TupleDesc	source;
+	TupleDesc source;
 
 	JobPhase("loading", 0);
 	old = BeginShortTransaction();
@@ -158,7 +157,7 @@ static void
 EncodeTuple(Scoring *s, HeapTuple tuple, batch *b)
 {
 	const value *values = ReadInput(s->binding, heap_copy_tuple_as_datum(tuple, s->source));
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	if (!encoder_row(s->model->manifest->encoder, values, b, &err))
 		ThrowError(&err);
@@ -169,8 +168,8 @@ static void
 PredictTogether(Scoring *s, int first, int count, predictor *p)
 {
 	const target *t = s->model->manifest->target;
-	batch	   *b = predictor_batch(p);
-	llm_error	err = {0};
+	batch *b = predictor_batch(p);
+	llm_error err = {0};
 	const float *out;
 
 	b->rows = 0;
@@ -192,11 +191,11 @@ PredictTogether(Scoring *s, int first, int count, predictor *p)
 static bool
 EndsTheJob(int sqlstate)
 {
-	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return sqlstate == ERRCODE_QUERY_CANCELED || category == ERRCODE_OPERATOR_INTERVENTION ||
-		category == ERRCODE_INSUFFICIENT_RESOURCES || category == ERRCODE_SYSTEM_ERROR ||
-		category == ERRCODE_INTERNAL_ERROR;
+		   category == ERRCODE_INSUFFICIENT_RESOURCES || category == ERRCODE_SYSTEM_ERROR ||
+		   category == ERRCODE_INTERNAL_ERROR;
 }
 
 /* As PredictTogether(), but NULL or the message of the error that a row's values raised. */
@@ -204,7 +203,7 @@ static char *
 TryTogether(Scoring *s, int first, int count, predictor *p)
 {
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
+	char *volatile problem = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(s->batch_cxt);
@@ -215,7 +214,7 @@ TryTogether(Scoring *s, int first, int count, predictor *p)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(s->batch_cxt);
 		error = CopyErrorData();
@@ -250,10 +249,9 @@ ThrowNullKey(const Scoring *s, int i)
 {
 	const char *name = s->spec->key[i];
 
-	ereport(ERROR,
-			(errcode(ERRCODE_NOT_NULL_VIOLATION),
-			 errmsg("column \"%s\" of the key is null in a row of the source", name),
-			 errhint("Leave such rows out of the source: WHERE %s IS NOT NULL.", quote_identifier(name))));
+	ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("column \"%s\" of the key is null in a row of the source", name),
+					errhint("Leave such rows out of the source: WHERE %s IS NOT NULL.", quote_identifier(name))));
 }
 
 /* The row of the result for row i of the batch. */
@@ -261,9 +259,9 @@ static void
 StoreRow(Scoring *s, int i, TimestampTz at, Tuplestorestate *scored)
 {
 	const Outcome *r = &s->outcomes[i];
-	int			keys = s->spec->keys;
-	Datum	   *own = s->values + keys;
-	bool	   *own_null = s->nulls + keys;
+	int keys = s->spec->keys;
+	Datum *own = s->values + keys;
+	bool *own_null = s->nulls + keys;
 
 	for (int k = 0; k < keys; k++)
 	{
@@ -288,7 +286,7 @@ static int
 ScoreBatch(Scoring *s, Tuplestorestate *scored)
 {
 	TimestampTz at = GetCurrentTimestamp();
-	instr_time	start;
+	instr_time start;
 	MemoryContext old = CurrentMemoryContext;
 
 	SPI_cursor_fetch(s->portal, true, MODEL_BULK_ROWS);
@@ -310,8 +308,7 @@ static void
 ThrowRepeatedKey(const Scoring *s)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_CARDINALITY_VIOLATION),
-			 errmsg("the key does not identify the rows of the source"),
+			(errcode(ERRCODE_CARDINALITY_VIOLATION), errmsg("the key does not identify the rows of the source"),
 			 errdetail("Two rows have the same key, or another job writes to the same table at the same time."),
 			 errhint("Name more columns in key, or make the rows distinct: SELECT DISTINCT ON (%s) ...",
 					 quote_identifier(s->spec->key[0]))));
@@ -321,13 +318,14 @@ ThrowRepeatedKey(const Scoring *s)
 static void
 InsertRows(Scoring *s, Tuplestorestate *scored)
 {
-	EphemeralNamedRelationData relation = {
-		.md = {.name = SCORED,.reliddesc = InvalidOid,.tupdesc = s->table->desc,.enrtype = ENR_NAMED_TUPLESTORE,
-		.enrtuples = tuplestore_tuple_count(scored)},
-		.reldata = scored
-	};
-	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
-	Datum		values[2] = {Int32GetDatum(s->spec->version), TimestampTzGetDatum(s->claimed->submitted_at)};
+	EphemeralNamedRelationData relation = {.md = {.name = SCORED,
+												  .reliddesc = InvalidOid,
+												  .tupdesc = s->table->desc,
+												  .enrtype = ENR_NAMED_TUPLESTORE,
+												  .enrtuples = tuplestore_tuple_count(scored)},
+										   .reldata = scored};
+	Oid types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum values[2] = {Int32GetDatum(s->spec->version), TimestampTzGetDatum(s->claimed->submitted_at)};
 	volatile int result = 0;
 
 	if (tuplestore_tuple_count(scored) == 0)
@@ -342,7 +340,7 @@ InsertRows(Scoring *s, Tuplestorestate *scored)
 	{
 		if (geterrcode() != ERRCODE_CARDINALITY_VIOLATION)
 			PG_RE_THROW();
-		FlushErrorState();		/* two rows of this chunk have one key: the same words as for two chunks */
+		FlushErrorState(); /* two rows of this chunk have one key: the same words as for two chunks */
 		ThrowRepeatedKey(s);
 	}
 	PG_END_TRY();
@@ -355,7 +353,7 @@ InsertRows(Scoring *s, Tuplestorestate *scored)
 static void
 ReportProgress(Scoring *s, int64 this_run)
 {
-	double		seconds = (GetCurrentTimestamp() - s->started) / 1e6;
+	double seconds = (GetCurrentTimestamp() - s->started) / 1e6;
 
 	JobProgress(s->done, 0, seconds > 0 ? this_run / seconds : 0, 0);
 }
@@ -365,7 +363,7 @@ static bool
 FillChunk(Scoring *s, Tuplestorestate *scored, int64 before)
 {
 	TimestampTz start = GetCurrentTimestamp();
-	bool		more = true;
+	bool more = true;
 
 	while (more && tuplestore_tuple_count(scored) < CHUNK_ROWS && !JobPauseRequested() &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), CHUNK_MS))
@@ -384,7 +382,7 @@ ScoreChunk(Scoring *s, int64 before)
 {
 	MemoryContext old = BeginShortTransaction();
 	Tuplestorestate *scored;
-	bool		more;
+	bool more;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -408,7 +406,7 @@ ScoreChunk(Scoring *s, int64 before)
 static bool
 Score(Scoring *s)
 {
-	int64		before;
+	int64 before;
 
 	ApplySettings(s->spec);
 	Load(s);
@@ -429,8 +427,8 @@ RunScoring(const ClaimedJob *claimed)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp scoring", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Scoring    *s = palloc0(sizeof(Scoring));
-	bool		done;
+	Scoring *s = palloc0(sizeof(Scoring));
+	bool done;
 
 	s->claimed = claimed;
 	s->spec = ScoringSpecFromJson(claimed->spec, strlen(claimed->spec));

@@ -16,17 +16,17 @@
 /* What llm_score() was asked to do; every name resolved. */
 typedef struct ScoringSpec
 {
-	Oid			model;
-	int32		version;		/* live at the call; the whole job uses it */
-	char	   *query;			/* one SELECT */
-	char	   *schema;			/* of the table to fill */
-	char	   *table;
-	int			keys;
-	char	  **key;			/* (keys) columns of the source */
-	char	   *device;
-	char	   *search_path;	/* of the submitter, for the query */
-	char	   *timezone;
-	char	   *datestyle;
+	Oid model;
+	int32 version; /* live at the call; the whole job uses it */
+	char *query;   /* one SELECT */
+	char *schema;  /* of the table to fill */
+	char *table;
+	int keys;
+	char **key; /* (keys) columns of the source */
+	char *device;
+	char *search_path; /* of the submitter, for the query */
+	char *timezone;
+	char *datestyle;
 } ScoringSpec;
 
 extern ScoringSpec *ScoringSpecFromJson(const char *text, Size length);
@@ -34,16 +34,21 @@ extern ScoringSpec *ScoringSpecFromJson(const char *text, Size length);
 /* Columns of a result behind those of the key. */
 enum
 {
-	SCORE_PREDICTION, SCORE_PROBABILITY, SCORE_VERSION, SCORE_AT, SCORE_ERROR, SCORE_COLUMNS
+	SCORE_PREDICTION,
+	SCORE_PROBABILITY,
+	SCORE_VERSION,
+	SCORE_AT,
+	SCORE_ERROR,
+	SCORE_COLUMNS
 };
 
 /* The table to fill, as this job sees it. */
 typedef struct ScoreTable
 {
 	const ScoringSpec *spec;
-	Oid			relid;			/* InvalidOid: to be created */
-	int		   *key;			/* (keys) columns of the source, from 0 */
-	TupleDesc	desc;			/* (keys + SCORE_COLUMNS) a row of it, without columns that are not ours */
+	Oid relid;      /* InvalidOid: to be created */
+	int *key;       /* (keys) columns of the source, from 0 */
+	TupleDesc desc; /* (keys + SCORE_COLUMNS) a row of it, without columns that are not ours */
 } ScoreTable;
 
 /* ---- score_table.c: in a transaction, as the submitter ---- */
@@ -56,4 +61,4 @@ extern char *PendingQuery(const ScoreTable *table, TupleDesc source);
 /* INSERT of the rows of relation `from`, replacing older predictions: $1 and $2 as in PendingQuery(). */
 extern char *InsertStatement(const ScoreTable *table, const char *from);
 
-#endif							/* LLMAPP_SCORING_H */
+#endif /* LLMAPP_SCORING_H */

@@ -32,16 +32,16 @@
 #include "../llmapp.h"
 #include "slots.h"
 
-#define JOB_LOCK_CLASS 0x4c4d	/* fourth field of the lock's tag; pg_advisory_lock() uses 1 and 2 */
+#define JOB_LOCK_CLASS 0x4c4d /* fourth field of the lock's tag; pg_advisory_lock() uses 1 and 2 */
 
 typedef struct JobShared
 {
-	int			tranche;
-	LWLock		lock;
-	int			patient;		/* workers that stay until a slot is free */
-	int			waiting_count;
-	WaitingJob	waiting[JOB_SLOTS]; /* at most one per database, the longest waiting first */
-	JobSlot		slots[JOB_SLOTS];
+	int tranche;
+	LWLock lock;
+	int patient; /* workers that stay until a slot is free */
+	int waiting_count;
+	WaitingJob waiting[JOB_SLOTS]; /* at most one per database, the longest waiting first */
+	JobSlot slots[JOB_SLOTS];
 } JobShared;
 
 static JobShared *shared = NULL;
@@ -67,8 +67,8 @@ RequestJobMemory(void)
 void
 AttachJobMemory(void)
 {
-	bool		found;
-	JobShared  *area;
+	bool found;
+	JobShared *area;
 
 	if (shared != NULL)
 		return;
@@ -99,7 +99,7 @@ SlotOf(Oid database, int64 job)
 static int
 CountFree(void)
 {
-	int			used = 0;
+	int used = 0;
 
 	for (int i = 0; i < JOB_SLOTS; i++)
 		used += shared->slots[i].job != 0;
@@ -122,12 +122,12 @@ FillSlot(JobSlot *slot, int64 job)
 static void
 AddWaiting(const WaitingJob *waiting)
 {
-	int			i = 0;
+	int i = 0;
 
 	while (i < shared->waiting_count && shared->waiting[i].database != waiting->database)
 		i++;
 	if (i == JOB_SLOTS)
-		return;					/* so many databases: this one goes on at its next job's end */
+		return; /* so many databases: this one goes on at its next job's end */
 	shared->waiting[i] = *waiting;
 	shared->waiting_count = Max(shared->waiting_count, i + 1);
 }
@@ -143,9 +143,9 @@ SetPatient(bool patient)
 SlotResult
 AcquireSlot(int64 job, bool patient)
 {
-	WaitingJob	waiting = {job, MyDatabaseId, GetUserId()};
-	SlotResult	result = SLOT_FULL;
-	JobSlot    *free;
+	WaitingJob waiting = {job, MyDatabaseId, GetUserId()};
+	SlotResult result = SLOT_FULL;
+	JobSlot *free;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	free = SlotOf(InvalidOid, 0);
@@ -181,7 +181,7 @@ ReleaseSlot(void)
 int
 FreeSlots(void)
 {
-	int			count;
+	int count;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	count = Max(CountFree() - shared->patient, 0);
@@ -192,7 +192,7 @@ FreeSlots(void)
 bool
 FindSlot(int64 job, JobSlot *copy)
 {
-	JobSlot    *slot;
+	JobSlot *slot;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	slot = SlotOf(MyDatabaseId, job);
@@ -205,7 +205,7 @@ FindSlot(int64 job, JobSlot *copy)
 int
 CopySlots(JobSlot *copies)
 {
-	int			count = 0;
+	int count = 0;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	for (int i = 0; i < JOB_SLOTS; i++)
@@ -222,8 +222,8 @@ CopySlots(JobSlot *copies)
 bool
 RequestStop(int64 job, StopRequest request)
 {
-	JobSlot    *slot;
-	PGPROC	   *proc;
+	JobSlot *slot;
+	PGPROC *proc;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	slot = SlotOf(MyDatabaseId, job);
@@ -250,7 +250,7 @@ NoteWaiting(const WaitingJob *waiting)
 bool
 TakeWaiting(WaitingJob *waiting)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	found = shared->waiting_count > 0;
@@ -309,7 +309,7 @@ JobPauseRequested(void)
 static LOCKTAG
 JobLockTag(int64 job)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS);
 	return tag;
@@ -319,7 +319,7 @@ JobLockTag(int64 job)
 void
 LockJob(int64 job)
 {
-	LOCKTAG		tag = JobLockTag(job);
+	LOCKTAG tag = JobLockTag(job);
 
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
 }
@@ -327,7 +327,7 @@ LockJob(int64 job)
 void
 UnlockJob(int64 job)
 {
-	LOCKTAG		tag = JobLockTag(job);
+	LOCKTAG tag = JobLockTag(job);
 
 	if (LockIsHeldByMe(&tag, ExclusiveLock))
 		(void) LockRelease(&tag, ExclusiveLock, true);
@@ -336,8 +336,8 @@ UnlockJob(int64 job)
 bool
 JobIsAlive(int64 job)
 {
-	LOCKTAG		tag = JobLockTag(job);
-	JobSlot		slot;
+	LOCKTAG tag = JobLockTag(job);
+	JobSlot slot;
 
 	if (FindSlot(job, &slot))
 		return true;
@@ -354,7 +354,7 @@ JobIsAlive(int64 job)
 double
 SecondsLeft(const JobSlot *slot)
 {
-	double		elapsed = (GetCurrentTimestamp() - slot->phase_started) / 1e6;
+	double elapsed = (GetCurrentTimestamp() - slot->phase_started) / 1e6;
 
 	if (slot->total <= 0 || slot->done <= slot->first || slot->done > slot->total)
 		return -1;
@@ -364,9 +364,9 @@ SecondsLeft(const JobSlot *slot)
 char *
 ProgressBar(const JobSlot *slot)
 {
-	double		share = slot->total > 0 ? (double) Max(slot->done, 0) / slot->total : 0;
-	int			marks = (int) (20 * Min(share, 1));
-	char		bar[] = "....................";
+	double share = slot->total > 0 ? (double) Max(slot->done, 0) / slot->total : 0;
+	int marks = (int) (20 * Min(share, 1));
+	char bar[] = "....................";
 
 	if (slot->total <= 0)
 		return NULL;
@@ -377,9 +377,9 @@ ProgressBar(const JobSlot *slot)
 char *
 ProgressText(const JobSlot *slot)
 {
-	char	   *bar = ProgressBar(slot);
-	double		left = SecondsLeft(slot);
-	char	   *text = psprintf("%s%s%s", slot->phase[0] ? slot->phase : "starting", bar ? " " : "", bar ? bar : "");
+	char *bar = ProgressBar(slot);
+	double left = SecondsLeft(slot);
+	char *text = psprintf("%s%s%s", slot->phase[0] ? slot->phase : "starting", bar ? " " : "", bar ? bar : "");
 
 	if (bar == NULL && slot->done > 0)
 		text = psprintf("%s " INT64_FORMAT " rows", text, slot->done);

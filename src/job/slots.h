@@ -14,45 +14,45 @@
 /* A running job.  All fields but pause are written by its worker only. */
 typedef struct JobSlot
 {
-	int64		job;			/* 0: free */
-	Oid			database;
-	Oid			owner;
-	int			pid;
-	bool		pause;			/* somebody asked for a checkpoint and an end */
-	char		phase[16];		/* empty until the worker has claimed the job */
+	int64 job; /* 0: free */
+	Oid database;
+	Oid owner;
+	int pid;
+	bool pause;     /* somebody asked for a checkpoint and an end */
+	char phase[16]; /* empty until the worker has claimed the job */
 	TimestampTz phase_started;
-	int64		first;			/* done at the first report of the phase: what a checkpoint gave */
-	int64		done;
-	int64		total;			/* 0: not known */
-	double		loss;
-	double		per_second;
-	int32		epoch;
+	int64 first; /* done at the first report of the phase: what a checkpoint gave */
+	int64 done;
+	int64 total; /* 0: not known */
+	double loss;
+	double per_second;
+	int32 epoch;
 } JobSlot;
 
 /* The next job of a database that found no free slot. */
 typedef struct WaitingJob
 {
-	int64		job;
-	Oid			database;
-	Oid			owner;
+	int64 job;
+	Oid database;
+	Oid owner;
 } WaitingJob;
 
 typedef enum SlotResult
 {
 	SLOT_ACQUIRED,
-	SLOT_FULL,					/* llmapp.max_jobs are running */
-	SLOT_DUPLICATE				/* another worker has this job */
+	SLOT_FULL,     /* llmapp.max_jobs are running */
+	SLOT_DUPLICATE /* another worker has this job */
 } SlotResult;
 
 typedef enum StopRequest
 {
 	STOP_CANCEL,
 	STOP_PAUSE,
-	STOP_NOT_PAUSE				/* take back a request to pause */
+	STOP_NOT_PAUSE /* take back a request to pause */
 } StopRequest;
 
 extern void RequestJobMemory(void); /* in the postmaster, when preloaded */
-extern void AttachJobMemory(void);	/* before anything below in this process; may ERROR */
+extern void AttachJobMemory(void);  /* before anything below in this process; may ERROR */
 
 /*
  * Take a slot for this worker.  A patient worker stays and tries again, and has precedence
@@ -60,16 +60,16 @@ extern void AttachJobMemory(void);	/* before anything below in this process; may
  * slot starts it again.
  */
 extern SlotResult AcquireSlot(int64 job, bool patient);
-extern void ReleaseSlot(void);	/* also stops being patient; does nothing when there is no slot */
+extern void ReleaseSlot(void); /* also stops being patient; does nothing when there is no slot */
 extern void SetSlotPhase(const char *phase, int64 total);
-extern int	FreeSlots(void);
+extern int FreeSlots(void);
 extern bool FindSlot(int64 job, JobSlot *copy); /* of this database */
-extern int	CopySlots(JobSlot *copies); /* all databases; copies has room for JOB_SLOTS */
+extern int CopySlots(JobSlot *copies);          /* all databases; copies has room for JOB_SLOTS */
 /* Tell the job's worker; false when it has no slot. */
 extern bool RequestStop(int64 job, StopRequest request);
 
 extern void NoteWaiting(const WaitingJob *waiting); /* replaces its database's note */
-extern bool TakeWaiting(WaitingJob *waiting);	/* the longest waiting one; false when none */
+extern bool TakeWaiting(WaitingJob *waiting);       /* the longest waiting one; false when none */
 
 /* Liveness: the slot or the session lock of a job's worker. */
 extern void LockJob(int64 job);
@@ -78,7 +78,7 @@ extern bool JobIsAlive(int64 job);
 
 /* "training [########............]  40 %, loss 0.43, 0:12 left"; palloc'd. */
 extern char *ProgressText(const JobSlot *slot);
-extern char *ProgressBar(const JobSlot *slot);	/* palloc'd; NULL when the total is not known */
+extern char *ProgressBar(const JobSlot *slot);  /* palloc'd; NULL when the total is not known */
 extern double SecondsLeft(const JobSlot *slot); /* negative: not known */
 
-#endif							/* LLMAPP_SLOTS_H */
+#endif /* LLMAPP_SLOTS_H */

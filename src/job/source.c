@@ -35,7 +35,7 @@
 static void
 KeepNearest(const char *wanted, const char *name, const char **nearest, int *distance)
 {
-	int			d;
+	int d;
 
 	if (strlen(wanted) >= NAMEDATALEN || strlen(name) >= NAMEDATALEN)
 		return;
@@ -57,13 +57,13 @@ NearDistance(const char *wanted)
 static char *
 NearestRelation(const RangeVar *wanted)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {wanted->schemaname ? CStringGetTextDatum(wanted->schemaname) : (Datum) 0};
-	char		nulls[2] = {wanted->schemaname ? ' ' : 'n', '\0'};
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {wanted->schemaname ? CStringGetTextDatum(wanted->schemaname) : (Datum) 0};
+	char nulls[2] = {wanted->schemaname ? ' ' : 'n', '\0'};
 	const char *nearest = NULL;
-	int			distance = NearDistance(wanted->relname);
+	int distance = NearDistance(wanted->relname);
 	MemoryContext cxt = CurrentMemoryContext;
-	char	   *result = NULL;
+	char *result = NULL;
 
 	SPI_connect();
 	SPI_execute_with_args("SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
@@ -74,8 +74,8 @@ NearestRelation(const RangeVar *wanted)
 						  " AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')",
 						  1, types, values, nulls, true, 100000);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		KeepNearest(wanted->relname, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
-					&nearest, &distance);
+		KeepNearest(wanted->relname, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1), &nearest,
+					&distance);
 	if (nearest != NULL)
 		result = MemoryContextStrdup(cxt, nearest);
 	SPI_finish();
@@ -87,24 +87,24 @@ NearestRelation(const RangeVar *wanted)
 static void
 ThrowNoRelation(const RangeVar *wanted)
 {
-	char	   *nearest = NearestRelation(wanted);
+	char *nearest = NearestRelation(wanted);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_TABLE),
 			 errmsg("relation \"%s\" does not exist",
 					wanted->schemaname ? psprintf("%s.%s", wanted->schemaname, wanted->relname) : wanted->relname),
 			 nearest ? errhint("Did you mean %s?", quote_qualified_identifier(wanted->schemaname, nearest))
-			 : errhint("A source is the name of a table or view, or one SELECT.")));
+					 : errhint("A source is the name of a table or view, or one SELECT.")));
 }
 
 static char *
 RelationQuery(List *names)
 {
-	List	   *parts = NIL;
-	ListCell   *cell;
-	RangeVar   *wanted;
-	Oid			relid;
-	char		relkind;
+	List *parts = NIL;
+	ListCell *cell;
+	RangeVar *wanted;
+	Oid relid;
+	char relkind;
 
 	foreach(cell, names)
 		parts = lappend(parts, makeString((char *) lfirst(cell)));
@@ -114,10 +114,8 @@ RelationQuery(List *names)
 		ThrowNoRelation(wanted);
 	relkind = get_rel_relkind(relid);
 	if (strchr("rvmfp", relkind) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" has no rows to read", wanted->relname),
-				 errhint("A source is the name of a table or view, or one SELECT.")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" has no rows to read", wanted->relname),
+						errhint("A source is the name of a table or view, or one SELECT.")));
 	return psprintf("SELECT * FROM %s",
 					quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)));
 }
@@ -126,7 +124,7 @@ RelationQuery(List *names)
 static void
 SourceContext(void *arg)
 {
-	int			position = geterrposition();
+	int position = geterrposition();
 
 	if (position > 0)
 	{
@@ -141,17 +139,17 @@ SourceContext(void *arg)
 static void
 ThrowNotOneSelect(const char *problem)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", problem),
-			 errhint("A source is the name of a table or view, or one SELECT, such as 'SELECT a, b FROM c WHERE d'.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
+		 errhint("A source is the name of a table or view, or one SELECT, such as 'SELECT a, b FROM c WHERE d'.")));
 }
 
 static RawStmt *
 ParseSource(const char *source)
 {
 	ErrorContextCallback callback = {error_context_stack, SourceContext, (void *) source};
-	List	   *statements;
+	List *statements;
 
 	error_context_stack = &callback;
 	statements = pg_parse_query(source);
@@ -168,14 +166,14 @@ ParseSource(const char *source)
 char *
 SourceQuery(const char *source)
 {
-	List	   *names;
-	RawStmt    *statement;
+	List *names;
+	RawStmt *statement;
 
 	if (SplitIdentifierString(pstrdup(source), '.', &names) && names != NIL && list_length(names) <= 3)
 		return RelationQuery(names);
 	statement = ParseSource(source);
 	return statement->stmt_len == 0 ? pstrdup(source + statement->stmt_location)
-		: pnstrdup(source + statement->stmt_location, statement->stmt_len);
+									: pnstrdup(source + statement->stmt_location, statement->stmt_len);
 }
 
 /* ---- what a query reads ---- */
@@ -183,7 +181,7 @@ SourceQuery(const char *source)
 static void
 CheckReadsOnly(const Query *query)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (query->commandType == CMD_UTILITY)
 		ThrowNotOneSelect("the source is a SELECT INTO");
@@ -196,12 +194,11 @@ CheckReadsOnly(const Query *query)
 		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 
 		if (entry->rtekind == RTE_RELATION && get_rel_persistence(entry->relid) == RELPERSISTENCE_TEMP)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("the source reads the temporary table \"%s\"", get_rel_name(entry->relid)),
-					 errdetail("A job runs in another session, which does not see it."),
-					 errhint("Copy it first: CREATE TABLE name AS TABLE %s;",
-							 quote_identifier(get_rel_name(entry->relid)))));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("the source reads the temporary table \"%s\"", get_rel_name(entry->relid)),
+							errdetail("A job runs in another session, which does not see it."),
+							errhint("Copy it first: CREATE TABLE name AS TABLE %s;",
+									quote_identifier(get_rel_name(entry->relid)))));
 	}
 }
 
@@ -220,8 +217,8 @@ TupleDesc
 DescribeSource(const char *query)
 {
 	ErrorContextCallback callback = {error_context_stack, SourceContext, (void *) query};
-	RawStmt    *statement = ParseSource(query);
-	List	   *rewritten;
+	RawStmt *statement = ParseSource(query);
+	List *rewritten;
 	PlannedStmt *plan;
 
 	error_context_stack = &callback;
@@ -241,7 +238,7 @@ DescribeSource(const char *query)
 static int
 FindColumn(TupleDesc tupdesc, const char *name)
 {
-	int			found = -1;
+	int found = -1;
 
 	for (int i = 0; i < tupdesc->natts; i++)
 		if (strcmp(NameStr(TupleDescAttr(tupdesc, i)->attname), name) == 0)
@@ -264,7 +261,8 @@ ColumnNames(TupleDesc tupdesc)
 
 	initStringInfo(&names);
 	for (int i = 0; i < tupdesc->natts && i < 50; i++)
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(TupleDescAttr(tupdesc, i)->attname)));
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(tupdesc, i)->attname)));
 	if (tupdesc->natts > 50)
 		appendStringInfoString(&names, ", ...");
 	return names.data;
@@ -273,20 +271,18 @@ ColumnNames(TupleDesc tupdesc)
 int
 RequireColumn(TupleDesc tupdesc, const char *name, const char *role)
 {
-	int			found = FindColumn(tupdesc, name);
+	int found = FindColumn(tupdesc, name);
 	const char *nearest = NULL;
-	int			distance = NearDistance(name);
+	int distance = NearDistance(name);
 
 	if (found >= 0)
 		return found;
 	for (int i = 0; i < tupdesc->natts; i++)
 		KeepNearest(name, NameStr(TupleDescAttr(tupdesc, i)->attname), &nearest, &distance);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("the source has no column \"%s\"", name),
-			 errdetail("It was named as %s.", role),
-			 nearest ? errhint("Did you mean \"%s\"?", nearest)
-			 : errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the source has no column \"%s\"", name),
+					errdetail("It was named as %s.", role),
+					nearest ? errhint("Did you mean \"%s\"?", nearest)
+							: errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
 }
 
 static const char *
@@ -307,27 +303,25 @@ AttributeColumn(TupleDesc tupdesc, int i)
 static void
 AssignTargets(SourceRoles *roles, TupleDesc tupdesc, const char *target)
 {
-	List	   *names;
-	ListCell   *cell;
+	List *names;
+	ListCell *cell;
 
 	if (target == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the target is missing"),
-				 errhint("Name the column to predict, target => 'column'; the source has: %s.", ColumnNames(tupdesc))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the target is missing"),
+						errhint("Name the column to predict, target => 'column'; the source has: %s.",
+								ColumnNames(tupdesc))));
 	if (FindColumn(tupdesc, target) >= 0 || !SplitIdentifierString(pstrdup(target), ',', &names) || names == NIL)
 		names = list_make1((char *) target);
 	roles->target_columns = palloc0(list_length(names) * sizeof(column));
 	roles->target_attributes = palloc0(list_length(names) * sizeof(int));
 	foreach(cell, names)
 	{
-		int			i = RequireColumn(tupdesc, lfirst(cell), "the target");
+		int i = RequireColumn(tupdesc, lfirst(cell), "the target");
 
 		for (int k = 0; k < roles->targets; k++)
 			if (roles->target_attributes[k] == i)
-				ereport(ERROR,
-						(errcode(ERRCODE_DUPLICATE_COLUMN),
-						 errmsg("target column \"%s\" is named twice", AttributeName(tupdesc, i))));
+				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+								errmsg("target column \"%s\" is named twice", AttributeName(tupdesc, i))));
 		roles->target_attributes[roles->targets] = i;
 		roles->target_columns[roles->targets++] = AttributeColumn(tupdesc, i);
 	}
@@ -337,17 +331,16 @@ AssignTargets(SourceRoles *roles, TupleDesc tupdesc, const char *target)
 static int
 AssignSpecial(TupleDesc tupdesc, const char *name, const char *parameter, column_kind kind, const char *wanted)
 {
-	int			i;
+	int i;
 	ValueReader reader;
 
 	if (name == NULL)
 		return -1;
 	i = RequireColumn(tupdesc, name, psprintf("parameter \"%s\"", parameter));
 	if (!InitValueReader(&reader, TupleDescAttr(tupdesc, i)->atttypid) || reader.kind != kind)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" is of type %s, parameter \"%s\" needs %s", AttributeName(tupdesc, i),
-						format_type_be(TupleDescAttr(tupdesc, i)->atttypid), parameter, wanted)));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" is of type %s, parameter \"%s\" needs %s", AttributeName(tupdesc, i),
+							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid), parameter, wanted)));
 	return i;
 }
 
@@ -355,35 +348,33 @@ AssignSpecial(TupleDesc tupdesc, const char *name, const char *parameter, column
 static int
 AssignGroup(TupleDesc tupdesc, const char *name)
 {
-	int			i;
+	int i;
 	ValueReader reader;
 
 	if (name == NULL)
 		return -1;
 	i = RequireColumn(tupdesc, name, "parameter \"group_column\"");
 	if (!InitValueReader(&reader, TupleDescAttr(tupdesc, i)->atttypid) || reader.kind == COLUMN_VECTOR)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of type %s cannot group rows", AttributeName(tupdesc, i),
-						format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
-				 errhint("Convert it to text in the source.")));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s cannot group rows", AttributeName(tupdesc, i),
+							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
+						errhint("Convert it to text in the source.")));
 	return i;
 }
 
 static int
 AssignTime(TupleDesc tupdesc, const char *name)
 {
-	int			i;
+	int i;
 
 	if (name == NULL)
 		return -1;
 	i = RequireColumn(tupdesc, name, "parameter \"time_column\"");
 	if (!OidIsValid(lookup_type_cache(TupleDescAttr(tupdesc, i)->atttypid, TYPECACHE_LT_OPR)->lt_opr))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of type %s has no order", AttributeName(tupdesc, i),
-						format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
-				 errdetail("Parameter \"time_column\" needs one.")));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s has no order", AttributeName(tupdesc, i),
+							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
+						errdetail("Parameter \"time_column\" needs one.")));
 	return i;
 }
 
@@ -391,7 +382,7 @@ AssignTime(TupleDesc tupdesc, const char *name)
 static bool *
 TakenColumns(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
 {
-	bool	   *taken = palloc0(Max(tupdesc->natts, 1) * sizeof(bool));
+	bool *taken = palloc0(Max(tupdesc->natts, 1) * sizeof(bool));
 
 	for (int32 i = 0; i < params->exclude_count; i++)
 		taken[RequireColumn(tupdesc, params->exclude[i], "parameter \"exclude\"")] = true;
@@ -404,10 +395,9 @@ TakenColumns(const SourceRoles *roles, TupleDesc tupdesc, const train_params *pa
 	for (int32 i = 0; i < roles->targets; i++)
 	{
 		if (taken[roles->target_attributes[i]])
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("column \"%s\" is the target and cannot be excluded or have another use",
-							roles->target_columns[i].name)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("column \"%s\" is the target and cannot be excluded or have another use",
+								   roles->target_columns[i].name)));
 		taken[roles->target_attributes[i]] = true;
 	}
 	return taken;
@@ -423,18 +413,15 @@ AssignInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken)
 			continue;
 		for (int32 k = 0; k < roles->inputs; k++)
 			if (strcmp(roles->columns[k].name, AttributeName(tupdesc, i)) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_DUPLICATE_COLUMN),
-						 errmsg("the source has two columns \"%s\"", roles->columns[k].name),
-						 errhint("Give one another name with AS, or leave it out of the SELECT.")));
+				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+								errmsg("the source has two columns \"%s\"", roles->columns[k].name),
+								errhint("Give one another name with AS, or leave it out of the SELECT.")));
 		roles->attributes[roles->inputs] = i;
 		roles->columns[roles->inputs++] = AttributeColumn(tupdesc, i);
 	}
 	if (roles->inputs == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the source has no column to learn from"),
-				 errhint("Select at least one column beside the target.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source has no column to learn from"),
+						errhint("Select at least one column beside the target.")));
 }
 
 /* The columns of the model to start from, in its order. */
@@ -444,7 +431,7 @@ AssignBaseInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken, const
 	for (int32 i = 0; i < encoder_column_count(base); i++)
 	{
 		const column *c = encoder_column(base, i);
-		int			a = FindColumn(tupdesc, c->name);
+		int a = FindColumn(tupdesc, c->name);
 
 		roles->columns[i] = *c;
 		roles->attributes[i] = -1;
@@ -452,15 +439,13 @@ AssignBaseInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken, const
 		if (!encoder_column_used(base, i))
 			continue;
 		if (a < 0 || taken[a])
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("the source has no column \"%s\", which the base model needs", c->name),
-					 errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("the source has no column \"%s\", which the base model needs", c->name),
+							errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
 		if (AttributeColumn(tupdesc, a).kind != c->kind)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column \"%s\" is of type %s, the base model was trained with %s", c->name,
-							format_type_be(TupleDescAttr(tupdesc, a)->atttypid), c->sql_type)));
+			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+							errmsg("column \"%s\" is of type %s, the base model was trained with %s", c->name,
+								   format_type_be(TupleDescAttr(tupdesc, a)->atttypid), c->sql_type)));
 		roles->attributes[i] = a;
 	}
 }
@@ -469,8 +454,8 @@ SourceRoles *
 AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, const encoder *base)
 {
 	SourceRoles *roles = palloc0(sizeof(SourceRoles));
-	int			most = Max(tupdesc->natts, base ? encoder_column_count(base) : 0);
-	bool	   *taken;
+	int most = Max(tupdesc->natts, base ? encoder_column_count(base) : 0);
+	bool *taken;
 
 	roles->columns = palloc0(Max(most, 1) * sizeof(column));
 	roles->attributes = palloc0(Max(most, 1) * sizeof(int));

@@ -23,50 +23,50 @@
 #include "../engine/philox.h"
 #include "split.h"
 
-#define MAX_GROUPS 262144		/* beyond, groups are drawn one by one, which comes as near */
-#define SPLIT_KEY UINT64CONST(0x53706c6974526f77)	/* these keep the engine's streams apart */
+#define MAX_GROUPS 262144                         /* beyond, groups are drawn one by one, which comes as near */
+#define SPLIT_KEY UINT64CONST(0x53706c6974526f77) /* these keep the engine's streams apart */
 #define FOLD_KEY UINT64CONST(0x53706c6974466c64)
 #define GROUP_KEY UINT64CONST(0x53706c6974477270)
 
 /* Rows of one class, from which an exact share is held out. */
 typedef struct Stratum
 {
-	uint64		key;			/* hash of the label */
-	int32		number;			/* in order of appearance */
-	int64		rows;
-	int64		left;			/* in this pass: not met yet */
-	int64		wanted;			/* in this pass: still to be held out */
+	uint64 key;   /* hash of the label */
+	int32 number; /* in order of appearance */
+	int64 rows;
+	int64 left;   /* in this pass: not met yet */
+	int64 wanted; /* in this pass: still to be held out */
 } Stratum;
 
 typedef struct Group
 {
-	uint64		key;			/* hash of the value */
-	int64		rows;
-	int32		part;			/* its fold, or without folds 1 when it is held out */
+	uint64 key; /* hash of the value */
+	int64 rows;
+	int32 part; /* its fold, or without folds 1 when it is held out */
 } Group;
 
 struct Split
 {
-	uint64		seed;
-	double		fraction;
-	int32		folds;			/* 0: one part is held out */
-	int32		fold;			/* that is held out, or -1 */
-	const char *group_column;	/* NULL: rows stand alone */
-	bool		by_column;
-	bool		by_order;
-	int32		most_classes;
-	HTAB	   *strata;			/* NULL: all rows are one */
-	Stratum		all;
-	HTAB	   *groups;			/* NULL: too many to remember */
-	bool		drawn;			/* each group has its part */
-	int64		row;			/* of the current pass */
-	Stratum    *stratum;		/* of the row that was asked for last */
+	uint64 seed;
+	double fraction;
+	int32 folds;              /* 0: one part is held out */
+	int32 fold;               /* that is held out, or -1 */
+	const char *group_column; /* NULL: rows stand alone */
+	bool by_column;
+	bool by_order;
+	int32 most_classes;
+	HTAB *strata; /* NULL: all rows are one */
+	Stratum all;
+	HTAB *groups;     /* NULL: too many to remember */
+	bool drawn;       /* each group has its part */
+	int64 row;        /* of the current pass */
+	Stratum *stratum; /* of the row that was asked for last */
 };
 
 static HTAB *
 CreateTable(const char *name, Size entry)
 {
-	HASHCTL		control = {.keysize = sizeof(uint64),.entrysize = entry,.hcxt = CurrentMemoryContext};
+	HASHCTL control = {.keysize = sizeof(uint64), .entrysize = entry, .hcxt = CurrentMemoryContext};
 
 	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
@@ -74,7 +74,7 @@ CreateTable(const char *name, Size entry)
 Split *
 CreateSplit(const train_params *params, int32 most_classes)
 {
-	Split	   *s = palloc0(sizeof(Split));
+	Split *s = palloc0(sizeof(Split));
 
 	s->seed = params->seed;
 	s->fraction = params->validation;
@@ -108,9 +108,9 @@ ValueKey(const value *v)
 static void
 CountLabel(Split *s, const value *label)
 {
-	uint64		key = ValueKey(label);
-	bool		found;
-	Stratum    *stratum = hash_search(s->strata, &key, HASH_ENTER, &found);
+	uint64 key = ValueKey(label);
+	bool found;
+	Stratum *stratum = hash_search(s->strata, &key, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -126,9 +126,9 @@ CountLabel(Split *s, const value *label)
 static void
 CountGroup(Split *s, const value *value)
 {
-	uint64		key = ValueKey(value);
-	bool		found;
-	Group	   *group = hash_search(s->groups, &key, HASH_ENTER, &found);
+	uint64 key = ValueKey(value);
+	bool found;
+	Group *group = hash_search(s->groups, &key, HASH_ENTER, &found);
 
 	if (!found)
 		group->rows = 0;
@@ -168,7 +168,7 @@ SplitForgetClasses(Split *s)
 static double
 Uniform(uint64 seed, uint64 counter)
 {
-	uint32		random[4];
+	uint32 random[4];
 
 	philox(seed, counter, 0, 0, random);
 	return (random[0] + random[1] * 0x1p-32) * 0x1p-32;
@@ -178,11 +178,11 @@ Uniform(uint64 seed, uint64 counter)
 static int
 CompareGroups(const void *a, const void *b, void *arg)
 {
-	uint64		seed = ((const Split *) arg)->seed ^ GROUP_KEY;
+	uint64 seed = ((const Split *) arg)->seed ^ GROUP_KEY;
 	const Group *x = *(Group *const *) a;
 	const Group *y = *(Group *const *) b;
-	double		u = Uniform(seed, x->key);
-	double		v = Uniform(seed, y->key);
+	double u = Uniform(seed, x->key);
+	double v = Uniform(seed, y->key);
 
 	if (u != v)
 		return u < v ? -1 : 1;
@@ -192,9 +192,9 @@ CompareGroups(const void *a, const void *b, void *arg)
 static Group **
 SortGroups(Split *s, int64 *count)
 {
-	Group	  **list = MemoryContextAllocHuge(CurrentMemoryContext, hash_get_num_entries(s->groups) * sizeof(Group *));
+	Group **list = MemoryContextAllocHuge(CurrentMemoryContext, hash_get_num_entries(s->groups) * sizeof(Group *));
 	HASH_SEQ_STATUS scan;
-	Group	   *group;
+	Group *group;
 
 	*count = 0;
 	hash_seq_init(&scan, s->groups);
@@ -211,15 +211,15 @@ SortGroups(Split *s, int64 *count)
 static void
 DrawGroups(Split *s)
 {
-	int64		count;
-	Group	  **list = SortGroups(s, &count);
-	Group	   *smallest = list[0];
-	double		wanted = s->fraction * s->all.rows;
-	int64		held = 0;
+	int64 count;
+	Group **list = SortGroups(s, &count);
+	Group *smallest = list[0];
+	double wanted = s->fraction * s->all.rows;
+	int64 held = 0;
 
 	for (int64 i = 0; i < count; i++)
 	{
-		Group	   *group = list[i];
+		Group *group = list[i];
 
 		if (group->rows < smallest->rows)
 			smallest = group;
@@ -245,15 +245,15 @@ CompareSizes(const void *a, const void *b, void *arg)
 static void
 DrawGroupFolds(Split *s)
 {
-	int64		rows[PARAMS_MAX_FOLDS] = {0};
-	int64		count;
-	Group	  **list = SortGroups(s, &count);
+	int64 rows[PARAMS_MAX_FOLDS] = {0};
+	int64 count;
+	Group **list = SortGroups(s, &count);
 
 	if (count < s->folds)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("column \"%s\" has " INT64_FORMAT " groups, too few for %d folds", s->group_column, count, s->folds),
-				 errhint("Use fewer folds: params => '{\"folds\": 2, ...}'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("column \"%s\" has " INT64_FORMAT " groups, too few for %d folds", s->group_column,
+							   count, s->folds),
+						errhint("Use fewer folds: params => '{\"folds\": 2, ...}'.")));
 	qsort_arg(list, count, sizeof(Group *), CompareSizes, s);
 	for (int64 i = 0; i < count; i++)
 	{
@@ -269,12 +269,12 @@ DrawGroupFolds(Split *s)
 static int32
 GroupPart(const Split *s, const value *value)
 {
-	uint64		key = ValueKey(value);
+	uint64 key = ValueKey(value);
 	const Group *group;
 
 	if (s->groups == NULL)
 	{
-		double		u = Uniform(s->seed ^ GROUP_KEY, key);
+		double u = Uniform(s->seed ^ GROUP_KEY, key);
 
 		return s->folds > 0 ? (int32) (u * s->folds) : u < s->fraction;
 	}
@@ -303,7 +303,7 @@ void
 SplitStart(Split *s)
 {
 	HASH_SEQ_STATUS scan;
-	Stratum    *stratum;
+	Stratum *stratum;
 
 	s->row = 0;
 	StartStratum(&s->all, s->fraction);
@@ -325,8 +325,8 @@ SplitStart(Split *s)
 static Stratum *
 FindStratum(Split *s, const value *label)
 {
-	uint64		key = ValueKey(label);
-	Stratum    *stratum;
+	uint64 key = ValueKey(label);
+	Stratum *stratum;
 
 	if (s->strata == NULL)
 		return &s->all;
@@ -340,8 +340,8 @@ FindStratum(Split *s, const value *label)
 static bool
 DrawHeldOut(Split *s)
 {
-	Stratum    *stratum = s->stratum;
-	bool		drawn = Uniform(s->seed ^ SPLIT_KEY, s->row) * stratum->left < stratum->wanted;
+	Stratum *stratum = s->stratum;
+	bool drawn = Uniform(s->seed ^ SPLIT_KEY, s->row) * stratum->left < stratum->wanted;
 
 	stratum->left--;
 	stratum->wanted -= drawn;
@@ -352,14 +352,14 @@ DrawHeldOut(Split *s)
 static int32
 DrawFold(Split *s)
 {
-	Stratum    *stratum = s->stratum;
-	int64		place = stratum->rows - stratum->left--;
-	int32		order[PARAMS_MAX_FOLDS];
+	Stratum *stratum = s->stratum;
+	int64 place = stratum->rows - stratum->left--;
+	int32 order[PARAMS_MAX_FOLDS];
 
 	for (int32 i = 0; i < s->folds; i++)
 	{
-		uint32		random[4];
-		int32		k;
+		uint32 random[4];
+		int32 k;
 
 		philox(s->seed ^ FOLD_KEY, place / s->folds, (uint32) stratum->number, i, random);
 		k = ((uint64) random[0] * (i + 1)) >> 32;
@@ -386,7 +386,7 @@ IsHeldOut(Split *s, const value *group, const value *flag)
 bool
 SplitNext(Split *s, const value *label, const value *group, const value *flag)
 {
-	bool		held_out;
+	bool held_out;
 
 	s->stratum = FindStratum(s, label);
 	held_out = IsHeldOut(s, group, flag);

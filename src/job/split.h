@@ -18,7 +18,7 @@ typedef struct Split Split;
 extern Split *CreateSplit(const train_params *params, int32 most_classes);
 /* group: NULL value or not, of the column that keeps rows together; not looked at without one. */
 extern void SplitCount(Split *split, const value *label, const value *group);
-extern int32 SplitClasses(const Split *split);	/* distinct labels, 0 when rows are not stratified */
+extern int32 SplitClasses(const Split *split); /* distinct labels, 0 when rows are not stratified */
 extern void SplitForgetClasses(Split *split);
 
 /* With folds: hold out this one in the passes that follow, or nothing for -1, as at first. */
@@ -27,6 +27,7 @@ extern void SplitHoldOutFold(Split *split, int32 fold);
 extern void SplitStart(Split *split);
 /* Whether the next row is held out; flag: value of the validation column. */
 extern bool SplitNext(Split *split, const value *label, const value *group, const value *flag);
-extern int32 SplitClass(const Split *split);	/* of that row: its label's number in order of appearance, -1 when not stratified */
+extern int32 SplitClass(
+	const Split *split); /* of that row: its label's number in order of appearance, -1 when not stratified */
 
-#endif							/* LLMAPP_SPLIT_H */
+#endif /* LLMAPP_SPLIT_H */

@@ -43,14 +43,14 @@ PG_FUNCTION_INFO_V1(llm_train);
 
 typedef struct PendingStart
 {
-	int64		job;
-	Oid			owner;
+	int64 job;
+	Oid owner;
 	SubTransactionId subtransaction;
-	bool		at_commit;		/* forgotten when rolled back */
-	bool		at_abort;		/* forgotten unless rolled back */
+	bool at_commit; /* forgotten when rolled back */
+	bool at_abort;  /* forgotten unless rolled back */
 } PendingStart;
 
-static List *pending = NIL;		/* in TopTransactionContext */
+static List *pending = NIL; /* in TopTransactionContext */
 
 static void
 AddPending(int64 job, Oid owner, bool at_commit)
@@ -78,7 +78,7 @@ StartAtAbort(int64 job, Oid owner)
 bool
 StartsAtCommit(int64 job)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, pending)
 		if (((PendingStart *) lfirst(cell))->job == job && ((PendingStart *) lfirst(cell))->at_commit)
@@ -90,8 +90,8 @@ StartsAtCommit(int64 job)
 static void
 StartPending(bool committed)
 {
-	int			free = pending != NIL ? FreeSlots() : 0;
-	ListCell   *cell;
+	int free = pending != NIL ? FreeSlots() : 0;
+	ListCell *cell;
 
 	foreach(cell, pending)
 	{
@@ -113,17 +113,16 @@ AtTransactionEnd(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		StartPending(event == XACT_EVENT_COMMIT);
 	else if (event == XACT_EVENT_PRE_PREPARE && pending != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has submitted or changed jobs"),
-				 errhint("End it with COMMIT, or submit jobs in a transaction of their own.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot PREPARE a transaction that has submitted or changed jobs"),
+						errhint("End it with COMMIT, or submit jobs in a transaction of their own.")));
 }
 
 /* What a subtransaction did is undone: its starts are forgotten, its changes have to be started at any end. */
 static void
 AtSubtransactionEnd(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
@@ -156,20 +155,20 @@ InitJobs(void)
 static void
 RequireLogin(Oid role)
 {
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	bool		may = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	char	   *name;
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool may = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	char *name;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
 	if (may)
 		return;
 	name = GetUserNameFromId(role, false);
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			 errmsg("role \"%s\" cannot run a job because it is not permitted to log in", name),
-			 errdetail("A job runs in a session of its own, as the role that submits it."),
-			 errhint("RESET ROLE; and submit as a role that may log in, or ALTER ROLE %s LOGIN;", quote_identifier(name))));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					errmsg("role \"%s\" cannot run a job because it is not permitted to log in", name),
+					errdetail("A job runs in a session of its own, as the role that submits it."),
+					errhint("RESET ROLE; and submit as a role that may log in, or ALTER ROLE %s LOGIN;",
+							quote_identifier(name))));
 }
 
 /* The worker sees committed data only, and nothing that this transaction has locked. */
@@ -184,32 +183,26 @@ RequireNoTransaction(const char *function)
 				 errmsg("%s(wait => true) cannot run inside a transaction block", name),
 				 errhint("COMMIT; first, or leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s(wait => true) cannot run in a transaction that has written", name),
-				 errdetail("The job would not see what has been written."),
-				 errhint("Leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("%s(wait => true) cannot run in a transaction that has written", name),
+						errdetail("The job would not see what has been written."),
+						errhint("Leave out wait: the job starts at COMMIT, then SELECT llm_wait(job);")));
 	if (llmapp_max_jobs == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no job can run: llmapp.max_jobs is 0"),
-				 errhint("ALTER SYSTEM SET llmapp.max_jobs = 2; SELECT pg_reload_conf();")));
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no job can run: llmapp.max_jobs is 0"),
+						errhint("ALTER SYSTEM SET llmapp.max_jobs = 2; SELECT pg_reload_conf();")));
 }
 
 void
 RequireSubmission(const char *function, const char *verb, bool wait)
 {
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot %s on a standby server", verb),
-				 errhint("Connect to the primary server; its models and tables arrive here by replication.")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION), errmsg("cannot %s on a standby server", verb),
+						errhint("Connect to the primary server; its models and tables arrive here by replication.")));
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot submit a job within a security-restricted operation")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot submit a job within a security-restricted operation")));
 	RequireLogin(GetUserId());
 	if (wait)
 		RequireNoTransaction(function);
@@ -221,8 +214,8 @@ RequireSubmission(const char *function, const char *verb, bool wait)
 static char *
 SpecText(json_t *spec)
 {
-	char	   *text = spec ? json_text(spec) : NULL;
-	char	   *copy;
+	char *text = spec ? json_text(spec) : NULL;
+	char *copy;
 
 	json_decref(spec);
 	if (text == NULL)
@@ -237,7 +230,7 @@ SpecText(json_t *spec)
 static dsm_segment *
 CreateSubmission(const JobRequest *request, const char *spec)
 {
-	Size		bytes = strlen(spec) + 1;
+	Size bytes = strlen(spec) + 1;
 	dsm_segment *segment = dsm_create(add_size(offsetof(Submission, spec), bytes), 0);
 	Submission *s = dsm_segment_address(segment);
 
@@ -263,9 +256,9 @@ typedef struct Waited
 static void
 Abandon(int code, Datum arg)
 {
-	Waited	   *waited = (Waited *) DatumGetPointer(arg);
-	int64		job = pg_atomic_read_u64(&waited->submission->job);
-	pid_t		pid;
+	Waited *waited = (Waited *) DatumGetPointer(arg);
+	int64 job = pg_atomic_read_u64(&waited->submission->job);
+	pid_t pid;
 
 	pg_atomic_write_u32(&waited->submission->abandoned, 1);
 	pg_memory_barrier();
@@ -281,22 +274,20 @@ AwaitSubmission(const Waited *waited)
 {
 	for (;;)
 	{
-		pid_t		pid;
-		bool		stopped = GetBackgroundWorkerPid(waited->worker, &pid) == BGWH_STOPPED;
-		int64		job = pg_atomic_read_u64(&waited->submission->job);
+		pid_t pid;
+		bool stopped = GetBackgroundWorkerPid(waited->worker, &pid) == BGWH_STOPPED;
+		int64 job = pg_atomic_read_u64(&waited->submission->job);
 
 		if (job != 0)
 			return job;
 		if (pg_atomic_read_u32(&waited->submission->failed))
-			ereport(ERROR,
-					(errcode(waited->submission->sqlstate),
-					 errmsg_internal("%s", waited->submission->message),
-					 errcontext("start of the job")));
+			ereport(ERROR, (errcode(waited->submission->sqlstate), errmsg_internal("%s", waited->submission->message),
+							errcontext("start of the job")));
 		if (stopped)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("the worker of the job ended before the job began"),
-					 errhint("The log of the server has the reason; a role's or database's CONNECTION LIMIT is a common one.")));
+			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+							errmsg("the worker of the job ended before the job began"),
+							errhint("The log of the server has the reason; a role's or database's CONNECTION LIMIT "
+									"is a common one.")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -308,41 +299,35 @@ static void
 RequireSuccess(int64 job, const JobRecord *record)
 {
 	const char *state = record && record->sqlstate ? record->sqlstate : NULL;
-	bool		resumable;
+	bool resumable;
 
 	if (record != NULL && strcmp(record->status, "succeeded") == 0)
 		return;
 	if (record == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the row of job " INT64_FORMAT " is gone", job)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the row of job " INT64_FORMAT " is gone", job)));
 	resumable = strcmp(record->status, "paused") == 0 || strcmp(record->status, "interrupted") == 0;
 	if (resumable || state == NULL || strlen(state) != 5)
-		ereport(ERROR,
-				(errcode(resumable ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_QUERY_CANCELED),
-				 errmsg("job " INT64_FORMAT " was %s", job, record->status),
-				 record->message ? errdetail("%s.", record->message) : 0,
-				 resumable ? errhint("SELECT llm_resume(" INT64_FORMAT ");", job) : 0));
-	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-			 errmsg_internal("%s", record->message ? record->message : record->status),
-			 record->detail ? errdetail_internal("%s", record->detail) : 0,
-			 record->hint ? errhint("%s", record->hint) : 0,
-			 errcontext("job " INT64_FORMAT, job)));
+		ereport(ERROR, (errcode(resumable ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_QUERY_CANCELED),
+						errmsg("job " INT64_FORMAT " was %s", job, record->status),
+						record->message ? errdetail("%s.", record->message) : 0,
+						resumable ? errhint("SELECT llm_resume(" INT64_FORMAT ");", job) : 0));
+	ereport(ERROR, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+					errmsg_internal("%s", record->message ? record->message : record->status),
+					record->detail ? errdetail_internal("%s", record->detail) : 0,
+					record->hint ? errhint("%s", record->hint) : 0, errcontext("job " INT64_FORMAT, job)));
 }
 
 static int64
 RunAndWait(const JobRequest *request, const char *spec)
 {
 	dsm_segment *segment = CreateSubmission(request, spec);
-	Waited		waited = {dsm_segment_address(segment), StartSubmission(dsm_segment_handle(segment))};
+	Waited waited = {dsm_segment_address(segment), StartSubmission(dsm_segment_handle(segment))};
 	volatile int64 job = 0;
 	JobRecord *volatile record = NULL;
 
 	if (waited.worker == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no worker is free for the job"),
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no worker is free for the job"),
 				 errdetail("All of max_worker_processes are in use."),
 				 errhint("Try again later, raise max_worker_processes, or leave out wait: the job is queued then.")));
 	PG_ENSURE_ERROR_CLEANUP(Abandon, PointerGetDatum(&waited));
@@ -359,8 +344,8 @@ RunAndWait(const JobRequest *request, const char *spec)
 int64
 SubmitJob(const JobRequest *request, bool wait)
 {
-	char	   *spec = SpecText(request->spec);
-	int64		job;
+	char *spec = SpecText(request->spec);
+	int64 job;
 
 	AttachJobMemory();
 	if (wait)
@@ -382,9 +367,8 @@ char *
 RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" of %s must not be null", name, function)));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" of %s must not be null", name, function)));
 	return TextArgument(fcinfo, n);
 }
 
@@ -392,17 +376,17 @@ RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *na
 Datum
 llm_train(PG_FUNCTION_ARGS)
 {
-	char	   *name = RequireText(fcinfo, 0, "llm_train()", "model");
-	char	   *source = RequireText(fcinfo, 1, "llm_train()", "source");
-	char	   *params = NULL;
-	bool		wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
-	JobRequest	request = {.kind = "train",.function = "llm_train()",.verb = "train"};
+	char *name = RequireText(fcinfo, 0, "llm_train()", "model");
+	char *source = RequireText(fcinfo, 1, "llm_train()", "source");
+	char *params = NULL;
+	bool wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	JobRequest request = {.kind = "train", .function = "llm_train()", .verb = "train"};
 	TrainingSpec *spec;
 
 	RequireSubmission(request.function, request.verb, wait);
 	if (!PG_ARGISNULL(5))
 	{
-		Jsonb	   *given = PG_GETARG_JSONB_P(5);
+		Jsonb *given = PG_GETARG_JSONB_P(5);
 
 		params = JsonbToCString(NULL, &given->root, VARSIZE(given));
 	}

@@ -33,7 +33,7 @@ ApplySettings(const TrainingSpec *spec)
 	{
 		const char *name;
 		const char *value;
-	}			settings[] = {
+	} settings[] = {
 		{"search_path", spec->search_path},
 		{"TimeZone", spec->timezone},
 		{"DateStyle", spec->datestyle},
@@ -44,8 +44,8 @@ ApplySettings(const TrainingSpec *spec)
 	};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		(void) set_config_option(settings[i].name, settings[i].value, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SET, true, 0, false);
+		(void) set_config_option(settings[i].name, settings[i].value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET,
+								 true, 0, false);
 }
 
 /* Take the network's settings from the version that was the base. */
@@ -54,12 +54,12 @@ AdoptBaseSettings(train_params *params, const manifest *base)
 {
 	const json_t *settings = json_object_get(base->json, "settings");
 	const param_info *table;
-	int32		count;
+	int32 count;
 
 	table = params_table("mlp", &count);
 	for (int i = 0; base_settings[i] != NULL; i++)
 	{
-		json_t	   *value = json_object_get(json_object_get(settings, base_settings[i]), "value");
+		json_t *value = json_object_get(json_object_get(settings, base_settings[i]), "value");
 
 		if (value == NULL)
 			continue;
@@ -108,7 +108,7 @@ OpenCheckpoint(TrainingRun *t)
 static bool
 TrainOne(TrainingRun *t, Learned *learned)
 {
-	Learning   *l;
+	Learning *l;
 
 	FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
 	params_choose(t->params, t->data->training_rows);
@@ -128,9 +128,17 @@ static void
 Publish(const TrainingRun *t, const Learned *learned)
 {
 	const Learning *l = learned->learning;
-	TrainedNetwork trained = {.job = t->job,.spec = t->spec,.params = l->params,.data = t->data,.net = l->net,
-		.weights = learned->weights,.state = &t->checkpoint.state,.evaluation = learned->evaluation,
-		.score = learned->score,.base = t->spec->base,.base_version = t->base ? t->base->version : 0};
+	TrainedNetwork trained = {.job = t->job,
+							  .spec = t->spec,
+							  .params = l->params,
+							  .data = t->data,
+							  .net = l->net,
+							  .weights = learned->weights,
+							  .state = &t->checkpoint.state,
+							  .evaluation = learned->evaluation,
+							  .score = learned->score,
+							  .base = t->spec->base,
+							  .base_version = t->base ? t->base->version : 0};
 
 	JobReport("task", json_string(t->data->task));
 	JobReport("evaluated_on", json_copy(json_object_get(learned->evaluation, "rows")));
@@ -145,8 +153,8 @@ static bool
 Train(int64 job, const TrainingSpec *spec)
 {
 	TrainingRun *t = palloc0(sizeof(TrainingRun));
-	Learned		learned = {0};
-	bool		done;
+	Learned learned = {0};
+	bool done;
 
 	t->job = job;
 	t->spec = spec;
@@ -157,9 +165,9 @@ Train(int64 job, const TrainingSpec *spec)
 	if (JobPauseRequested())
 		return false;
 	OpenCheckpoint(t);
-	done = t->params->folds > 0 ? TrainFolds(t, &learned)
-		: t->params->ranges != NULL ? TrainTrials(t, &learned)
-		: TrainOne(t, &learned);
+	done = t->params->folds > 0        ? TrainFolds(t, &learned)
+		   : t->params->ranges != NULL ? TrainTrials(t, &learned)
+									   : TrainOne(t, &learned);
 	if (!done)
 		return false;
 	Publish(t, &learned);
@@ -179,7 +187,7 @@ RunTraining(const ClaimedJob *claimed)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "llmapp training", ALLOCSET_DEFAULT_SIZES);
-	bool		done = false;
+	bool done = false;
 
 	PG_ENSURE_ERROR_CLEANUP(ReleaseTraining, PointerGetDatum(cxt));
 	{

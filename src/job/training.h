@@ -18,22 +18,22 @@
 /* What each column of the query is for. */
 typedef struct SourceRoles
 {
-	int32		inputs;
-	column	   *columns;		/* (inputs) */
-	int		   *attributes;		/* (inputs) column of the query; -1: absent, and the base model does not use it */
-	int32		targets;
-	column	   *target_columns; /* (targets) */
-	int		   *target_attributes;	/* (targets) */
-	int			validation;		/* column that is true for held-out rows, or -1 */
-	int			weight;			/* column with the weight of a row, or -1 */
-	int			group;			/* column whose rows of one value stay together, or -1 */
-	int			time;			/* column that orders the rows, or -1 */
+	int32 inputs;
+	column *columns; /* (inputs) */
+	int *attributes; /* (inputs) column of the query; -1: absent, and the base model does not use it */
+	int32 targets;
+	column *target_columns; /* (targets) */
+	int *target_attributes; /* (targets) */
+	int validation;         /* column that is true for held-out rows, or -1 */
+	int weight;             /* column with the weight of a row, or -1 */
+	int group;              /* column whose rows of one value stay together, or -1 */
+	int time;               /* column that orders the rows, or -1 */
 } SourceRoles;
 
 /* Columns of a checked query, which the current user may run and a worker can. */
 extern TupleDesc DescribeSource(const char *query);
 /* Index of a column of the source; role: what it was named as, "the target" or "parameter \"exclude\"". */
-extern int	RequireColumn(TupleDesc tupdesc, const char *name, const char *role);
+extern int RequireColumn(TupleDesc tupdesc, const char *name, const char *role);
 /* base: the encoder of the model to start from, or NULL. */
 extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
 								const encoder *base);
@@ -61,4 +61,4 @@ extern void OwnObject(void *object, MemoryContextCallbackFunction release);
 /* Settings, freed with the current memory context; ERROR when they are wrong. */
 extern train_params *ResolveParams(const char *architecture, const char *json);
 
-#endif							/* LLMAPP_TRAINING_H */
+#endif /* LLMAPP_TRAINING_H */

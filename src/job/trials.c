@@ -33,24 +33,24 @@
 /* Of all epochs, and of all trials (rounded up). */
 static const struct
 {
-	double		epochs;
-	int32		trials_divisor;
-}			stages[STAGES] = {{1.0 / 16, 1}, {1.0 / 4, 3}, {1, 8}};
+	double epochs;
+	int32 trials_divisor;
+} stages[STAGES] = {{1.0 / 16, 1}, {1.0 / 4, 3}, {1, 8}};
 
 /* What a trial gave; part of the checkpoint. */
 typedef struct Trial
 {
-	double		loss[STAGES];	/* the best of its epochs; NAN: not run, INFINITY: diverged */
-	int64		epochs;			/* these of its last run */
-	int64		best_epoch;
-	int64		steps;
+	double loss[STAGES]; /* the best of its epochs; NAN: not run, INFINITY: diverged */
+	int64 epochs;        /* these of its last run */
+	int64 best_epoch;
+	int64 steps;
 } Trial;
 
 typedef struct Search
 {
-	int64		winner;			/* trial, -1: none yet */
-	int64		winner_stage;
-	Trial		trials[FLEXIBLE_ARRAY_MEMBER];
+	int64 winner; /* trial, -1: none yet */
+	int64 winner_stage;
+	Trial trials[FLEXIBLE_ARRAY_MEMBER];
 } Search;
 
 static MemoryContext
@@ -77,8 +77,8 @@ static json_t *
 ReadFolds(const TrainingRun *run)
 {
 	const CheckpointPart *part = &run->checkpoint.parts[PART_HISTORY];
-	llm_error	err = {0};
-	json_t	   *folds = part->bytes == 0 ? json_array() : json_parse(part->data, part->bytes, &err);
+	llm_error err = {0};
+	json_t *folds = part->bytes == 0 ? json_array() : json_parse(part->data, part->bytes, &err);
 
 	if (folds == NULL)
 		ThrowError(&err);
@@ -89,7 +89,7 @@ ReadFolds(const TrainingRun *run)
 static void
 WriteFolds(TrainingRun *run, const json_t *folds)
 {
-	char	   *text = json_text(folds);
+	char *text = json_text(folds);
 
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -103,11 +103,11 @@ WriteFolds(TrainingRun *run, const json_t *folds)
 static void
 SummarizeMetric(const json_t *folds, const char *name, json_t *mean, json_t *sd)
 {
-	double		sum = 0;
-	double		squares = 0;
-	int			n = 0;
-	size_t		i;
-	json_t	   *fold;
+	double sum = 0;
+	double squares = 0;
+	int n = 0;
+	size_t i;
+	json_t *fold;
 
 	json_array_foreach(folds, i, fold)
 	{
@@ -138,13 +138,13 @@ SummarizeMetric(const json_t *folds, const char *name, json_t *mean, json_t *sd)
 static void
 AddConfusion(json_t *sum, const json_t *cells)
 {
-	size_t		i;
-	json_t	   *cell;
+	size_t i;
+	json_t *cell;
 
 	json_array_foreach(cells, i, cell)
 	{
-		size_t		k;
-		json_t	   *there = NULL;
+		size_t k;
+		json_t *there = NULL;
 
 		json_array_foreach(sum, k, there)
 			if (json_equal(json_array_get(there, 0), json_array_get(cell, 0)) &&
@@ -154,7 +154,7 @@ AddConfusion(json_t *sum, const json_t *cells)
 			json_array_append_new(sum, json_deep_copy(cell));
 		else
 			json_integer_set(json_array_get(there, 2), json_integer_value(json_array_get(there, 2)) +
-							 json_integer_value(json_array_get(cell, 2)));
+														   json_integer_value(json_array_get(cell, 2)));
 	}
 }
 
@@ -162,18 +162,18 @@ AddConfusion(json_t *sum, const json_t *cells)
 static json_t *
 SummarizeFolds(const json_t *folds)
 {
-	json_t	   *mean = json_object();
-	json_t	   *sd = json_object();
-	json_t	   *each = json_array();
-	json_t	   *confusion = json_array();
-	json_t	   *json = json_pack("{s:o, s:o, s:o, s:s}", "metrics", mean, "sd", sd, "folds", each, "rows", "held_out");
-	size_t		i;
-	json_t	   *fold;
+	json_t *mean = json_object();
+	json_t *sd = json_object();
+	json_t *each = json_array();
+	json_t *confusion = json_array();
+	json_t *json = json_pack("{s:o, s:o, s:o, s:s}", "metrics", mean, "sd", sd, "folds", each, "rows", "held_out");
+	size_t i;
+	json_t *fold;
 
 	json_array_foreach(folds, i, fold)
 	{
 		const char *name;
-		json_t	   *metric;
+		json_t *metric;
 
 		json_object_foreach(json_object_get(fold, "metrics"), name, metric)
 			if (json_object_get(mean, name) == NULL)
@@ -193,7 +193,7 @@ SummarizeFolds(const json_t *folds)
 static Learning *
 PlanFold(TrainingRun *run, int32 fold)
 {
-	Learning   *l;
+	Learning *l;
 
 	JobSetTrial(1, fold + 1);
 	HoldOutFold(run->data, fold);
@@ -215,7 +215,7 @@ FoldMetric(const Dataset *d)
 static void
 RecordFold(const TrainingRun *run, double value, const char *status)
 {
-	json_t	   *settings = json_object();
+	json_t *settings = json_object();
 
 	JobTrial(settings, FoldMetric(run->data), value, run->checkpoint.state.epoch, status);
 	json_decref(settings);
@@ -225,10 +225,10 @@ RecordFold(const TrainingRun *run, double value, const char *status)
 static bool
 TrainFold(TrainingRun *run, int32 fold, json_t *folds)
 {
-	Learning   *l = PlanFold(run, fold);
+	Learning *l = PlanFold(run, fold);
 	TrainingState *s = &run->checkpoint.state;
-	json_t	   *result;
-	double		score;
+	json_t *result;
+	double score;
 
 	RecordFold(run, NAN, "running");
 	if (!StartLearning(l, run->resumed) || RunLearning(l) == LEARN_PAUSED)
@@ -252,7 +252,7 @@ TrainEachFold(TrainingRun *run, json_t *folds)
 	while (run->checkpoint.state.fit < run->params->folds)
 	{
 		MemoryContext cxt = CreateFitContext();
-		bool		done;
+		bool done;
 
 		MemoryContextSwitchTo(cxt);
 		done = TrainFold(run, (int32) run->checkpoint.state.fit, folds);
@@ -270,9 +270,9 @@ TrainEachFold(TrainingRun *run, json_t *folds)
 static double
 MeanOfFolds(const json_t *folds, const char *key)
 {
-	double		sum = 0;
-	size_t		i;
-	json_t	   *fold;
+	double sum = 0;
+	size_t i;
+	json_t *fold;
 
 	json_array_foreach(folds, i, fold)
 		sum += json_number_value(json_object_get(fold, key));
@@ -282,15 +282,14 @@ MeanOfFolds(const json_t *folds, const char *key)
 static void
 ReportFolds(const json_t *folds, const json_t *evaluation)
 {
-	json_t	   *list = json_array();
-	size_t		i;
-	json_t	   *fold;
+	json_t *list = json_array();
+	size_t i;
+	json_t *fold;
 
 	json_array_foreach(folds, i, fold)
-		json_array_append_new(list, json_pack("{s:i, s:O, s:O, s:O}", "fold", (int) i + 1,
-											  "metrics", json_object_get(fold, "metrics"),
-											  "epochs", json_object_get(fold, "epochs"),
-											  "data", json_object_get(fold, "data")));
+		json_array_append_new(
+			list, json_pack("{s:i, s:O, s:O, s:O}", "fold", (int) i + 1, "metrics", json_object_get(fold, "metrics"),
+							"epochs", json_object_get(fold, "epochs"), "data", json_object_get(fold, "data")));
 	JobReport("folds", list);
 	JobReport("sd", json_deep_copy(json_object_get(evaluation, "sd")));
 }
@@ -298,14 +297,13 @@ ReportFolds(const json_t *folds, const json_t *evaluation)
 bool
 TrainFolds(TrainingRun *run, Learned *learned)
 {
-	json_t	   *folds = ReadFolds(run);
-	Learning   *l;
+	json_t *folds = ReadFolds(run);
+	Learning *l;
 
 	if (run->data->rows < run->params->folds * 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the source has " INT64_FORMAT " rows with a target, too few for %d folds",
-						run->data->rows, run->params->folds)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the source has " INT64_FORMAT " rows with a target, too few for %d folds",
+							   run->data->rows, run->params->folds)));
 	JobForgetTrials(1, (int32) run->checkpoint.state.fit + 1);
 	params_choose(run->params, run->data->rows - run->data->rows / run->params->folds);
 	FitTarget(run->data, run->base ? run->base->manifest : NULL);
@@ -332,7 +330,7 @@ TrainFolds(TrainingRun *run, Learned *learned)
 static train_params *
 TrialParams(const TrainingRun *run, int64 number)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 	train_params *params = params_trial(run->params, (int32) number, &err);
 
 	if (params == NULL)
@@ -346,8 +344,8 @@ static Search *
 OpenSearch(TrainingRun *run)
 {
 	CheckpointPart *part = &run->checkpoint.parts[PART_HISTORY];
-	Size		bytes = offsetof(Search, trials) + run->params->trials * sizeof(Trial);
-	Search	   *search;
+	Size bytes = offsetof(Search, trials) + run->params->trials * sizeof(Trial);
+	Search *search;
 
 	if (part->bytes == bytes)
 		return part->data;
@@ -364,8 +362,8 @@ OpenSearch(TrainingRun *run)
 static int32
 StageRoom(const TrainingRun *run, int stage)
 {
-	int32		all = run->params->trials;
-	int32		divisor = stages[stage].trials_divisor;
+	int32 all = run->params->trials;
+	int32 divisor = stages[stage].trials_divisor;
 
 	return Min((all + divisor - 1) / divisor + (stage == STAGES - 1), all);
 }
@@ -384,7 +382,7 @@ StageSize(const TrainingRun *run, int stage)
 static bool
 FindStage(const TrainingRun *run, int *stage, int32 *place)
 {
-	int64		fit = run->checkpoint.state.fit;
+	int64 fit = run->checkpoint.state.fit;
 
 	for (*stage = 0; *stage < STAGES; (*stage)++)
 	{
@@ -400,12 +398,12 @@ FindStage(const TrainingRun *run, int *stage, int32 *place)
 static int32
 RankInStage(const TrainingRun *run, const Search *search, int stage, int32 number)
 {
-	double		own = search->trials[number].loss[stage];
-	int32		better = 0;
+	double own = search->trials[number].loss[stage];
+	int32 better = 0;
 
 	for (int32 i = 0; i < run->params->trials; i++)
 	{
-		double		other = search->trials[i].loss[stage];
+		double other = search->trials[i].loss[stage];
 
 		better += other < own || (other == own && i < number);
 	}
@@ -416,8 +414,8 @@ RankInStage(const TrainingRun *run, const Search *search, int stage, int32 numbe
 static int32
 TrialAt(const TrainingRun *run, const Search *search, int stage, int32 place)
 {
-	int			before = stage - 1;
-	bool		last_place = stage == STAGES - 1 && place == StageSize(run, stage) - 1;
+	int before = stage - 1;
+	bool last_place = stage == STAGES - 1 && place == StageSize(run, stage) - 1;
 
 	while (before >= 0 && StageSize(run, before) == 0)
 		before--;
@@ -449,9 +447,9 @@ static bool
 RecordTrial(const TrainingRun *run, Search *search, int32 number, int stage, LearnEnd end)
 {
 	const TrainingState *s = &run->checkpoint.state;
-	Trial	   *trial = &search->trials[number];
-	bool		wins = end == LEARN_FINISHED && (search->winner < 0 || search->winner_stage < stage ||
-												 s->best_loss < search->trials[search->winner].loss[stage]);
+	Trial *trial = &search->trials[number];
+	bool wins = end == LEARN_FINISHED && (search->winner < 0 || search->winner_stage < stage ||
+										  s->best_loss < search->trials[search->winner].loss[stage]);
 
 	trial->loss[stage] = end == LEARN_FINISHED ? s->best_loss : INFINITY;
 	trial->epochs = s->epoch;
@@ -468,7 +466,7 @@ RecordTrial(const TrainingRun *run, Search *search, int32 number, int stage, Lea
 static void
 ShowTrial(const train_params *params, double loss, int64 epochs, const char *status)
 {
-	json_t	   *settings = params_drawn(params);
+	json_t *settings = params_drawn(params);
 
 	JobTrial(settings, "loss", loss, epochs, status);
 	json_decref(settings);
@@ -478,7 +476,7 @@ ShowTrial(const train_params *params, double loss, int64 epochs, const char *sta
 static int64
 SearchSteps(const TrainingRun *run, const Learning *l)
 {
-	double		steps = 0;
+	double steps = 0;
 
 	for (int stage = 0; stage < STAGES; stage++)
 		steps += StageSize(run, stage) * Max((double) l->batches, stages[stage].epochs * l->config.total_steps);
@@ -491,8 +489,8 @@ TrainTrial(TrainingRun *run, Search *search, int32 number, int stage, MemoryCont
 {
 	const TrainingState *s = &run->checkpoint.state;
 	train_params *params = TrialParams(run, number);
-	Learning   *l = PlanLearning(run->job, params, run->base, run->data, &run->checkpoint);
-	LearnEnd	end;
+	Learning *l = PlanLearning(run->job, params, run->base, run->data, &run->checkpoint);
+	LearnEnd end;
 
 	l->job_steps = SearchSteps(run, l);
 	l->may_diverge = true;
@@ -507,7 +505,9 @@ TrainTrial(TrainingRun *run, Search *search, int32 number, int stage, MemoryCont
 	if (RecordTrial(run, search, number, stage, end))
 		KeepWinner(run, l, cxt);
 	ShowTrial(params, s->best_loss, s->epoch,
-			  end == LEARN_DIVERGED ? "failed" : stage == STAGES - 1 ? "finished" : "stopped");
+			  end == LEARN_DIVERGED ? "failed"
+			  : stage == STAGES - 1 ? "finished"
+									: "stopped");
 	return true;
 }
 
@@ -517,13 +517,13 @@ TrainEachTrial(TrainingRun *run, Search *search)
 {
 	const TrainingState *s = &run->checkpoint.state;
 	MemoryContext old = CurrentMemoryContext;
-	int			stage;
-	int32		place;
+	int stage;
+	int32 place;
 
 	while (FindStage(run, &stage, &place))
 	{
 		MemoryContext cxt = CreateFitContext();
-		bool		done;
+		bool done;
 
 		MemoryContextSwitchTo(cxt);
 		done = TrainTrial(run, search, TrialAt(run, search, stage, place), stage, old);
@@ -544,13 +544,13 @@ SearchRecordMemory(const TrainingRun *run)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext cxt = CreateFitContext();
-	Size		most = 0;
-	Size		left = 0;
+	Size most = 0;
+	Size left = 0;
 
 	MemoryContextSwitchTo(cxt);
 	for (int32 i = 0; i < run->params->trials; i++)
 	{
-		Learning   *l = PlanLearning(run->job, TrialParams(run, i), run->base, run->data, NULL);
+		Learning *l = PlanLearning(run->job, TrialParams(run, i), run->base, run->data, NULL);
 
 		most = Max(most, add_size(LearningMemory(l), net_weight_bytes(l->net)));
 		left = RecordMemory(l, most);
@@ -567,10 +567,9 @@ PrepareSearch(TrainingRun *run)
 {
 	FitDataset(run->data, TrialParams(run, 0), run->base ? run->base->manifest : NULL);
 	if (run->data->held_out_rows == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no rows are held out, and a search needs them to tell which trial is best"),
-				 errhint("Use another \"validation\" or \"group_column\".")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("no rows are held out, and a search needs them to tell which trial is best"),
+						errhint("Use another \"validation\" or \"group_column\".")));
 	params_choose(run->params, run->data->training_rows);
 	EncodeDataset(run->data, run->params, SearchRecordMemory(run));
 	CloseRows(run->data);
@@ -586,17 +585,17 @@ LossJson(double loss)
 static void
 ReportSearch(const TrainingRun *run, const Search *search, const train_params *params)
 {
-	JobReport("search", json_pack("{s:i, s:I, s:I, s:o, s:o}", "trials", run->params->trials,
-								  "runs", (json_int_t) run->checkpoint.state.fit,
-								  "best", (json_int_t) search->winner + 1, "settings", params_drawn(params),
-								  "loss", LossJson(search->trials[search->winner].loss[search->winner_stage])));
+	JobReport("search", json_pack("{s:i, s:I, s:I, s:o, s:o}", "trials", run->params->trials, "runs",
+								  (json_int_t) run->checkpoint.state.fit, "best", (json_int_t) search->winner + 1,
+								  "settings", params_drawn(params), "loss",
+								  LossJson(search->trials[search->winner].loss[search->winner_stage])));
 }
 
 bool
 TrainTrials(TrainingRun *run, Learned *learned)
 {
 	TrainingState *s = &run->checkpoint.state;
-	Search	   *search = OpenSearch(run);
+	Search *search = OpenSearch(run);
 	const Trial *best;
 	train_params *params;
 
@@ -606,10 +605,8 @@ TrainTrials(TrainingRun *run, Learned *learned)
 	if (!TrainEachTrial(run, search))
 		return false;
 	if (search->winner < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("all trials of the search diverged"),
-				 errhint("Lower the range of learning_rate, or set clip_norm.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("all trials of the search diverged"),
+						errhint("Lower the range of learning_rate, or set clip_norm.")));
 	best = &search->trials[search->winner];
 	params = TrialParams(run, search->winner);
 	ReportSearch(run, search, params);

@@ -11,22 +11,22 @@
 
 typedef struct TrainingRun
 {
-	int64		job;
+	int64 job;
 	const TrainingSpec *spec;
 	train_params *params;
-	const Model *base;			/* NULL: from random weights */
-	Dataset    *data;
-	Checkpoint	checkpoint;
-	bool		resumed;		/* the checkpoint was read and the network in it is not begun again yet */
+	const Model *base; /* NULL: from random weights */
+	Dataset *data;
+	Checkpoint checkpoint;
+	bool resumed; /* the checkpoint was read and the network in it is not begun again yet */
 } TrainingRun;
 
 /* What is published. */
 typedef struct Learned
 {
-	Learning   *learning;
+	Learning *learning;
 	const float *weights;
-	json_t	   *evaluation;		/* as Evaluate() gives it */
-	double		score;
+	json_t *evaluation; /* as Evaluate() gives it */
+	double score;
 } Learned;
 
 /* Both return false after a checkpoint because the job is to pause. */
@@ -36,4 +36,4 @@ extern bool TrainFolds(TrainingRun *run, Learned *learned);
 /* Search: try settings out of ranges, give up early those that fall behind, publish the best. */
 extern bool TrainTrials(TrainingRun *run, Learned *learned);
 
-#endif							/* LLMAPP_TRIALS_H */
+#endif /* LLMAPP_TRIALS_H */

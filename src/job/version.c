@@ -33,11 +33,11 @@ ServerString(const char *string)
 static json_t *
 FindingsJson(const finding *list)
 {
-	json_t	   *json = json_array();
+	json_t *json = json_array();
 
 	for (; list != NULL; list = list->next)
 	{
-		json_t	   *entry = json_object();
+		json_t *entry = json_object();
 
 		json_object_set_new(entry, "column", ServerString(list->column));
 		json_object_set_new(entry, "kind", json_string(list->kind));
@@ -52,7 +52,7 @@ static json_t *
 LineageJson(const TrainedNetwork *trained)
 {
 	const Dataset *d = trained->data;
-	json_t	   *json = json_object();
+	json_t *json = json_object();
 
 	json_object_set_new(json, "query", ServerString(trained->spec->query));
 	json_object_set_new(json, "rows", json_integer(d->rows));
@@ -71,7 +71,7 @@ LineageJson(const TrainedNetwork *trained)
 	json_object_set_new(json, "seconds", json_real(trained->state->elapsed));
 	if (OidIsValid(trained->base))
 	{
-		char	   *name = get_rel_name(trained->base);
+		char *name = get_rel_name(trained->base);
 
 		json_object_set_new(json, "base", name ? ServerString(name) : json_null());
 		json_object_set_new(json, "base_version", json_integer(trained->base_version));
@@ -84,10 +84,10 @@ static char *
 ManifestText(const TrainedNetwork *trained, json_t *findings)
 {
 	const Dataset *d = trained->data;
-	char		sha256[65];
-	json_t	   *manifest;
-	char	   *text;
-	char	   *result;
+	char sha256[65];
+	json_t *manifest;
+	char *text;
+	char *result;
 
 	HashWeights(trained->weights, net_weight_bytes(trained->net), sha256);
 	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target, sha256,
@@ -95,10 +95,8 @@ ManifestText(const TrainedNetwork *trained, json_t *findings)
 	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);
 	if (text == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not write the manifest of the model"),
-				 errdetail("Memory is used up, or a name or label is not valid UTF-8.")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not write the manifest of the model"),
+						errdetail("Memory is used up, or a name or label is not valid UTF-8.")));
 	result = pstrdup(pg_any_to_server(text, strlen(text), PG_UTF8));
 	free(text);
 	return result;
@@ -112,11 +110,11 @@ LiveScore(Oid relid, int32 live, const TrainedNetwork *trained)
 {
 	const target *mine = trained->data->target;
 	const char *metric = mine->kind == TARGET_CLASS ? "log_loss" : "rmse";
-	char	   *text = ReadManifestText(relid, live);
-	llm_error	err = {0};
-	manifest   *m = manifest_parse(text, strlen(text), &err);
-	json_t	   *score;
-	double		result = NAN;
+	char *text = ReadManifestText(relid, live);
+	llm_error err = {0};
+	manifest *m = manifest_parse(text, strlen(text), &err);
+	json_t *score;
+	double result = NAN;
 
 	if (m == NULL)
 		return NAN;
@@ -132,7 +130,7 @@ LiveScore(Oid relid, int32 live, const TrainedNetwork *trained)
 static bool
 GoesLive(Oid relid, int32 live, const TrainedNetwork *trained, const char **why)
 {
-	double		score;
+	double score;
 
 	if (strcmp(trained->params->deploy, "always") == 0)
 		return true;
@@ -172,12 +170,12 @@ void
 PublishTraining(const TrainedNetwork *trained)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	json_t	   *findings = FindingsJson(trained->data->findings);
+	json_t *findings = FindingsJson(trained->data->findings);
 	const char *why = NULL;
-	Oid			relid;
-	int32		before;
-	int32		version;
-	bool		live;
+	Oid relid;
+	int32 before;
+	int32 version;
+	bool live;
 
 	JobPhase("saving", 0);
 	JobReport("findings", json_incref(findings));
@@ -190,12 +188,14 @@ PublishTraining(const TrainedNetwork *trained)
 	RenewSnapshot();
 	before = LiveVersion(relid);
 	live = GoesLive(relid, before, trained, &why);
-	version = PublishVersion(relid, ManifestText(trained, findings), trained->weights, net_weight_bytes(trained->net));
+	version =
+		PublishVersion(relid, ManifestText(trained, findings), trained->weights, net_weight_bytes(trained->net));
 	RenewSnapshot();
 	if (live)
 		PromoteVersion(relid, version);
 	ReportVersion(version, live, why);
-	JobSucceeded(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)), version);
+	JobSucceeded(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)),
+				 version);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);

@@ -12,17 +12,17 @@
 
 typedef struct TrainedNetwork
 {
-	int64		job;
+	int64 job;
 	const TrainingSpec *spec;
 	const train_params *params;
 	const Dataset *data;
-	const net  *net;
+	const net *net;
 	const float *weights;
 	const TrainingState *state;
-	json_t	   *evaluation;		/* evaluation_json() */
-	double		score;			/* evaluation_score() */
-	Oid			base;			/* model that the training started from, or InvalidOid */
-	int32		base_version;
+	json_t *evaluation; /* evaluation_json() */
+	double score;       /* evaluation_score() */
+	Oid base;           /* model that the training started from, or InvalidOid */
+	int32 base_version;
 } TrainedNetwork;
 
 /*
@@ -31,4 +31,4 @@ typedef struct TrainedNetwork
  */
 extern void PublishTraining(const TrainedNetwork *trained);
 
-#endif							/* LLMAPP_VERSION_H */
+#endif /* LLMAPP_VERSION_H */

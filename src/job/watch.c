@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(llmapp_list_devices);
 static Datum
 SecondsInterval(double seconds, bool *isnull)
 {
-	Interval   *result = palloc0(sizeof(Interval));
+	Interval *result = palloc0(sizeof(Interval));
 
 	*isnull = seconds < 0;
 	result->time = (TimeOffset) (Max(seconds, 0) * USECS_PER_SEC);
@@ -38,15 +38,18 @@ SecondsInterval(double seconds, bool *isnull)
 static void
 PutSlot(ReturnSetInfo *result, const JobSlot *slot)
 {
-	char	   *bar = ProgressBar(slot);
-	bool		trains = strcmp(slot->phase, "training") == 0 && slot->done > 0;
-	bool		nulls[9] = {false};
-	Datum		values[9] = {
-		Int64GetDatum(slot->job), CStringGetTextDatum(slot->phase[0] ? slot->phase : "starting"),
-		Int64GetDatum(Max(slot->done, 0)), Int64GetDatum(slot->total), Int32GetDatum(slot->epoch),
-		Float8GetDatum(slot->loss), Float8GetDatum(slot->per_second),
-		SecondsInterval(SecondsLeft(slot), &nulls[7]), bar ? CStringGetTextDatum(bar) : (Datum) 0
-	};
+	char *bar = ProgressBar(slot);
+	bool trains = strcmp(slot->phase, "training") == 0 && slot->done > 0;
+	bool nulls[9] = {false};
+	Datum values[9] = {Int64GetDatum(slot->job),
+					   CStringGetTextDatum(slot->phase[0] ? slot->phase : "starting"),
+					   Int64GetDatum(Max(slot->done, 0)),
+					   Int64GetDatum(slot->total),
+					   Int32GetDatum(slot->epoch),
+					   Float8GetDatum(slot->loss),
+					   Float8GetDatum(slot->per_second),
+					   SecondsInterval(SecondsLeft(slot), &nulls[7]),
+					   bar ? CStringGetTextDatum(bar) : (Datum) 0};
 
 	nulls[3] = slot->total <= 0;
 	nulls[4] = slot->epoch <= 0;
@@ -61,8 +64,8 @@ Datum
 llmapp_running_jobs(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	JobSlot		slots[JOB_SLOTS];
-	int			count;
+	JobSlot slots[JOB_SLOTS];
+	int count;
 
 	InitMaterializedSRF(fcinfo, 0);
 	AttachJobMemory();
@@ -79,13 +82,13 @@ llmapp_running_jobs(PG_FUNCTION_ARGS)
 static char *
 ProcessorName(void)
 {
-	FILE	   *file = AllocateFile("/proc/cpuinfo", "r");
-	char		line[256];
-	char	   *name = NULL;
+	FILE *file = AllocateFile("/proc/cpuinfo", "r");
+	char line[256];
+	char *name = NULL;
 
 	while (file != NULL && name == NULL && fgets(line, sizeof(line), file) != NULL)
 	{
-		char	   *colon = strchr(line, ':');
+		char *colon = strchr(line, ':');
 
 		if (colon == NULL || strncmp(line, "model name", 10) != 0)
 			continue;
@@ -98,12 +101,16 @@ ProcessorName(void)
 }
 
 static void
-PutDevice(ReturnSetInfo *result, const char *device, const char *name, int threads, const char *kernels, const char *reason)
+PutDevice(ReturnSetInfo *result, const char *device, const char *name, int threads, const char *kernels,
+		  const char *reason)
 {
-	Datum		values[6] = {
-		CStringGetTextDatum(device), BoolGetDatum(reason == NULL), (Datum) 0, Int32GetDatum(threads), (Datum) 0, (Datum) 0
-	};
-	bool		nulls[6] = {false, false, name == NULL, threads == 0, kernels == NULL, reason == NULL};
+	Datum values[6] = {CStringGetTextDatum(device),
+					   BoolGetDatum(reason == NULL),
+					   (Datum) 0,
+					   Int32GetDatum(threads),
+					   (Datum) 0,
+					   (Datum) 0};
+	bool nulls[6] = {false, false, name == NULL, threads == 0, kernels == NULL, reason == NULL};
 
 	if (name)
 		values[2] = CStringGetTextDatum(name);

@@ -38,15 +38,15 @@
 #include "worker.h"
 
 #define SLOT_RETRY_MS 50
-#define FINISH_ATTEMPTS 3		/* writing the end may itself be interrupted */
+#define FINISH_ATTEMPTS 3 /* writing the end may itself be interrupted */
 
 /* What jobs do. */
 static const struct JobKind
 {
-	const char *name;			/* column kind of llmapp.job */
-	const char *activity;		/* in pg_stat_activity, before the model */
-	JobRunner	run;
-}			job_kinds[] = {
+	const char *name;     /* column kind of llmapp.job */
+	const char *activity; /* in pg_stat_activity, before the model */
+	JobRunner run;
+} job_kinds[] = {
 	{"train", "training", RunTraining},
 	{"score", "scoring with", RunScoring},
 };
@@ -54,18 +54,18 @@ static const struct JobKind
 /* What a worker is told at its start, in bgw_extra. */
 typedef struct WorkerStart
 {
-	Oid			database;
-	Oid			owner;
-	int64		job;			/* 0: in the submission */
-	dsm_handle	submission;
+	Oid database;
+	Oid owner;
+	int64 job; /* 0: in the submission */
+	dsm_handle submission;
 } WorkerStart;
 
 typedef struct JobRun
 {
-	int64		job;
-	bool		patient;		/* somebody waits: stay until a slot is free */
-	bool		locked;
-	bool		claimed;
+	int64 job;
+	bool patient; /* somebody waits: stay until a slot is free */
+	bool locked;
+	bool claimed;
 } JobRun;
 
 PGDLLEXPORT void llmapp_job_worker(Datum arg);
@@ -121,7 +121,7 @@ StartSubmission(dsm_handle segment)
 static void
 NoteNext(int64 after)
 {
-	WaitingJob	next = {.database = MyDatabaseId};
+	WaitingJob next = {.database = MyDatabaseId};
 	MemoryContext old = BeginShortTransaction();
 
 	if (JobTableExists())
@@ -139,7 +139,7 @@ NoteNext(int64 after)
 void
 StartQueuedJobs(void)
 {
-	WaitingJob	waiting;
+	WaitingJob waiting;
 
 	NoteNext(0);
 	for (int free = FreeSlots(); free > 0 && TakeWaiting(&waiting); free--)
@@ -159,7 +159,7 @@ StartQueuedJobs(void)
 static void
 HandleTermination(SIGNAL_ARGS)
 {
-	int			saved = errno;
+	int saved = errno;
 
 	terminated = true;
 	InterruptPending = true;
@@ -207,14 +207,18 @@ static void
 ConfigureSession(void)
 {
 	static const char *const settings[][2] = {
-		{"statement_timeout", "0"}, {"lock_timeout", "0"}, {"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"}, {"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"}, {"synchronize_seqscans", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"synchronize_seqscans", "off"},
 		{"max_parallel_workers_per_gather", "0"},
 	};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL)	/* transaction_timeout is of version 17 */
+		if (GetConfigOption(settings[i][0], true, false) != NULL) /* transaction_timeout is of version 17 */
 			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
 }
 
@@ -224,7 +228,7 @@ JobPhase(const char *phase, int64 total)
 	if (!IsTransactionState())
 		ConfigureSession();
 	SetSlotPhase(phase, total);
-	CHECK_FOR_INTERRUPTS();		/* a pause that was sent to the phase before */
+	CHECK_FOR_INTERRUPTS(); /* a pause that was sent to the phase before */
 }
 
 /* ---- one job ---- */
@@ -233,8 +237,8 @@ static bool
 IsQueued(int64 job)
 {
 	MemoryContext old = BeginShortTransaction();
-	JobRecord  *record = ReadJob(job);
-	bool		queued = record != NULL && strcmp(record->stored, "queued") == 0;
+	JobRecord *record = ReadJob(job);
+	bool queued = record != NULL && strcmp(record->stored, "queued") == 0;
 
 	EndShortTransaction(old);
 	return queued;
@@ -246,7 +250,7 @@ TakeSlot(const JobRun *run)
 {
 	for (;;)
 	{
-		SlotResult	result = AcquireSlot(run->job, run->patient);
+		SlotResult result = AcquireSlot(run->job, run->patient);
 
 		if (result == SLOT_ACQUIRED)
 			return true;
@@ -278,9 +282,8 @@ RequireKind(const char *name)
 	for (int i = 0; i < (int) lengthof(job_kinds); i++)
 		if (strcmp(job_kinds[i].name, name) == 0)
 			return &job_kinds[i];
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("this version of llmapp does not know jobs of kind \"%s\"", name)));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("this version of llmapp does not know jobs of kind \"%s\"", name)));
 }
 
 /* What a role that no longer exists makes fail says so in many ways; say it in one. */
@@ -365,17 +368,17 @@ Recover(void)
 static void
 FinishFailed(const JobRun *run, ErrorData *error, MemoryContext cxt)
 {
-	JobSlot		slot = {0};
+	JobSlot slot = {0};
 	const char *status = FailureStatus(run->job, error);
 	const char *phase = FindSlot(run->job, &slot) && slot.phase[0] && run->claimed ? slot.phase : NULL;
-	bool		paused = strcmp(status, "paused") == 0;
+	bool paused = strcmp(status, "paused") == 0;
 
 	for (volatile int attempt = 0; attempt < FINISH_ATTEMPTS; attempt++)
 	{
 		PG_TRY();
 		{
 			if (attempt > 0)
-				StartRecording(run->job);	/* without what was buffered */
+				StartRecording(run->job); /* without what was buffered */
 			Finish(run, status, phase, paused ? NULL : error);
 			attempt = FINISH_ATTEMPTS;
 		}
@@ -412,7 +415,7 @@ RunJob(JobRun *run)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(cxt);
@@ -452,7 +455,7 @@ AcceptSubmission(dsm_handle handle, JobRun *run)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
@@ -482,7 +485,7 @@ void
 llmapp_job_worker(Datum arg)
 {
 	WorkerStart start;
-	JobRun		run = {0};
+	JobRun run = {0};
 
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	pqsignal(SIGTERM, HandleTermination);
@@ -499,7 +502,7 @@ llmapp_job_worker(Datum arg)
 		RunJob(&run);
 		pgstat_report_stat(true);
 	}
-	pqsignal(SIGINT, SIG_IGN);	/* a cancel that came too late must not hold up the queue */
+	pqsignal(SIGINT, SIG_IGN); /* a cancel that came too late must not hold up the queue */
 	QueryCancelPending = terminated;
 	StartQueuedJobs();
 }

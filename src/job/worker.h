@@ -22,16 +22,16 @@
  */
 typedef struct Submission
 {
-	pg_atomic_uint64 job;		/* set by the worker once the row is committed */
+	pg_atomic_uint64 job;       /* set by the worker once the row is committed */
 	pg_atomic_uint32 abandoned; /* set by a session that stopped waiting */
-	pg_atomic_uint32 failed;	/* set by a worker that could not insert; the error follows */
-	int			sqlstate;
-	char		message[512];
-	char		kind[NAMEDATALEN];
-	char		model[2 * NAMEDATALEN * 2 + 8]; /* quoted and qualified */
-	char		device[NAMEDATALEN];
-	Size		spec_bytes;
-	char		spec[FLEXIBLE_ARRAY_MEMBER];	/* JSON with its zero byte */
+	pg_atomic_uint32 failed;    /* set by a worker that could not insert; the error follows */
+	int sqlstate;
+	char message[512];
+	char kind[NAMEDATALEN];
+	char model[2 * NAMEDATALEN * 2 + 8]; /* quoted and qualified */
+	char device[NAMEDATALEN];
+	Size spec_bytes;
+	char spec[FLEXIBLE_ARRAY_MEMBER]; /* JSON with its zero byte */
 } Submission;
 
 /* ---- worker.c: nothing here raises an ERROR unless said so, it is used after COMMIT ---- */
@@ -48,12 +48,12 @@ extern void StartQueuedJobs(void);
 /* What can be submitted; every field but model, device and spec is a literal. */
 typedef struct JobRequest
 {
-	const char *kind;			/* as in worker.c */
-	const char *function;		/* llm_train() */
-	const char *verb;			/* train */
-	const char *model;			/* quoted and qualified */
+	const char *kind;     /* as in worker.c */
+	const char *function; /* llm_train() */
+	const char *verb;     /* train */
+	const char *model;    /* quoted and qualified */
 	const char *device;
-	json_t	   *spec;			/* taken over */
+	json_t *spec; /* taken over */
 } JobRequest;
 
 /* ERROR when no job can be submitted here and now, whatever it is. */
@@ -82,4 +82,4 @@ extern void RegisterLauncher(void); /* in the postmaster, when preloaded */
  */
 extern JobRecord *AwaitJob(int64 job, TimestampTz deadline, BackgroundWorkerHandle *worker);
 
-#endif							/* LLMAPP_WORKER_H */
+#endif /* LLMAPP_WORKER_H */

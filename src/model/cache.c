@@ -35,11 +35,11 @@
 /* First bytes of a file; zeros follow up to HEADER_BYTES. */
 typedef struct FileHeader
 {
-	char		magic[16];
-	uint32		format;
-	uint32		byte_order;		/* 0x01020304 as this machine writes it */
-	uint64		bytes;			/* of weights behind the header */
-	char		sha256[72];		/* hex, then zeros */
+	char magic[16];
+	uint32 format;
+	uint32 byte_order; /* 0x01020304 as this machine writes it */
+	uint64 bytes;      /* of weights behind the header */
+	char sha256[72];   /* hex, then zeros */
 } FileHeader;
 
 static void
@@ -64,8 +64,8 @@ typedef struct Weights
 {
 	MemoryContextCallback release;
 	const float *data;
-	void	   *memory;			/* to be freed, or the start of the mapping */
-	Size		mapped;			/* bytes of the mapping; 0: private memory */
+	void *memory; /* to be freed, or the start of the mapping */
+	Size mapped;  /* bytes of the mapping; 0: private memory */
 } Weights;
 
 /* ---- map ---- */
@@ -75,22 +75,20 @@ static bool
 FileFits(int fd, const FileHeader *expected)
 {
 	struct stat st;
-	FileHeader	found;
+	FileHeader found;
 
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		(uint64) st.st_size == HEADER_BYTES + expected->bytes &&
-		pread(fd, &found, sizeof(found), 0) == sizeof(found) &&
-		memcmp(&found, expected, sizeof(found)) == 0;
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64) st.st_size == HEADER_BYTES + expected->bytes &&
+		   pread(fd, &found, sizeof(found), 0) == sizeof(found) && memcmp(&found, expected, sizeof(found)) == 0;
 }
 
 /* Map the file of a version and note its use; false when there is none that fits. */
 static bool
 MapFile(Weights *weights, const char *path, const manifest *m)
 {
-	FileHeader	header;
-	Size		size = add_size(HEADER_BYTES, m->weight_bytes);
-	void	   *memory = MAP_FAILED;
-	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	FileHeader header;
+	Size size = add_size(HEADER_BYTES, m->weight_bytes);
+	void *memory = MAP_FAILED;
+	int fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
 
 	if (fd < 0)
 		return false;
@@ -113,8 +111,8 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 
 typedef struct FileWriter
 {
-	int			fd;
-	int			error;			/* errno of the write that failed */
+	int fd;
+	int error; /* errno of the write that failed */
 } FileWriter;
 
 static bool
@@ -124,7 +122,7 @@ WriteBytes(void *arg, const char *bytes, Size length)
 
 	while (length > 0)
 	{
-		ssize_t		written;
+		ssize_t written;
 
 		errno = 0;
 		written = write(writer->fd, bytes, length);
@@ -146,9 +144,9 @@ WriteHeader(FileWriter *writer, const manifest *m)
 {
 	union
 	{
-		FileHeader	header;
-		char		bytes[HEADER_BYTES];
-	}			page;
+		FileHeader header;
+		char bytes[HEADER_BYTES];
+	} page;
 
 	memset(&page, 0, sizeof(page));
 	FillHeader(&page.header, m);
@@ -159,8 +157,9 @@ WriteHeader(FileWriter *writer, const manifest *m)
 static bool
 WriteFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
 {
-	FileWriter	writer = {.fd = OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode)};
-	bool		written;
+	FileWriter writer = {.fd =
+							 OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode)};
+	bool written;
 
 	if (writer.fd < 0)
 		return false;
@@ -175,17 +174,15 @@ WriteFile(const char *path, const ModelTable *table, int32 version, const manife
 static void
 ReportRefusal(const char *path)
 {
-	ereport(LOG,
-			(errcode_for_file_access(),
-			 errmsg("could not write weight file \"%s\": %m", path),
-			 errdetail("The session keeps the weights in its own memory.")));
+	ereport(LOG, (errcode_for_file_access(), errmsg("could not write weight file \"%s\": %m", path),
+				  errdetail("The session keeps the weights in its own memory.")));
 }
 
 /* Make the file of a version, synced to disk; false when the file system refuses. */
 static bool
 CreateFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
 {
-	char	   *temporary = psprintf("%s.%d", path, MyProcPid);
+	char *temporary = psprintf("%s.%d", path, MyProcPid);
 	volatile bool created = false;
 
 	if (MakePGDirectory(CACHE_DIR) != 0 && errno != EEXIST)
@@ -219,16 +216,15 @@ CreateFile(const char *path, const ModelTable *table, int32 version, const manif
 static bool
 MapOrCreateFile(Weights *weights, const ModelTable *table, int32 version, const manifest *m)
 {
-	char	   *path = FilePath(table->relid, version);
-	LOCKTAG		tag;
-	bool		mapped;
+	char *path = FilePath(table->relid, version);
+	LOCKTAG tag;
+	bool mapped;
 
 	if (MapFile(weights, path, m))
 		return true;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, table->relid, (uint32) version, FILE_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	mapped = MapFile(weights, path, m) ||
-		(CreateFile(path, table, version, m) && MapFile(weights, path, m));
+	mapped = MapFile(weights, path, m) || (CreateFile(path, table, version, m) && MapFile(weights, path, m));
 	LockRelease(&tag, ExclusiveLock, false);
 	return mapped;
 }
@@ -237,7 +233,7 @@ MapOrCreateFile(Weights *weights, const ModelTable *table, int32 version, const 
 
 typedef struct MemoryWriter
 {
-	char	   *next;
+	char *next;
 } MemoryWriter;
 
 static bool
@@ -258,10 +254,9 @@ CopyWeights(Weights *weights, const ModelTable *table, int32 version, const mani
 	if (posix_memalign(&weights->memory, 64, m->weight_bytes) != 0)
 	{
 		weights->memory = NULL;
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory for the weights of model \"%s\"", ModelName(table->relid)),
-				 errdetail("They have %zu bytes.", m->weight_bytes)));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("out of memory for the weights of model \"%s\"", ModelName(table->relid)),
+						errdetail("They have %zu bytes.", m->weight_bytes)));
 	}
 	weights->data = weights->memory;
 	writer.next = weights->memory;
@@ -271,7 +266,7 @@ CopyWeights(Weights *weights, const ModelTable *table, int32 version, const mani
 static void
 ReleaseWeights(void *arg)
 {
-	Weights    *weights = arg;
+	Weights *weights = arg;
 
 	if (weights->mapped > 0)
 		(void) munmap(weights->memory, weights->mapped);
@@ -282,14 +277,13 @@ ReleaseWeights(void *arg)
 const float *
 LoadWeights(const ModelTable *table, int32 version, const manifest *m)
 {
-	uint64		limit = (uint64) llmapp_cache_size * 1024 * 1024;
-	Weights    *weights = palloc0(sizeof(Weights));
+	uint64 limit = (uint64) llmapp_cache_size * 1024 * 1024;
+	Weights *weights = palloc0(sizeof(Weights));
 
 	weights->release.func = ReleaseWeights;
 	weights->release.arg = weights;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &weights->release);
-	if (m->weight_bytes < CACHE_BYTES_MIN || m->weight_bytes > limit ||
-		!MapOrCreateFile(weights, table, version, m))
+	if (m->weight_bytes < CACHE_BYTES_MIN || m->weight_bytes > limit || !MapOrCreateFile(weights, table, version, m))
 		CopyWeights(weights, table, version, m);
 	return weights->data;
 }

@@ -32,4 +32,4 @@ extern void ForgetWeights(Oid relid, int32 version);
  */
 extern void MakeRoomInCache(uint64 bytes);
 
-#endif							/* LLMAPP_CACHE_H */
+#endif /* LLMAPP_CACHE_H */

@@ -22,36 +22,36 @@
 
 typedef struct CacheFile
 {
-	char	   *path;
-	uint64		bytes;
+	char *path;
+	uint64 bytes;
 	struct timespec used;
 } CacheFile;
 
 typedef struct CacheFiles
 {
-	CacheFile  *files;
-	int			count;
-	int			capacity;
-	uint64		bytes;			/* of all */
+	CacheFile *files;
+	int count;
+	int capacity;
+	uint64 bytes; /* of all */
 } CacheFiles;
 
 /* What the name of a file says. */
 typedef struct FileName
 {
-	Oid			database;
-	Oid			relid;
-	int32		version;
-	int			writer;			/* process that is writing it, 0 when it is complete */
+	Oid database;
+	Oid relid;
+	int32 version;
+	int writer; /* process that is writing it, 0 when it is complete */
 } FileName;
 
 static bool
 ParseFileName(const char *name, FileName *parsed)
 {
-	char		again[MAXPGPATH];
+	char again[MAXPGPATH];
 
 	parsed->writer = 0;
-	if (sscanf(name, CACHE_FILE_FORMAT ".%d", &parsed->database, &parsed->relid, &parsed->version,
-			   &parsed->writer) < 3)
+	if (sscanf(name, CACHE_FILE_FORMAT ".%d", &parsed->database, &parsed->relid, &parsed->version, &parsed->writer) <
+		3)
 		return false;
 	snprintf(again, sizeof(again), CACHE_FILE_FORMAT, parsed->database, parsed->relid, parsed->version);
 	if (parsed->writer != 0)
@@ -76,8 +76,8 @@ AddFile(CacheFiles *list, char *path, const struct stat *st)
 	if (list->count == list->capacity)
 	{
 		list->capacity = list->capacity == 0 ? 64 : list->capacity * 2;
-		list->files = list->files == NULL ? palloc(list->capacity * sizeof(CacheFile)) :
-			repalloc(list->files, list->capacity * sizeof(CacheFile));
+		list->files = list->files == NULL ? palloc(list->capacity * sizeof(CacheFile))
+										  : repalloc(list->files, list->capacity * sizeof(CacheFile));
 	}
 	list->files[list->count++] = (CacheFile) {path, (uint64) st->st_size, st->st_mtim};
 	list->bytes += (uint64) st->st_size;
@@ -87,14 +87,14 @@ AddFile(CacheFiles *list, char *path, const struct stat *st)
 static void
 ListFiles(CacheFiles *list)
 {
-	DIR		   *dir = AllocateDir(CACHE_DIR);
+	DIR *dir = AllocateDir(CACHE_DIR);
 	struct dirent *entry;
 
 	while (dir != NULL && (entry = ReadDirExtended(dir, CACHE_DIR, LOG)) != NULL)
 	{
-		FileName	name;
+		FileName name;
 		struct stat st;
-		char	   *path;
+		char *path;
 
 		if (!ParseFileName(entry->d_name, &name))
 			continue;
@@ -122,8 +122,8 @@ LessRecentlyUsed(const void *a, const void *b)
 void
 MakeRoomInCache(uint64 bytes)
 {
-	uint64		limit = (uint64) llmapp_cache_size * 1024 * 1024;
-	CacheFiles	list = {0};
+	uint64 limit = (uint64) llmapp_cache_size * 1024 * 1024;
+	CacheFiles list = {0};
 
 	ListFiles(&list);
 	if (list.count > 1)

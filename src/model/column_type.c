@@ -22,8 +22,8 @@
 static bool
 IsHarmless(Oid typid)
 {
-	Oid			element = get_element_type(typid);
-	char		kind = get_typtype(OidIsValid(element) ? element : typid);
+	Oid element = get_element_type(typid);
+	char kind = get_typtype(OidIsValid(element) ? element : typid);
 
 	return kind == TYPTYPE_BASE || kind == TYPTYPE_ENUM;
 }
@@ -31,8 +31,8 @@ IsHarmless(Oid typid)
 static Oid
 FindType(const char *name)
 {
-	Oid			typid;
-	int32		typmod;
+	Oid typid;
+	int32 typmod;
 
 	if (!ParseTypeName(name, &typid, &typmod) || !IsHarmless(typid))
 		return TEXTOID;

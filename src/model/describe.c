@@ -30,30 +30,30 @@ PG_FUNCTION_INFO_V1(llm_describe_versions);
 /* Facts of one version; in memory of the context current at the call, absent ones are NULL. */
 typedef struct Facts
 {
-	char	   *problem;		/* why it cannot be used; then only bytes may be known */
-	char	   *task;
-	char	   *architecture;
-	char	   *target;			/* column names, separated by commas */
-	char	   *metrics;		/* these four are JSON */
-	char	   *settings;
-	char	   *findings;
-	char	   *lineage;
-	char	   *trained_at;
-	int64		rows;			/* of the source; -1: not known */
-	int64		job;			/* -1: not known */
-	int64		bytes;			/* of weights; -1: not known */
+	char *problem; /* why it cannot be used; then only bytes may be known */
+	char *task;
+	char *architecture;
+	char *target;  /* column names, separated by commas */
+	char *metrics; /* these four are JSON */
+	char *settings;
+	char *findings;
+	char *lineage;
+	char *trained_at;
+	int64 rows;  /* of the source; -1: not known */
+	int64 job;   /* -1: not known */
+	int64 bytes; /* of weights; -1: not known */
 } Facts;
 
 /* What is read under the protection of Guard(). */
 typedef struct Reading
 {
-	Oid			relid;
-	int64		size;			/* on disk; -1: not known */
-	int32		live;
-	int32	   *versions;
-	int			count;
-	int32		version;		/* to read facts of */
-	Facts		facts;
+	Oid relid;
+	int64 size; /* on disk; -1: not known */
+	int32 live;
+	int32 *versions;
+	int count;
+	int32 version; /* to read facts of */
+	Facts facts;
 } Reading;
 
 /* ---- protection ---- */
@@ -69,11 +69,11 @@ IsRequestToStop(int sqlstate)
  * rolled back either way: it only read, and its locks go at once.
  */
 static char *
-Guard(void (*work) (Reading *), Reading *reading)
+Guard(void (*work)(Reading *), Reading *reading)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
+	char *volatile problem = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -84,7 +84,7 @@ Guard(void (*work) (Reading *), Reading *reading)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -107,8 +107,8 @@ Guard(void (*work) (Reading *), Reading *reading)
 static char *
 CopyJson(const json_t *json)
 {
-	char	   *text = json_text(json);
-	char	   *copy;
+	char *text = json_text(json);
+	char *copy;
 
 	if (text == NULL)
 		return NULL;
@@ -133,8 +133,8 @@ TargetNames(const target *t)
 static int64
 LineageNumber(const json_t *lineage, const char *key)
 {
-	llm_error	ignored = {0};
-	int64_t		number;
+	llm_error ignored = {0};
+	int64_t number;
 
 	return json_read_int(lineage, key, 0, INT64_MAX, &number, &ignored) ? number : -1;
 }
@@ -143,7 +143,7 @@ static void
 FillFacts(Facts *facts, const manifest *m)
 {
 	const json_t *lineage = json_object_get(m->json, "lineage");
-	llm_error	ignored = {0};
+	llm_error ignored = {0};
 	const char *trained_at;
 
 	facts->task = pstrdup(m->task);
@@ -165,11 +165,12 @@ static void
 ReadFacts(Reading *reading)
 {
 	MemoryContext result = CurrentMemoryContext;
-	MemoryContext scratch = AllocSetContextCreate(CurTransactionContext, "llmapp description", ALLOCSET_DEFAULT_SIZES);
-	ModelTable	table;
+	MemoryContext scratch =
+		AllocSetContextCreate(CurTransactionContext, "llmapp description", ALLOCSET_DEFAULT_SIZES);
+	ModelTable table;
 	RowIdentity identity;
-	char	   *text;
-	manifest   *m;
+	char *text;
+	manifest *m;
 
 	MemoryContextSwitchTo(scratch);
 	OpenModelTable(&table, reading->relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
@@ -185,7 +186,7 @@ ReadFacts(Reading *reading)
 static void
 ReadVersions(Reading *reading)
 {
-	ModelTable	table;
+	ModelTable table;
 
 	OpenModelTable(&table, reading->relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
 	reading->versions = ListVersions(&table, &reading->count);
@@ -210,7 +211,7 @@ InitFacts(Facts *facts)
 static void
 DescribeVersion(Reading *reading, int32 version)
 {
-	char	   *problem;
+	char *problem;
 
 	reading->version = version;
 	InitFacts(&reading->facts);
@@ -242,10 +243,10 @@ PutInt64(Datum *value, bool *isnull, int64 number)
 /* Conversions of what a manifest says, done under Guard(). */
 typedef struct Conversion
 {
-	Reading		reading;		/* first: what Guard() passes on */
-	PGFunction	function;
+	Reading reading; /* first: what Guard() passes on */
+	PGFunction function;
 	const char *text;
-	Datum		result;
+	Datum result;
 } Conversion;
 
 static void
@@ -264,7 +265,7 @@ Convert(Reading *reading)
 static void
 PutConverted(Datum *value, bool *isnull, PGFunction function, const char *text)
 {
-	Conversion	c = {.function = function,.text = text};
+	Conversion c = {.function = function, .text = text};
 
 	*isnull = text == NULL || Guard(Convert, &c.reading) != NULL;
 	if (!*isnull)
@@ -275,18 +276,18 @@ PutConverted(Datum *value, bool *isnull, PGFunction function, const char *text)
 static bool
 MayPredict(Oid relid)
 {
-	Oid			user = GetUserId();
-	bool		missing = false;
+	Oid user = GetUserId();
+	bool missing = false;
 
 	return pg_class_aclcheck_ext(relid, user, ACL_SELECT, &missing) == ACLCHECK_OK ||
-		(!missing && pg_attribute_aclcheck_ext(relid, PART_META, user, ACL_SELECT, &missing) == ACLCHECK_OK);
+		   (!missing && pg_attribute_aclcheck_ext(relid, PART_META, user, ACL_SELECT, &missing) == ACLCHECK_OK);
 }
 
 /* Facts of a model's live version, when the reader may know them. */
 static void
 DescribeLive(Reading *reading)
 {
-	char	   *problem = Guard(ReadVersions, reading);
+	char *problem = Guard(ReadVersions, reading);
 
 	if (problem != NULL)
 		reading->facts.problem = problem;
@@ -301,12 +302,12 @@ DescribeLive(Reading *reading)
 Datum
 llm_describe_model(PG_FUNCTION_ARGS)
 {
-	Reading		reading = {.relid = PG_GETARG_OID(0),.size = -1};
-	Facts	   *facts = &reading.facts;
-	bool		may_predict = MayPredict(reading.relid);
-	Datum		values[11] = {0};
-	bool		nulls[11];
-	TupleDesc	desc;
+	Reading reading = {.relid = PG_GETARG_OID(0), .size = -1};
+	Facts *facts = &reading.facts;
+	bool may_predict = MayPredict(reading.relid);
+	Datum values[11] = {0};
+	bool nulls[11];
+	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -345,8 +346,8 @@ static void
 PutVersion(ReturnSetInfo *result, const Reading *reading)
 {
 	const Facts *facts = &reading->facts;
-	Datum		values[14] = {0};
-	bool		nulls[14] = {false};
+	Datum values[14] = {0};
+	bool nulls[14] = {false};
 
 	values[0] = Int32GetDatum(reading->version);
 	values[1] = BoolGetDatum(reading->version == reading->live);
@@ -370,7 +371,7 @@ Datum
 llm_describe_versions(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Reading		reading = {.relid = PG_GETARG_OID(0)};
+	Reading reading = {.relid = PG_GETARG_OID(0)};
 	MemoryContext row_cxt;
 
 	InitMaterializedSRF(fcinfo, 0);

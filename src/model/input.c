@@ -36,33 +36,39 @@
 /* How a JSON member becomes the value that its column's own type would give. */
 typedef struct StringParser
 {
-	FmgrInfo	function;		/* input function, for strings where the column is no string */
-	Oid			ioparam;
+	FmgrInfo function; /* input function, for strings where the column is no string */
+	Oid ioparam;
 	ValueReader reader;
-	bool		single;			/* the column is real: its numbers have that precision */
-	bool		padded;			/* the column is character(n): blanks at the end do not count */
+	bool single; /* the column is real: its numbers have that precision */
+	bool padded; /* the column is character(n): blanks at the end do not count */
 } StringParser;
 
-typedef enum InputForm { INPUT_RECORD, INPUT_JSON, INPUT_TEXT, INPUT_VECTOR } InputForm;
+typedef enum InputForm
+{
+	INPUT_RECORD,
+	INPUT_JSON,
+	INPUT_TEXT,
+	INPUT_VECTOR
+} InputForm;
 
 struct InputBinding
 {
 	const encoder *e;
 	MemoryContext cxt;
-	InputForm	form;
-	int32		columns;		/* of the encoder */
-	int32		used;			/* of them */
-	value	   *values;			/* (columns); NULL where a column is not used */
-	ValueReader *readers;		/* (columns) for records, (1) for text and vectors */
-	StringParser *parsers;		/* (columns) for JSON */
+	InputForm form;
+	int32 columns;         /* of the encoder */
+	int32 used;            /* of them */
+	value *values;         /* (columns); NULL where a column is not used */
+	ValueReader *readers;  /* (columns) for records, (1) for text and vectors */
+	StringParser *parsers; /* (columns) for JSON */
 	/* records: the row type bound to */
-	uint64		identifier;		/* of the row type and its state, 0 = none yet */
-	TupleDesc	tupdesc;
-	int16	   *attributes;		/* (columns): index of the attribute, -1 when not used */
-	Datum	   *datums;			/* (tupdesc->natts) */
-	bool	   *nulls;
+	uint64 identifier; /* of the row type and its state, 0 = none yet */
+	TupleDesc tupdesc;
+	int16 *attributes; /* (columns): index of the attribute, -1 when not used */
+	Datum *datums;     /* (tupdesc->natts) */
+	bool *nulls;
 	/* vectors */
-	bool		spread;			/* one number per column instead of one vector column */
+	bool spread; /* one number per column instead of one vector column */
 };
 
 /* ---- one value ---- */
@@ -77,10 +83,8 @@ IsNumberType(Oid typid)
 		case INT8OID:
 		case FLOAT4OID:
 		case FLOAT8OID:
-		case NUMERICOID:
-			return true;
-		default:
-			return false;
+		case NUMERICOID: return true;
+		default: return false;
 	}
 }
 
@@ -88,8 +92,8 @@ IsNumberType(Oid typid)
 static bool
 InitVectorReader(ValueReader *reader)
 {
-	Oid			elemtype = get_element_type(reader->basetype);
-	Oid			cast;
+	Oid elemtype = get_element_type(reader->basetype);
+	Oid cast;
 
 	reader->kind = COLUMN_VECTOR;
 	if (OidIsValid(elemtype))
@@ -110,18 +114,16 @@ InitVectorReader(ValueReader *reader)
 static bool
 InitTextFormReader(ValueReader *reader)
 {
-	Oid			output;
-	bool		varlena;
-	char		category;
-	bool		preferred;
+	Oid output;
+	bool varlena;
+	char category;
+	bool preferred;
 
 	switch (get_typtype(reader->basetype))
 	{
 		case TYPTYPE_COMPOSITE:
-		case TYPTYPE_PSEUDO:
-			return false;
-		default:
-			break;
+		case TYPTYPE_PSEUDO: return false;
+		default: break;
 	}
 	if (OidIsValid(get_element_type(reader->basetype)))
 		return false;
@@ -147,32 +149,20 @@ InitValueReader(ValueReader *reader, Oid typid)
 		case FLOAT8OID:
 		case NUMERICOID:
 		case INTERVALOID:
-		case TIMEOID:
-			reader->kind = COLUMN_NUMBER;
-			return true;
-		case BOOLOID:
-			reader->kind = COLUMN_BOOLEAN;
-			return true;
+		case TIMEOID: reader->kind = COLUMN_NUMBER; return true;
+		case BOOLOID: reader->kind = COLUMN_BOOLEAN; return true;
 		case DATEOID:
 		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			reader->kind = COLUMN_TIME;
-			return true;
+		case TIMESTAMPTZOID: reader->kind = COLUMN_TIME; return true;
 		case TEXTOID:
 		case VARCHAROID:
 		case BPCHAROID:
-		case NAMEOID:
-			reader->kind = COLUMN_TEXT;
-			return true;
+		case NAMEOID: reader->kind = COLUMN_TEXT; return true;
 		case JSONBOID:
-		case JSONOID:
-			reader->kind = COLUMN_JSON;
-			return true;
+		case JSONOID: reader->kind = COLUMN_JSON; return true;
 		case BYTEAOID:
-		case MONEYOID:			/* its text form is no number and depends on lc_monetary */
-			return false;
-		default:
-			return InitVectorReader(reader) || InitTextFormReader(reader);
+		case MONEYOID: /* its text form is no number and depends on lc_monetary */ return false;
+		default: return InitVectorReader(reader) || InitTextFormReader(reader);
 	}
 }
 
@@ -206,8 +196,7 @@ IntervalSeconds(const Interval *span)
 		return NAN;
 #endif
 	return span->time / 1e6 + SECS_PER_DAY * (DAYS_PER_YEAR * (span->month / MONTHS_PER_YEAR) +
-											  (double) DAYS_PER_MONTH * (span->month % MONTHS_PER_YEAR) +
-											  span->day);
+											  (double) DAYS_PER_MONTH * (span->month % MONTHS_PER_YEAR) + span->day);
 }
 
 static double
@@ -228,18 +217,12 @@ ElementNumber(Oid typid, Datum datum)
 {
 	switch (typid)
 	{
-		case INT2OID:
-			return DatumGetInt16(datum);
-		case INT4OID:
-			return DatumGetInt32(datum);
-		case INT8OID:
-			return (double) DatumGetInt64(datum);
-		case FLOAT4OID:
-			return DatumGetFloat4(datum);
-		case FLOAT8OID:
-			return DatumGetFloat8(datum);
-		default:
-			return NumericToDouble(datum);
+		case INT2OID: return DatumGetInt16(datum);
+		case INT4OID: return DatumGetInt32(datum);
+		case INT8OID: return (double) DatumGetInt64(datum);
+		case FLOAT4OID: return DatumGetFloat4(datum);
+		case FLOAT8OID: return DatumGetFloat8(datum);
+		default: return NumericToDouble(datum);
 	}
 }
 
@@ -247,12 +230,12 @@ ElementNumber(Oid typid, Datum datum)
 static void
 ReadArray(const ValueReader *reader, Datum datum, value *result)
 {
-	ArrayType  *array = DatumGetArrayTypeP(datum);
-	Oid			elemtype = OidIsValid(reader->elemtype) ? reader->elemtype : FLOAT4OID;
-	int			count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-	Datum	   *elements;
-	bool	   *nulls;
-	float	   *numbers;
+	ArrayType *array = DatumGetArrayTypeP(datum);
+	Oid elemtype = OidIsValid(reader->elemtype) ? reader->elemtype : FLOAT4OID;
+	int count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	Datum *elements;
+	bool *nulls;
+	float *numbers;
 
 	result->kind = VALUE_VECTOR;
 	result->length = count;
@@ -264,8 +247,8 @@ ReadArray(const ValueReader *reader, Datum datum, value *result)
 	if (elemtype == FLOAT4OID)
 		deconstruct_array(array, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT, &elements, &nulls, &count);
 	else
-		deconstruct_array(array, elemtype, reader->elemlen, reader->elembyval, reader->elemalign,
-						  &elements, &nulls, &count);
+		deconstruct_array(array, elemtype, reader->elemlen, reader->elembyval, reader->elemalign, &elements, &nulls,
+						  &count);
 	numbers = palloc(Max(count, 1) * sizeof(float));
 	for (int i = 0; i < count; i++)
 		numbers[i] = nulls[i] ? NAN : (float) ElementNumber(elemtype, elements[i]);
@@ -277,27 +260,18 @@ SetJsonScalar(value *result, const JsonbValue *scalar)
 {
 	switch (scalar->type)
 	{
-		case jbvNull:
-			result->kind = VALUE_NULL;
-			break;
-		case jbvNumeric:
-			SetNumber(result, NumericToDouble(NumericGetDatum(scalar->val.numeric)));
-			break;
-		case jbvBool:
-			SetString(result, scalar->val.boolean ? "true" : "false", scalar->val.boolean ? 4 : 5);
-			break;
-		case jbvString:
-			SetString(result, scalar->val.string.val, scalar->val.string.len);
-			break;
+		case jbvNull: result->kind = VALUE_NULL; break;
+		case jbvNumeric: SetNumber(result, NumericToDouble(NumericGetDatum(scalar->val.numeric))); break;
+		case jbvBool: SetString(result, scalar->val.boolean ? "true" : "false", scalar->val.boolean ? 4 : 5); break;
+		case jbvString: SetString(result, scalar->val.string.val, scalar->val.string.len); break;
 		case jbvBinary:
-			{
-				char	   *text = JsonbToCString(NULL, scalar->val.binary.data, scalar->val.binary.len);
+		{
+			char *text = JsonbToCString(NULL, scalar->val.binary.data, scalar->val.binary.len);
 
-				SetString(result, text, strlen(text));
-				break;
-			}
-		default:
-			elog(ERROR, "unexpected JSON value of type %d", (int) scalar->type);
+			SetString(result, text, strlen(text));
+			break;
+		}
+		default: elog(ERROR, "unexpected JSON value of type %d", (int) scalar->type);
 	}
 }
 
@@ -305,8 +279,8 @@ SetJsonScalar(value *result, const JsonbValue *scalar)
 static void
 ReadJsonb(Datum datum, value *result)
 {
-	Jsonb	   *json = DatumGetJsonbP(datum);
-	JsonbValue	scalar;
+	Jsonb *json = DatumGetJsonbP(datum);
+	JsonbValue scalar;
 
 	if (!JsonbExtractScalar(&json->root, &scalar))
 	{
@@ -322,7 +296,7 @@ static void
 ReadOther(ValueReader *reader, Datum datum, value *result)
 {
 	struct varlena *packed;
-	char	   *string;
+	char *string;
 
 	switch (reader->basetype)
 	{
@@ -338,14 +312,11 @@ ReadOther(ValueReader *reader, Datum datum, value *result)
 			string = NameStr(*DatumGetName(datum));
 			SetString(result, string, strlen(string));
 			return;
-		case JSONBOID:
-			ReadJsonb(datum, result);
-			return;
+		case JSONBOID: ReadJsonb(datum, result); return;
 		case JSONOID:
 			ReadJsonb(DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(datum))), result);
 			return;
-		default:
-			break;
+		default: break;
 	}
 	if (reader->kind != COLUMN_VECTOR)
 	{
@@ -354,7 +325,7 @@ ReadOther(ValueReader *reader, Datum datum, value *result)
 	}
 	else if (OidIsValid(reader->elemtype))
 		ReadArray(reader, datum, result);
-	else						/* a cast function takes type modifier and explicitness when it wants them */
+	else /* a cast function takes type modifier and explicitness when it wants them */
 		ReadArray(reader, FunctionCall3(&reader->output, datum, Int32GetDatum(-1), BoolGetDatum(false)), result);
 }
 
@@ -368,43 +339,19 @@ ReadValue(ValueReader *reader, Datum datum, bool isnull, value *result)
 	}
 	switch (reader->basetype)
 	{
-		case INT2OID:
-			SetNumber(result, DatumGetInt16(datum));
-			break;
-		case INT4OID:
-			SetNumber(result, DatumGetInt32(datum));
-			break;
-		case INT8OID:
-			SetNumber(result, (double) DatumGetInt64(datum));
-			break;
-		case FLOAT4OID:
-			SetNumber(result, DatumGetFloat4(datum));
-			break;
-		case FLOAT8OID:
-			SetNumber(result, DatumGetFloat8(datum));
-			break;
-		case NUMERICOID:
-			SetNumber(result, NumericToDouble(datum));
-			break;
-		case BOOLOID:
-			SetNumber(result, DatumGetBool(datum) ? 1 : 0);
-			break;
-		case DATEOID:
-			SetNumber(result, DateSeconds(DatumGetDateADT(datum)));
-			break;
+		case INT2OID: SetNumber(result, DatumGetInt16(datum)); break;
+		case INT4OID: SetNumber(result, DatumGetInt32(datum)); break;
+		case INT8OID: SetNumber(result, (double) DatumGetInt64(datum)); break;
+		case FLOAT4OID: SetNumber(result, DatumGetFloat4(datum)); break;
+		case FLOAT8OID: SetNumber(result, DatumGetFloat8(datum)); break;
+		case NUMERICOID: SetNumber(result, NumericToDouble(datum)); break;
+		case BOOLOID: SetNumber(result, DatumGetBool(datum) ? 1 : 0); break;
+		case DATEOID: SetNumber(result, DateSeconds(DatumGetDateADT(datum))); break;
 		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			SetNumber(result, TimestampSeconds(DatumGetTimestamp(datum)));
-			break;
-		case TIMEOID:
-			SetNumber(result, DatumGetTimeADT(datum) / 1e6);
-			break;
-		case INTERVALOID:
-			SetNumber(result, IntervalSeconds(DatumGetIntervalP(datum)));
-			break;
-		default:
-			ReadOther(reader, datum, result);
-			break;
+		case TIMESTAMPTZOID: SetNumber(result, TimestampSeconds(DatumGetTimestamp(datum))); break;
+		case TIMEOID: SetNumber(result, DatumGetTimeADT(datum) / 1e6); break;
+		case INTERVALOID: SetNumber(result, IntervalSeconds(DatumGetIntervalP(datum))); break;
+		default: ReadOther(reader, datum, result); break;
 	}
 }
 
@@ -412,8 +359,8 @@ column
 MakeColumn(const char *name, Oid typid, int32 typmod)
 {
 	ValueReader reader;
-	column		made;
-	Oid			basetype = getBaseTypeAndTypmod(typid, &typmod);
+	column made;
+	Oid basetype = getBaseTypeAndTypmod(typid, &typmod);
 
 	if (!InitValueReader(&reader, typid))
 		ereport(ERROR,
@@ -441,8 +388,7 @@ ColumnType(const column *c)
 {
 	switch (c->kind)
 	{
-		case COLUMN_BOOLEAN:
-			return BOOLOID;
+		case COLUMN_BOOLEAN: return BOOLOID;
 		case COLUMN_TIME:
 			if (HasPrefix(c->sql_type, "date"))
 				return DATEOID;
@@ -451,8 +397,7 @@ ColumnType(const column *c)
 			if (HasPrefix(c->sql_type, "interval"))
 				return INTERVALOID;
 			return HasPrefix(c->sql_type, "time") ? TIMEOID : FLOAT8OID;
-		default:
-			return InvalidOid;
+		default: return InvalidOid;
 	}
 }
 
@@ -463,16 +408,14 @@ IsCompatible(const ValueReader *reader, const column *c)
 	switch (c->kind)
 	{
 		case COLUMN_TEXT:
-		case COLUMN_CATEGORY:
-			return reader->kind == COLUMN_TEXT || reader->kind == COLUMN_CATEGORY;
+		case COLUMN_CATEGORY: return reader->kind == COLUMN_TEXT || reader->kind == COLUMN_CATEGORY;
 		case COLUMN_NUMBER:
 			if (reader->kind != COLUMN_NUMBER)
 				return false;
 			if (IsNumberType(reader->basetype))
 				return ColumnType(c) == FLOAT8OID;
 			return reader->basetype == ColumnType(c);
-		default:
-			return reader->kind == c->kind;
+		default: return reader->kind == c->kind;
 	}
 }
 
@@ -481,8 +424,8 @@ static char *
 NeededColumns(const encoder *e)
 {
 	StringInfoData names;
-	int32		count = encoder_column_count(e);
-	int			listed = 0;
+	int32 count = encoder_column_count(e);
+	int listed = 0;
 
 	initStringInfo(&names);
 	for (int32 i = 0; i < count; i++)
@@ -502,21 +445,16 @@ NeededColumns(const encoder *e)
 static void
 ThrowMissing(const encoder *e, const column *c)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("input has no column \"%s\"", c->name),
-			 errdetail("The model was trained with it, as %s.", c->sql_type),
-			 errhint("The model needs: %s.", NeededColumns(e))));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("input has no column \"%s\"", c->name),
+					errdetail("The model was trained with it, as %s.", c->sql_type),
+					errhint("The model needs: %s.", NeededColumns(e))));
 }
 
 static void
 ThrowRetyped(const column *c, const char *given)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column \"%s\" of the input is %s", c->name, given),
-			 errdetail("The model was trained with %s.", c->sql_type),
-			 errhint("Convert it in the query.")));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("column \"%s\" of the input is %s", c->name, given),
+					errdetail("The model was trained with %s.", c->sql_type), errhint("Convert it in the query.")));
 }
 
 /* ---- records ---- */
@@ -539,7 +477,7 @@ static void
 BindAttribute(InputBinding *binding, int32 i)
 {
 	const column *c = encoder_column(binding->e, i);
-	Oid			typid;
+	Oid typid;
 
 	binding->attributes[i] = -1;
 	if (!encoder_column_used(binding->e, i))
@@ -557,7 +495,7 @@ static void
 BindRowType(InputBinding *binding, Oid typid, int32 typmod, uint64 identifier)
 {
 	MemoryContext old = MemoryContextSwitchTo(binding->cxt);
-	TupleDesc	previous = binding->tupdesc;
+	TupleDesc previous = binding->tupdesc;
 
 	binding->identifier = 0;
 	binding->tupdesc = lookup_rowtype_tupdesc_copy(typid, typmod);
@@ -579,9 +517,9 @@ static void
 ReadRecord(InputBinding *binding, Datum input)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(input);
-	Oid			typid = HeapTupleHeaderGetTypeId(header);
-	int32		typmod = HeapTupleHeaderGetTypMod(header);
-	uint64		identifier = assign_record_type_identifier(typid, typmod);
+	Oid typid = HeapTupleHeaderGetTypeId(header);
+	int32 typmod = HeapTupleHeaderGetTypMod(header);
+	uint64 identifier = assign_record_type_identifier(typid, typmod);
 	HeapTupleData tuple;
 
 	if (identifier != binding->identifier)
@@ -593,7 +531,7 @@ ReadRecord(InputBinding *binding, Datum input)
 	heap_deform_tuple(&tuple, binding->tupdesc, binding->datums, binding->nulls);
 	for (int32 i = 0; i < binding->columns; i++)
 	{
-		int16		a = binding->attributes[i];
+		int16 a = binding->attributes[i];
 
 		if (a >= 0)
 			ReadValue(&binding->readers[i], binding->datums[a], binding->nulls[a], &binding->values[i]);
@@ -613,7 +551,7 @@ static void
 ParseString(StringParser *parser, const column *c, const JsonbValue *json, value *result)
 {
 	ErrorContextCallback callback = {error_context_stack, StringContext, (void *) c};
-	char	   *text = pnstrdup(json->val.string.val, json->val.string.len);
+	char *text = pnstrdup(json->val.string.val, json->val.string.len);
 
 	error_context_stack = &callback;
 	ReadValue(&parser->reader, InputFunctionCall(&parser->function, text, parser->ioparam, -1), false, result);
@@ -626,9 +564,9 @@ ReadJsonVector(JsonbContainer *container, value *result)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
-	JsonbValue	json;
-	int32		room = 16;
-	float	   *numbers = palloc(room * sizeof(float));
+	JsonbValue json;
+	int32 room = 16;
+	float *numbers = palloc(room * sizeof(float));
 
 	result->length = 0;
 	while ((token = JsonbIteratorNext(&it, &json, false)) != WJB_DONE)
@@ -642,8 +580,8 @@ ReadJsonVector(JsonbContainer *container, value *result)
 			room *= 2;
 			numbers = repalloc(numbers, room * sizeof(float));
 		}
-		numbers[result->length++] = json.type == jbvNull ? NAN :
-			(float) NumericToDouble(NumericGetDatum(json.val.numeric));
+		numbers[result->length++] =
+			json.type == jbvNull ? NAN : (float) NumericToDouble(NumericGetDatum(json.val.numeric));
 	}
 	result->kind = VALUE_VECTOR;
 	result->vector = numbers;
@@ -659,9 +597,7 @@ ReadJsonMember(StringParser *parser, const column *c, const JsonbValue *json, va
 		return true;
 	switch (c->kind)
 	{
-		case COLUMN_JSON:
-			SetJsonScalar(result, json);
-			return true;
+		case COLUMN_JSON: SetJsonScalar(result, json); return true;
 		case COLUMN_TEXT:
 		case COLUMN_CATEGORY:
 			if (json->type != jbvString)
@@ -670,10 +606,8 @@ ReadJsonMember(StringParser *parser, const column *c, const JsonbValue *json, va
 			if (parser->padded)
 				result->length = bpchartruelen((char *) result->string, result->length);
 			return true;
-		case COLUMN_VECTOR:
-			return json->type == jbvBinary && ReadJsonVector(json->val.binary.data, result);
-		default:
-			break;
+		case COLUMN_VECTOR: return json->type == jbvBinary && ReadJsonVector(json->val.binary.data, result);
+		default: break;
 	}
 	if (json->type == jbvString)
 		ParseString(parser, c, json, result);
@@ -693,31 +627,25 @@ JsonTypeText(const JsonbValue *json)
 {
 	switch (json->type)
 	{
-		case jbvString:
-			return "a JSON string";
-		case jbvNumeric:
-			return "a JSON number";
-		case jbvBool:
-			return "a JSON boolean";
-		default:
-			return "a JSON array or object";
+		case jbvString: return "a JSON string";
+		case jbvNumeric: return "a JSON number";
+		case jbvBool: return "a JSON boolean";
+		default: return "a JSON array or object";
 	}
 }
 
 static void
 ReadJsonObject(InputBinding *binding, Datum input)
 {
-	Jsonb	   *json = DatumGetJsonbP(input);
+	Jsonb *json = DatumGetJsonbP(input);
 
 	if (!JB_ROOT_IS_OBJECT(json))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("input is not a JSON object"),
-				 errhint("The model needs the keys: %s.", NeededColumns(binding->e))));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("input is not a JSON object"),
+						errhint("The model needs the keys: %s.", NeededColumns(binding->e))));
 	for (int32 i = 0; i < binding->columns; i++)
 	{
 		const column *c = encoder_column(binding->e, i);
-		JsonbValue	member;
+		JsonbValue member;
 
 		if (!encoder_column_used(binding->e, i))
 			continue;
@@ -735,12 +663,12 @@ BindJson(InputBinding *binding)
 	for (int32 i = 0; i < binding->columns; i++)
 	{
 		const column *c = encoder_column(binding->e, i);
-		Oid			typid = ColumnType(c);
-		Oid			function;
+		Oid typid = ColumnType(c);
+		Oid function;
 
 		binding->parsers[i].single = c->kind == COLUMN_NUMBER && strcmp(c->sql_type, "real") == 0;
 		binding->parsers[i].padded = c->kind == COLUMN_TEXT && HasPrefix(c->sql_type, "character") &&
-			!HasPrefix(c->sql_type, "character varying");
+									 !HasPrefix(c->sql_type, "character varying");
 		if (!OidIsValid(typid))
 			continue;
 		getTypeInputInfo(typid, &function, &binding->parsers[i].ioparam);
@@ -765,17 +693,15 @@ OnlyColumn(const InputBinding *binding)
 static void
 ThrowUnfit(const InputBinding *binding, const char *given, const char *needed)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("the model cannot be given %s", given),
-			 errdetail("It needs %s, and this one has: %s.", needed, NeededColumns(binding->e)),
-			 errhint("Give a row or a JSON object with these columns.")));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the model cannot be given %s", given),
+					errdetail("It needs %s, and this one has: %s.", needed, NeededColumns(binding->e)),
+					errhint("Give a row or a JSON object with these columns.")));
 }
 
 static void
 BindText(InputBinding *binding)
 {
-	int32		only = OnlyColumn(binding);
+	int32 only = OnlyColumn(binding);
 	column_kind kind = only < 0 ? COLUMN_NUMBER : encoder_column(binding->e, only)->kind;
 
 	if (kind != COLUMN_TEXT && kind != COLUMN_CATEGORY)
@@ -785,7 +711,7 @@ BindText(InputBinding *binding)
 static void
 BindVector(InputBinding *binding)
 {
-	int32		only = OnlyColumn(binding);
+	int32 only = OnlyColumn(binding);
 
 	binding->spread = only < 0 || encoder_column(binding->e, only)->kind != COLUMN_VECTOR;
 	for (int32 i = 0; i < binding->columns && binding->spread; i++)
@@ -801,14 +727,13 @@ BindVector(InputBinding *binding)
 static void
 SpreadVector(InputBinding *binding, const value *vector)
 {
-	bool		all = vector->length == binding->columns;
-	int32		next = 0;
+	bool all = vector->length == binding->columns;
+	int32 next = 0;
 
 	if (!all && vector->length != binding->used)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("input has %d numbers, the model needs %d", vector->length, binding->used),
-				 errhint("In this order: %s.", NeededColumns(binding->e))));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("input has %d numbers, the model needs %d", vector->length, binding->used),
+						errhint("In this order: %s.", NeededColumns(binding->e))));
 	for (int32 i = 0; i < binding->columns; i++)
 		if (encoder_column_used(binding->e, i))
 			SetNumber(&binding->values[i], vector->vector[all ? i : next++]);
@@ -827,10 +752,9 @@ FormOfType(Oid typid, const ValueReader *reader, bool readable)
 		return INPUT_TEXT;
 	if (readable && reader->kind == COLUMN_VECTOR)
 		return INPUT_VECTOR;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("a model cannot be given input of type %s", format_type_be(typid)),
-			 errhint("Give a row, a jsonb object, a text, a tensor or an array of numbers.")));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("a model cannot be given input of type %s", format_type_be(typid)),
+					errhint("Give a row, a jsonb object, a text, a tensor or an array of numbers.")));
 }
 
 InputBinding *
@@ -839,7 +763,7 @@ BindInput(const encoder *e, Oid typid, MemoryContext cxt)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	InputBinding *binding = palloc0(sizeof(InputBinding));
 	ValueReader reader;
-	bool		readable = InitValueReader(&reader, typid);
+	bool readable = InitValueReader(&reader, typid);
 
 	binding->e = e;
 	binding->cxt = cxt;
@@ -865,19 +789,13 @@ BindInput(const encoder *e, Oid typid, MemoryContext cxt)
 const value *
 ReadInput(InputBinding *binding, Datum input)
 {
-	value		single;
+	value single;
 
 	switch (binding->form)
 	{
-		case INPUT_RECORD:
-			ReadRecord(binding, input);
-			break;
-		case INPUT_JSON:
-			ReadJsonObject(binding, input);
-			break;
-		case INPUT_TEXT:
-			ReadValue(&binding->readers[0], input, false, &binding->values[OnlyColumn(binding)]);
-			break;
+		case INPUT_RECORD: ReadRecord(binding, input); break;
+		case INPUT_JSON: ReadJsonObject(binding, input); break;
+		case INPUT_TEXT: ReadValue(&binding->readers[0], input, false, &binding->values[OnlyColumn(binding)]); break;
 		case INPUT_VECTOR:
 			ReadValue(&binding->readers[0], input, false, &single);
 			if (binding->spread)

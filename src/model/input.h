@@ -17,14 +17,14 @@
 /* How to read one SQL type; cheap to use per value. */
 typedef struct ValueReader
 {
-	Oid			typid;
-	Oid			basetype;		/* domain resolved */
-	Oid			elemtype;		/* of arrays, domain resolved */
-	int16		elemlen;
-	bool		elembyval;
-	char		elemalign;
+	Oid typid;
+	Oid basetype; /* domain resolved */
+	Oid elemtype; /* of arrays, domain resolved */
+	int16 elemlen;
+	bool elembyval;
+	char elemalign;
 	column_kind kind;
-	FmgrInfo	output;			/* of types read through their text form or a cast to real[]; lives in the
+	FmgrInfo output; /* of types read through their text form or a cast to real[]; lives in the
 								 * memory context current at InitValueReader() */
 } ValueReader;
 
@@ -45,4 +45,4 @@ extern InputBinding *BindInput(const encoder *e, Oid typid, MemoryContext cxt);
 /* Values in the encoder's column order; rebinding when a record's row type changes. */
 extern const value *ReadInput(InputBinding *binding, Datum input);
 
-#endif							/* LLMAPP_INPUT_H */
+#endif /* LLMAPP_INPUT_H */

@@ -17,37 +17,42 @@
 
 #define MODEL_PART_BYTES (1024 * 1024)
 
-typedef enum DeployPolicy { DEPLOY_IF_BETTER, DEPLOY_ALWAYS, DEPLOY_NEVER } DeployPolicy;
+typedef enum DeployPolicy
+{
+	DEPLOY_IF_BETTER,
+	DEPLOY_ALWAYS,
+	DEPLOY_NEVER
+} DeployPolicy;
 
 /* ---- write (in the caller's transaction, as the caller) ---- */
 
 /* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
-extern Oid	CheckModelName(const char *schema, const char *name);
-extern Oid	CreateModelTable(const char *schema, const char *name);
+extern Oid CheckModelName(const char *schema, const char *name);
+extern Oid CreateModelTable(const char *schema, const char *name);
 /* SHA-256 as 64 hexadecimal digits and a terminator, as a manifest holds it. */
 extern void HashWeights(const void *weights, Size bytes, char *hex);
 /* Returns the new version.  manifest comes from manifest_build(). */
 extern int32 PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes);
 /* Make a version live; 0 is not a version. */
 extern void PromoteVersion(Oid relid, int32 version);
-extern int32 LiveVersion(Oid relid);	/* 0 when none; by the active snapshot */
+extern int32 LiveVersion(Oid relid); /* 0 when none; by the active snapshot */
 
 /* ---- read ---- */
 
 /* One open version.  Valid while pinned. */
 typedef struct Model
 {
-	Oid			relid;
-	int32		version;
-	manifest   *manifest;
-	const float *weights;		/* shared, read-only, 64-byte aligned */
-	predictor  *predictor;		/* for one row at a time */
-	predictor  *bulk;			/* for up to MODEL_BULK_ROWS rows, made on first use by ModelBulkPredictor() */
+	Oid relid;
+	int32 version;
+	manifest *manifest;
+	const float *weights; /* shared, read-only, 64-byte aligned */
+	predictor *predictor; /* for one row at a time */
+	predictor *bulk;      /* for up to MODEL_BULK_ROWS rows, made on first use by ModelBulkPredictor() */
 } Model;
 
 #define MODEL_BULK_ROWS 256
 
-extern void RequireModelTable(Oid relid);	/* ERROR unless a sound model table */
+extern void RequireModelTable(Oid relid);       /* ERROR unless a sound model table */
 extern void RequirePredictPrivilege(Oid relid); /* SELECT on column meta */
 extern void RequireWeightsPrivilege(Oid relid); /* SELECT on column data */
 
@@ -66,4 +71,4 @@ extern predictor *ModelBulkPredictor(Model *m);
 /* The manifest's text of a version, without opening weights; palloc'd. */
 extern char *ReadManifestText(Oid relid, int32 version);
 
-#endif							/* LLMAPP_MODEL_H */
+#endif /* LLMAPP_MODEL_H */

@@ -31,51 +31,51 @@
 
 typedef struct VersionKey
 {
-	Oid			relid;
-	int32		version;
+	Oid relid;
+	int32 version;
 } VersionKey;
 
 typedef struct OpenVersion
 {
-	VersionKey	key;
-	MemoryContext cxt;			/* holds this struct and all that it points to */
-	RowIdentity identity;		/* of the manifest's row */
-	uint32		invalidations;	/* counts relcache invalidations of the model */
-	bool		doubtful;		/* the model was touched since a handle last found the row in place */
-	bool		detached;		/* no longer in the table of open versions: closed with its last pin */
-	int			pins;
-	uint64		used;			/* clock at the last opening */
-	manifest   *manifest;
+	VersionKey key;
+	MemoryContext cxt;    /* holds this struct and all that it points to */
+	RowIdentity identity; /* of the manifest's row */
+	uint32 invalidations; /* counts relcache invalidations of the model */
+	bool doubtful;        /* the model was touched since a handle last found the row in place */
+	bool detached;        /* no longer in the table of open versions: closed with its last pin */
+	int pins;
+	uint64 used; /* clock at the last opening */
+	manifest *manifest;
 	const float *weights;
-	predictor  *predictor;
-	predictor  *bulk;
+	predictor *predictor;
+	predictor *bulk;
 } OpenVersion;
 
 typedef struct VersionSlot
 {
-	VersionKey	key;			/* hash key */
+	VersionKey key; /* hash key */
 	OpenVersion *version;
 } VersionSlot;
 
 /* For whom and under which snapshot a handle was opened. */
 typedef struct Check
 {
-	Oid			user;
+	Oid user;
 	LocalTransactionId transaction;
 	SubTransactionId subtransaction;
-	uint32		invalidations;
-	CommandId	command;
+	uint32 invalidations;
+	CommandId command;
 	TransactionId xmin;
 	TransactionId xmax;
-	uint32		xcnt;
-	int32		subxcnt;
+	uint32 xcnt;
+	int32 subxcnt;
 } Check;
 
 typedef struct Handle
 {
-	Model		model;			/* first, so that a Model is its handle */
+	Model model; /* first, so that a Model is its handle */
 	OpenVersion *version;
-	Check		check;
+	Check check;
 	MemoryContextCallback release;
 } Handle;
 
@@ -138,7 +138,7 @@ CloseIdleVersions(void)
 		HASH_SEQ_STATUS status;
 		VersionSlot *slot;
 		OpenVersion *oldest = NULL;
-		int			idle = 0;
+		int idle = 0;
 
 		hash_seq_init(&status, versions);
 		while ((slot = hash_seq_search(&status)) != NULL)
@@ -160,7 +160,7 @@ CloseIdleVersions(void)
 static void
 InitVersions(void)
 {
-	HASHCTL		control = {.keysize = sizeof(VersionKey),.entrysize = sizeof(VersionSlot)};
+	HASHCTL control = {.keysize = sizeof(VersionKey), .entrysize = sizeof(VersionSlot)};
 
 	if (versions != NULL)
 		return;
@@ -179,8 +179,8 @@ static predictor *
 NewPredictor(const OpenVersion *version, int64 rows)
 {
 	MemoryContextCallback *release = MemoryContextAllocZero(version->cxt, sizeof(MemoryContextCallback));
-	llm_error	err = {0};
-	predictor  *p = predictor_new(version->manifest->net, version->weights, rows, &err);
+	llm_error err = {0};
+	predictor *p = predictor_new(version->manifest->net, version->weights, rows, &err);
 
 	if (p == NULL)
 		ThrowError(&err);
@@ -200,7 +200,7 @@ ReadVersion(const ModelTable *table, int32 number)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp open version", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	OpenVersion *version = palloc0(sizeof(OpenVersion));
-	char	   *text;
+	char *text;
 
 	version->cxt = cxt;
 	version->key = (VersionKey) {table->relid, number};
@@ -220,7 +220,7 @@ OpenNewVersion(const ModelTable *table, int32 number)
 {
 	OpenVersion *version = ReadVersion(table, number);
 	VersionSlot *slot;
-	bool		found;
+	bool found;
 
 	CloseIdleVersions();
 	slot = hash_search(versions, &version->key, HASH_FIND, NULL);
@@ -236,19 +236,18 @@ static bool
 SameRow(const RowIdentity *a, const RowIdentity *b)
 {
 	return a->filenode == b->filenode && a->xmin == b->xmin && a->cid == b->cid &&
-		ItemPointerEquals(unconstify(ItemPointerData *, &a->tid), unconstify(ItemPointerData *, &b->tid));
+		   ItemPointerEquals(unconstify(ItemPointerData *, &a->tid), unconstify(ItemPointerData *, &b->tid));
 }
 
 /* The version of this snapshot, open already or opened now. */
 static OpenVersion *
 GetVersion(const ModelTable *table, int32 number)
 {
-	VersionKey	key = {table->relid, number};
+	VersionKey key = {table->relid, number};
 	VersionSlot *slot = hash_search(versions, &key, HASH_FIND, NULL);
 	RowIdentity identity;
 
-	if (slot != NULL && FindManifest(table, number, &identity, NULL) &&
-		SameRow(&identity, &slot->version->identity))
+	if (slot != NULL && FindManifest(table, number, &identity, NULL) && SameRow(&identity, &slot->version->identity))
 	{
 		slot->version->doubtful = false;
 		return slot->version;
@@ -259,20 +258,20 @@ GetVersion(const ModelTable *table, int32 number)
 static void
 ThrowNotLive(const ModelTable *table)
 {
-	int32		last = LastVersion(table);
+	int32 last = LastVersion(table);
 
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("model \"%s\" has no live version", ModelName(table->relid)),
-			 last > 0 ? errhint("SELECT llm_promote(%s, %d);", ModelNameLiteral(table->relid), last) :
-			 errhint("llm_train adds versions to it; SELECT model, live_version FROM llmapp.models lists the others.")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("model \"%s\" has no live version", ModelName(table->relid)),
+					last > 0 ? errhint("SELECT llm_promote(%s, %d);", ModelNameLiteral(table->relid), last)
+							 : errhint("llm_train adds versions to it; SELECT model, live_version FROM llmapp.models "
+									   "lists the others.")));
 }
 
 /* The version to open when none is named. */
 static int32
 RequireLiveVersion(const ModelTable *table)
 {
-	int32		live = ReadHead(table);
+	int32 live = ReadHead(table);
 	RowIdentity identity;
 
 	if (live == 0)
@@ -285,32 +284,28 @@ RequireLiveVersion(const ModelTable *table)
 static void
 FillCheck(Check *check, const OpenVersion *version, Snapshot snapshot)
 {
-	*check = (Check) {
-		.user = GetUserId(),
-		.transaction = MyLocalTransaction,
-		.subtransaction = GetCurrentSubTransactionId(),
-		.invalidations = version->invalidations,
-		.command = snapshot->curcid,
-		.xmin = snapshot->xmin,
-		.xmax = snapshot->xmax,
-		.xcnt = snapshot->xcnt,
-		.subxcnt = snapshot->subxcnt
-	};
+	*check = (Check) {.user = GetUserId(),
+					  .transaction = MyLocalTransaction,
+					  .subtransaction = GetCurrentSubTransactionId(),
+					  .invalidations = version->invalidations,
+					  .command = snapshot->curcid,
+					  .xmin = snapshot->xmin,
+					  .xmax = snapshot->xmax,
+					  .xcnt = snapshot->xcnt,
+					  .subxcnt = snapshot->subxcnt};
 }
 
 static Model *
 NewHandle(OpenVersion *version, Snapshot snapshot, MemoryContext cxt)
 {
-	Handle	   *handle = MemoryContextAllocZero(cxt, sizeof(Handle));
+	Handle *handle = MemoryContextAllocZero(cxt, sizeof(Handle));
 
-	handle->model = (Model) {
-		.relid = version->key.relid,
-		.version = version->key.version,
-		.manifest = version->manifest,
-		.weights = version->weights,
-		.predictor = version->predictor,
-		.bulk = version->bulk
-	};
+	handle->model = (Model) {.relid = version->key.relid,
+							 .version = version->key.version,
+							 .manifest = version->manifest,
+							 .weights = version->weights,
+							 .predictor = version->predictor,
+							 .bulk = version->bulk};
 	handle->version = version;
 	FillCheck(&handle->check, version, snapshot);
 	handle->release.func = Unpin;
@@ -324,8 +319,8 @@ NewHandle(OpenVersion *version, Snapshot snapshot, MemoryContext cxt)
 Model *
 OpenModel(Oid relid, int32 version, MemoryContext cxt)
 {
-	ModelTable	table;
-	Model	   *model;
+	ModelTable table;
+	Model *model;
 
 	InitVersions();
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
@@ -346,13 +341,12 @@ ModelIsCurrent(const Model *m)
 {
 	const Handle *handle = (const Handle *) m;
 	const Check *check = &handle->check;
-	Snapshot	snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : GetTransactionSnapshot();
+	Snapshot snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : GetTransactionSnapshot();
 
-	return check->invalidations == handle->version->invalidations &&
-		check->command == snapshot->curcid && check->xmax == snapshot->xmax &&
-		check->xmin == snapshot->xmin && check->xcnt == snapshot->xcnt && check->subxcnt == snapshot->subxcnt &&
-		check->user == GetUserId() && check->transaction == MyLocalTransaction &&
-		check->subtransaction == GetCurrentSubTransactionId();
+	return check->invalidations == handle->version->invalidations && check->command == snapshot->curcid &&
+		   check->xmax == snapshot->xmax && check->xmin == snapshot->xmin && check->xcnt == snapshot->xcnt &&
+		   check->subxcnt == snapshot->subxcnt && check->user == GetUserId() &&
+		   check->transaction == MyLocalTransaction && check->subtransaction == GetCurrentSubTransactionId();
 }
 
 predictor *
@@ -369,9 +363,9 @@ ModelBulkPredictor(Model *m)
 char *
 ReadManifestText(Oid relid, int32 version)
 {
-	ModelTable	table;
+	ModelTable table;
 	RowIdentity identity;
-	char	   *text;
+	char *text;
 
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
 	RequirePredictPrivilege(relid);

@@ -30,17 +30,17 @@
 #define META_BYTES_MAX (256 * 1024 * 1024)
 
 void
-ThrowDamaged(Oid relid, int32 version, const char *format,...)
+ThrowDamaged(Oid relid, int32 version, const char *format, ...)
 {
 	StringInfoData detail;
-	int			needed;
+	int needed;
 
 	initStringInfo(&detail);
 	if (version > 0)
 		appendStringInfo(&detail, "Version %d: ", version);
 	do
 	{
-		va_list		args;
+		va_list args;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&detail, format, args);
@@ -48,20 +48,18 @@ ThrowDamaged(Oid relid, int32 version, const char *format,...)
 		if (needed > 0)
 			enlargeStringInfo(&detail, needed);
 	} while (needed > 0);
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("model \"%s\" is damaged", ModelName(relid)),
-			 errdetail_internal("%s", detail.data),
-			 errhint("SELECT version, problem FROM llmapp.model_versions WHERE model = %s::regclass shows which versions are sound.",
-					 ModelNameLiteral(relid))));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" is damaged", ModelName(relid)),
+					errdetail_internal("%s", detail.data),
+					errhint("SELECT version, problem FROM llmapp.model_versions WHERE model = %s::regclass shows "
+							"which versions are sound.",
+							ModelNameLiteral(relid))));
 }
 
 void
 ThrowNoVersion(Oid relid, int32 version)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("model \"%s\" has no version %d", ModelName(relid), version),
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" has no version %d", ModelName(relid), version),
 			 errhint("SELECT version FROM llmapp.model_versions WHERE model = %s::regclass lists its versions.",
 					 ModelNameLiteral(relid))));
 }
@@ -95,8 +93,8 @@ Column(const ModelTable *table, HeapTuple tuple, int column, bool *isnull)
 static int32
 IntColumn(const ModelTable *table, HeapTuple tuple, int column)
 {
-	bool		isnull;
-	Datum		datum = Column(table, tuple, column, &isnull);
+	bool isnull;
+	Datum datum = Column(table, tuple, column, &isnull);
 
 	return isnull ? -1 : DatumGetInt32(datum);
 }
@@ -104,10 +102,10 @@ IntColumn(const ModelTable *table, HeapTuple tuple, int column)
 static void
 RequireKind(const ModelTable *table, HeapTuple tuple, int32 version, int32 part, const char *kind)
 {
-	bool		isnull;
-	Datum		datum = Column(table, tuple, PART_KIND, &isnull);
-	Size		length = strlen(kind);
-	text	   *found;
+	bool isnull;
+	Datum datum = Column(table, tuple, PART_KIND, &isnull);
+	Size length = strlen(kind);
+	text *found;
 
 	if (!isnull && toast_raw_datum_size(datum) == VARHDRSZ + length)
 	{
@@ -126,12 +124,12 @@ static char *
 WithWideNumbers(const char *json)
 {
 	StringInfoData out;
-	bool		quoted = false;
+	bool quoted = false;
 
 	initStringInfo(&out);
 	for (const char *c = json; *c != '\0';)
 	{
-		Size		length = strspn(c, "-.0123456789");
+		Size length = strspn(c, "-.0123456789");
 
 		if (quoted || length == 0)
 		{
@@ -159,11 +157,11 @@ WithWideNumbers(const char *json)
 static char *
 MetaText(const ModelTable *table, HeapTuple tuple, int32 version, Size max)
 {
-	bool		isnull;
-	Datum		datum = Column(table, tuple, PART_META, &isnull);
-	Jsonb	   *jsonb;
-	char	   *text;
-	char	   *result;
+	bool isnull;
+	Datum datum = Column(table, tuple, PART_META, &isnull);
+	Jsonb *jsonb;
+	char *text;
+	char *result;
 
 	if (isnull)
 		ThrowDamaged(table->relid, version, "Column meta of part 0 is NULL.");
@@ -182,10 +180,10 @@ MetaText(const ModelTable *table, HeapTuple tuple, int32 version, Size max)
 static int32
 ParseHead(Oid relid, const char *text)
 {
-	llm_error	err = {0};
-	json_t	   *head = json_parse(text, strlen(text), &err);
-	int64_t		live = 0;
-	bool		ok = head != NULL && json_read_int(head, "live", 0, INT32_MAX, &live, &err);
+	llm_error err = {0};
+	json_t *head = json_parse(text, strlen(text), &err);
+	int64_t live = 0;
+	bool ok = head != NULL && json_read_int(head, "live", 0, INT32_MAX, &live, &err);
 
 	json_decref(head);
 	if (!ok)
@@ -198,9 +196,9 @@ ReadHead(const ModelTable *table)
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan = BeginVersionScan(table, keys, 0, false);
-	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
-	char	   *text = NULL;
-	int32		live = 0;
+	HeapTuple tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	char *text = NULL;
+	int32 live = 0;
 
 	if (HeapTupleIsValid(tuple))
 	{
@@ -220,8 +218,8 @@ int32
 LastVersion(const ModelTable *table)
 {
 	SysScanDesc scan = BeginScan(table, NULL, 0);
-	HeapTuple	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
-	int32		last = HeapTupleIsValid(tuple) ? IntColumn(table, tuple, PART_VERSION) : 0;
+	HeapTuple tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	int32 last = HeapTupleIsValid(tuple) ? IntColumn(table, tuple, PART_VERSION) : 0;
 
 	systable_endscan_ordered(scan);
 	return Max(last, 0);
@@ -233,8 +231,8 @@ NextVersion(const ModelTable *table, int32 version)
 {
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int32		next;
+	HeapTuple tuple;
+	int32 next;
 
 	ScanKeyInit(&key, PART_VERSION, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(version));
 	scan = BeginScan(table, &key, 1);
@@ -247,8 +245,8 @@ NextVersion(const ModelTable *table, int32 version)
 int32 *
 ListVersions(const ModelTable *table, int *count)
 {
-	int			capacity = 16;
-	int32	   *versions = palloc(capacity * sizeof(int32));
+	int capacity = 16;
+	int32 *versions = palloc(capacity * sizeof(int32));
 
 	*count = 0;
 	for (int32 version = NextVersion(table, 0); version > 0; version = NextVersion(table, version))
@@ -277,8 +275,8 @@ FindManifest(const ModelTable *table, int32 version, RowIdentity *identity, char
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
+	HeapTuple tuple;
+	bool found;
 
 	if (version <= 0)
 		return false;
@@ -308,8 +306,8 @@ manifest *
 ParseManifest(Oid relid, int32 version, const char *text)
 {
 	MemoryContextCallback *release = palloc0(sizeof(MemoryContextCallback));
-	llm_error	err = {0};
-	manifest   *m = manifest_parse(text, strlen(text), &err);
+	llm_error err = {0};
+	manifest *m = manifest_parse(text, strlen(text), &err);
 
 	if (m == NULL && err.code == LLM_CORRUPT)
 		ThrowDamaged(relid, version, "%s.%s%s", err.message, err.detail[0] ? " " : "", err.detail);
@@ -327,9 +325,8 @@ static void
 CheckHash(pg_cryptohash_ctx *hash, int result)
 {
 	if (result < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
 }
 
 static pg_cryptohash_ctx *
@@ -338,9 +335,7 @@ BeginHash(void)
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
 
 	if (hash == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	CheckHash(hash, pg_cryptohash_init(hash));
 	return hash;
 }
@@ -348,7 +343,7 @@ BeginHash(void)
 static void
 EndHash(pg_cryptohash_ctx *hash, char *hex)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 
 	CheckHash(hash, pg_cryptohash_final(hash, digest, sizeof(digest)));
 	pg_cryptohash_free(hash);
@@ -363,7 +358,7 @@ HashWeights(const void *weights, Size bytes, char *hex)
 
 	for (Size left = bytes; left > 0;)
 	{
-		Size		length = Min(left, MODEL_PART_BYTES);
+		Size length = Min(left, MODEL_PART_BYTES);
 
 		CHECK_FOR_INTERRUPTS();
 		CheckHash(hash, pg_cryptohash_update(hash, next, length));
@@ -377,10 +372,10 @@ HashWeights(const void *weights, Size bytes, char *hex)
 static struct varlena *
 PartData(const ModelTable *table, HeapTuple tuple, int32 version, int64 part, Size expected)
 {
-	bool		isnull;
-	Datum		datum;
+	bool isnull;
+	Datum datum;
 	struct varlena *data = NULL;
-	Size		found = 0;
+	Size found = 0;
 
 	RequireKind(table, tuple, version, (int32) part, "weights");
 	datum = Column(table, tuple, PART_DATA, &isnull);
@@ -404,16 +399,16 @@ ReadWeights(const ModelTable *table, int32 version, const manifest *m, PartSink 
 	pg_cryptohash_ctx *hash = BeginHash();
 	ScanKeyData keys[2];
 	SysScanDesc scan = BeginVersionScan(table, keys, version, true);
-	HeapTuple	tuple;
-	Size		left = m->weight_bytes;
-	int64		part = 0;
-	bool		wanted = true;
-	char		hex[65];
+	HeapTuple tuple;
+	Size left = m->weight_bytes;
+	int64 part = 0;
+	bool wanted = true;
+	char hex[65];
 
 	while (wanted && HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
 		MemoryContext old = MemoryContextSwitchTo(part_cxt);
-		Size		length = Min(left, MODEL_PART_BYTES);
+		Size length = Min(left, MODEL_PART_BYTES);
 		struct varlena *data;
 
 		CHECK_FOR_INTERRUPTS();

@@ -27,10 +27,10 @@
 
 typedef struct ModelTable
 {
-	Oid			relid;
-	Relation	rel;
-	Relation	index;			/* primary key (version, part) */
-	Snapshot	snapshot;
+	Oid relid;
+	Relation rel;
+	Relation index; /* primary key (version, part) */
+	Snapshot snapshot;
 } ModelTable;
 
 /*
@@ -39,16 +39,16 @@ typedef struct ModelTable
  */
 typedef struct RowIdentity
 {
-	Oid			filenode;
+	Oid filenode;
 	ItemPointerData tid;
 	TransactionId xmin;
-	uint32		cid;
+	uint32 cid;
 } RowIdentity;
 
 typedef enum ModelSnapshot
 {
-	SNAPSHOT_OF_STATEMENT,		/* what readers go by */
-	SNAPSHOT_LATEST				/* what writers go by, once they hold the lock */
+	SNAPSHOT_OF_STATEMENT, /* what readers go by */
+	SNAPSHOT_LATEST        /* what writers go by, once they hold the lock */
 } ModelSnapshot;
 
 /* ERROR unless a sound model table.  The snapshot is taken after the lock. */
@@ -57,7 +57,7 @@ extern void OpenModelTable(ModelTable *table, Oid relid, LOCKMODE lock, ModelSna
 extern void CloseModelTable(ModelTable *table, LOCKMODE lock);
 
 /* Raise "model is damaged" with a DETAIL about one version (0: about the model). */
-pg_noreturn extern void ThrowDamaged(Oid relid, int32 version, const char *format,...) pg_attribute_printf(3, 4);
+pg_noreturn extern void ThrowDamaged(Oid relid, int32 version, const char *format, ...) pg_attribute_printf(3, 4);
 pg_noreturn extern void ThrowNoVersion(Oid relid, int32 version);
 
 /* Version that the head row names; 0 when there is no head row. */
@@ -72,7 +72,7 @@ extern bool FindManifest(const ModelTable *table, int32 version, RowIdentity *id
 extern manifest *ParseManifest(Oid relid, int32 version, const char *text);
 
 /* Takes the next bytes of the weights, at most MODEL_PART_BYTES; false asks to stop. */
-typedef bool (*PartSink) (void *arg, const char *bytes, Size length);
+typedef bool (*PartSink)(void *arg, const char *bytes, Size length);
 
 /*
  * Give the weights to `sink` in order.  When true is returned, their number and checksum were
@@ -84,4 +84,4 @@ extern bool ReadWeights(const ModelTable *table, int32 version, const manifest *
 extern char *ModelName(Oid relid);
 extern char *ModelNameLiteral(Oid relid);
 
-#endif							/* LLMAPP_PARTS_H */
+#endif /* LLMAPP_PARTS_H */

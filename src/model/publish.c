@@ -41,8 +41,7 @@ RequireTablePrivilege(Oid relid, AclMode mode, const char *privileges)
 	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) == mode)
 		return;
 	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for model \"%s\"", ModelName(relid)),
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for model \"%s\"", ModelName(relid)),
 			 errhint("GRANT %s ON %s TO %s;", privileges,
 					 DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))),
 					 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
@@ -53,12 +52,12 @@ static bool
 HasOwnersCode(Relation rel)
 {
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
-	List	   *indexes = RelationGetIndexList(rel);
-	int			index_count = list_length(indexes);
+	List *indexes = RelationGetIndexList(rel);
+	int index_count = list_length(indexes);
 
 	list_free(indexes);
 	return rel->trigdesc != NULL || rel->rd_rules != NULL || index_count > 1 ||
-		(constr != NULL && (constr->num_check > 0 || constr->num_defval > 0));
+		   (constr != NULL && (constr->num_check > 0 || constr->num_defval > 0));
 }
 
 /*
@@ -77,9 +76,9 @@ OpenForWriting(ModelTable *table, Oid relid, AclMode mode, const char *privilege
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("only its owner may write to model \"%s\"", ModelName(relid)),
-				 errdetail("It has triggers, rules, defaults, check constraints or further indexes, which would run with your rights."),
-				 errhint("SET ROLE %s;",
-						 quote_identifier(GetUserNameFromId(table->rel->rd_rel->relowner, false)))));
+				 errdetail("It has triggers, rules, defaults, check constraints or further indexes, which would run "
+						   "with your rights."),
+				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(table->rel->rd_rel->relowner, false)))));
 }
 
 /* ---- statements ---- */
@@ -94,7 +93,7 @@ QualifiedName(Oid relid)
 static uint64
 RunWrite(const char *sql, int count, Oid *types, Datum *values)
 {
-	int			result = SPI_execute_with_args(sql, count, types, values, NULL, false, 0);
+	int result = SPI_execute_with_args(sql, count, types, values, NULL, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "SPI_execute_with_args returned %s for: %s", SPI_result_code_string(result), sql);
@@ -118,30 +117,32 @@ Disconnect(void)
 static void
 WriteManifest(Oid relid, int32 version, const char *text)
 {
-	Oid			types[2] = {INT4OID, JSONBOID};
-	Datum		values[2] = {Int32GetDatum(version), DirectFunctionCall1(jsonb_in, CStringGetDatum(text))};
+	Oid types[2] = {INT4OID, JSONBOID};
+	Datum values[2] = {Int32GetDatum(version), DirectFunctionCall1(jsonb_in, CStringGetDatum(text))};
 
-	RunWrite(psprintf("INSERT INTO %s (version, part, kind, meta) VALUES ($1, 0, 'manifest', $2)",
-					  QualifiedName(relid)), 2, types, values);
+	RunWrite(
+		psprintf("INSERT INTO %s (version, part, kind, meta) VALUES ($1, 0, 'manifest', $2)", QualifiedName(relid)),
+		2, types, values);
 }
 
 /* Weights in parts of MODEL_PART_BYTES, the last one shorter. */
 static void
 WriteWeights(Oid relid, int32 version, const char *weights, Size bytes)
 {
-	Oid			types[3] = {INT4OID, INT4OID, BYTEAOID};
-	SPIPlanPtr	plan = SPI_prepare(psprintf("INSERT INTO %s (version, part, kind, data) VALUES ($1, $2, 'weights', $3)",
-											QualifiedName(relid)), 3, types);
-	bytea	   *data = palloc(VARHDRSZ + MODEL_PART_BYTES);
-	int32		part = 0;
+	Oid types[3] = {INT4OID, INT4OID, BYTEAOID};
+	SPIPlanPtr plan = SPI_prepare(
+		psprintf("INSERT INTO %s (version, part, kind, data) VALUES ($1, $2, 'weights', $3)", QualifiedName(relid)),
+		3, types);
+	bytea *data = palloc(VARHDRSZ + MODEL_PART_BYTES);
+	int32 part = 0;
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	while (bytes > 0)
 	{
-		Size		length = Min(bytes, MODEL_PART_BYTES);
-		Datum		values[3] = {Int32GetDatum(version), Int32GetDatum(++part), PointerGetDatum(data)};
-		int			result;
+		Size length = Min(bytes, MODEL_PART_BYTES);
+		Datum values[3] = {Int32GetDatum(version), Int32GetDatum(++part), PointerGetDatum(data)};
+		int result;
 
 		CHECK_FOR_INTERRUPTS();
 		SET_VARSIZE(data, VARHDRSZ + length);
@@ -161,8 +162,8 @@ WriteWeights(Oid relid, int32 version, const char *weights, Size bytes)
 static void
 CheckPublication(Oid relid, const char *text, const void *weights, Size bytes)
 {
-	manifest   *m = ParseManifest(relid, 0, text);
-	char		sha256[65];
+	manifest *m = ParseManifest(relid, 0, text);
+	char sha256[65];
 
 	if (m->weight_bytes != bytes)
 		ThrowDamaged(relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", m->weight_bytes, bytes);
@@ -175,21 +176,20 @@ CheckPublication(Oid relid, const char *text, const void *weights, Size bytes)
 static int32
 NextNumber(const ModelTable *table)
 {
-	int32		last = LastVersion(table);
+	int32 last = LastVersion(table);
 
 	if (last == INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("model \"%s\" has no version number left", ModelName(table->relid)),
-				 errhint("SELECT llm_drop_version(%s, %d);", ModelNameLiteral(table->relid), last)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("model \"%s\" has no version number left", ModelName(table->relid)),
+						errhint("SELECT llm_drop_version(%s, %d);", ModelNameLiteral(table->relid), last)));
 	return last + 1;
 }
 
 int32
 PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes)
 {
-	ModelTable	table;
-	int32		version;
+	ModelTable table;
+	int32 version;
 
 	OpenForWriting(&table, relid, ACL_INSERT, "INSERT", "publishing a version");
 	version = NextNumber(&table);
@@ -208,7 +208,7 @@ static void
 RequireSoundVersion(const ModelTable *table, int32 version)
 {
 	RowIdentity identity;
-	char	   *text;
+	char *text;
 
 	if (!FindManifest(table, version, &identity, &text))
 		ThrowNoVersion(table->relid, version);
@@ -218,19 +218,20 @@ RequireSoundVersion(const ModelTable *table, int32 version)
 void
 PromoteVersion(Oid relid, int32 version)
 {
-	Oid			types[1] = {JSONBOID};
-	Datum		values[1];
-	ModelTable	table;
+	Oid types[1] = {JSONBOID};
+	Datum values[1];
+	ModelTable table;
 
-	OpenForWriting(&table, relid, ACL_SELECT | ACL_INSERT | ACL_UPDATE, "SELECT, INSERT, UPDATE",
-				   "llm_promote()");
+	OpenForWriting(&table, relid, ACL_SELECT | ACL_INSERT | ACL_UPDATE, "SELECT, INSERT, UPDATE", "llm_promote()");
 	RequireSoundVersion(&table, version);
 	CloseModelTable(&table, NoLock);
 	Connect();
 	values[0] = DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"live\": %d}", version)));
-	if (RunWrite(psprintf("INSERT INTO %s AS head (version, part, kind, meta) VALUES (0, 0, 'head', $1) "
-						  "ON CONFLICT (version, part) DO UPDATE SET kind = 'head', meta = EXCLUDED.meta, data = NULL",
-						  QualifiedName(relid)), 1, types, values) != 1)
+	if (RunWrite(
+			psprintf("INSERT INTO %s AS head (version, part, kind, meta) VALUES (0, 0, 'head', $1) "
+					 "ON CONFLICT (version, part) DO UPDATE SET kind = 'head', meta = EXCLUDED.meta, data = NULL",
+					 QualifiedName(relid)),
+			1, types, values) != 1)
 		elog(ERROR, "could not write the head of model %u", relid);
 	Disconnect();
 	CacheInvalidateRelcacheByRelid(relid);
@@ -240,27 +241,27 @@ PromoteVersion(Oid relid, int32 version)
 static void
 ThrowLive(const ModelTable *table, int32 version)
 {
-	int			count;
-	int32	   *versions = ListVersions(table, &count);
-	int32		other = 0;
+	int count;
+	int32 *versions = ListVersions(table, &count);
+	int32 other = 0;
 
 	for (int i = 0; i < count; i++)
 		if (versions[i] != version)
 			other = versions[i];
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("version %d of model \"%s\" is live", version, ModelName(table->relid)),
-			 other > 0 ? errhint("Make another version live first: SELECT llm_promote(%s, %d);",
-								 ModelNameLiteral(table->relid), other) :
-			 errhint("It is the only one: DROP TABLE %s; removes the model.", QualifiedName(table->relid))));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+					errmsg("version %d of model \"%s\" is live", version, ModelName(table->relid)),
+					other > 0 ? errhint("Make another version live first: SELECT llm_promote(%s, %d);",
+										ModelNameLiteral(table->relid), other)
+							  : errhint("It is the only one: DROP TABLE %s; removes the model.",
+										QualifiedName(table->relid))));
 }
 
 static void
 DropVersion(Oid relid, int32 version)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(version)};
-	ModelTable	table;
+	Oid types[1] = {INT4OID};
+	Datum values[1] = {Int32GetDatum(version)};
+	ModelTable table;
 
 	OpenForWriting(&table, relid, ACL_SELECT | ACL_DELETE, "SELECT, DELETE", "llm_drop_version()");
 	if (version > 0 && version == ReadHead(&table))
@@ -268,8 +269,8 @@ DropVersion(Oid relid, int32 version)
 	CloseModelTable(&table, NoLock);
 	Connect();
 	if (version <= 0 ||
-		RunWrite(psprintf("DELETE FROM %s WHERE version OPERATOR(pg_catalog.=) $1", QualifiedName(relid)),
-				 1, types, values) == 0)
+		RunWrite(psprintf("DELETE FROM %s WHERE version OPERATOR(pg_catalog.=) $1", QualifiedName(relid)), 1, types,
+				 values) == 0)
 		ThrowNoVersion(relid, version);
 	Disconnect();
 	ForgetWeights(relid, version);
@@ -279,8 +280,8 @@ DropVersion(Oid relid, int32 version)
 int32
 LiveVersion(Oid relid)
 {
-	ModelTable	table;
-	int32		live;
+	ModelTable table;
+	int32 live;
 
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
 	RequirePredictPrivilege(relid);

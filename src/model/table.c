@@ -38,7 +38,7 @@
 char *
 ModelName(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
+	char *name = get_rel_name(relid);
 
 	return name != NULL ? name : psprintf("%u", relid);
 }
@@ -55,10 +55,8 @@ static void
 ThrowNotAModel(Oid relid, const char *detail)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("\"%s\" is not a model", ModelName(relid)),
-			 errdetail("%s", detail),
-			 errhint("SELECT model FROM llmapp.models lists the models of this database.")));
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a model", ModelName(relid)),
+			 errdetail("%s", detail), errhint("SELECT model FROM llmapp.models lists the models of this database.")));
 }
 
 /* The row type's columns, in its order and without dropped ones before them. */
@@ -100,7 +98,7 @@ FindUnsoundness(Relation rel)
 static Relation
 OpenPrimaryKey(Relation rel)
 {
-	Relation	index;
+	Relation index;
 	Form_pg_index form;
 
 	list_free(RelationGetIndexList(rel));
@@ -108,8 +106,8 @@ OpenPrimaryKey(Relation rel)
 		return NULL;
 	index = index_open(rel->rd_pkindex, AccessShareLock);
 	form = index->rd_index;
-	if (form->indisvalid && form->indimmediate && form->indnkeyatts == 2 &&
-		form->indkey.values[0] == PART_VERSION && form->indkey.values[1] == PART_NUMBER)
+	if (form->indisvalid && form->indimmediate && form->indnkeyatts == 2 && form->indkey.values[0] == PART_VERSION &&
+		form->indkey.values[1] == PART_NUMBER)
 		return index;
 	index_close(index, AccessShareLock);
 	return NULL;
@@ -123,10 +121,8 @@ OpenModelTable(ModelTable *table, Oid relid, LOCKMODE lock, ModelSnapshot which)
 	table->relid = relid;
 	table->rel = try_relation_open(relid, lock);
 	if (table->rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("model with OID %u does not exist", relid),
-				 errhint("SELECT model FROM llmapp.models lists the models of this database.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("model with OID %u does not exist", relid),
+						errhint("SELECT model FROM llmapp.models lists the models of this database.")));
 	if (table->rel->rd_rel->relkind != RELKIND_RELATION ||
 		table->rel->rd_rel->reloftype != LlmappTypeOid("model_part"))
 		ThrowNotAModel(relid, "A model is an ordinary table of type llmapp.model_part, as llm_train creates it.");
@@ -136,8 +132,9 @@ OpenModelTable(ModelTable *table, Oid relid, LOCKMODE lock, ModelSnapshot which)
 	table->index = OpenPrimaryKey(table->rel);
 	if (table->index == NULL)
 		ThrowNotAModel(relid, "It has no valid primary key (version, part).");
-	table->snapshot = RegisterSnapshot(which == SNAPSHOT_LATEST ? GetLatestSnapshot() :
-									   ActiveSnapshotSet() ? GetActiveSnapshot() : GetTransactionSnapshot());
+	table->snapshot = RegisterSnapshot(which == SNAPSHOT_LATEST ? GetLatestSnapshot()
+									   : ActiveSnapshotSet()    ? GetActiveSnapshot()
+																: GetTransactionSnapshot());
 }
 
 void
@@ -152,7 +149,7 @@ CloseModelTable(ModelTable *table, LOCKMODE lock)
 void
 RequireModelTable(Oid relid)
 {
-	ModelTable	table;
+	ModelTable table;
 
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
 	CloseModelTable(&table, AccessShareLock);
@@ -163,14 +160,13 @@ RequireModelTable(Oid relid)
 static void
 RequireColumnSelect(Oid relid, AttrNumber column, const char *name, const char *what)
 {
-	Oid			user = GetUserId();
+	Oid user = GetUserId();
 
 	if (pg_class_aclcheck(relid, user, ACL_SELECT) == ACLCHECK_OK ||
 		pg_attribute_aclcheck(relid, column, user, ACL_SELECT) == ACLCHECK_OK)
 		return;
 	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for model \"%s\"", ModelName(relid)),
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for model \"%s\"", ModelName(relid)),
 			 errdetail("To %s one needs SELECT on its column \"%s\".", what, name),
 			 errhint("GRANT SELECT (%s) ON %s TO %s;", name,
 					 DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))),
@@ -195,7 +191,7 @@ static bool
 NameIsTaken(Oid schema, const char *name)
 {
 	return OidIsValid(get_relname_relid(name, schema)) ||
-		SearchSysCacheExists2(TYPENAMENSP, CStringGetDatum(name), ObjectIdGetDatum(schema));
+		   SearchSysCacheExists2(TYPENAMENSP, CStringGetDatum(name), ObjectIdGetDatum(schema));
 }
 
 /* The first of name_model, name_model2, ... that is free in a schema; palloc'd. */
@@ -204,9 +200,9 @@ FreeName(Oid schema, const char *name)
 {
 	for (int i = 1;; i++)
 	{
-		char	   *suffix = i == 1 ? pstrdup("_model") : psprintf("_model%d", i);
-		int			room = NAMEDATALEN - 1 - (int) strlen(suffix);
-		char	   *proposal = psprintf("%.*s%s", pg_mbcliplen(name, strlen(name), room), name, suffix);
+		char *suffix = i == 1 ? pstrdup("_model") : psprintf("_model%d", i);
+		int room = NAMEDATALEN - 1 - (int) strlen(suffix);
+		char *proposal = psprintf("%.*s%s", pg_mbcliplen(name, strlen(name), room), name, suffix);
 
 		if (!NameIsTaken(schema, proposal))
 			return proposal;
@@ -219,32 +215,27 @@ ThrowNameTaken(Oid schema, const char *name)
 {
 	const char *nspname = get_namespace_name(schema);
 
-	ereport(ERROR,
-			(errcode(ERRCODE_DUPLICATE_TABLE),
-			 errmsg("\"%s\" already exists and is not a model", name),
-			 errdetail("A model is a table and shares the name space of tables and types."),
-			 errhint("Choose another name for the model, such as %s.",
-					 quote_literal_cstr(quote_qualified_identifier(nspname, FreeName(schema, name))))));
+	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("\"%s\" already exists and is not a model", name),
+					errdetail("A model is a table and shares the name space of tables and types."),
+					errhint("Choose another name for the model, such as %s.",
+							quote_literal_cstr(quote_qualified_identifier(nspname, FreeName(schema, name))))));
 }
 
 /* The schema of a model's name, when a model may have that name there. */
 static Oid
 ModelSchema(const char *schema, const char *name)
 {
-	Oid			namespace = InvalidOid;
+	Oid namespace = InvalidOid;
 
 	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN)
-		ereport(ERROR,
-				(errcode(name[0] == '\0' ? ERRCODE_INVALID_NAME : ERRCODE_NAME_TOO_LONG),
-				 errmsg("name \"%s\" of a model is %s", name, name[0] == '\0' ? "empty" : "too long"),
-				 errdetail("The name of a model has 1 to %d bytes, as that of a table.", NAMEDATALEN - 1)));
+		ereport(ERROR, (errcode(name[0] == '\0' ? ERRCODE_INVALID_NAME : ERRCODE_NAME_TOO_LONG),
+						errmsg("name \"%s\" of a model is %s", name, name[0] == '\0' ? "empty" : "too long"),
+						errdetail("The name of a model has 1 to %d bytes, as that of a table.", NAMEDATALEN - 1)));
 	if (strcmp(schema, "pg_temp") != 0)
-		namespace = get_namespace_oid(schema, false);
+	namespace = get_namespace_oid(schema, false);
 	if (!OidIsValid(namespace) || isAnyTempNamespace(namespace))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a model cannot be a temporary table"),
-				 errdetail("The worker that trains it would not see it.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a model cannot be a temporary table"),
+						errdetail("The worker that trains it would not see it.")));
 	return namespace;
 }
 
@@ -252,13 +243,12 @@ ModelSchema(const char *schema, const char *name)
 static void
 RequireWritePrivilege(Oid relid)
 {
-	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+	AclMode needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
 
 	if (pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) == needed)
 		return;
 	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for model \"%s\"", ModelName(relid)),
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for model \"%s\"", ModelName(relid)),
 			 errdetail("To add a version one needs SELECT, INSERT and UPDATE on the table."),
 			 errhint("GRANT SELECT, INSERT, UPDATE ON %s TO %s;",
 					 DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))),
@@ -268,14 +258,14 @@ RequireWritePrivilege(Oid relid)
 Oid
 CheckModelName(const char *schema, const char *name)
 {
-	Oid			namespace = ModelSchema(schema, name);
-	Oid			relid = get_relname_relid(name, namespace);
+	Oid namespace = ModelSchema(schema, name);
+	Oid relid = get_relname_relid(name, namespace);
 
 	if (OidIsValid(relid))
 	{
-		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-		bool		model = HeapTupleIsValid(tuple) &&
-			((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
+		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+		bool model =
+			HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
 
 		if (HeapTupleIsValid(tuple))
 			ReleaseSysCache(tuple);
@@ -288,11 +278,9 @@ CheckModelName(const char *schema, const char *name)
 	if (NameIsTaken(namespace, name))
 		ThrowNameTaken(namespace, name);
 	if (!MayCreateInSchema(namespace))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for schema %s", schema),
-				 errhint("GRANT CREATE ON SCHEMA %s TO %s;", quote_identifier(schema),
-						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for schema %s", schema),
+						errhint("GRANT CREATE ON SCHEMA %s TO %s;", quote_identifier(schema),
+								quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	return InvalidOid;
 }
 
@@ -302,10 +290,10 @@ CheckModelName(const char *schema, const char *name)
 static void
 LockModelName(Oid namespace, const char *name)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, namespace,
-						 hash_bytes((const unsigned char *) name, strlen(name)), NAME_LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, namespace, hash_bytes((const unsigned char *) name, strlen(name)),
+						 NAME_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	AcceptInvalidationMessages();
 }
@@ -313,7 +301,7 @@ LockModelName(Oid namespace, const char *name)
 static void
 RunStatement(const char *sql)
 {
-	int			result = SPI_execute(sql, false, 0);
+	int result = SPI_execute(sql, false, 0);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute returned %s for: %s", SPI_result_code_string(result), sql);
@@ -323,7 +311,7 @@ Oid
 CreateModelTable(const char *schema, const char *name)
 {
 	const char *qualified = quote_qualified_identifier(schema, name);
-	Oid			relid;
+	Oid relid;
 
 	LockModelName(ModelSchema(schema, name), name);
 	relid = CheckModelName(schema, name);

@@ -48,7 +48,7 @@
  * batch about 0.02 nanoseconds less (docs/performance.md): they meet at some 14,000.
  */
 #define LEAST_MULTIPLICATIONS 16000
-#define LEAST_ROWS (4 * MODEL_BULK_ROWS)	/* the first batch has costs of its own */
+#define LEAST_ROWS (4 * MODEL_BULK_ROWS) /* the first batch has costs of its own */
 
 static planner_hook_type previous_planner = NULL;
 
@@ -58,10 +58,10 @@ static planner_hook_type previous_planner = NULL;
 static Oid
 BatchedFunction(const FuncExpr *call)
 {
-	Oid			types[2] = {REGCLASSOID, ANYOID};
-	HeapTuple	tuple;
+	Oid types[2] = {REGCLASSOID, ANYOID};
+	HeapTuple tuple;
 	Form_pg_proc form;
-	char	   *schema = NULL;
+	char *schema = NULL;
 
 	if (call->funcid < FirstNormalObjectId || call->funcresulttype != TEXTOID || list_length(call->args) != 2 ||
 		exprType(linitial(call->args)) != REGCLASSOID)
@@ -84,8 +84,8 @@ BatchedFunction(const FuncExpr *call)
 static Oid
 BatchedCall(const FuncExpr *call)
 {
-	Const	   *model = linitial(call->args);
-	Oid			function;
+	Const *model = linitial(call->args);
+	Oid function;
 
 	if (!IsA(model, Const) || model->constisnull)
 		return InvalidOid;
@@ -96,8 +96,8 @@ BatchedCall(const FuncExpr *call)
 /* What is changed in a SELECT list, or only looked for. */
 typedef struct Batching
 {
-	List	   *models;			/* Oids, of the calls found */
-	bool		change;
+	List *models; /* Oids, of the calls found */
+	bool change;
 } Batching;
 
 static Node *
@@ -119,14 +119,14 @@ BatchCall(FuncExpr *call, Oid function)
 static Node *
 BatchExpression(Node *node, void *arg)
 {
-	Batching   *batching = arg;
+	Batching *batching = arg;
 
 	if (node == NULL)
 		return NULL;
 	if (IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 2)
 	{
-		FuncExpr   *call = (FuncExpr *) node;
-		Oid			function = BatchedCall(call);
+		FuncExpr *call = (FuncExpr *) node;
+		Oid function = BatchedCall(call);
 
 		if (OidIsValid(function))
 		{
@@ -143,10 +143,8 @@ BatchExpression(Node *node, void *arg)
 		case T_OpExpr:
 		case T_RelabelType:
 		case T_CoerceViaIO:
-		case T_CoerceToDomain:
-			return expression_tree_mutator(node, BatchExpression, arg);
-		default:
-			return node;
+		case T_CoerceToDomain: return expression_tree_mutator(node, BatchExpression, arg);
+		default: return node;
 	}
 }
 
@@ -154,7 +152,7 @@ BatchExpression(Node *node, void *arg)
 static List *
 FindCalls(Query *query)
 {
-	Batching	batching = {.models = NIL,.change = false};
+	Batching batching = {.models = NIL, .change = false};
 
 	(void) BatchExpression((Node *) query->targetList, &batching);
 	return batching.models;
@@ -163,7 +161,7 @@ FindCalls(Query *query)
 static void
 BatchCalls(Query *query)
 {
-	Batching	batching = {.models = NIL,.change = true};
+	Batching batching = {.models = NIL, .change = true};
 	WindowClause *clause = makeNode(WindowClause);
 
 	query->targetList = (List *) BatchExpression((Node *) query->targetList, &batching);
@@ -180,9 +178,10 @@ static bool
 KeepsRows(const Query *query)
 {
 	return query->commandType == CMD_SELECT && !query->hasAggs && !query->hasWindowFuncs && !query->hasTargetSRFs &&
-		!query->hasModifyingCTE && !query->hasForUpdate && query->groupClause == NIL && query->groupingSets == NIL &&
-		query->havingQual == NULL && query->distinctClause == NIL && query->setOperations == NULL &&
-		query->limitCount == NULL && query->limitOffset == NULL && query->rowMarks == NIL && query->jointree != NULL;
+		   !query->hasModifyingCTE && !query->hasForUpdate && query->groupClause == NIL &&
+		   query->groupingSets == NIL && query->havingQual == NULL && query->distinctClause == NIL &&
+		   query->setOperations == NULL && query->limitCount == NULL && query->limitOffset == NULL &&
+		   query->rowMarks == NIL && query->jointree != NULL;
 }
 
 /* The subquery whose rows this query takes all, one by one; NULL when there is none. */
@@ -190,7 +189,7 @@ static Query *
 OnlySubquery(const Query *query)
 {
 	RangeTblEntry *entry;
-	Node	   *from;
+	Node *from;
 
 	if ((query->commandType != CMD_INSERT && !KeepsRows(query)) || query->jointree == NULL ||
 		query->jointree->quals != NULL || list_length(query->jointree->fromlist) != 1)
@@ -233,7 +232,8 @@ SerialRows(const PlannedStmt *planned)
 static void
 OpenOnce(Oid relid)
 {
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp model to plan with", ALLOCSET_SMALL_SIZES);
+	MemoryContext cxt =
+		AllocSetContextCreate(CurrentMemoryContext, "llmapp model to plan with", ALLOCSET_SMALL_SIZES);
 
 	RememberModel(OpenModel(relid, 0, cxt));
 	MemoryContextDelete(cxt);
@@ -257,7 +257,7 @@ LearnModel(Oid relid)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(cxt);
 		error = CopyErrorData();
@@ -279,8 +279,8 @@ LearnModel(Oid relid)
 static bool
 AreLarge(const List *models)
 {
-	double		sum = 0;
-	ListCell   *cell;
+	double sum = 0;
+	ListCell *cell;
 
 	foreach(cell, models)
 	{
@@ -298,16 +298,16 @@ AreLarge(const List *models)
 static PlannedStmt *
 PlanWith(Query *query, const char *text, int options, ParamListInfo parameters)
 {
-	return previous_planner ? previous_planner(query, text, options, parameters) :
-		standard_planner(query, text, options, parameters);
+	return previous_planner ? previous_planner(query, text, options, parameters)
+							: standard_planner(query, text, options, parameters);
 }
 
 static PlannedStmt *
 PlanBatched(Query *query, const char *text, int options, ParamListInfo parameters)
 {
-	Query	   *found = llmapp_batch_predictions ? FindBatchable(query) : NULL;
+	Query *found = llmapp_batch_predictions ? FindBatchable(query) : NULL;
 	PlannedStmt *plain;
-	List	   *models;
+	List *models;
 
 	if (found == NULL)
 		return PlanWith(query, text, options, parameters);

@@ -5,6 +5,6 @@
 #ifndef LLMAPP_BATCHING_H
 #define LLMAPP_BATCHING_H
 
-extern void InstallBatching(void);	/* in the postmaster, when preloaded */
+extern void InstallBatching(void); /* in the postmaster, when preloaded */
 
-#endif							/* LLMAPP_BATCHING_H */
+#endif /* LLMAPP_BATCHING_H */

@@ -25,7 +25,7 @@ typedef struct Architecture
 
 static const Architecture architectures[] = {
 	{"mlp", "classification, regression",
-	"multilayer perceptron on table columns; without hidden layers a linear or logistic regression"},
+	 "multilayer perceptron on table columns; without hidden layers a linear or logistic regression"},
 };
 
 static const char *const param_type_names[] = {
@@ -46,12 +46,9 @@ llm_architectures(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (size_t i = 0; i < lengthof(architectures); i++)
 	{
-		Datum		values[3] = {
-			CStringGetTextDatum(architectures[i].name),
-			CStringGetTextDatum(architectures[i].tasks),
-			CStringGetTextDatum(architectures[i].description)
-		};
-		bool		nulls[3] = {false};
+		Datum values[3] = {CStringGetTextDatum(architectures[i].name), CStringGetTextDatum(architectures[i].tasks),
+						   CStringGetTextDatum(architectures[i].description)};
+		bool nulls[3] = {false};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
@@ -73,27 +70,22 @@ Datum
 llm_params(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *architecture = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int32_t		count;
+	char *architecture = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int32_t count;
 	const param_info *table = params_table(architecture, &count);
 
 	if (table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown architecture \"%s\"", architecture),
-				 errhint("See SELECT * FROM llm_architectures();")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown architecture \"%s\"", architecture),
+						errhint("See SELECT * FROM llm_architectures();")));
 	InitMaterializedSRF(fcinfo, 0);
 	for (int32_t i = 0; i < count; i++)
 	{
-		char	   *range = ParamRange(&table[i]);
-		Datum		values[5] = {
-			CStringGetTextDatum(table[i].name),
-			CStringGetTextDatum(param_type_names[table[i].type]),
-			CStringGetTextDatum(table[i].fallback),
-			range == NULL ? (Datum) 0 : CStringGetTextDatum(range),
-			CStringGetTextDatum(table[i].description)
-		};
-		bool		nulls[5] = {false, false, strcmp(table[i].fallback, "null") == 0, range == NULL, false};
+		char *range = ParamRange(&table[i]);
+		Datum values[5] = {CStringGetTextDatum(table[i].name), CStringGetTextDatum(param_type_names[table[i].type]),
+						   CStringGetTextDatum(table[i].fallback),
+						   range == NULL ? (Datum) 0 : CStringGetTextDatum(range),
+						   CStringGetTextDatum(table[i].description)};
+		bool nulls[5] = {false, false, strcmp(table[i].fallback, "null") == 0, range == NULL, false};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

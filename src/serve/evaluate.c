@@ -33,22 +33,22 @@ typedef struct Evaluation
 {
 	MemoryContext cxt;
 	MemoryContextCallback callback;
-	Model	   *model;
-	evaluation *rows;			/* of a source; NULL for stored results */
-	json_t	   *own;			/* results of rows */
-	const json_t *results;		/* as evaluation_json() gives them */
+	Model *model;
+	evaluation *rows;      /* of a source; NULL for stored results */
+	json_t *own;           /* results of rows */
+	const json_t *results; /* as evaluation_json() gives them */
 } Evaluation;
 
 /* How the rows of a source are read. */
 typedef struct SourceReader
 {
 	Evaluation *evaluation;
-	TupleDesc	desc;
+	TupleDesc desc;
 	InputBinding *binding;
-	int		   *attributes;		/* (columns of the target) attribute numbers */
-	ValueReader *readers;		/* (columns of the target) */
-	int32		classes[MODEL_BULK_ROWS];
-	double	   *numbers;		/* (MODEL_BULK_ROWS, outputs) */
+	int *attributes;      /* (columns of the target) attribute numbers */
+	ValueReader *readers; /* (columns of the target) */
+	int32 classes[MODEL_BULK_ROWS];
+	double *numbers; /* (MODEL_BULK_ROWS, outputs) */
 } SourceReader;
 
 static void
@@ -72,23 +72,21 @@ BindTarget(SourceReader *reader)
 	reader->numbers = palloc0(sizeof(double) * MODEL_BULK_ROWS * t->outputs);
 	for (int32 i = 0; i < t->columns; i++)
 	{
-		int			attribute = SPI_fnumber(reader->desc, t->names[i]);
-		Oid			type;
+		int attribute = SPI_fnumber(reader->desc, t->names[i]);
+		Oid type;
 
 		if (attribute <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" is missing from the source", t->names[i]),
-					 errdetail("Model \"%s\" predicts it; predictions are compared with its values.",
-							   get_rel_name(model->relid)),
-					 errhint("Select the column in the source, or use llm_predict() for rows without it.")));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" is missing from the source", t->names[i]),
+							errdetail("Model \"%s\" predicts it; predictions are compared with its values.",
+									  get_rel_name(model->relid)),
+							errhint("Select the column in the source, or use llm_predict() for rows without it.")));
 		type = TupleDescAttr(reader->desc, attribute - 1)->atttypid;
 		if (!InitValueReader(&reader->readers[i], type))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column \"%s\" has type %s, which cannot be compared with predictions",
-							t->names[i], format_type_be(type)),
-					 errdetail("At training it had type %s.", t->sql_types[i])));
+			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+							errmsg("column \"%s\" has type %s, which cannot be compared with predictions",
+								   t->names[i], format_type_be(type)),
+							errdetail("At training it had type %s.", t->sql_types[i])));
 		reader->attributes[i] = attribute;
 	}
 }
@@ -99,11 +97,10 @@ ThrowNotNumber(const SourceReader *reader, int32 i)
 {
 	const target *t = reader->evaluation->model->manifest->target;
 
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column \"%s\" of type %s does not hold the numbers to compare with",
-					t->names[i], format_type_be(reader->readers[i].typid)),
-			 errdetail("At training it had type %s.", t->sql_types[i])));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("column \"%s\" of type %s does not hold the numbers to compare with", t->names[i],
+						   format_type_be(reader->readers[i].typid)),
+					errdetail("At training it had type %s.", t->sql_types[i])));
 }
 
 /* Store the target of row `row` of a batch; false when it is NULL. */
@@ -114,9 +111,9 @@ ReadTarget(SourceReader *reader, HeapTuple tuple, int64 row)
 
 	for (int32 i = 0; i < t->columns; i++)
 	{
-		bool		isnull;
-		Datum		datum = heap_getattr(tuple, reader->attributes[i], reader->desc, &isnull);
-		value		v;
+		bool isnull;
+		Datum datum = heap_getattr(tuple, reader->attributes[i], reader->desc, &isnull);
+		value v;
 
 		ReadValue(&reader->readers[i], datum, isnull, &v);
 		if (v.kind == VALUE_NULL)
@@ -139,10 +136,10 @@ static void
 CountBatch(SourceReader *reader)
 {
 	Evaluation *e = reader->evaluation;
-	predictor  *p = ModelBulkPredictor(e->model);
-	batch	   *b = predictor_batch(p);
-	int32		outputs = e->model->manifest->target->outputs;
-	llm_error	err = {0};
+	predictor *p = ModelBulkPredictor(e->model);
+	batch *b = predictor_batch(p);
+	int32 outputs = e->model->manifest->target->outputs;
+	llm_error err = {0};
 	const float *out;
 
 	if (b->rows == 0)
@@ -151,8 +148,8 @@ CountBatch(SourceReader *reader)
 	if (out == NULL)
 		ThrowError(&err);
 	for (int64 row = 0; row < b->rows; row++)
-		if (!evaluation_add(e->rows, out + row * outputs, reader->classes[row],
-							reader->numbers + row * outputs, &err))
+		if (!evaluation_add(e->rows, out + row * outputs, reader->classes[row], reader->numbers + row * outputs,
+							&err))
 			ThrowError(&err);
 }
 
@@ -163,14 +160,14 @@ CountBatch(SourceReader *reader)
 static void
 CountTuples(SourceReader *reader, SPITupleTable *tuples, uint64 count)
 {
-	Model	   *model = reader->evaluation->model;
-	batch	   *b = predictor_batch(ModelBulkPredictor(model));
-	llm_error	err = {0};
+	Model *model = reader->evaluation->model;
+	batch *b = predictor_batch(ModelBulkPredictor(model));
+	llm_error err = {0};
 
 	b->rows = 0;
 	for (uint64 i = 0; i < count; i++)
 	{
-		HeapTuple	tuple = tuples->vals[i];
+		HeapTuple tuple = tuples->vals[i];
 		const value *values;
 
 		CHECK_FOR_INTERRUPTS();
@@ -188,17 +185,15 @@ static void
 RequireReadOnly(SPIPlanPtr plan)
 {
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, source->query_list)
 	{
-		Query	   *query = lfirst_node(Query, cell);
+		Query *query = lfirst_node(Query, cell);
 
 		if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the source changes data or locks rows"),
-					 errhint("A source is the name of a table or view, or one SELECT that only reads.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source changes data or locks rows"),
+							errhint("A source is the name of a table or view, or one SELECT that only reads.")));
 	}
 }
 
@@ -206,7 +201,7 @@ RequireReadOnly(SPIPlanPtr plan)
 static Portal
 OpenSource(const char *source)
 {
-	SPIPlanPtr	plan = SPI_prepare(SourceQuery(source), 0, NULL);
+	SPIPlanPtr plan = SPI_prepare(SourceQuery(source), 0, NULL);
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -219,10 +214,10 @@ static void
 EvaluateSource(Evaluation *e, const char *source)
 {
 	SourceReader reader = {.evaluation = e};
-	llm_error	err = {0};
+	llm_error err = {0};
 	MemoryContext batch_cxt;
 	MemoryContext old;
-	Portal		portal;
+	Portal portal;
 
 	e->rows = evaluation_new(e->model->manifest->target, &err);
 	if (e->rows == NULL)
@@ -262,12 +257,10 @@ ReadStoredResults(Evaluation *e)
 	e->results = json_object_get(e->model->manifest->json, "metrics");
 	rows = json_string_value(json_object_get(e->results, "rows"));
 	if (rows == NULL || strcmp(rows, "held_out") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no rows were held out when model \"%s\" was trained",
-						get_rel_name(e->model->relid)),
-				 errhint("Name rows to evaluate it on, as in SELECT * FROM llm_evaluate(%s, 'some_table').",
-						 ModelLiteral(e->model->relid))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("no rows were held out when model \"%s\" was trained", get_rel_name(e->model->relid)),
+						errhint("Name rows to evaluate it on, as in SELECT * FROM llm_evaluate(%s, 'some_table').",
+								ModelLiteral(e->model->relid))));
 }
 
 /*
@@ -303,10 +296,9 @@ EvaluateCall(FunctionCallInfo fcinfo, bool labels)
 static void
 ThrowCorrupt(const Evaluation *e)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("stored results of model \"%s\" are damaged", get_rel_name(e->model->relid)),
-			 errhint("Train the model again, or name rows to evaluate it on.")));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("stored results of model \"%s\" are damaged", get_rel_name(e->model->relid)),
+					errhint("Train the model again, or name rows to evaluate it on.")));
 }
 
 static void
@@ -320,8 +312,8 @@ PutRow(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 static void
 PutMetric(FunctionCallInfo fcinfo, const Evaluation *e, const char *name, const json_t *metric)
 {
-	Datum		values[2] = {CStringGetTextDatum(name), Float8GetDatum(json_number_value(metric))};
-	bool		nulls[2] = {false, false};
+	Datum values[2] = {CStringGetTextDatum(name), Float8GetDatum(json_number_value(metric))};
+	bool nulls[2] = {false, false};
 
 	if (!json_is_number(metric))
 		ThrowCorrupt(e);
@@ -342,8 +334,8 @@ Datum
 llm_evaluate(PG_FUNCTION_ARGS)
 {
 	Evaluation *e = EvaluateCall(fcinfo, false);
-	json_t	   *metrics;
-	json_t	   *metric;
+	json_t *metrics;
+	json_t *metric;
 	const char *name;
 
 	if (e == NULL)
@@ -369,8 +361,8 @@ RequireConfusion(const Evaluation *e)
 	if (cells == NULL && t->class_count > METRICS_CONFUSION_CLASSES)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("model \"%s\" has %d labels, too many for a confusion matrix",
-						get_rel_name(e->model->relid), t->class_count),
+				 errmsg("model \"%s\" has %d labels, too many for a confusion matrix", get_rel_name(e->model->relid),
+						t->class_count),
 				 errdetail("It is kept for at most %d labels.", METRICS_CONFUSION_CLASSES),
 				 errhint("Count with SELECT target, llm_predict(%s, t), count(*) FROM some_table AS t GROUP BY 1, 2.",
 						 ModelLiteral(e->model->relid))));
@@ -385,7 +377,7 @@ llm_confusion(PG_FUNCTION_ARGS)
 	Evaluation *e = EvaluateCall(fcinfo, true);
 	const json_t *cells;
 	const json_t *cell;
-	size_t		i;
+	size_t i;
 
 	if (e == NULL)
 		return (Datum) 0;
@@ -394,8 +386,8 @@ llm_confusion(PG_FUNCTION_ARGS)
 	{
 		const char *actual = json_string_value(json_array_get(cell, 0));
 		const char *predicted = json_string_value(json_array_get(cell, 1));
-		bool		nulls[3] = {actual == NULL, false, false};
-		Datum		values[3] = {0};
+		bool nulls[3] = {actual == NULL, false, false};
+		Datum values[3] = {0};
 
 		if (predicted == NULL || !json_is_integer(json_array_get(cell, 2)))
 			ThrowCorrupt(e);
@@ -417,12 +409,11 @@ CurveLabel(FunctionCallInfo fcinfo, const Evaluation *e)
 	if (!PG_ARGISNULL(2))
 		return RequireLabel(e->model, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	if (t->class_count > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("model \"%s\" has %d labels and as many curves", get_rel_name(e->model->relid),
-						t->class_count),
-				 errhint("Name one, as in SELECT * FROM llm_roc(%s, label => %s).",
-						 ModelLiteral(e->model->relid), quote_literal_cstr(t->classes[0]))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("model \"%s\" has %d labels and as many curves", get_rel_name(e->model->relid),
+							   t->class_count),
+						errhint("Name one, as in SELECT * FROM llm_roc(%s, label => %s).",
+								ModelLiteral(e->model->relid), quote_literal_cstr(t->classes[0]))));
 	return 1;
 }
 
@@ -432,11 +423,11 @@ RequireCurve(Evaluation *e, int32 label)
 {
 	const char *name = e->model->manifest->target->classes[label];
 	const json_t *points = json_object_get(json_object_get(e->results, "roc"), name);
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	if (points == NULL && e->rows != NULL)
 	{
-		json_t	   *made = evaluation_roc(e->rows, label, &err);
+		json_t *made = evaluation_roc(e->rows, label, &err);
 
 		if (made == NULL)
 			ThrowError(&err);
@@ -462,7 +453,7 @@ llm_roc(PG_FUNCTION_ARGS)
 	Evaluation *e = EvaluateCall(fcinfo, true);
 	const json_t *points;
 	const json_t *point;
-	size_t		i;
+	size_t i;
 
 	if (e == NULL)
 		return (Datum) 0;
@@ -470,8 +461,8 @@ llm_roc(PG_FUNCTION_ARGS)
 	json_array_foreach(points, i, point)
 	{
 		const json_t *threshold = json_array_get(point, 0);
-		bool		nulls[3] = {false, false, false};
-		Datum		values[3];
+		bool nulls[3] = {false, false, false};
+		Datum values[3];
 
 		if (!json_is_number(json_array_get(point, 1)) || !json_is_number(json_array_get(point, 2)))
 			ThrowCorrupt(e);

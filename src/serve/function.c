@@ -36,26 +36,24 @@ PG_FUNCTION_INFO_V1(llm_create_function);
 /* The function to make. */
 typedef struct NewFunction
 {
-	char	   *schema;
-	char	   *name;
-	int			count;
+	char *schema;
+	char *name;
+	int count;
 	const column *arguments[FUNC_MAX_ARGS];
-	Oid			types[FUNC_MAX_ARGS];
-	char	   *result;			/* type, as SQL */
+	Oid types[FUNC_MAX_ARGS];
+	char *result; /* type, as SQL */
 } NewFunction;
 
 static void
 SetName(NewFunction *f, const char *text)
 {
-	List	   *names;
-	List	   *parts = NIL;
-	ListCell   *cell;
+	List *names;
+	List *parts = NIL;
+	ListCell *cell;
 
 	if (!SplitIdentifierString(pstrdup(text), '.', &names) || names == NIL || list_length(names) > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("\"%s\" is not a name for a function", text),
-				 errhint("Use 'name', 'schema.name' or '\"Any Name\"'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not a name for a function", text),
+						errhint("Use 'name', 'schema.name' or '\"Any Name\"'.")));
 	foreach(cell, names)
 		parts = lappend(parts, makeString((char *) lfirst(cell)));
 	f->schema = get_namespace_name(QualifiedNameGetCreationNamespace(parts, &f->name));
@@ -74,7 +72,8 @@ SetArguments(NewFunction *f, const Model *model)
 		if (f->count == FUNC_MAX_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_TOO_MANY_ARGUMENTS),
-					 errmsg("model \"%s\" has more columns than a function can have arguments", get_rel_name(model->relid)),
+					 errmsg("model \"%s\" has more columns than a function can have arguments",
+							get_rel_name(model->relid)),
 					 errdetail("A function has at most %d arguments.", FUNC_MAX_ARGS),
 					 errhint("Give llm_predict(%s, ...) a row or a jsonb object.", ModelLiteral(model->relid))));
 		f->arguments[f->count] = encoder_column(e, i);
@@ -110,13 +109,18 @@ CreateStatement(const NewFunction *f, const Model *model, Oid predict)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE FUNCTION %s(", quote_qualified_identifier(f->schema, f->name));
 	for (int i = 0; i < f->count; i++)
-		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(f->arguments[i]->name), TypeSql(f->types[i]));
-	appendStringInfo(&sql, ") RETURNS %s LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 1000"
-					 " SET search_path = pg_catalog, pg_temp RETURN (SELECT %s(%s::pg_catalog.regclass, input.*, NULL::%s) FROM (SELECT ",
-					 f->result,
-					 quote_qualified_identifier(get_namespace_name(get_func_namespace(predict)), get_func_name(predict)),
-					 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(model->relid)),
-																   get_rel_name(model->relid))), f->result);
+		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(f->arguments[i]->name),
+						 TypeSql(f->types[i]));
+	appendStringInfo(
+		&sql,
+		") RETURNS %s LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 1000"
+		" SET search_path = pg_catalog, pg_temp RETURN (SELECT %s(%s::pg_catalog.regclass, input.*, NULL::%s) FROM "
+		"(SELECT ",
+		f->result,
+		quote_qualified_identifier(get_namespace_name(get_func_namespace(predict)), get_func_name(predict)),
+		quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(model->relid)),
+													  get_rel_name(model->relid))),
+		f->result);
 	for (int i = 0; i < f->count; i++)
 		appendStringInfo(&sql, "%s$%d AS %s", i > 0 ? ", " : "", i + 1, quote_identifier(f->arguments[i]->name));
 	appendStringInfoString(&sql, ") AS input)");
@@ -126,7 +130,7 @@ CreateStatement(const NewFunction *f, const Model *model, Oid predict)
 static void
 RunStatement(const char *sql)
 {
-	int			result = SPI_execute(sql, false, 0);
+	int result = SPI_execute(sql, false, 0);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute returned %s for: %s", SPI_result_code_string(result), sql);
@@ -139,10 +143,8 @@ RunStatement(const char *sql)
 static void
 RequireCall(Oid function, Oid predict)
 {
-	Oid			types[3] = {OIDOID, OIDOID, OIDOID};
-	Datum		values[3] = {
-		ObjectIdGetDatum(ProcedureRelationId), ObjectIdGetDatum(function), ObjectIdGetDatum(predict)
-	};
+	Oid types[3] = {OIDOID, OIDOID, OIDOID};
+	Datum values[3] = {ObjectIdGetDatum(ProcedureRelationId), ObjectIdGetDatum(function), ObjectIdGetDatum(predict)};
 
 	if (SPI_execute_with_args("SELECT FROM pg_catalog.pg_depend WHERE classid OPERATOR(pg_catalog.=) $1"
 							  " AND objid OPERATOR(pg_catalog.=) $2 AND refclassid OPERATOR(pg_catalog.=) $1"
@@ -160,7 +162,7 @@ RequireCall(Oid function, Oid predict)
 static Oid
 CreateFunction(const NewFunction *f, const Model *model, Oid predict)
 {
-	Oid			function;
+	Oid function;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -168,7 +170,8 @@ CreateFunction(const NewFunction *f, const Model *model, Oid predict)
 	function = LookupFuncName(list_make2(makeString(f->schema), makeString(f->name)), f->count, f->types, false);
 	RequireCall(function, predict);
 	RunStatement(psprintf("REVOKE ALL ON FUNCTION %s FROM PUBLIC", Signature(f)));
-	RunStatement(psprintf("COMMENT ON FUNCTION %s IS 'prediction of a model; made by llm_create_function()'", Signature(f)));
+	RunStatement(
+		psprintf("COMMENT ON FUNCTION %s IS 'prediction of a model; made by llm_create_function()'", Signature(f)));
 	SPI_finish();
 	return function;
 }
@@ -177,10 +180,10 @@ CreateFunction(const NewFunction *f, const Model *model, Oid predict)
 Datum
 llm_create_function(PG_FUNCTION_ARGS)
 {
-	Oid			arguments[3] = {REGCLASSOID, ANYOID, ANYELEMENTOID};
-	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
-	Oid			predict = LookupFuncName(list_make2(makeString(schema), makeString("llm_predict")), 3, arguments, false);
-	Model	   *model = OpenModel(PG_GETARG_OID(0), 0, CurrentMemoryContext);
+	Oid arguments[3] = {REGCLASSOID, ANYOID, ANYELEMENTOID};
+	char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	Oid predict = LookupFuncName(list_make2(makeString(schema), makeString("llm_predict")), 3, arguments, false);
+	Model *model = OpenModel(PG_GETARG_OID(0), 0, CurrentMemoryContext);
 	NewFunction *f = palloc0(sizeof(NewFunction));
 
 	SetName(f, text_to_cstring(PG_GETARG_TEXT_PP(1)));

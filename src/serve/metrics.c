@@ -15,40 +15,39 @@
 
 #include "roc.h"
 
-const char *const metric_names[] = {
-	"n", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss",
-	"rmse", "mae", "r2", NULL
-};
+const char *const metric_names[] = {"n",  "accuracy", "balanced_accuracy", "precision", "recall",
+									"f1", "roc_auc",  "log_loss",          "rmse",      "mae",
+									"r2", NULL};
 
 /* Sums of one target number. */
 typedef struct number_sums
 {
-	double		squared;		/* sum of (predicted - actual)^2 */
-	double		absolute;
-	double		mean;			/* of actual values, by Welford's recurrence */
-	double		deviation;		/* sum of (actual - mean)^2 */
+	double squared; /* sum of (predicted - actual)^2 */
+	double absolute;
+	double mean;      /* of actual values, by Welford's recurrence */
+	double deviation; /* sum of (actual - mean)^2 */
 } number_sums;
 
 struct evaluation
 {
 	const target *target;
-	int64_t		rows;
+	int64_t rows;
 	/* TARGET_CLASS */
-	double		log_loss;		/* sum over rows */
-	int64_t		unseen;			/* rows whose label the model does not know */
-	int64_t    *actual;			/* (class_count) rows that have the class */
-	int64_t    *predicted;		/* (class_count) rows that were given it */
-	int64_t    *correct;		/* (class_count) both */
-	int64_t    *confusion;		/* (class_count + 1, class_count), the last row for unseen labels; or NULL */
-	score_table *scores;		/* of the positive class, or of every class when there are more than two */
+	double log_loss;     /* sum over rows */
+	int64_t unseen;      /* rows whose label the model does not know */
+	int64_t *actual;     /* (class_count) rows that have the class */
+	int64_t *predicted;  /* (class_count) rows that were given it */
+	int64_t *correct;    /* (class_count) both */
+	int64_t *confusion;  /* (class_count + 1, class_count), the last row for unseen labels; or NULL */
+	score_table *scores; /* of the positive class, or of every class when there are more than two */
 	/* TARGET_NUMBER */
-	number_sums *numbers;		/* (outputs) */
+	number_sums *numbers; /* (outputs) */
 };
 
 int32_t
 predicted_class(const target *t, const float *out)
 {
-	int32_t		best = 0;
+	int32_t best = 0;
 
 	if (t->outputs == 1)
 		return out[0] > 0.5f;
@@ -76,7 +75,7 @@ predicted_number(const target *t, const float *out, int32_t i)
 static bool
 make_class_counters(evaluation *e, llm_error *err)
 {
-	size_t		classes = e->target->class_count;
+	size_t classes = e->target->class_count;
 
 	e->actual = calloc(classes, sizeof(int64_t));
 	e->predicted = calloc(classes, sizeof(int64_t));
@@ -85,14 +84,14 @@ make_class_counters(evaluation *e, llm_error *err)
 	if (classes <= METRICS_CONFUSION_CLASSES)
 		e->confusion = calloc((classes + 1) * classes, sizeof(int64_t));
 	return e->actual != NULL && e->predicted != NULL && e->correct != NULL && e->scores != NULL &&
-		(e->confusion != NULL || classes > METRICS_CONFUSION_CLASSES);
+		   (e->confusion != NULL || classes > METRICS_CONFUSION_CLASSES);
 }
 
 evaluation *
 evaluation_new(const target *t, llm_error *err)
 {
 	evaluation *e = calloc(1, sizeof(*e));
-	bool		ok = e != NULL;
+	bool ok = e != NULL;
 
 	if (ok)
 	{
@@ -129,10 +128,10 @@ static bool
 add_class(evaluation *e, const float *out, int32_t actual, llm_error *err)
 {
 	const target *t = e->target;
-	int32_t		predicted = predicted_class(t, out);
-	double		probability = actual < 0 ? 0 : class_probability(t, out, actual);
+	int32_t predicted = predicted_class(t, out);
+	double probability = actual < 0 ? 0 : class_probability(t, out, actual);
 	/* The one score of two classes is that of class 1. */
-	int32_t		scored = t->outputs > 1 ? actual : actual - 1;
+	int32_t scored = t->outputs > 1 ? actual : actual - 1;
 
 	if (!scores_add(e->scores, out, scored == 0 || t->outputs > 1 ? scored : -1, err))
 		return false;
@@ -152,8 +151,8 @@ add_class(evaluation *e, const float *out, int32_t actual, llm_error *err)
 static void
 add_number(number_sums *sums, double predicted, double actual, int64_t rows)
 {
-	double		error = predicted - actual;
-	double		delta = actual - sums->mean;
+	double error = predicted - actual;
+	double delta = actual - sums->mean;
 
 	sums->squared += error * error;
 	sums->absolute += fabs(error);
@@ -162,8 +161,7 @@ add_number(number_sums *sums, double predicted, double actual, int64_t rows)
 }
 
 bool
-evaluation_add(evaluation *e, const float *out, int32_t actual_class, const double *actual,
-			   llm_error *err)
+evaluation_add(evaluation *e, const float *out, int32_t actual_class, const double *actual, llm_error *err)
 {
 	if (e->target->kind == TARGET_CLASS && !add_class(e, out, actual_class, err))
 		return false;
@@ -184,18 +182,18 @@ put(json_t *metrics, const char *name, double value)
 /* Recall, precision and F1 of one class. */
 typedef struct class_quality
 {
-	double		recall;
-	double		precision;
-	double		f1;
+	double recall;
+	double precision;
+	double f1;
 } class_quality;
 
 /* Undefined for a class that neither occurs nor is predicted; 0 where only one of the two is missing. */
 static class_quality
 quality_of(const evaluation *e, int32_t label)
 {
-	double		correct = e->correct[label];
-	int64_t		actual = e->actual[label];
-	int64_t		predicted = e->predicted[label];
+	double correct = e->correct[label];
+	int64_t actual = e->actual[label];
+	int64_t predicted = e->predicted[label];
 	class_quality q = {NAN, NAN, NAN};
 
 	if (actual + predicted > 0)
@@ -212,8 +210,8 @@ static class_quality
 mean_quality(const evaluation *e, double *balanced_accuracy)
 {
 	class_quality sum = {0};
-	int32_t		occurring = e->unseen > 0;
-	int32_t		labelled = e->unseen > 0;
+	int32_t occurring = e->unseen > 0;
+	int32_t labelled = e->unseen > 0;
 
 	for (int32_t label = 0; label < e->target->class_count; label++)
 	{
@@ -238,12 +236,12 @@ mean_quality(const evaluation *e, double *balanced_accuracy)
 static bool
 mean_area(const evaluation *e, double *area, llm_error *err)
 {
-	double		sum = 0;
-	int32_t		defined = 0;
+	double sum = 0;
+	int32_t defined = 0;
 
 	for (int32_t label = 0; label < e->target->outputs; label++)
 	{
-		roc_curve	curve;
+		roc_curve curve;
 
 		if (e->target->outputs > 1 && e->actual[label] == 0)
 			continue;
@@ -263,9 +261,8 @@ mean_area(const evaluation *e, double *area, llm_error *err)
 static bool
 class_metrics(const evaluation *e, json_t *metrics, llm_error *err)
 {
-	int64_t		correct = 0;
-	double		balanced,
-				area;
+	int64_t correct = 0;
+	double balanced, area;
 	class_quality q = mean_quality(e, &balanced);
 
 	if (!mean_area(e, &area, err))
@@ -274,13 +271,9 @@ class_metrics(const evaluation *e, json_t *metrics, llm_error *err)
 		q = quality_of(e, 1);
 	for (int32_t label = 0; label < e->target->class_count; label++)
 		correct += e->correct[label];
-	return put(metrics, "accuracy", (double) correct / e->rows) &&
-		put(metrics, "balanced_accuracy", balanced) &&
-		put(metrics, "precision", q.precision) &&
-		put(metrics, "recall", q.recall) &&
-		put(metrics, "f1", q.f1) &&
-		put(metrics, "roc_auc", area) &&
-		put(metrics, "log_loss", e->log_loss / e->rows);
+	return put(metrics, "accuracy", (double) correct / e->rows) && put(metrics, "balanced_accuracy", balanced) &&
+		   put(metrics, "precision", q.precision) && put(metrics, "recall", q.recall) && put(metrics, "f1", q.f1) &&
+		   put(metrics, "roc_auc", area) && put(metrics, "log_loss", e->log_loss / e->rows);
 }
 
 /* rmse, mae and r2 of one number. */
@@ -300,13 +293,13 @@ static const char *const number_metric_names[3] = {"rmse", "mae", "r2"};
 static bool
 column_metrics(const evaluation *e, int32_t i, json_t *metrics)
 {
-	double		quality[3];
+	double quality[3];
 
 	number_quality(e, i, quality);
 	for (int k = 0; k < 3; k++)
 	{
-		json_t	   *name = json_sprintf("%s_%s", number_metric_names[k], e->target->names[i]);
-		bool		ok = name != NULL && put(metrics, json_string_value(name), quality[k]);
+		json_t *name = json_sprintf("%s_%s", number_metric_names[k], e->target->names[i]);
+		bool ok = name != NULL && put(metrics, json_string_value(name), quality[k]);
 
 		json_decref(name);
 		if (!ok)
@@ -318,15 +311,15 @@ column_metrics(const evaluation *e, int32_t i, json_t *metrics)
 static bool
 number_metrics(const evaluation *e, json_t *metrics)
 {
-	int32_t		outputs = e->target->outputs;
+	int32_t outputs = e->target->outputs;
 
 	for (int k = 0; k < 3; k++)
 	{
-		double		sum = 0;
+		double sum = 0;
 
 		for (int32_t i = 0; i < outputs; i++)
 		{
-			double		quality[3];
+			double quality[3];
 
 			number_quality(e, i, quality);
 			sum += quality[k];
@@ -344,9 +337,8 @@ number_metrics(const evaluation *e, json_t *metrics)
 static json_t *
 json_metrics(const evaluation *e, llm_error *err)
 {
-	json_t	   *metrics = new_json_object();
-	bool		ok = metrics != NULL &&
-		json_object_set_new(metrics, "n", json_integer(e->rows)) == 0;
+	json_t *metrics = new_json_object();
+	bool ok = metrics != NULL && json_object_set_new(metrics, "n", json_integer(e->rows)) == 0;
 
 	if (ok && e->rows > 0)
 		ok = e->target->kind == TARGET_CLASS ? class_metrics(e, metrics, err) : number_metrics(e, metrics);
@@ -361,19 +353,17 @@ json_metrics(const evaluation *e, llm_error *err)
 static json_t *
 json_confusion(const evaluation *e)
 {
-	json_t	   *cells = json_array();
-	int32_t		classes = e->target->class_count;
+	json_t *cells = json_array();
+	int32_t classes = e->target->class_count;
 
 	for (int32_t actual = 0; actual <= classes; actual++)
 		for (int32_t predicted = 0; predicted < classes; predicted++)
 		{
-			int64_t		count = e->confusion[(int64_t) actual * classes + predicted];
+			int64_t count = e->confusion[(int64_t) actual * classes + predicted];
 
-			if (count > 0 &&
-				json_array_append_new(cells, json_pack("[s?, s, I]",
-													   actual < classes ? e->target->classes[actual] : NULL,
-													   e->target->classes[predicted],
-													   (json_int_t) count)) != 0)
+			if (count > 0 && json_array_append_new(
+								 cells, json_pack("[s?, s, I]", actual < classes ? e->target->classes[actual] : NULL,
+												  e->target->classes[predicted], (json_int_t) count)) != 0)
 			{
 				json_decref(cells);
 				return NULL;
@@ -386,17 +376,16 @@ json_confusion(const evaluation *e)
 static double
 path_length(const roc_curve *curve, const roc_step *step)
 {
-	return (double) step->true_positives / curve->positives +
-		(double) step->false_positives / curve->negatives;
+	return (double) step->true_positives / curve->positives + (double) step->false_positives / curve->negatives;
 }
 
 /* Add a point; the threshold above every score is NULL. */
 static bool
 append_point(json_t *points, const roc_curve *curve, const roc_step *step)
 {
-	double		tpr = step == NULL ? 0 : (double) step->true_positives / curve->positives;
-	double		fpr = step == NULL ? 0 : (double) step->false_positives / curve->negatives;
-	json_t	   *threshold = step == NULL ? json_null() : json_real(step->threshold);
+	double tpr = step == NULL ? 0 : (double) step->true_positives / curve->positives;
+	double fpr = step == NULL ? 0 : (double) step->false_positives / curve->negatives;
+	json_t *threshold = step == NULL ? json_null() : json_real(step->threshold);
 
 	return json_array_append_new(points, json_pack("[o, f, f]", threshold, tpr, fpr)) == 0;
 }
@@ -405,15 +394,15 @@ append_point(json_t *points, const roc_curve *curve, const roc_step *step)
 static bool
 append_points(json_t *points, const roc_curve *curve)
 {
-	double		next = 0;
-	bool		all = curve->count < METRICS_ROC_POINTS;
+	double next = 0;
+	bool all = curve->count < METRICS_ROC_POINTS;
 
 	if (!append_point(points, curve, NULL))
 		return false;
 	for (int64_t i = 0; i < curve->count; i++)
 	{
 		const roc_step *step = &curve->steps[i];
-		double		at = path_length(curve, step);
+		double at = path_length(curve, step);
 
 		if (!all && i < curve->count - 1 && at < next)
 			continue;
@@ -429,10 +418,10 @@ append_points(json_t *points, const roc_curve *curve)
 json_t *
 evaluation_roc(evaluation *e, int32_t label, llm_error *err)
 {
-	json_t	   *points = json_array();
-	bool		one = e->target->outputs == 1;
-	roc_curve	curve;
-	bool		ok;
+	json_t *points = json_array();
+	bool one = e->target->outputs == 1;
+	roc_curve curve;
+	bool ok;
 
 	if (!roc_compute(e->scores, one ? 0 : label, one && label == 0, &curve, err))
 	{
@@ -452,12 +441,12 @@ evaluation_roc(evaluation *e, int32_t label, llm_error *err)
 static int32_t
 next_frequent_label(const evaluation *e, int32_t last)
 {
-	int32_t		best = -1;
+	int32_t best = -1;
 
 	for (int32_t label = 0; label < e->target->class_count; label++)
 	{
-		bool		done = last >= 0 && (e->actual[label] > e->actual[last] ||
-										 (label <= last && e->actual[label] == e->actual[last]));
+		bool done = last >= 0 &&
+					(e->actual[label] > e->actual[last] || (label <= last && e->actual[label] == e->actual[last]));
 
 		if (!done && e->actual[label] > 0 && (best < 0 || e->actual[label] > e->actual[best]))
 			best = label;
@@ -469,13 +458,13 @@ next_frequent_label(const evaluation *e, int32_t last)
 static json_t *
 json_roc(evaluation *e, llm_error *err)
 {
-	json_t	   *roc = new_json_object();
-	bool		two = e->target->class_count == 2;
-	int32_t		label = two ? 1 : next_frequent_label(e, -1);
+	json_t *roc = new_json_object();
+	bool two = e->target->class_count == 2;
+	int32_t label = two ? 1 : next_frequent_label(e, -1);
 
 	for (int32_t i = 0; roc != NULL && label >= 0 && i < METRICS_ROC_LABELS; i++)
 	{
-		json_t	   *points = evaluation_roc(e, label, err);
+		json_t *points = evaluation_roc(e, label, err);
 
 		if (points == NULL || json_object_set_new(roc, e->target->classes[label], points) != 0)
 		{
@@ -490,9 +479,8 @@ json_roc(evaluation *e, llm_error *err)
 json_t *
 evaluation_json(evaluation *e, llm_error *err)
 {
-	json_t	   *json = new_json_object();
-	bool		ok = json != NULL &&
-		json_object_set_new(json, "metrics", json_metrics(e, err)) == 0;
+	json_t *json = new_json_object();
+	bool ok = json != NULL && json_object_set_new(json, "metrics", json_metrics(e, err)) == 0;
 
 	if (ok && e->confusion != NULL)
 		ok = json_object_set_new(json, "confusion", json_confusion(e)) == 0;
@@ -508,7 +496,7 @@ evaluation_json(evaluation *e, llm_error *err)
 double
 evaluation_score(evaluation *e)
 {
-	double		score = 0;
+	double score = 0;
 
 	if (e->rows == 0)
 		return INFINITY;

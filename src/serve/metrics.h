@@ -25,9 +25,9 @@
 
 #define METRICS_EXACT_ROWS 1000000
 #define METRICS_EXACT_SCORES (4 * 1024 * 1024)
-#define METRICS_CONFUSION_CLASSES 256	/* most classes for which the confusion matrix is kept */
-#define METRICS_ROC_POINTS 200	/* most points of one curve */
-#define METRICS_ROC_LABELS 20	/* most curves in evaluation_json(): the labels with most rows */
+#define METRICS_CONFUSION_CLASSES 256 /* most classes for which the confusion matrix is kept */
+#define METRICS_ROC_POINTS 200        /* most points of one curve */
+#define METRICS_ROC_LABELS 20         /* most curves in evaluation_json(): the labels with most rows */
 
 /* Names of all metrics in the order in which they are shown; NULL ends. */
 extern const char *const metric_names[];
@@ -53,8 +53,8 @@ extern void evaluation_free(evaluation *e);
  * TARGET_CLASS (-1, a label never seen in training, counts as wrong); actual: numbers in the
  * target's own unit, for TARGET_NUMBER.
  */
-extern bool evaluation_add(evaluation *e, const float *out, int32_t actual_class,
-						   const double *actual, llm_error *err);
+extern bool evaluation_add(evaluation *e, const float *out, int32_t actual_class, const double *actual,
+						   llm_error *err);
 /*
  * {"metrics": {"accuracy": ..., ...}, "confusion": [[actual, predicted, count], ...],
  *	"roc": {label: [[threshold, tpr, fpr], ...]}}; the last two for classes only.  A NULL actual in
@@ -73,4 +73,4 @@ extern json_t *evaluation_roc(evaluation *e, int32_t label, llm_error *err);
  */
 extern double evaluation_score(evaluation *e);
 
-#endif							/* LLMAPP_METRICS_H */
+#endif /* LLMAPP_METRICS_H */

@@ -32,21 +32,24 @@
 /* How the number of a target column is written as text. */
 typedef enum ColumnForm
 {
-	FORM_NUMBER, FORM_WHOLE, FORM_TIME, FORM_INTERVAL
+	FORM_NUMBER,
+	FORM_WHOLE,
+	FORM_TIME,
+	FORM_INTERVAL
 } ColumnForm;
 
 struct Output
 {
 	const target *target;
-	Oid			typid;
+	Oid typid;
 	MemoryContext cxt;
-	bool		is_text;		/* text and varchar: no input function needed */
-	bool		is_array;		/* several numbers are written {1,2}, not [1,2] */
-	ColumnForm *forms;			/* (columns) */
-	FmgrInfo	input;
-	Oid			ioparam;
-	Datum	   *labels;			/* (class_count), valid where made is set */
-	bool	   *made;
+	bool is_text;      /* text and varchar: no input function needed */
+	bool is_array;     /* several numbers are written {1,2}, not [1,2] */
+	ColumnForm *forms; /* (columns) */
+	FmgrInfo input;
+	Oid ioparam;
+	Datum *labels; /* (class_count), valid where made is set */
+	bool *made;
 };
 
 /* By the type's name, as format_type() wrote it at training. */
@@ -63,8 +66,8 @@ FormOfType(const char *type)
 Output *
 MakeOutput(const target *t, Oid typid, MemoryContext cxt)
 {
-	Output	   *output = MemoryContextAllocZero(cxt, sizeof(Output));
-	Oid			input;
+	Output *output = MemoryContextAllocZero(cxt, sizeof(Output));
+	Oid input;
 
 	output->target = t;
 	output->typid = typid;
@@ -112,27 +115,24 @@ static char *
 SecondsText(double seconds, ColumnForm form)
 {
 	if (isnan(seconds))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("the predicted time is not a number")));
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("the predicted time is not a number")));
 	if (form == FORM_TIME)
 	{
-		TimeADT		time = (TimeADT) rint(Min(Max(seconds, 0), SECS_PER_DAY) * USECS_PER_SEC);
+		TimeADT time = (TimeADT) rint(Min(Max(seconds, 0), SECS_PER_DAY) * USECS_PER_SEC);
 
 		return DatumGetCString(DirectFunctionCall1(time_out, TimeADTGetDatum(time)));
 	}
 	seconds = Min(Max(seconds, -1e11), 1e11);
-	return DatumGetCString(DirectFunctionCall1(interval_out,
-											   DirectFunctionCall7(make_interval, 0, 0, 0, 0, 0, 0,
-																   Float8GetDatum(seconds))));
+	return DatumGetCString(DirectFunctionCall1(
+		interval_out, DirectFunctionCall7(make_interval, 0, 0, 0, 0, 0, 0, Float8GetDatum(seconds))));
 }
 
 /* Text of number i of a row, in `buffer` of NUMBER_BYTES; returns its length. */
 static int
 NumberText(const Output *output, const float *out, int32 i, char *buffer)
 {
-	double		number = predicted_number(output->target, out, i);
-	ColumnForm	form = output->forms[Min(i, output->target->columns - 1)];
+	double number = predicted_number(output->target, out, i);
+	ColumnForm form = output->forms[Min(i, output->target->columns - 1)];
 
 	if (form == FORM_NUMBER)
 		return double_to_shortest_decimal_buf(number, buffer);
@@ -148,29 +148,20 @@ NumberText(const Output *output, const float *out, int32 i, char *buffer)
 static Datum
 NumberDatum(Output *output, const float *out)
 {
-	double		number = predicted_number(output->target, out, 0);
-	char		text[NUMBER_BYTES];
+	double number = predicted_number(output->target, out, 0);
+	char text[NUMBER_BYTES];
 
 	switch (output->typid)
 	{
-		case FLOAT8OID:
-			return Float8GetDatum(number);
-		case FLOAT4OID:
-			return DirectFunctionCall1(dtof, Float8GetDatum(number));
-		case NUMERICOID:
-			return DirectFunctionCall1(float8_numeric, Float8GetDatum(number));
-		case INT2OID:
-			return DirectFunctionCall1(dtoi2, Float8GetDatum(number));
-		case INT4OID:
-			return DirectFunctionCall1(dtoi4, Float8GetDatum(number));
-		case INT8OID:
-			return DirectFunctionCall1(dtoi8, Float8GetDatum(number));
+		case FLOAT8OID: return Float8GetDatum(number);
+		case FLOAT4OID: return DirectFunctionCall1(dtof, Float8GetDatum(number));
+		case NUMERICOID: return DirectFunctionCall1(float8_numeric, Float8GetDatum(number));
+		case INT2OID: return DirectFunctionCall1(dtoi2, Float8GetDatum(number));
+		case INT4OID: return DirectFunctionCall1(dtoi4, Float8GetDatum(number));
+		case INT8OID: return DirectFunctionCall1(dtoi8, Float8GetDatum(number));
 		case TEXTOID:
-		case VARCHAROID:
-			return PointerGetDatum(cstring_to_text_with_len(text, NumberText(output, out, 0, text)));
-		default:
-			NumberText(output, out, 0, text);
-			return ReadText(output, text);
+		case VARCHAROID: return PointerGetDatum(cstring_to_text_with_len(text, NumberText(output, out, 0, text)));
+		default: NumberText(output, out, 0, text); return ReadText(output, text);
 	}
 }
 
@@ -178,21 +169,20 @@ NumberDatum(Output *output, const float *out)
 static Datum
 FloatArrayDatum(Output *output, const float *out, Oid element)
 {
-	int32		count = output->target->outputs;
-	Datum	   *elements = palloc(sizeof(Datum) * count);
+	int32 count = output->target->outputs;
+	Datum *elements = palloc(sizeof(Datum) * count);
 
 	for (int32 i = 0; i < count; i++)
 	{
-		double		number = predicted_number(output->target, out, i);
+		double number = predicted_number(output->target, out, i);
 
-		elements[i] = element == FLOAT8OID ? Float8GetDatum(number) :
-			DirectFunctionCall1(dtof, Float8GetDatum(number));
+		elements[i] =
+			element == FLOAT8OID ? Float8GetDatum(number) : DirectFunctionCall1(dtof, Float8GetDatum(number));
 	}
 	if (element == FLOAT8OID)
-		return PointerGetDatum(construct_array(elements, count, FLOAT8OID, sizeof(float8),
-											   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	return PointerGetDatum(construct_array(elements, count, FLOAT4OID, sizeof(float4),
-										   true, TYPALIGN_INT));
+		return PointerGetDatum(
+			construct_array(elements, count, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return PointerGetDatum(construct_array(elements, count, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
 }
 
 /* Several numbers: an array, or the text of one. */
@@ -200,7 +190,7 @@ static Datum
 NumbersDatum(Output *output, const float *out)
 {
 	StringInfoData text;
-	char		number[NUMBER_BYTES];
+	char number[NUMBER_BYTES];
 
 	if (output->typid == FLOAT4ARRAYOID)
 		return FloatArrayDatum(output, out, FLOAT4OID);
@@ -209,7 +199,7 @@ NumbersDatum(Output *output, const float *out)
 	initStringInfo(&text);
 	for (int32 i = 0; i < output->target->outputs; i++)
 	{
-		bool		quote = output->forms[Min(i, output->target->columns - 1)] > FORM_WHOLE;
+		bool quote = output->forms[Min(i, output->target->columns - 1)] > FORM_WHOLE;
 
 		NumberText(output, out, i, number);
 		appendStringInfoChar(&text, i > 0 ? ',' : output->is_array ? '{' : '[');

@@ -23,4 +23,4 @@ extern Output *MakeOutput(const target *t, Oid typid, MemoryContext cxt);
  */
 extern Datum OutputDatum(Output *output, const float *out);
 
-#endif							/* LLMAPP_OUTPUT_H */
+#endif /* LLMAPP_OUTPUT_H */

@@ -39,15 +39,14 @@ GetPredictCall(FunctionCallInfo fcinfo, int input)
 {
 	PredictCall *call = fcinfo->flinfo->fn_extra;
 	MemoryContext cxt = fcinfo->flinfo->fn_mcxt;
-	Oid			type;
+	Oid type;
 
 	if (likely(call != NULL))
 		return call;
 	type = get_fn_expr_argtype(fcinfo->flinfo, input);
 	if (!OidIsValid(type))
 		ereport(ERROR,
-				(errcode(ERRCODE_INDETERMINATE_DATATYPE),
-				 errmsg("could not determine the type of the input")));
+				(errcode(ERRCODE_INDETERMINATE_DATATYPE), errmsg("could not determine the type of the input")));
 	call = MemoryContextAllocZero(cxt, sizeof(PredictCall));
 	call->input_type = type;
 	call->model_cxt = AllocSetContextCreate(cxt, "llmapp model of a call", ALLOCSET_SMALL_SIZES);
@@ -64,7 +63,7 @@ GetPredictCall(FunctionCallInfo fcinfo, int input)
 static void
 ThrowCallError(PredictCall *call)
 {
-	llm_error	error = call->error;
+	llm_error error = call->error;
 
 	memset(&call->error, 0, sizeof(llm_error));
 	ThrowError(&error);
@@ -74,8 +73,8 @@ ThrowCallError(PredictCall *call)
 static bool
 TakesText(const encoder *e)
 {
-	int32		used = 0;
-	bool		text = false;
+	int32 used = 0;
+	bool text = false;
 
 	for (int32 i = 0; i < encoder_column_count(e); i++)
 		if (encoder_column_used(e, i))
@@ -92,9 +91,9 @@ TakesText(const encoder *e)
 static Oid
 EffectiveInputType(PredictCall *call, const encoder *e)
 {
-	Oid			base = getBaseType(call->input_type);
+	Oid base = getBaseType(call->input_type);
 
-	bool		string = base == UNKNOWNOID || base == TEXTOID || base == VARCHAROID || base == BPCHAROID;
+	bool string = base == UNKNOWNOID || base == TEXTOID || base == VARCHAROID || base == BPCHAROID;
 
 	call->read_json = false;
 	if (string && TakesText(e))
@@ -115,7 +114,7 @@ static void
 OpenCall(PredictCall *call, Oid relid)
 {
 	MemoryContext old;
-	Model	   *model;
+	Model *model;
 
 	call->model = NULL;
 	call->output = NULL;
@@ -123,8 +122,8 @@ OpenCall(PredictCall *call, Oid relid)
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
 	model = OpenModel(relid, 0, call->model_cxt);
-	call->binding = BindInput(model->manifest->encoder, EffectiveInputType(call, model->manifest->encoder),
-							  call->model_cxt);
+	call->binding =
+		BindInput(model->manifest->encoder, EffectiveInputType(call, model->manifest->encoder), call->model_cxt);
 	predictor_set_poll(model->predictor, PredictionCancelled, NULL);
 	RememberModel(model);
 	MemoryContextSwitchTo(old);
@@ -142,13 +141,12 @@ ModelLiteral(Oid relid)
 static Datum
 JsonInput(PredictCall *call, Datum input)
 {
-	char	   *string = call->input_type == UNKNOWNOID ? DatumGetCString(input) : TextDatumGetCString(input);
+	char *string = call->input_type == UNKNOWNOID ? DatumGetCString(input) : TextDatumGetCString(input);
 	const char *first = string + strspn(string, " \t\r\n");
 
 	if (*first != '{')
 		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("input is neither a row nor a JSON object"),
+				(errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("input is neither a row nor a JSON object"),
 				 errdetail("Model \"%s\" was given \"%s\".", get_rel_name(call->model->relid),
 						   pnstrdup(string, pg_mbcliplen(string, strlen(string), 40))),
 				 errhint("Pass a row of a table, as in SELECT llm_predict(%s, t) FROM some_table AS t, or jsonb.",
@@ -198,7 +196,7 @@ RunRow(PredictCall *call, Oid relid, Datum input)
 {
 	MemoryContext old;
 	const float *out;
-	batch	   *b;
+	batch *b;
 
 	CHECK_FOR_INTERRUPTS();
 	OpenPredictModel(call, relid);
@@ -216,7 +214,7 @@ const float *
 PredictRow(PredictCall *call, Oid relid, Datum input)
 {
 	const float *out;
-	instr_time	start;
+	instr_time start;
 
 	if (likely(!MeterWantsTime(&call->meter)))
 	{
@@ -266,11 +264,10 @@ const target *
 RequireClasses(const Model *model)
 {
 	if (model->manifest->target->kind != TARGET_CLASS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("model \"%s\" predicts numbers, not labels", get_rel_name(model->relid)),
-				 errhint("SELECT * FROM llm_evaluate(%s) shows how large its errors are.",
-						 ModelLiteral(model->relid))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("model \"%s\" predicts numbers, not labels", get_rel_name(model->relid)),
+						errhint("SELECT * FROM llm_evaluate(%s) shows how large its errors are.",
+								ModelLiteral(model->relid))));
 	return model->manifest->target;
 }
 
@@ -282,13 +279,12 @@ RequireLabel(const Model *model, const char *label)
 	for (int32 i = 0; i < t->class_count; i++)
 		if (strcmp(t->classes[i], label) == 0)
 			return i;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("model \"%s\" has no label \"%s\"", get_rel_name(model->relid), label),
-			 errdetail("It has %d labels, among them \"%s\" and \"%s\".", t->class_count,
-					   t->classes[0], t->classes[1]),
-			 errhint("SELECT DISTINCT actual FROM llm_confusion(%s) shows those of its held-out rows.",
-					 ModelLiteral(model->relid))));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("model \"%s\" has no label \"%s\"", get_rel_name(model->relid), label),
+					errdetail("It has %d labels, among them \"%s\" and \"%s\".", t->class_count, t->classes[0],
+							  t->classes[1]),
+					errhint("SELECT DISTINCT actual FROM llm_confusion(%s) shows those of its held-out rows.",
+							ModelLiteral(model->relid))));
 }
 
 /* Index of a label, remembered from row to row. */
@@ -298,8 +294,8 @@ CallLabel(PredictCall *call, text *label)
 	if (call->label < 0 || VARSIZE_ANY_EXHDR(label) != VARSIZE_ANY_EXHDR(call->label_text) ||
 		memcmp(VARDATA_ANY(label), VARDATA_ANY(call->label_text), VARSIZE_ANY_EXHDR(label)) != 0)
 	{
-		char	   *name = text_to_cstring(label);
-		int32		index = RequireLabel(call->model, name);
+		char *name = text_to_cstring(label);
+		int32 index = RequireLabel(call->model, name);
 
 		call->label_text = (text *) MemoryContextAlloc(call->model_cxt, VARHDRSZ + strlen(name));
 		SET_VARSIZE(call->label_text, VARHDRSZ + strlen(name));
@@ -316,7 +312,7 @@ llm_probability(PG_FUNCTION_ARGS)
 	PredictCall *call;
 	const target *t;
 	const float *out;
-	int32		label;
+	int32 label;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -333,8 +329,8 @@ llm_probability(PG_FUNCTION_ARGS)
 /* A class and its probability, to be sorted. */
 typedef struct ClassProbability
 {
-	double		probability;
-	int32		label;
+	double probability;
+	int32 label;
 } ClassProbability;
 
 static int
@@ -363,11 +359,8 @@ llm_probabilities(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int32 i = 0; i < t->class_count; i++)
 	{
-		Datum		values[2] = {
-			CStringGetTextDatum(t->classes[classes[i].label]),
-			Float8GetDatum(classes[i].probability)
-		};
-		bool		nulls[2] = {false, false};
+		Datum values[2] = {CStringGetTextDatum(t->classes[classes[i].label]), Float8GetDatum(classes[i].probability)};
+		bool nulls[2] = {false, false};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

@@ -17,19 +17,19 @@
 
 typedef struct PredictCall
 {
-	Oid			input_type;		/* of the argument, as the query says */
-	MemoryContext model_cxt;	/* what belongs to the open model; reset when it changes */
-	MemoryContext row_cxt;		/* values of the row at hand */
-	Model	   *model;			/* NULL while none is open */
+	Oid input_type;          /* of the argument, as the query says */
+	MemoryContext model_cxt; /* what belongs to the open model; reset when it changes */
+	MemoryContext row_cxt;   /* values of the row at hand */
+	Model *model;            /* NULL while none is open */
 	InputBinding *binding;
-	bool		read_json;		/* the input is a string or json, to be read as jsonb */
-	Output	   *output;			/* NULL until a prediction is asked for */
-	Oid			output_type;
-	int32		label;			/* class that label_text names, -1 for none yet */
-	text	   *label_text;
-	llm_error	error;			/* kept empty between rows */
-	UseMeter	meter;
-	MemoryContextCallback release;	/* ends the use of the model */
+	bool read_json; /* the input is a string or json, to be read as jsonb */
+	Output *output; /* NULL until a prediction is asked for */
+	Oid output_type;
+	int32 label; /* class that label_text names, -1 for none yet */
+	text *label_text;
+	llm_error error; /* kept empty between rows */
+	UseMeter meter;
+	MemoryContextCallback release; /* ends the use of the model */
 } PredictCall;
 
 /* State of this call site; argument `input` is the one whose type decides how inputs are read. */
@@ -60,4 +60,4 @@ extern char *ModelLiteral(Oid relid);
 /* llm_poll for predictors: a pass through a large network ends when the query is cancelled. */
 extern bool PredictionCancelled(void *arg);
 
-#endif							/* LLMAPP_PREDICT_H */
+#endif /* LLMAPP_PREDICT_H */

@@ -22,20 +22,20 @@
 
 struct score_table
 {
-	int32_t		labels;
-	int64_t		rows;
-	int64_t		capacity;
-	float	   *scores;			/* (capacity, labels); NULL once counted in bins */
-	int32_t    *positive;		/* (capacity) */
-	int32_t		bin_count;
-	int64_t    *bins;			/* (labels, bin_count, 2); NULL while scores are exact */
+	int32_t labels;
+	int64_t rows;
+	int64_t capacity;
+	float *scores;     /* (capacity, labels); NULL once counted in bins */
+	int32_t *positive; /* (capacity) */
+	int32_t bin_count;
+	int64_t *bins; /* (labels, bin_count, 2); NULL while scores are exact */
 };
 
 /* A score and whether its row has the label. */
 typedef struct ranked
 {
-	double		score;
-	bool		positive;
+	double score;
+	bool positive;
 } ranked;
 
 score_table *
@@ -70,7 +70,7 @@ scores_free(score_table *s)
 static int32_t
 score_bin(const score_table *s, float score)
 {
-	double		odds;
+	double odds;
 
 	if (!(score > 0))
 		return 0;
@@ -85,7 +85,7 @@ score_bin(const score_table *s, float score)
 static double
 bin_threshold(const score_table *s, int32_t b)
 {
-	double		odds = 2 * ODDS_LIMIT * b / s->bin_count - ODDS_LIMIT;
+	double odds = 2 * ODDS_LIMIT * b / s->bin_count - ODDS_LIMIT;
 
 	return b == 0 ? 0 : b == s->bin_count ? 1 : 1 / (1 + exp(-odds));
 }
@@ -95,7 +95,7 @@ count_row(score_table *s, const float *scores, int32_t positive)
 {
 	for (int32_t label = 0; label < s->labels; label++)
 	{
-		int64_t		bin = (int64_t) label * s->bin_count + score_bin(s, scores[label]);
+		int64_t bin = (int64_t) label * s->bin_count + score_bin(s, scores[label]);
 
 		s->bins[bin * 2 + (label == positive)]++;
 	}
@@ -121,8 +121,8 @@ count_in_bins(score_table *s, llm_error *err)
 static bool
 reserve_row(score_table *s, llm_error *err)
 {
-	int64_t		capacity = s->capacity == 0 ? 64 : s->capacity * 2;
-	void	   *moved;
+	int64_t capacity = s->capacity == 0 ? 64 : s->capacity * 2;
+	void *moved;
 
 	if (s->rows < s->capacity)
 		return true;
@@ -141,8 +141,7 @@ reserve_row(score_table *s, llm_error *err)
 bool
 scores_add(score_table *s, const float *scores, int32_t positive, llm_error *err)
 {
-	if (s->bins == NULL &&
-		(s->rows >= METRICS_EXACT_ROWS || (s->rows + 1) * s->labels > METRICS_EXACT_SCORES) &&
+	if (s->bins == NULL && (s->rows >= METRICS_EXACT_ROWS || (s->rows + 1) * s->labels > METRICS_EXACT_SCORES) &&
 		!count_in_bins(s, err))
 		return false;
 	if (s->bins != NULL)
@@ -173,8 +172,8 @@ add_step(roc_curve *curve, double threshold, int64_t positives, int64_t negative
 static int
 by_score_descending(const void *a, const void *b)
 {
-	double		x = ((const ranked *) a)->score;
-	double		y = ((const ranked *) b)->score;
+	double x = ((const ranked *) a)->score;
+	double y = ((const ranked *) b)->score;
 
 	return (x < y) - (x > y);
 }
@@ -182,13 +181,13 @@ by_score_descending(const void *a, const void *b)
 static bool
 exact_steps(const score_table *s, int32_t label, bool complement, roc_curve *curve, llm_error *err)
 {
-	ranked	   *rows = malloc((size_t) (s->rows + 1) * sizeof(ranked));
+	ranked *rows = malloc((size_t) (s->rows + 1) * sizeof(ranked));
 
 	if (rows == NULL)
 		return llm_fail(err, LLM_MEMORY, "out of memory for a ROC curve");
 	for (int64_t row = 0; row < s->rows; row++)
 	{
-		double		score = s->scores[row * s->labels + label];
+		double score = s->scores[row * s->labels + label];
 
 		if (isnan(score))
 			score = 0;
@@ -209,8 +208,8 @@ bin_steps(const score_table *s, int32_t label, bool complement, roc_curve *curve
 
 	for (int32_t i = 0; i < s->bin_count; i++)
 	{
-		int32_t		b = complement ? i : s->bin_count - 1 - i;
-		double		threshold = complement ? 1 - bin_threshold(s, b + 1) : bin_threshold(s, b);
+		int32_t b = complement ? i : s->bin_count - 1 - i;
+		double threshold = complement ? 1 - bin_threshold(s, b + 1) : bin_threshold(s, b);
 
 		if (bins[b * 2] + bins[b * 2 + 1] > 0)
 			add_step(curve, threshold, bins[b * 2 + !complement], bins[b * 2 + complement]);
@@ -220,7 +219,7 @@ bin_steps(const score_table *s, int32_t label, bool complement, roc_curve *curve
 bool
 roc_compute(const score_table *s, int32_t label, bool complement, roc_curve *curve, llm_error *err)
 {
-	int64_t		most = s->bins != NULL ? s->bin_count : s->rows;
+	int64_t most = s->bins != NULL ? s->bin_count : s->rows;
 
 	memset(curve, 0, sizeof(*curve));
 	curve->steps = malloc((size_t) (most + 1) * sizeof(roc_step));
@@ -252,15 +251,15 @@ roc_defined(const roc_curve *curve)
 double
 roc_area(const roc_curve *curve)
 {
-	double		area = 0;
-	roc_step	last = {0};
+	double area = 0;
+	roc_step last = {0};
 
 	for (int64_t i = 0; i < curve->count; i++)
 	{
-		roc_step	step = curve->steps[i];
+		roc_step step = curve->steps[i];
 
 		area += (double) (step.false_positives - last.false_positives) *
-			((double) step.true_positives + last.true_positives) / 2;
+				((double) step.true_positives + last.true_positives) / 2;
 		last = step;
 	}
 	return area / ((double) curve->positives * curve->negatives);

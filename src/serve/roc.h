@@ -23,17 +23,17 @@ extern bool scores_add(score_table *s, const float *scores, int32_t positive, ll
 /* Rows called positive when the threshold is `threshold`: score >= threshold. */
 typedef struct roc_step
 {
-	double		threshold;
-	int64_t		true_positives;
-	int64_t		false_positives;
+	double threshold;
+	int64_t true_positives;
+	int64_t false_positives;
 } roc_step;
 
 typedef struct roc_curve
 {
-	int64_t		count;			/* steps; the last one calls every row positive */
-	int64_t		positives;		/* rows that have the label */
-	int64_t		negatives;
-	roc_step   *steps;			/* (count), thresholds descending */
+	int64_t count;     /* steps; the last one calls every row positive */
+	int64_t positives; /* rows that have the label */
+	int64_t negatives;
+	roc_step *steps; /* (count), thresholds descending */
 } roc_curve;
 
 /*
@@ -47,4 +47,4 @@ extern bool roc_defined(const roc_curve *curve);
 /* Area under the curve by trapezoids: equal scores count half. */
 extern double roc_area(const roc_curve *curve);
 
-#endif							/* LLMAPP_ROC_H */
+#endif /* LLMAPP_ROC_H */

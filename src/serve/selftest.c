@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(llm_selftest);
 #define DETAIL_BYTES 256
 
 /* A test fills detail (DETAIL_BYTES) and says whether all is well. */
-typedef bool (*selftest) (char *detail);
+typedef bool (*selftest)(char *detail);
 
 static bool
 Explain(char *detail, const llm_error *err)
@@ -59,8 +59,8 @@ FillNumbers(float *numbers, int64 count, uint32 seed)
 static double
 RelativeError(const float *actual, const double *expected, int64 count)
 {
-	double		difference = 0;
-	double		norm = 0;
+	double difference = 0;
+	double norm = 0;
 
 	for (int64 i = 0; i < count; i++)
 	{
@@ -83,7 +83,12 @@ ReportError(char *detail, const char *what, double error, double limit)
 static double
 ProductError(bool transpose_a, bool transpose_b)
 {
-	enum { M = 33, N = 17, K = 65 };
+	enum
+	{
+		M = 33,
+		N = 17,
+		K = 65
+	};
 	static float a[M * K];
 	static float b[K * N];
 	static float c[M * N];
@@ -94,22 +99,21 @@ ProductError(bool transpose_a, bool transpose_b)
 	for (int i = 0; i < M; i++)
 		for (int j = 0; j < N; j++)
 		{
-			double		sum = 0;
+			double sum = 0;
 
 			for (int k = 0; k < K; k++)
 				sum += (double) (transpose_a ? a[k * M + i] : a[i * K + k]) *
-					(transpose_b ? b[j * K + k] : b[k * N + j]);
+					   (transpose_b ? b[j * K + k] : b[k * N + j]);
 			expected[i * N + j] = sum;
 		}
-	gemm(simd_best(), transpose_a, transpose_b, M, N, K, a, transpose_a ? M : K, b,
-		 transpose_b ? K : N, 0, c, N);
+	gemm(simd_best(), transpose_a, transpose_b, M, N, K, a, transpose_a ? M : K, b, transpose_b ? K : N, 0, c, N);
 	return RelativeError(c, expected, M * N);
 }
 
 static bool
 TestMatrixProduct(char *detail)
 {
-	double		error = 0;
+	double error = 0;
 
 	blas_open();
 	for (int i = 0; i < 4; i++)
@@ -127,13 +131,11 @@ TestMatrixProduct(char *detail)
 static net *
 MakeNet(int32 dense, int32 hidden, net_activation activation, llm_error *err)
 {
-	net_config	config = {
-		.shape = {.dense = dense,.outputs = CLASSES,.class_target = true},
-		.hidden_count = 1,
-		.hidden = {hidden},
-		.activation = activation,
-		.loss = LOSS_CROSS_ENTROPY
-	};
+	net_config config = {.shape = {.dense = dense, .outputs = CLASSES, .class_target = true},
+						 .hidden_count = 1,
+						 .hidden = {hidden},
+						 .activation = activation,
+						 .loss = LOSS_CROSS_ENTROPY};
 
 	return net_new(&config, err);
 }
@@ -154,9 +156,9 @@ PlainLinear(const float *w, const float *b, const double *x, double *y, int32 ou
 static void
 PlainForward(const net *n, const float *weights, const float *row, double *out)
 {
-	double		x[DENSE];
-	double		h[HIDDEN];
-	double		sum = 0;
+	double x[DENSE];
+	double h[HIDDEN];
+	double sum = 0;
 
 	for (int i = 0; i < DENSE; i++)
 		x[i] = row[i];
@@ -174,10 +176,10 @@ PlainForward(const net *n, const float *weights, const float *row, double *out)
 static double
 ForwardError(const net *n, const float *weights, int64 rows, llm_error *err)
 {
-	predictor  *p = predictor_new(n, weights, rows, err);
-	double		error = -1;
+	predictor *p = predictor_new(n, weights, rows, err);
+	double error = -1;
 	const float *out;
-	batch	   *b;
+	batch *b;
 
 	if (p == NULL)
 		return -1;
@@ -187,7 +189,7 @@ ForwardError(const net *n, const float *weights, int64 rows, llm_error *err)
 	out = predictor_run(p, err);
 	for (int64 row = 0; out != NULL && row < rows; row++)
 	{
-		double		expected[CLASSES];
+		double expected[CLASSES];
 
 		PlainForward(n, weights, b->dense + row * DENSE, expected);
 		error = fmax(error, RelativeError(out + row * CLASSES, expected, CLASSES));
@@ -200,10 +202,10 @@ ForwardError(const net *n, const float *weights, int64 rows, llm_error *err)
 static bool
 TestForward(char *detail, int64 rows)
 {
-	llm_error	err = {0};
-	net		   *n = MakeNet(DENSE, HIDDEN, ACT_TANH, &err);
-	float	   *weights = n == NULL ? NULL : aligned_alloc(64, net_weight_bytes(n));
-	double		error = -1;
+	llm_error err = {0};
+	net *n = MakeNet(DENSE, HIDDEN, ACT_TANH, &err);
+	float *weights = n == NULL ? NULL : aligned_alloc(64, net_weight_bytes(n));
+	double error = -1;
 
 	if (weights != NULL)
 	{
@@ -234,16 +236,25 @@ TestManyRows(char *detail)
 #define SMALL_DENSE 3
 #define SMALL_HIDDEN 4
 
-static const train_config plain_descent = {
-	.optimizer = OPT_SGD,.learning_rate = 1,.schedule = SCHEDULE_CONSTANT,.total_steps = 1000,
-	.seed = 5,.threads = 1
-};
+static const train_config plain_descent = {.optimizer = OPT_SGD,
+										   .learning_rate = 1,
+										   .schedule = SCHEDULE_CONSTANT,
+										   .total_steps = 1000,
+										   .seed = 5,
+										   .threads = 1};
 
-static const train_config adamw = {
-	.optimizer = OPT_ADAMW,.learning_rate = 0.01,.weight_decay = 0.01,.beta1 = 0.9,.beta2 = 0.999,
-	.epsilon = 1e-8,.clip_norm = 1,.schedule = SCHEDULE_COSINE,.warmup_steps = 5,.total_steps = 50,
-	.seed = 5,.threads = 1
-};
+static const train_config adamw = {.optimizer = OPT_ADAMW,
+								   .learning_rate = 0.01,
+								   .weight_decay = 0.01,
+								   .beta1 = 0.9,
+								   .beta2 = 0.999,
+								   .epsilon = 1e-8,
+								   .clip_norm = 1,
+								   .schedule = SCHEDULE_COSINE,
+								   .warmup_steps = 5,
+								   .total_steps = 50,
+								   .seed = 5,
+								   .threads = 1};
 
 /* Rows whose class depends on their numbers. */
 static void
@@ -262,9 +273,9 @@ FillBatch(batch *b, uint32 seed)
 static double
 LossWith(trainer *t, const float *weights, const batch *b, llm_error *err)
 {
-	float		out[ROWS * CLASSES];
-	double		loss = 0;
-	double		weight = 0;
+	float out[ROWS * CLASSES];
+	double loss = 0;
+	double weight = 0;
 
 	trainer_set_weights(t, weights);
 	return trainer_predict(t, b, out, &loss, &weight, err) ? loss / weight : NAN;
@@ -275,11 +286,10 @@ LossWith(trainer *t, const float *weights, const batch *b, llm_error *err)
  * beside central differences of the loss.
  */
 static double
-GradientError(trainer *t, size_t count, const batch *b, float *before, float *after, double *expected,
-			  llm_error *err)
+GradientError(trainer *t, size_t count, const batch *b, float *before, float *after, double *expected, llm_error *err)
 {
 	const float h = 1.0f / 128;
-	double		loss;
+	double loss;
 
 	memcpy(before, trainer_weights(t), count * sizeof(float));
 	if (!trainer_step(t, b, &loss, err))
@@ -287,7 +297,7 @@ GradientError(trainer *t, size_t count, const batch *b, float *before, float *af
 	memcpy(after, trainer_weights(t), count * sizeof(float));
 	for (size_t i = 0; i < count; i++)
 	{
-		float		kept = before[i];
+		float kept = before[i];
 
 		before[i] = kept + h;
 		expected[i] = LossWith(t, before, b, err);
@@ -302,14 +312,14 @@ GradientError(trainer *t, size_t count, const batch *b, float *before, float *af
 static bool
 TestGradient(char *detail)
 {
-	llm_error	err = {0};
-	net		   *n = MakeNet(SMALL_DENSE, SMALL_HIDDEN, ACT_GELU, &err);
-	trainer    *t = n == NULL ? NULL : trainer_new(n, &plain_descent, ROWS, &err);
-	batch	   *b = t == NULL ? NULL : batch_new(&net_get_config(n)->shape, ROWS, &err);
-	size_t		count = n == NULL ? 0 : net_weight_bytes(n) / sizeof(float);
-	float	   *numbers = malloc(2 * count * sizeof(float) + 1);
-	double	   *expected = malloc(count * sizeof(double) + 1);
-	double		error = -1;
+	llm_error err = {0};
+	net *n = MakeNet(SMALL_DENSE, SMALL_HIDDEN, ACT_GELU, &err);
+	trainer *t = n == NULL ? NULL : trainer_new(n, &plain_descent, ROWS, &err);
+	batch *b = t == NULL ? NULL : batch_new(&net_get_config(n)->shape, ROWS, &err);
+	size_t count = n == NULL ? 0 : net_weight_bytes(n) / sizeof(float);
+	float *numbers = malloc(2 * count * sizeof(float) + 1);
+	double *expected = malloc(count * sizeof(double) + 1);
+	double error = -1;
 
 	if (b != NULL && numbers != NULL && expected != NULL)
 	{
@@ -341,13 +351,12 @@ TrainSteps(trainer *t, batch *b, int from, int to, double *loss, llm_error *err)
 
 /* Train 40 steps at once and in two halves with a saved state between. */
 static bool
-TrainTwice(const net *n, trainer *whole, trainer *halves, batch *b, void *state, char *detail,
-		   llm_error *err)
+TrainTwice(const net *n, trainer *whole, trainer *halves, batch *b, void *state, char *detail, llm_error *err)
 {
-	size_t		bytes = trainer_state_bytes(whole);
-	double		first;
-	double		last;
-	bool		same;
+	size_t bytes = trainer_state_bytes(whole);
+	double first;
+	double last;
+	bool same;
 
 	if (!TrainSteps(whole, b, 0, 1, &first, err) || !TrainSteps(whole, b, 1, 40, &last, err) ||
 		!TrainSteps(halves, b, 0, 20, &last, err))
@@ -365,13 +374,13 @@ TrainTwice(const net *n, trainer *whole, trainer *halves, batch *b, void *state,
 static bool
 TestTraining(char *detail)
 {
-	llm_error	err = {0};
-	net		   *n = MakeNet(SMALL_DENSE, SMALL_HIDDEN, ACT_RELU, &err);
-	trainer    *whole = n == NULL ? NULL : trainer_new(n, &adamw, ROWS, &err);
-	trainer    *halves = whole == NULL ? NULL : trainer_new(n, &adamw, ROWS, &err);
-	batch	   *b = halves == NULL ? NULL : batch_new(&net_get_config(n)->shape, ROWS, &err);
-	void	   *state = halves == NULL ? NULL : malloc(trainer_state_bytes(halves));
-	bool		passed;
+	llm_error err = {0};
+	net *n = MakeNet(SMALL_DENSE, SMALL_HIDDEN, ACT_RELU, &err);
+	trainer *whole = n == NULL ? NULL : trainer_new(n, &adamw, ROWS, &err);
+	trainer *halves = whole == NULL ? NULL : trainer_new(n, &adamw, ROWS, &err);
+	batch *b = halves == NULL ? NULL : batch_new(&net_get_config(n)->shape, ROWS, &err);
+	void *state = halves == NULL ? NULL : malloc(trainer_state_bytes(halves));
+	bool passed;
 
 	if (b == NULL || state == NULL)
 		passed = Explain(detail, &err);
@@ -392,11 +401,11 @@ static bool
 TestArea(char *detail)
 {
 	static const float scores[] = {.9f, .8f, .4f, .4f, .7f, .4f, .2f};
-	llm_error	err = {0};
+	llm_error err = {0};
 	score_table *s = scores_new(1, &err);
-	roc_curve	curve;
-	bool		ok = s != NULL;
-	double		area;
+	roc_curve curve;
+	bool ok = s != NULL;
+	double area;
 
 	for (int i = 0; ok && i < lengthof(scores); i++)
 		ok = scores_add(s, &scores[i], i < 4 ? 0 : -1, &err);
@@ -415,11 +424,11 @@ TestJson(char *detail)
 {
 	static const char *const text =
 		"{\"a\":[0.1,1e-300,-17,true,null],\"\\u00e4\\\"\":{\"b\":0.30000000000000004,\"c\":9007199254740993}}";
-	llm_error	err = {0};
-	json_t	   *first = json_parse(text, strlen(text), &err);
-	char	   *written = first == NULL ? NULL : json_text(first);
-	json_t	   *second = written == NULL ? NULL : json_parse(written, strlen(written), &err);
-	bool		same = second != NULL && json_equal(first, second);
+	llm_error err = {0};
+	json_t *first = json_parse(text, strlen(text), &err);
+	char *written = first == NULL ? NULL : json_text(first);
+	json_t *second = written == NULL ? NULL : json_parse(written, strlen(written), &err);
+	bool same = second != NULL && json_equal(first, second);
 
 	json_decref(first);
 	json_decref(second);
@@ -432,18 +441,18 @@ TestJson(char *detail)
 static bool
 TestTensor(char *detail)
 {
-	Oid			type = TensorTypeOid();
-	Oid			input;
-	Oid			output;
-	Oid			send;
-	Oid			receive;
-	Oid			param;
-	bool		varlena;
-	Datum		first;
-	Datum		by_text;
-	Datum		by_bytes;
+	Oid type = TensorTypeOid();
+	Oid input;
+	Oid output;
+	Oid send;
+	Oid receive;
+	Oid param;
+	bool varlena;
+	Datum first;
+	Datum by_text;
+	Datum by_bytes;
 	StringInfoData bytes;
-	bytea	   *sent;
+	bytea *sent;
 
 	getTypeInputInfo(type, &input, &param);
 	getTypeOutputInfo(type, &output, &varlena);
@@ -468,7 +477,7 @@ TestFloatingPointMode(char *detail)
 {
 	volatile double smallest = DBL_MIN;
 	volatile double three = 3.0;
-	double		half = smallest / 2;
+	double half = smallest / 2;
 
 	snprintf(detail, DETAIL_BYTES, "half of the smallest normal number is %g", half);
 	return half > 0 && half * 2 == smallest && 1.0 / three == 0x1.5555555555555p-2;
@@ -477,8 +486,8 @@ TestFloatingPointMode(char *detail)
 static const struct
 {
 	const char *name;
-	selftest	run;
-}			selftests[] = {
+	selftest run;
+} selftests[] = {
 	{"floating-point mode", TestFloatingPointMode},
 	{"matrix product", TestMatrixProduct},
 	{"prediction of one row", TestOneRow},
@@ -498,14 +507,10 @@ llm_selftest(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < lengthof(selftests); i++)
 	{
-		char		detail[DETAIL_BYTES] = "";
-		bool		passed = selftests[i].run(detail);
-		Datum		values[3] = {
-			CStringGetTextDatum(selftests[i].name),
-			BoolGetDatum(passed),
-			CStringGetTextDatum(detail)
-		};
-		bool		nulls[3] = {false, false, false};
+		char detail[DETAIL_BYTES] = "";
+		bool passed = selftests[i].run(detail);
+		Datum values[3] = {CStringGetTextDatum(selftests[i].name), BoolGetDatum(passed), CStringGetTextDatum(detail)};
+		bool nulls[3] = {false, false, false};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

@@ -45,10 +45,10 @@ PG_FUNCTION_INFO_V1(llmapp_stat_models_reset);
 /* A model in shared memory; relid and database are written under the exclusive lock only. */
 typedef struct ModelStat
 {
-	Oid			database;
-	Oid			relid;			/* InvalidOid: free */
+	Oid database;
+	Oid relid; /* InvalidOid: free */
 	TimestampTz since;
-	pg_atomic_uint64 used;		/* time of the last addition */
+	pg_atomic_uint64 used; /* time of the last addition */
 	pg_atomic_uint64 calls;
 	pg_atomic_uint64 rows;
 	pg_atomic_uint64 ns;
@@ -56,23 +56,23 @@ typedef struct ModelStat
 
 typedef struct StatShared
 {
-	int			tranche;
-	LWLock		lock;
-	ModelStat	models[STAT_MODELS];
+	int tranche;
+	LWLock lock;
+	ModelStat models[STAT_MODELS];
 } StatShared;
 
 struct ModelUse
 {
-	Oid			relid;			/* hash key */
-	bool		dirty;			/* in the list below */
-	ModelUse   *next;
-	int64		calls;
-	int64		rows;
-	double		ns;
+	Oid relid;  /* hash key */
+	bool dirty; /* in the list below */
+	ModelUse *next;
+	int64 calls;
+	int64 rows;
+	double ns;
 };
 
 static StatShared *shared = NULL;
-static bool unavailable = false;	/* shared memory is full */
+static bool unavailable = false; /* shared memory is full */
 static HTAB *uses = NULL;
 static ModelUse *dirty = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
@@ -115,7 +115,7 @@ AttachStatMemory(void)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	StatShared *volatile area = NULL;
-	bool		found = true;
+	bool found = true;
 
 	if (shared != NULL || unavailable)
 		return shared != NULL;
@@ -126,7 +126,7 @@ AttachStatMemory(void)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();		/* raising the error forgot that the lock holds them */
+		HOLD_INTERRUPTS(); /* raising the error forgot that the lock holds them */
 		MemoryContextSwitchTo(cxt);
 		FlushErrorState();
 		unavailable = true;
@@ -163,9 +163,9 @@ ClearStat(ModelStat *stat)
 static ModelStat *
 TakeStat(Oid relid)
 {
-	ModelStat  *oldest = &shared->models[0];
+	ModelStat *oldest = &shared->models[0];
 
-	for (int i = 1; i < STAT_MODELS; i++)	/* one that is free was never used */
+	for (int i = 1; i < STAT_MODELS; i++) /* one that is free was never used */
 		if (pg_atomic_read_u64(&shared->models[i].used) < pg_atomic_read_u64(&oldest->used))
 			oldest = &shared->models[i];
 	oldest->database = MyDatabaseId;
@@ -177,7 +177,7 @@ TakeStat(Oid relid)
 static void
 Publish(ModelUse *use)
 {
-	ModelStat  *stat;
+	ModelStat *stat;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	stat = FindStat(use->relid);
@@ -221,12 +221,12 @@ AtTransactionEnd(XactEvent event, void *arg)
 static ModelUse *
 GetUse(Oid relid)
 {
-	ModelUse   *use;
-	bool		found;
+	ModelUse *use;
+	bool found;
 
 	if (uses == NULL)
 	{
-		HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(ModelUse)};
+		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(ModelUse)};
 
 		uses = hash_create("llmapp use of models", 16, &control, HASH_ELEM | HASH_BLOBS);
 		RegisterXactCallback(AtTransactionEnd, NULL);
@@ -241,7 +241,7 @@ GetUse(Oid relid)
 void
 FlushUse(UseMeter *meter)
 {
-	ModelUse   *use = meter->use;
+	ModelUse *use = meter->use;
 
 	if (use == NULL || (!meter->started && meter->rows == 0))
 		return;
@@ -285,7 +285,7 @@ StartUse(UseMeter *meter, Oid relid)
 double
 NanosecondsSince(instr_time start)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, start);
@@ -331,8 +331,9 @@ MeterRows(UseMeter *meter, int64 rows, double ns)
 static bool
 MaySee(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool		may = HeapTupleIsValid(tuple) && has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool may =
+		HeapTupleIsValid(tuple) && has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -343,7 +344,7 @@ MaySee(Oid relid)
 static int
 CopyStats(ModelStat *copies)
 {
-	int			count = 0;
+	int count = 0;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	for (int i = 0; i < STAT_MODELS; i++)
@@ -358,18 +359,18 @@ Datum
 llmapp_model_statistics(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	ModelStat  *stats = palloc(sizeof(ModelStat) * STAT_MODELS);
-	int			count;
+	ModelStat *stats = palloc(sizeof(ModelStat) * STAT_MODELS);
+	int count;
 
 	InitMaterializedSRF(fcinfo, 0);
 	count = AttachStatMemory() ? CopyStats(stats) : 0;
 	for (int i = 0; i < count; i++)
 	{
-		Datum		values[5] = {
-			ObjectIdGetDatum(stats[i].relid), Int64GetDatum(pg_atomic_read_u64(&stats[i].calls)),
-			Int64GetDatum(pg_atomic_read_u64(&stats[i].rows)), Float8GetDatum(pg_atomic_read_u64(&stats[i].ns) / 1e6), TimestampTzGetDatum(stats[i].since)
-		};
-		bool		nulls[5] = {false};
+		Datum values[5] = {ObjectIdGetDatum(stats[i].relid), Int64GetDatum(pg_atomic_read_u64(&stats[i].calls)),
+						   Int64GetDatum(pg_atomic_read_u64(&stats[i].rows)),
+						   Float8GetDatum(pg_atomic_read_u64(&stats[i].ns) / 1e6),
+						   TimestampTzGetDatum(stats[i].since)};
+		bool nulls[5] = {false};
 
 		if (MaySee(stats[i].relid))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -381,12 +382,12 @@ llmapp_model_statistics(PG_FUNCTION_ARGS)
 Datum
 llmapp_stat_models_reset(PG_FUNCTION_ARGS)
 {
-	ModelStat  *stats = palloc(sizeof(ModelStat) * STAT_MODELS);
-	int			count = AttachStatMemory() ? CopyStats(stats) : 0;
+	ModelStat *stats = palloc(sizeof(ModelStat) * STAT_MODELS);
+	int count = AttachStatMemory() ? CopyStats(stats) : 0;
 
 	for (int i = 0; i < count; i++)
 	{
-		ModelStat  *stat;
+		ModelStat *stat;
 
 		if (!MaySee(stats[i].relid))
 			continue;

@@ -18,24 +18,24 @@ typedef struct ModelUse ModelUse;
 
 typedef struct UseMeter
 {
-	ModelUse   *use;			/* NULL: no model */
-	int64		rows;			/* not yet in use */
-	int64		time_at;		/* number of rows at which the next one is timed */
-	int64		timed;			/* rows that ns speaks for */
-	double		ns;
-	double		row_ns;			/* of the last row that was timed */
-	bool		started;		/* this use is a call that is not yet in use */
+	ModelUse *use; /* NULL: no model */
+	int64 rows;    /* not yet in use */
+	int64 time_at; /* number of rows at which the next one is timed */
+	int64 timed;   /* rows that ns speaks for */
+	double ns;
+	double row_ns; /* of the last row that was timed */
+	bool started;  /* this use is a call that is not yet in use */
 } UseMeter;
 
-extern void RequestStatMemory(void);	/* in the postmaster, when preloaded */
+extern void RequestStatMemory(void); /* in the postmaster, when preloaded */
 
 extern void StartUse(UseMeter *meter, Oid relid);
-extern void FlushUse(UseMeter *meter);	/* make what was counted part of this transaction's; the use goes on */
+extern void FlushUse(UseMeter *meter); /* make what was counted part of this transaction's; the use goes on */
 extern void EndUse(UseMeter *meter);
 
 /* Nanoseconds since `start`. */
 extern double NanosecondsSince(instr_time start);
-extern void MeterTime(UseMeter *meter, double ns);	/* one row, which took so long */
+extern void MeterTime(UseMeter *meter, double ns); /* one row, which took so long */
 extern void MeterRows(UseMeter *meter, int64 rows, double ns);
 
 static inline bool
@@ -50,4 +50,4 @@ MeterRow(UseMeter *meter)
 	meter->rows++;
 }
 
-#endif							/* LLMAPP_STAT_H */
+#endif /* LLMAPP_STAT_H */

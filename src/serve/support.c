@@ -29,9 +29,9 @@ PG_FUNCTION_INFO_V1(llm_predict_support);
 /* What is remembered of a model. */
 typedef struct KnownModel
 {
-	Oid			relid;			/* hash key */
-	double		multiplications;	/* for one row */
-	int32		classes;		/* 0 for numbers */
+	Oid relid;              /* hash key */
+	double multiplications; /* for one row */
+	int32 classes;          /* 0 for numbers */
 } KnownModel;
 
 static HTAB *known_models = NULL;
@@ -40,8 +40,8 @@ static HTAB *known_models = NULL;
 static double
 Multiplications(const net_config *config)
 {
-	double		width = config->shape.dense + (double) config->shape.embed_columns * config->embed_dim;
-	double		sum = width;
+	double width = config->shape.dense + (double) config->shape.embed_columns * config->embed_dim;
+	double sum = width;
 
 	for (int32 i = 0; i < config->hidden_count; i++)
 	{
@@ -50,8 +50,8 @@ Multiplications(const net_config *config)
 	}
 	sum += width * config->shape.outputs;
 	if (config->shape.bag_rows > 0)
-		sum += (double) config->shape.bag_max *
-			(config->hidden_count > 0 ? config->hidden[0] : config->shape.outputs);
+		sum +=
+			(double) config->shape.bag_max * (config->hidden_count > 0 ? config->hidden[0] : config->shape.outputs);
 	return sum * Max(config->members, 1);
 }
 
@@ -62,7 +62,7 @@ RememberModel(const Model *model)
 
 	if (known_models == NULL)
 	{
-		HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(KnownModel)};
+		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(KnownModel)};
 
 		known_models = hash_create("llmapp models known to the planner", 16, &control, HASH_ELEM | HASH_BLOBS);
 	}
@@ -83,9 +83,9 @@ KnownMultiplications(Oid relid)
 static const KnownModel *
 ModelOfCall(Node *node)
 {
-	FuncExpr   *call = (FuncExpr *) node;
-	Const	   *model;
-	Oid			relid;
+	FuncExpr *call = (FuncExpr *) node;
+	Const *model;
+	Oid relid;
 
 	if (known_models == NULL || node == NULL || !IsA(node, FuncExpr) || call->args == NIL)
 		return NULL;
@@ -99,7 +99,7 @@ ModelOfCall(Node *node)
 Datum
 llm_predict_support(PG_FUNCTION_ARGS)
 {
-	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+	Node *request = (Node *) PG_GETARG_POINTER(0);
 	const KnownModel *known;
 
 	if (IsA(request, SupportRequestCost))
@@ -110,8 +110,8 @@ llm_predict_support(PG_FUNCTION_ARGS)
 		if (known == NULL)
 			PG_RETURN_POINTER(NULL);
 		cost->startup = 0;
-		cost->per_tuple = cpu_operator_cost *
-			(CALL_OPERATORS + known->multiplications / MULTIPLICATIONS_PER_OPERATOR);
+		cost->per_tuple =
+			cpu_operator_cost * (CALL_OPERATORS + known->multiplications / MULTIPLICATIONS_PER_OPERATOR);
 		PG_RETURN_POINTER(request);
 	}
 	if (IsA(request, SupportRequestRows))

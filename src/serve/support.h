@@ -14,4 +14,4 @@ extern void RememberModel(const Model *model);
 /* Multiplications of a row for such a model; negative when it is not known. */
 extern double KnownMultiplications(Oid relid);
 
-#endif							/* LLMAPP_SUPPORT_H */
+#endif /* LLMAPP_SUPPORT_H */

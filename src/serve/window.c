@@ -24,12 +24,12 @@ PG_FUNCTION_INFO_V1(llm_predict_over);
 /* Predictions of the rows [first, first + rows) of a partition. */
 typedef struct Ahead
 {
-	int64		first;
-	int32		rows;
-	bool		nulls[MODEL_BULK_ROWS]; /* the input was NULL */
-	int32		places[MODEL_BULK_ROWS];	/* of the others: which row of out */
-	float	   *out;			/* (MODEL_BULK_ROWS, outputs), in `cxt` */
-	int32		outputs;
+	int64 first;
+	int32 rows;
+	bool nulls[MODEL_BULK_ROWS];   /* the input was NULL */
+	int32 places[MODEL_BULK_ROWS]; /* of the others: which row of out */
+	float *out;                    /* (MODEL_BULK_ROWS, outputs), in `cxt` */
+	int32 outputs;
 	MemoryContext cxt;
 } Ahead;
 
@@ -37,14 +37,14 @@ typedef struct Ahead
 static void
 ReadAhead(WindowObject window, Ahead *ahead, Oid type, Datum *inputs)
 {
-	int16		length;
-	bool		by_value;
+	int16 length;
+	bool by_value;
 
 	get_typlenbyval(type, &length, &by_value);
 	for (ahead->rows = 0; ahead->rows < MODEL_BULK_ROWS; ahead->rows++)
 	{
-		int32		i = ahead->rows;
-		bool		outside;
+		int32 i = ahead->rows;
+		bool outside;
 
 		CHECK_FOR_INTERRUPTS();
 		inputs[i] = WinGetFuncArgInPartition(window, 1, i, WINDOW_SEEK_CURRENT, false, &ahead->nulls[i], &outside);
@@ -59,10 +59,10 @@ ReadAhead(WindowObject window, Ahead *ahead, Oid type, Datum *inputs)
 static void
 PredictAhead(PredictCall *call, Ahead *ahead, const Datum *inputs)
 {
-	predictor  *p = ModelBulkPredictor(call->model);
-	batch	   *b = predictor_batch(p);
-	int32		outputs = call->model->manifest->target->outputs;
-	instr_time	start;
+	predictor *p = ModelBulkPredictor(call->model);
+	batch *b = predictor_batch(p);
+	int32 outputs = call->model->manifest->target->outputs;
+	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
 	predictor_set_poll(p, PredictionCancelled, NULL);
@@ -86,14 +86,13 @@ PredictAhead(PredictCall *call, Ahead *ahead, const Datum *inputs)
 static void
 FillAhead(FunctionCallInfo fcinfo, WindowObject window, PredictCall *call, Oid relid, Ahead *ahead)
 {
-	Datum		inputs[MODEL_BULK_ROWS];
+	Datum inputs[MODEL_BULK_ROWS];
 	MemoryContext old;
 
 	if (!get_fn_expr_arg_stable(fcinfo->flinfo, 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the model of llm_predict_over() must be the same for all rows"),
-				 errhint("Use llm_predict() where it differs from row to row.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the model of llm_predict_over() must be the same for all rows"),
+						errhint("Use llm_predict() where it differs from row to row.")));
 	old = MemoryContextSwitchTo(call->row_cxt);
 	ReadAhead(window, ahead, call->input_type, inputs);
 	OpenPredictModel(call, relid);
@@ -108,10 +107,10 @@ llm_predict_over(PG_FUNCTION_ARGS)
 {
 	WindowObject window = PG_WINDOW_OBJECT();
 	PredictCall *call = GetPredictCall(fcinfo, 1);
-	Ahead	   *ahead = WinGetPartitionLocalMemory(window, sizeof(Ahead));
-	int64		at = WinGetCurrentPosition(window);
-	bool		isnull;
-	Oid			relid = DatumGetObjectId(WinGetFuncArgCurrent(window, 0, &isnull));
+	Ahead *ahead = WinGetPartitionLocalMemory(window, sizeof(Ahead));
+	int64 at = WinGetCurrentPosition(window);
+	bool isnull;
+	Oid relid = DatumGetObjectId(WinGetFuncArgCurrent(window, 0, &isnull));
 
 	if (isnull)
 		PG_RETURN_NULL();

@@ -29,25 +29,22 @@ PG_FUNCTION_INFO_V1(llm_reshape);
 static bool
 HeaderIsSound(const Tensor *tensor, int32 *count)
 {
-	return VARSIZE(tensor) >= TENSOR_SIZE(1, 0) && tensor->flags == 0 &&
-		tensor->ndim >= 1 && tensor->ndim <= TENSOR_MAX_DIMS &&
-		VARSIZE(tensor) >= TENSOR_SIZE(tensor->ndim, 0) &&
-		tensor_count(tensor->ndim, tensor->dims, count) == TENSOR_OK;
+	return VARSIZE(tensor) >= TENSOR_SIZE(1, 0) && tensor->flags == 0 && tensor->ndim >= 1 &&
+		   tensor->ndim <= TENSOR_MAX_DIMS && VARSIZE(tensor) >= TENSOR_SIZE(tensor->ndim, 0) &&
+		   tensor_count(tensor->ndim, tensor->dims, count) == TENSOR_OK;
 }
 
 static void
 ThrowDamage(Size size)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("tensor value of %zu bytes is damaged", size)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("tensor value of %zu bytes is damaged", size)));
 }
 
 Tensor *
 DatumGetTensorP(Datum datum)
 {
-	Tensor	   *tensor = (Tensor *) PG_DETOAST_DATUM(datum);
-	int32		count;
+	Tensor *tensor = (Tensor *) PG_DETOAST_DATUM(datum);
+	int32 count;
 
 	if (!HeaderIsSound(tensor, &count) || VARSIZE(tensor) != TENSOR_SIZE(tensor->ndim, count))
 		ThrowDamage(VARSIZE(tensor));
@@ -57,8 +54,8 @@ DatumGetTensorP(Datum datum)
 Tensor *
 DatumGetTensorHeader(Datum datum)
 {
-	Tensor	   *tensor = (Tensor *) DatumGetPointer(datum);
-	int32		count;
+	Tensor *tensor = (Tensor *) DatumGetPointer(datum);
+	int32 count;
 
 	if (!VARATT_IS_EXTERNAL_ONDISK(tensor))
 		return DatumGetTensorP(datum);
@@ -71,7 +68,7 @@ DatumGetTensorHeader(Datum datum)
 int32
 TensorElementCount(const Tensor *tensor)
 {
-	int32		count = 1;
+	int32 count = 1;
 
 	for (int i = 0; i < tensor->ndim; i++)
 		count *= tensor->dims[i];
@@ -81,9 +78,9 @@ TensorElementCount(const Tensor *tensor)
 Tensor *
 MakeTensor(int ndim, const int32 *dims)
 {
-	int32		count;
-	Size		size;
-	Tensor	   *tensor;
+	int32 count;
+	Size size;
+	Tensor *tensor;
 
 	RequireShape(ndim, dims, &count);
 	size = TENSOR_SIZE(ndim, count);
@@ -119,11 +116,11 @@ ShapeText(int ndim, const int32 *dims)
 static Oid
 ExtensionSchema(void)
 {
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	Relation relation = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
+	HeapTuple tuple;
+	Oid schema = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("llmapp"));
 	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, &key);
@@ -136,7 +133,7 @@ ExtensionSchema(void)
 }
 
 /* The type's oid once found; any change of a type forgets it. */
-static Oid	tensor_type_oid = InvalidOid;
+static Oid tensor_type_oid = InvalidOid;
 
 static void
 ForgetTensorType(Datum arg, int cacheid, uint32 hashvalue)
@@ -148,8 +145,8 @@ Oid
 TensorTypeOid(void)
 {
 	static bool registered = false;
-	Oid			schema;
-	Oid			typid = InvalidOid;
+	Oid schema;
+	Oid typid = InvalidOid;
 
 	if (OidIsValid(tensor_type_oid))
 		return tensor_type_oid;
@@ -158,13 +155,10 @@ TensorTypeOid(void)
 	registered = true;
 	schema = ExtensionSchema();
 	if (OidIsValid(schema))
-		typid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-								CStringGetDatum("tensor"), ObjectIdGetDatum(schema));
+		typid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tensor"), ObjectIdGetDatum(schema));
 	if (!OidIsValid(typid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("type tensor does not exist"),
-				 errhint("Install the extension: CREATE EXTENSION llmapp;")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("type tensor does not exist"),
+						errhint("Install the extension: CREATE EXTENSION llmapp;")));
 	tensor_type_oid = typid;
 	return typid;
 }
@@ -173,8 +167,8 @@ TensorTypeOid(void)
 Datum
 llm_shape(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = DatumGetTensorHeader(PG_GETARG_DATUM(0));
-	Datum		lengths[TENSOR_MAX_DIMS];
+	Tensor *tensor = DatumGetTensorHeader(PG_GETARG_DATUM(0));
+	Datum lengths[TENSOR_MAX_DIMS];
 
 	for (int i = 0; i < tensor->ndim; i++)
 		lengths[i] = Int32GetDatum(tensor->dims[i]);
@@ -185,16 +179,12 @@ llm_shape(PG_FUNCTION_ARGS)
 static int
 ReadShapeArray(ArrayType *array, int32 *dims)
 {
-	int			ndim = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	int ndim = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 
 	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("a shape is an array of one dimension")));
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("a shape is an array of one dimension")));
 	if (array_contains_nulls(array))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a shape cannot hold NULL")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a shape cannot hold NULL")));
 	if (ndim > TENSOR_MAX_DIMS)
 		ThrowTensorStatus(TENSOR_TOO_DEEP);
 	memcpy(dims, ARR_DATA_PTR(array), ndim * sizeof(int32));
@@ -204,22 +194,21 @@ ReadShapeArray(ArrayType *array, int32 *dims)
 static void
 ThrowReshape(const Tensor *tensor, int ndim, const int32 *dims, const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("cannot reshape tensor(%s) to (%s)", ShapeText(tensor->ndim, tensor->dims),
-					ShapeText(ndim, dims)),
-			 errdetail_internal("%s", detail)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("cannot reshape tensor(%s) to (%s)", ShapeText(tensor->ndim, tensor->dims),
+						   ShapeText(ndim, dims)),
+					errdetail_internal("%s", detail)));
 }
 
 /* Put the length that makes the shape hold all elements in the place of -1. */
 static void
 InferLength(const Tensor *tensor, int ndim, int32 *dims)
 {
-	int32		elements = TensorElementCount(tensor);
-	int32		asked[TENSOR_MAX_DIMS];
-	int32		known[TENSOR_MAX_DIMS];
-	int32		place = -1;
-	int32		product = 1;
+	int32 elements = TensorElementCount(tensor);
+	int32 asked[TENSOR_MAX_DIMS];
+	int32 known[TENSOR_MAX_DIMS];
+	int32 place = -1;
+	int32 product = 1;
 
 	memcpy(asked, dims, ndim * sizeof(int32));
 	memcpy(known, dims, ndim * sizeof(int32));
@@ -244,10 +233,10 @@ InferLength(const Tensor *tensor, int ndim, int32 *dims)
 Datum
 llm_reshape(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
-	int32		dims[TENSOR_MAX_DIMS];
-	int			ndim = ReadShapeArray(PG_GETARG_ARRAYTYPE_P(1), dims);
-	Tensor	   *result;
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
+	int32 dims[TENSOR_MAX_DIMS];
+	int ndim = ReadShapeArray(PG_GETARG_ARRAYTYPE_P(1), dims);
+	Tensor *result;
 
 	InferLength(tensor, ndim, dims);
 	result = MakeTensor(ndim, dims);

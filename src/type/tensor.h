@@ -18,10 +18,10 @@
 
 typedef struct Tensor
 {
-	int32		vl_len_;		/* varlena header, only through VARSIZE() and SET_VARSIZE() */
-	int16		ndim;			/* 1 .. TENSOR_MAX_DIMS */
-	int16		flags;			/* 0: float elements; other values are for later forms */
-	int32		dims[FLEXIBLE_ARRAY_MEMBER];	/* ndim lengths, then the elements */
+	int32 vl_len_;                     /* varlena header, only through VARSIZE() and SET_VARSIZE() */
+	int16 ndim;                        /* 1 .. TENSOR_MAX_DIMS */
+	int16 flags;                       /* 0: float elements; other values are for later forms */
+	int32 dims[FLEXIBLE_ARRAY_MEMBER]; /* ndim lengths, then the elements */
 } Tensor;
 
 /* Bytes of a value with checked shape. */
@@ -62,7 +62,7 @@ extern void RequireInRange(const Tensor *tensor);
 extern float NumericToElement(Datum numeric);
 
 /* Oid of the type; ERROR with a hint when the extension is not installed in this database. */
-extern Oid	TensorTypeOid(void);
+extern Oid TensorTypeOid(void);
 
 /* "2,3" in the current memory context: a shape as messages and type modifiers show it. */
 extern char *ShapeText(int ndim, const int32 *dims);
@@ -73,4 +73,4 @@ extern void RequireShape(int ndim, const int32 *dims, int32 *count);
 /* Raise what plain C found wrong; status is not TENSOR_OK. */
 pg_noreturn extern void ThrowTensorStatus(tensor_status status);
 
-#endif							/* LLMAPP_TENSOR_H */
+#endif /* LLMAPP_TENSOR_H */

@@ -19,11 +19,11 @@ PG_FUNCTION_INFO_V1(tensor_avg);
 
 typedef struct TensorSums
 {
-	int64		rows;			/* that were not NULL, at least 1 */
-	int32		ndim;
-	int32		elements;
-	int32		dims[TENSOR_MAX_DIMS];
-	double		sums[FLEXIBLE_ARRAY_MEMBER];
+	int64 rows; /* that were not NULL, at least 1 */
+	int32 ndim;
+	int32 elements;
+	int32 dims[TENSOR_MAX_DIMS];
+	double sums[FLEXIBLE_ARRAY_MEMBER];
 } TensorSums;
 
 #define SUMS_SIZE(elements) (offsetof(TensorSums, sums) + (Size) (elements) * sizeof(double))
@@ -35,16 +35,15 @@ StateContext(FunctionCallInfo fcinfo)
 	MemoryContext context;
 
 	if (!AggCheckCallContext(fcinfo, &context))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sums of tensors are computed by aggregates only")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("sums of tensors are computed by aggregates only")));
 	return context;
 }
 
 static TensorSums *
 StartSums(MemoryContext context, const Tensor *tensor)
 {
-	int32		elements = TensorElementCount(tensor);
+	int32 elements = TensorElementCount(tensor);
 	TensorSums *state = MemoryContextAllocZero(context, SUMS_SIZE(elements));
 
 	state->ndim = tensor->ndim;
@@ -59,7 +58,7 @@ tensor_accumulate(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = StateContext(fcinfo);
 	TensorSums *state = PG_ARGISNULL(0) ? NULL : (TensorSums *) PG_GETARG_POINTER(0);
-	Tensor	   *tensor;
+	Tensor *tensor;
 	const float *values;
 
 	if (PG_ARGISNULL(1))
@@ -113,8 +112,8 @@ Datum
 tensor_serialize(PG_FUNCTION_ARGS)
 {
 	const TensorSums *state;
-	Size		size;
-	bytea	   *bytes;
+	Size size;
+	bytea *bytes;
 
 	StateContext(fcinfo);
 	state = (TensorSums *) PG_GETARG_POINTER(0);
@@ -129,7 +128,7 @@ tensor_serialize(PG_FUNCTION_ARGS)
 Datum
 tensor_deserialize(PG_FUNCTION_ARGS)
 {
-	bytea	   *bytes;
+	bytea *bytes;
 	TensorSums *state;
 
 	StateContext(fcinfo);
@@ -143,8 +142,8 @@ tensor_deserialize(PG_FUNCTION_ARGS)
 static Datum
 FinishSums(const TensorSums *state, double divisor)
 {
-	Tensor	   *result = MakeTensor(state->ndim, state->dims);
-	float	   *values = TensorData(result);
+	Tensor *result = MakeTensor(state->ndim, state->dims);
+	float *values = TensorData(result);
 
 	for (int32 i = 0; i < state->elements; i++)
 		values[i] = (float) (state->sums[i] / divisor);

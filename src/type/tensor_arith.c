@@ -24,18 +24,16 @@ PG_FUNCTION_INFO_V1(tensor_negative_inner_product);
 void
 RequireSameShape(int ndim, const int32 *dims, int other_ndim, const int32 *other_dims)
 {
-	int32		count,
-				other_count;
+	int32 count, other_count;
 
 	if (ndim == other_ndim && memcmp(dims, other_dims, ndim * sizeof(int32)) == 0)
 		return;
 	RequireShape(ndim, dims, &count);
 	RequireShape(other_ndim, other_dims, &other_count);
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_EXCEPTION),
-			 errmsg("tensors of different shapes: (%s) and (%s)",
-					ShapeText(ndim, dims), ShapeText(other_ndim, other_dims)),
-			 count == other_count ? errhint("llm_reshape() gives a tensor another shape.") : 0));
+	ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+					errmsg("tensors of different shapes: (%s) and (%s)", ShapeText(ndim, dims),
+						   ShapeText(other_ndim, other_dims)),
+					count == other_count ? errhint("llm_reshape() gives a tensor another shape.") : 0));
 }
 
 void
@@ -45,7 +43,7 @@ RequireInRange(const Tensor *tensor)
 		ThrowTensorStatus(TENSOR_OUT_OF_RANGE);
 }
 
-typedef void (*Combiner) (const float *a, const float *b, float *result, int32 count);
+typedef void (*Combiner)(const float *a, const float *b, float *result, int32 count);
 
 static void
 AddElements(const float *a, const float *b, float *result, int32 count)
@@ -71,9 +69,9 @@ MultiplyElements(const float *a, const float *b, float *result, int32 count)
 static Datum
 CombineArguments(FunctionCallInfo fcinfo, Combiner combine)
 {
-	Tensor	   *a = PG_GETARG_TENSOR_P(0);
-	Tensor	   *b = PG_GETARG_TENSOR_P(1);
-	Tensor	   *result;
+	Tensor *a = PG_GETARG_TENSOR_P(0);
+	Tensor *b = PG_GETARG_TENSOR_P(1);
+	Tensor *result;
 
 	RequireSameShape(a->ndim, a->dims, b->ndim, b->dims);
 	result = MakeTensor(a->ndim, a->dims);
@@ -105,10 +103,10 @@ tensor_multiply(PG_FUNCTION_ARGS)
 static Datum
 ScaleTensor(const Tensor *tensor, double factor)
 {
-	Tensor	   *result = MakeTensor(tensor->ndim, tensor->dims);
+	Tensor *result = MakeTensor(tensor->ndim, tensor->dims);
 	const float *from = TensorData(tensor);
-	float	   *to = TensorData(result);
-	int32		count = TensorElementCount(tensor);
+	float *to = TensorData(result);
+	int32 count = TensorElementCount(tensor);
 
 	if (!isfinite(factor))
 		ThrowTensorStatus(TENSOR_NOT_FINITE);
@@ -136,14 +134,14 @@ tensor_scale_commuted(PG_FUNCTION_ARGS)
 static double
 SquaredDistance(const float *a, const float *b, int32 count)
 {
-	double		lanes[LANES] = {0};
-	double		sum = 0;
-	int32		i = 0;
+	double lanes[LANES] = {0};
+	double sum = 0;
+	int32 i = 0;
 
 	for (; i + LANES <= count; i += LANES)
 		for (int k = 0; k < LANES; k++)
 		{
-			double		difference = (double) a[i + k] - b[i + k];
+			double difference = (double) a[i + k] - b[i + k];
 
 			lanes[k] += difference * difference;
 		}
@@ -157,9 +155,9 @@ SquaredDistance(const float *a, const float *b, int32 count)
 static double
 InnerProduct(const float *a, const float *b, int32 count)
 {
-	double		lanes[LANES] = {0};
-	double		sum = 0;
-	int32		i = 0;
+	double lanes[LANES] = {0};
+	double sum = 0;
+	int32 i = 0;
 
 	for (; i + LANES <= count; i += LANES)
 		for (int k = 0; k < LANES; k++)
@@ -172,11 +170,11 @@ InnerProduct(const float *a, const float *b, int32 count)
 }
 
 static double
-MeasureArguments(FunctionCallInfo fcinfo, double (*measure) (const float *a, const float *b, int32 count))
+MeasureArguments(FunctionCallInfo fcinfo, double (*measure)(const float *a, const float *b, int32 count))
 {
-	Tensor	   *a = PG_GETARG_TENSOR_P(0);
-	Tensor	   *b = PG_GETARG_TENSOR_P(1);
-	double		result;
+	Tensor *a = PG_GETARG_TENSOR_P(0);
+	Tensor *b = PG_GETARG_TENSOR_P(1);
+	double result;
 
 	RequireSameShape(a->ndim, a->dims, b->ndim, b->dims);
 	result = measure(TensorData(a), TensorData(b), TensorElementCount(a));

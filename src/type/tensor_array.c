@@ -24,7 +24,7 @@
 PG_FUNCTION_INFO_V1(tensor_from_array);
 PG_FUNCTION_INFO_V1(tensor_to_array);
 
-#define PORTION 65536			/* elements between two looks for a cancel request */
+#define PORTION 65536 /* elements between two looks for a cancel request */
 
 static float
 Float4ToElement(Datum datum)
@@ -35,8 +35,8 @@ Float4ToElement(Datum datum)
 static float
 Float8ToElement(Datum datum)
 {
-	double		number = DatumGetFloat8(datum);
-	float		element = (float) number;
+	double number = DatumGetFloat8(datum);
+	float element = (float) number;
 
 	if (isinf(element) && !isinf(number))
 		ThrowTensorStatus(TENSOR_OUT_OF_RANGE);
@@ -64,8 +64,8 @@ Int8ToElement(Datum datum)
 float
 NumericToElement(Datum numeric)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, numeric));
-	float		element;
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, numeric));
+	float element;
 	tensor_status status = tensor_text_number(text, &element);
 
 	if (status != TENSOR_OK)
@@ -74,7 +74,7 @@ NumericToElement(Datum numeric)
 	return element;
 }
 
-typedef float (*ElementReader) (Datum datum);
+typedef float (*ElementReader)(Datum datum);
 
 /* How to read an element of an array; the install script casts no other types. */
 static ElementReader
@@ -82,15 +82,11 @@ ChooseReader(Oid type)
 {
 	static const struct
 	{
-		Oid			type;
+		Oid type;
 		ElementReader reader;
-	}			readers[] = {
-		{FLOAT4OID, Float4ToElement},
-		{FLOAT8OID, Float8ToElement},
-		{INT2OID, Int2ToElement},
-		{INT4OID, Int4ToElement},
-		{INT8OID, Int8ToElement},
-		{NUMERICOID, NumericToElement},
+	} readers[] = {
+		{FLOAT4OID, Float4ToElement}, {FLOAT8OID, Float8ToElement}, {INT2OID, Int2ToElement},
+		{INT4OID, Int4ToElement},     {INT8OID, Int8ToElement},     {NUMERICOID, NumericToElement},
 	};
 
 	for (int i = 0; i < lengthof(readers); i++)
@@ -103,12 +99,12 @@ ChooseReader(Oid type)
 static void
 ReadElements(ArrayType *array, float *values, int32 count)
 {
-	Oid			type = ARR_ELEMTYPE(array);
+	Oid type = ARR_ELEMTYPE(array);
 	ElementReader reader = ChooseReader(type);
-	char	   *at = ARR_DATA_PTR(array);
-	int16		length;
-	bool		by_value;
-	char		align;
+	char *at = ARR_DATA_PTR(array);
+	int16 length;
+	bool by_value;
+	char align;
 
 	get_typlenbyvalalign(type, &length, &by_value, &align);
 	for (int32 i = 0; i < count; i++)
@@ -124,14 +120,12 @@ ReadElements(ArrayType *array, float *values, int32 count)
 Datum
 tensor_from_array(PG_FUNCTION_ARGS)
 {
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
-	Tensor	   *tensor;
+	ArrayType *array = PG_GETARG_ARRAYTYPE_P(0);
+	Tensor *tensor;
 
 	if (array_contains_nulls(array))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a tensor cannot hold NULL"),
-				 errhint("Fill the gaps first, for example with array_replace(column_name, NULL, 0).")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a tensor cannot hold NULL"),
+						errhint("Fill the gaps first, for example with array_replace(column_name, NULL, 0).")));
 	/* An empty array has no dimensions. */
 	if (ARR_NDIM(array) == 0)
 		ThrowTensorStatus(TENSOR_EMPTY);
@@ -147,10 +141,10 @@ tensor_from_array(PG_FUNCTION_ARGS)
 Datum
 tensor_to_array(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
-	Size		elements = TensorElementCount(tensor) * sizeof(float);
-	Size		size = ARR_OVERHEAD_NONULLS(tensor->ndim) + elements;
-	ArrayType  *array = (ArrayType *) palloc0(size);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
+	Size elements = TensorElementCount(tensor) * sizeof(float);
+	Size size = ARR_OVERHEAD_NONULLS(tensor->ndim) + elements;
+	ArrayType *array = (ArrayType *) palloc0(size);
 
 	SET_VARSIZE(array, size);
 	array->ndim = tensor->ndim;

@@ -11,4 +11,4 @@
 /* Raise `status`, with the place where the reader of `text` stopped as DETAIL. */
 pg_noreturn extern void ThrowTensorText(tensor_status status, const char *text, const tensor_text *reader);
 
-#endif							/* LLMAPP_TENSOR_ERROR_H */
+#endif /* LLMAPP_TENSOR_ERROR_H */

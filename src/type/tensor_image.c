@@ -26,25 +26,22 @@ DecodingCancelled(void *arg)
 static int32
 ReadSide(FunctionCallInfo fcinfo, int argument, const char *name)
 {
-	int32		side = PG_ARGISNULL(argument) ? 0 : PG_GETARG_INT32(argument);
+	int32 side = PG_ARGISNULL(argument) ? 0 : PG_GETARG_INT32(argument);
 
 	if (!PG_ARGISNULL(argument) && (side < 1 || side > IMAGE_MAX_SIDE))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be between 1 and %d, not %d", name, IMAGE_MAX_SIDE, side)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must be between 1 and %d, not %d", name, IMAGE_MAX_SIDE, side)));
 	return side;
 }
 
 static int32
 ReadChannels(FunctionCallInfo fcinfo, int argument)
 {
-	int32		channels = PG_ARGISNULL(argument) ? 0 : PG_GETARG_INT32(argument);
+	int32 channels = PG_ARGISNULL(argument) ? 0 : PG_GETARG_INT32(argument);
 
 	if (!PG_ARGISNULL(argument) && channels != 1 && channels != 3)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("channels must be 1 or 3, not %d", channels),
-				 errdetail("1 is grey; 3 are red, green and blue.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("channels must be 1 or 3, not %d", channels),
+						errdetail("1 is grey; 3 are red, green and blue.")));
 	return channels;
 }
 
@@ -54,11 +51,11 @@ llm_image(PG_FUNCTION_ARGS)
 {
 	image_shape picture;
 	image_shape wanted;
-	llm_error	error = {.code = LLM_OK};
-	bytea	   *data;
+	llm_error error = {.code = LLM_OK};
+	bytea *data;
 	const uint8 *bytes;
-	Size		size;
-	Tensor	   *tensor;
+	Size size;
+	Tensor *tensor;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();

@@ -34,34 +34,33 @@ PG_FUNCTION_INFO_V1(tensor);
 static void
 RequireModifier(const Tensor *tensor, int32 typmod)
 {
-	int32		dims[TENSOR_MAX_DIMS];
-	int			ndim;
-	int32		count;
+	int32 dims[TENSOR_MAX_DIMS];
+	int ndim;
+	int32 count;
 
 	if (typmod < 0)
 		return;
 	ndim = tensor_shape_decode(typmod, dims);
 	if (ndim == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%d is no type modifier of type tensor", typmod)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%d is no type modifier of type tensor", typmod)));
 	if (ndim == tensor->ndim && memcmp(dims, tensor->dims, ndim * sizeof(int32)) == 0)
 		return;
 	RequireShape(ndim, dims, &count);
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_EXCEPTION),
-			 errmsg("value of shape (%s) does not fit type tensor(%s)",
-					ShapeText(tensor->ndim, tensor->dims), ShapeText(ndim, dims)),
-			 count == TensorElementCount(tensor)
-			 ? errhint("Change the shape with llm_reshape(value, '{%s}').", ShapeText(ndim, dims)) : 0));
+	ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+					errmsg("value of shape (%s) does not fit type tensor(%s)", ShapeText(tensor->ndim, tensor->dims),
+						   ShapeText(ndim, dims)),
+					count == TensorElementCount(tensor)
+						? errhint("Change the shape with llm_reshape(value, '{%s}').", ShapeText(ndim, dims))
+						: 0));
 }
 
 /* Read all numbers of a text; returns their count.  capacity is more than the text can hold. */
 static int32
 ReadNumbers(tensor_text *reader, const char *text, float *values, int32 capacity)
 {
-	int32		total = 0;
-	int32		count;
+	int32 total = 0;
+	int32 count;
 
 	do
 	{
@@ -78,13 +77,13 @@ ReadNumbers(tensor_text *reader, const char *text, float *values, int32 capacity
 Datum
 tensor_in(PG_FUNCTION_ARGS)
 {
-	char	   *text = PG_GETARG_CSTRING(0);
-	int32		typmod = PG_GETARG_INT32(2);
-	int32		capacity = tensor_text_bound(text) + 1;
-	float	   *values = palloc(capacity * sizeof(float));
+	char *text = PG_GETARG_CSTRING(0);
+	int32 typmod = PG_GETARG_INT32(2);
+	int32 capacity = tensor_text_bound(text) + 1;
+	float *values = palloc(capacity * sizeof(float));
 	tensor_text reader;
-	int32		count;
-	Tensor	   *tensor;
+	int32 count;
+	Tensor *tensor;
 
 	tensor_text_start(&reader, text);
 	count = ReadNumbers(&reader, text, values, capacity);
@@ -99,7 +98,7 @@ tensor_in(PG_FUNCTION_ARGS)
 static int
 ListsAt(const Tensor *tensor, int32 i)
 {
-	int			lists = 0;
+	int lists = 0;
 
 	for (int d = tensor->ndim - 1; d >= 0 && i % tensor->dims[d] == 0; d--)
 	{
@@ -119,15 +118,15 @@ AppendRepeated(StringInfo out, char c, int times)
 Datum
 tensor_out(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
 	const float *values = TensorData(tensor);
-	int32		count = TensorElementCount(tensor);
+	int32 count = TensorElementCount(tensor);
 	StringInfoData out;
 
 	initStringInfo(&out);
 	for (int32 i = 0; i < count; i++)
 	{
-		int			lists = ListsAt(tensor, i);
+		int lists = ListsAt(tensor, i);
 
 		if (i > 0)
 		{
@@ -148,15 +147,14 @@ tensor_out(PG_FUNCTION_ARGS)
 Datum
 tensor_recv(PG_FUNCTION_ARGS)
 {
-	StringInfo	message = (StringInfo) PG_GETARG_POINTER(0);
-	int32		typmod = PG_GETARG_INT32(2);
-	int			length = message->len - message->cursor;
+	StringInfo message = (StringInfo) PG_GETARG_POINTER(0);
+	int32 typmod = PG_GETARG_INT32(2);
+	int length = message->len - message->cursor;
 	const uint8 *bytes = (const uint8 *) pq_getmsgbytes(message, length);
-	int32		dims[TENSOR_MAX_DIMS];
-	int32		ndim,
-				count;
+	int32 dims[TENSOR_MAX_DIMS];
+	int32 ndim, count;
 	tensor_status status = tensor_wire_shape(bytes, length, &ndim, dims, &count);
-	Tensor	   *tensor;
+	Tensor *tensor;
 
 	if (status != TENSOR_OK)
 		ThrowTensorStatus(status);
@@ -171,10 +169,10 @@ tensor_recv(PG_FUNCTION_ARGS)
 Datum
 tensor_send(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
-	int32		count = TensorElementCount(tensor);
-	Size		size = tensor_wire_size(tensor->ndim, count);
-	bytea	   *result = (bytea *) palloc(VARHDRSZ + size);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
+	int32 count = TensorElementCount(tensor);
+	Size size = tensor_wire_size(tensor->ndim, count);
+	bytea *result = (bytea *) palloc(VARHDRSZ + size);
 
 	SET_VARSIZE(result, VARHDRSZ + size);
 	tensor_wire_write(tensor->ndim, tensor->dims, TensorData(tensor), count, (uint8 *) VARDATA(result));
@@ -185,28 +183,27 @@ tensor_send(PG_FUNCTION_ARGS)
 Datum
 tensor_typmod_in(PG_FUNCTION_ARGS)
 {
-	int			ndim;
-	int32	   *dims = ArrayGetIntegerTypmods(PG_GETARG_ARRAYTYPE_P(0), &ndim);
-	int32		count,
-				typmod;
+	int ndim;
+	int32 *dims = ArrayGetIntegerTypmods(PG_GETARG_ARRAYTYPE_P(0), &ndim);
+	int32 count, typmod;
 
 	RequireShape(ndim, dims, &count);
 	typmod = tensor_shape_encode(ndim, dims);
 	if (typmod < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("shape (%s) is too large for a type modifier", ShapeText(ndim, dims)),
-				 errdetail("A modifier holds every shape of one or two dimensions, of three up to 4194304 elements, of four up to 262144."),
-				 errhint("Declare the column as tensor and add CHECK (llm_shape(column_name) = '{%s}').",
-						 ShapeText(ndim, dims))));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("shape (%s) is too large for a type modifier", ShapeText(ndim, dims)),
+						errdetail("A modifier holds every shape of one or two dimensions, of three up to 4194304 "
+								  "elements, of four up to 262144."),
+						errhint("Declare the column as tensor and add CHECK (llm_shape(column_name) = '{%s}').",
+								ShapeText(ndim, dims))));
 	PG_RETURN_INT32(typmod);
 }
 
 Datum
 tensor_typmod_out(PG_FUNCTION_ARGS)
 {
-	int32		dims[TENSOR_MAX_DIMS];
-	int			ndim = tensor_shape_decode(PG_GETARG_INT32(0), dims);
+	int32 dims[TENSOR_MAX_DIMS];
+	int ndim = tensor_shape_decode(PG_GETARG_INT32(0), dims);
 
 	PG_RETURN_CSTRING(ndim > 0 ? psprintf("(%s)", ShapeText(ndim, dims)) : pstrdup(""));
 }

@@ -18,14 +18,13 @@
 PG_FUNCTION_INFO_V1(tensor_from_jsonb);
 PG_FUNCTION_INFO_V1(tensor_to_jsonb);
 
-#define PORTION 16384			/* elements between two looks for a cancel request */
+#define PORTION 16384 /* elements between two looks for a cancel request */
 
 static void
 ThrowJsonKind(const char *kind)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("cannot cast jsonb with %s to type tensor", kind),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("cannot cast jsonb with %s to type tensor", kind),
 			 errhint("Nested arrays of numbers are a tensor, as in '[[1,2],[3,4]]'::jsonb::tensor.")));
 }
 
@@ -36,15 +35,10 @@ ThrowJsonScalar(const JsonbValue *value)
 	switch (value->type)
 	{
 		case jbvNull:
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a tensor cannot hold null")));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a tensor cannot hold null")));
 			break;
-		case jbvBool:
-			ThrowJsonKind("a boolean");
-			break;
-		default:
-			ThrowJsonKind("a string");
+		case jbvBool: ThrowJsonKind("a boolean"); break;
+		default: ThrowJsonKind("a string");
 	}
 }
 
@@ -61,9 +55,7 @@ TakeToken(JsonbIteratorToken token, const JsonbValue *value, tensor_nest *nest, 
 				ThrowJsonKind("a scalar");
 			status = tensor_nest_open(nest);
 			break;
-		case WJB_END_ARRAY:
-			status = tensor_nest_close(nest);
-			break;
+		case WJB_END_ARRAY: status = tensor_nest_close(nest); break;
 		case WJB_ELEM:
 			if (value->type != jbvNumeric)
 				ThrowJsonScalar(value);
@@ -71,8 +63,7 @@ TakeToken(JsonbIteratorToken token, const JsonbValue *value, tensor_nest *nest, 
 			if (status == TENSOR_OK)
 				values[nest->count - 1] = NumericToElement(NumericGetDatum(value->val.numeric));
 			break;
-		default:
-			ThrowJsonKind("an object");
+		default: ThrowJsonKind("an object");
 	}
 	return status;
 }
@@ -80,14 +71,14 @@ TakeToken(JsonbIteratorToken token, const JsonbValue *value, tensor_nest *nest, 
 Datum
 tensor_from_jsonb(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *json = PG_GETARG_JSONB_P(0);
+	Jsonb *json = PG_GETARG_JSONB_P(0);
 	JsonbIterator *iterator = JsonbIteratorInit(&json->root);
 	tensor_nest nest = {0};
 	/* Every element has a JEntry. */
-	float	   *values = palloc(Min(VARSIZE(json) / sizeof(JEntry), TENSOR_MAX_ELEMENTS) * sizeof(float));
-	JsonbValue	value;
+	float *values = palloc(Min(VARSIZE(json) / sizeof(JEntry), TENSOR_MAX_ELEMENTS) * sizeof(float));
+	JsonbValue value;
 	JsonbIteratorToken token;
-	Tensor	   *tensor;
+	Tensor *tensor;
 
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
@@ -108,30 +99,30 @@ tensor_from_jsonb(PG_FUNCTION_ARGS)
 static JsonbValue
 ElementToJson(float element)
 {
-	char		text[FLOAT_SHORTEST_DECIMAL_LEN];
-	JsonbValue	value;
+	char text[FLOAT_SHORTEST_DECIMAL_LEN];
+	JsonbValue value;
 
 	float_to_shortest_decimal_buf(element, text);
 	value.type = jbvNumeric;
-	value.val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-															ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	value.val.numeric = DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	return value;
 }
 
 Datum
 tensor_to_jsonb(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
 	const float *values = TensorData(tensor);
-	int32		count = TensorElementCount(tensor);
+	int32 count = TensorElementCount(tensor);
 	JsonbParseState *state = NULL;
 	JsonbValue *result = NULL;
-	int32		open[TENSOR_MAX_DIMS] = {0};	/* elements so far in the open list of each level */
-	int			depth = 0;
+	int32 open[TENSOR_MAX_DIMS] = {0}; /* elements so far in the open list of each level */
+	int depth = 0;
 
 	for (int32 i = 0; i < count; i++)
 	{
-		JsonbValue	element = ElementToJson(values[i]);
+		JsonbValue element = ElementToJson(values[i]);
 
 		while (depth < tensor->ndim)
 		{

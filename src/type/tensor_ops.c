@@ -40,10 +40,10 @@ CompareShapes(const Tensor *a, const Tensor *b)
 static int
 CompareTensors(const Tensor *a, const Tensor *b)
 {
-	int			order = CompareShapes(a, b);
+	int order = CompareShapes(a, b);
 	const float *x = TensorData(a);
 	const float *y = TensorData(b);
-	int32		count;
+	int32 count;
 
 	if (order != 0)
 		return order;
@@ -58,9 +58,9 @@ CompareTensors(const Tensor *a, const Tensor *b)
 static int
 CompareArguments(FunctionCallInfo fcinfo)
 {
-	Tensor	   *a = PG_GETARG_TENSOR_P(0);
-	Tensor	   *b = PG_GETARG_TENSOR_P(1);
-	int			order = CompareTensors(a, b);
+	Tensor *a = PG_GETARG_TENSOR_P(0);
+	Tensor *b = PG_GETARG_TENSOR_P(1);
+	int order = CompareTensors(a, b);
 
 	PG_FREE_IF_COPY(a, 0);
 	PG_FREE_IF_COPY(b, 1);
@@ -72,7 +72,7 @@ static bool
 ArgumentsAreEqual(FunctionCallInfo fcinfo)
 {
 	return toast_raw_datum_size(PG_GETARG_DATUM(0)) == toast_raw_datum_size(PG_GETARG_DATUM(1)) &&
-		CompareArguments(fcinfo) == 0;
+		   CompareArguments(fcinfo) == 0;
 }
 
 Datum
@@ -122,9 +122,9 @@ static const Tensor *
 WithoutNegativeZero(const Tensor *tensor)
 {
 	const float *values = TensorData(tensor);
-	int32		count = TensorElementCount(tensor);
-	int32		i = 0;
-	Tensor	   *copy;
+	int32 count = TensorElementCount(tensor);
+	int32 i = 0;
+	Tensor *copy;
 
 	while (i < count && !(values[i] == 0 && signbit(values[i])))
 		i++;
@@ -143,9 +143,9 @@ WithoutNegativeZero(const Tensor *tensor)
 Datum
 tensor_hash(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
 	const Tensor *hashed = WithoutNegativeZero(tensor);
-	Datum		hash = hash_any(HASHED_BYTES(hashed), HASHED_LENGTH(hashed));
+	Datum hash = hash_any(HASHED_BYTES(hashed), HASHED_LENGTH(hashed));
 
 	PG_FREE_IF_COPY(tensor, 0);
 	return hash;
@@ -154,9 +154,9 @@ tensor_hash(PG_FUNCTION_ARGS)
 Datum
 tensor_hash_extended(PG_FUNCTION_ARGS)
 {
-	Tensor	   *tensor = PG_GETARG_TENSOR_P(0);
+	Tensor *tensor = PG_GETARG_TENSOR_P(0);
 	const Tensor *hashed = WithoutNegativeZero(tensor);
-	Datum		hash = hash_any_extended(HASHED_BYTES(hashed), HASHED_LENGTH(hashed), PG_GETARG_INT64(1));
+	Datum hash = hash_any_extended(HASHED_BYTES(hashed), HASHED_LENGTH(hashed), PG_GETARG_INT64(1));
 
 	PG_FREE_IF_COPY(tensor, 0);
 	return hash;

@@ -25,53 +25,46 @@ PG_FUNCTION_INFO_V1(tensor_subscript);
 static void
 RequireElementFetch(List *indirection, ParseState *pstate, bool isSlice, bool isAssignment)
 {
-	A_Indices  *first = linitial_node(A_Indices, indirection);
-	int			place = exprLocation(first->uidx ? first->uidx : first->lidx);
+	A_Indices *first = linitial_node(A_Indices, indirection);
+	int place = exprLocation(first->uidx ? first->uidx : first->lidx);
 
 	if (isAssignment)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("elements of a tensor cannot be assigned"),
-				 errhint("Change a copy as real[] and assign it as a whole."),
-				 parser_errposition(pstate, place)));
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("elements of a tensor cannot be assigned"),
+				 errhint("Change a copy as real[] and assign it as a whole."), parser_errposition(pstate, place)));
 	if (isSlice)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a tensor has no slices"),
-				 errhint("Cut an array: (column_name::real[])[1:2]::tensor."),
-				 parser_errposition(pstate, place)));
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a tensor has no slices"),
+				 errhint("Cut an array: (column_name::real[])[1:2]::tensor."), parser_errposition(pstate, place)));
 	if (list_length(indirection) > TENSOR_MAX_DIMS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("a tensor has at most %d subscripts", TENSOR_MAX_DIMS),
-				 parser_errposition(pstate, place)));
+				 errmsg("a tensor has at most %d subscripts", TENSOR_MAX_DIMS), parser_errposition(pstate, place)));
 }
 
 /* Parse analysis of one subscript: an integer, or what may be assigned to one. */
 static Node *
 TransformSubscript(ParseState *pstate, A_Indices *indices)
 {
-	Node	   *subscript = transformExpr(pstate, indices->uidx, pstate->p_expr_kind);
-	Node	   *result = coerce_to_target_type(pstate, subscript, exprType(subscript), INT4OID, -1,
-											   COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+	Node *subscript = transformExpr(pstate, indices->uidx, pstate->p_expr_kind);
+	Node *result = coerce_to_target_type(pstate, subscript, exprType(subscript), INT4OID, -1, COERCION_ASSIGNMENT,
+										 COERCE_IMPLICIT_CAST, -1);
 
 	if (result == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("subscript of a tensor must be an integer"),
-				 parser_errposition(pstate, exprLocation(subscript))));
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("subscript of a tensor must be an integer"),
+						parser_errposition(pstate, exprLocation(subscript))));
 	return result;
 }
 
 static void
 TransformSubscripts(SubscriptingRef *ref, List *indirection, ParseState *pstate, bool isSlice, bool isAssignment)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	RequireElementFetch(indirection, pstate, isSlice, isAssignment);
 	foreach(cell, indirection)
-		ref->refupperindexpr = lappend(ref->refupperindexpr,
-									   TransformSubscript(pstate, lfirst_node(A_Indices, cell)));
+		ref->refupperindexpr =
+			lappend(ref->refupperindexpr, TransformSubscript(pstate, lfirst_node(A_Indices, cell)));
 	ref->refrestype = FLOAT4OID;
 	ref->reftypmod = -1;
 }
@@ -95,17 +88,16 @@ CheckSubscripts(ExprState *state, ExprEvalStep *op, ExprContext *econtext)
 static int32
 ElementOffset(const Tensor *tensor, const SubscriptingRefState *subscripts)
 {
-	int32		offset = 0;
+	int32 offset = 0;
 
 	if (subscripts->numupper != tensor->ndim)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("wrong number of subscripts for a value of type tensor(%s)",
-						ShapeText(tensor->ndim, tensor->dims)),
-				 errdetail("There must be %d, not %d.", tensor->ndim, subscripts->numupper)));
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("wrong number of subscripts for a value of type tensor(%s)",
+							   ShapeText(tensor->ndim, tensor->dims)),
+						errdetail("There must be %d, not %d.", tensor->ndim, subscripts->numupper)));
 	for (int i = 0; i < tensor->ndim; i++)
 	{
-		int32		subscript = DatumGetInt32(subscripts->upperindex[i]);
+		int32 subscript = DatumGetInt32(subscripts->upperindex[i]);
 
 		if (subscript < 1 || subscript > tensor->dims[i])
 			return -1;
@@ -118,9 +110,9 @@ ElementOffset(const Tensor *tensor, const SubscriptingRefState *subscripts)
 static float
 FetchElement(Datum datum, const Tensor *tensor, int32 offset)
 {
-	Size		at = TENSOR_SIZE(tensor->ndim, offset) - VARHDRSZ;
+	Size at = TENSOR_SIZE(tensor->ndim, offset) - VARHDRSZ;
 	struct varlena *slice;
-	float		element;
+	float element;
 
 	if (!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
 		return TensorData(tensor)[offset];
@@ -132,9 +124,9 @@ FetchElement(Datum datum, const Tensor *tensor, int32 offset)
 static void
 FetchSubscript(ExprState *state, ExprEvalStep *op, ExprContext *econtext)
 {
-	Datum		datum = *op->resvalue;
-	Tensor	   *tensor = DatumGetTensorHeader(datum);
-	int32		offset = ElementOffset(tensor, op->d.sbsref.state);
+	Datum datum = *op->resvalue;
+	Tensor *tensor = DatumGetTensorHeader(datum);
+	int32 offset = ElementOffset(tensor, op->d.sbsref.state);
 
 	*op->resnull = offset < 0;
 	*op->resvalue = offset < 0 ? (Datum) 0 : Float4GetDatum(FetchElement(datum, tensor, offset));
@@ -152,13 +144,11 @@ SetUpSubscripts(const SubscriptingRef *ref, SubscriptingRefState *state, Subscri
 Datum
 tensor_subscript(PG_FUNCTION_ARGS)
 {
-	static const SubscriptRoutines routines = {
-		.transform = TransformSubscripts,
-		.exec_setup = SetUpSubscripts,
-		.fetch_strict = true,
-		.fetch_leakproof = false,
-		.store_leakproof = false
-	};
+	static const SubscriptRoutines routines = {.transform = TransformSubscripts,
+											   .exec_setup = SetUpSubscripts,
+											   .fetch_strict = true,
+											   .fetch_leakproof = false,
+											   .store_leakproof = false};
 
 	PG_RETURN_POINTER(&routines);
 }

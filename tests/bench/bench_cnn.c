@@ -14,7 +14,7 @@
 #include "../../src/engine/philox.h"
 
 #define REPETITIONS 9
-#define SECONDS 0.15				/* of one repetition, about */
+#define SECONDS 0.15 /* of one repetition, about */
 #define SIDE 28
 #define ROOF 512
 
@@ -30,21 +30,19 @@ seconds(void)
 static int
 by_value(const void *a, const void *b)
 {
-	double		x = *(const double *) a,
-				y = *(const double *) b;
+	double x = *(const double *) a, y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
 }
 
-typedef void (*work) (void *arg);
+typedef void (*work)(void *arg);
 
 /* Median seconds of one call. */
 static double
 median_time(work w, void *arg)
 {
-	double		times[REPETITIONS],
-				start;
-	int			calls = 0;
+	double times[REPETITIONS], start;
+	int calls = 0;
 
 	w(arg);
 	for (start = seconds(); seconds() - start < SECONDS; calls++)
@@ -62,8 +60,8 @@ median_time(work w, void *arg)
 
 typedef struct training
 {
-	trainer    *t;
-	batch	   *b;
+	trainer *t;
+	batch *b;
 } training;
 
 static void
@@ -76,9 +74,9 @@ fail(const llm_error *err)
 static void
 train_step(void *arg)
 {
-	training   *a = arg;
-	llm_error	err = {0};
-	double		loss;
+	training *a = arg;
+	llm_error err = {0};
+	double loss;
 
 	if (!trainer_step(a->t, a->b, &loss, &err))
 		fail(&err);
@@ -87,7 +85,7 @@ train_step(void *arg)
 static void
 predict(void *arg)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	if (!predictor_run(arg, &err))
 		fail(&err);
@@ -96,7 +94,7 @@ predict(void *arg)
 static void
 square_product(void *arg)
 {
-	float	   *x = arg;
+	float *x = arg;
 
 	gemm(simd_best(), false, true, ROOF, ROOF, ROOF, x, ROOF, x + ROOF * ROOF, ROOF, 0, x + 2 * ROOF * ROOF, ROOF);
 }
@@ -104,7 +102,7 @@ square_product(void *arg)
 static void
 fill(batch *b, int64_t rows)
 {
-	uint32_t	bits[4];
+	uint32_t bits[4];
 
 	b->rows = rows;
 	for (int64_t i = 0; i < rows * b->shape.dense; i++)
@@ -130,17 +128,26 @@ int
 main(int argc, char **argv)
 {
 	static net_config c = {
-		.shape = {.dense = SIDE * SIDE,.outputs = 10,.class_target = true},
-		.image = {1, SIDE, SIDE},.image_shift = 2,.dropout = 0.25f,.loss = LOSS_CROSS_ENTROPY,
+		.shape = {.dense = SIDE * SIDE, .outputs = 10, .class_target = true},
+		.image = {1, SIDE, SIDE},
+		.image_shift = 2,
+		.dropout = 0.25f,
+		.loss = LOSS_CROSS_ENTROPY,
 	};
-	train_config tc = {.optimizer = OPT_ADAMW,.learning_rate = 1e-3,.beta1 = 0.9,.beta2 = 0.999,.epsilon = 1e-8,
-		.clip_norm = 1,.total_steps = 1000000,.threads = argc > 1 ? atoi(argv[1]) : 2};
-	int64_t		rows = argc > 2 ? atoi(argv[2]) : 128;
-	float	   *square = calloc(3 * ROOF * ROOF, sizeof(float));
-	llm_error	err = {0};
-	net		   *n;
-	training	a;
-	predictor  *p;
+	train_config tc = {.optimizer = OPT_ADAMW,
+					   .learning_rate = 1e-3,
+					   .beta1 = 0.9,
+					   .beta2 = 0.999,
+					   .epsilon = 1e-8,
+					   .clip_norm = 1,
+					   .total_steps = 1000000,
+					   .threads = argc > 1 ? atoi(argv[1]) : 2};
+	int64_t rows = argc > 2 ? atoi(argv[2]) : 128;
+	float *square = calloc(3 * ROOF * ROOF, sizeof(float));
+	llm_error err = {0};
+	net *n;
+	training a;
+	predictor *p;
 
 	blas_open();
 	net_default_cnn(&c);
@@ -150,8 +157,8 @@ main(int argc, char **argv)
 	if (!a.t || !a.b)
 		fail(&err);
 	fill(a.b, rows);
-	printf("%s, kernels %s, %d threads, batch %lld, %.2f million multiplications a row\n", blas_name(), simd_best()->name,
-		   tc.threads, (long long) rows, net_multiplications(n) / 1e6);
+	printf("%s, kernels %s, %d threads, batch %lld, %.2f million multiplications a row\n", blas_name(),
+		   simd_best()->name, tc.threads, (long long) rows, net_multiplications(n) / 1e6);
 	printf("matrix product on one thread: %.1f GFLOP/s\n",
 		   2e-9 * ROOF * ROOF * ROOF / median_time(square_product, square));
 	report("training step", median_time(train_step, &a), rows, 3 * net_multiplications(n));
@@ -161,7 +168,8 @@ main(int argc, char **argv)
 		if (!p)
 			fail(&err);
 		fill(predictor_batch(p), many);
-		report(many == 1 ? "predict 1 row" : "predict 64 rows", median_time(predict, p), many, net_multiplications(n));
+		report(many == 1 ? "predict 1 row" : "predict 64 rows", median_time(predict, p), many,
+			   net_multiplications(n));
 		predictor_free(p);
 	}
 	trainer_free(a.t);

@@ -28,8 +28,7 @@ seconds(void)
 static int
 by_value(const void *a, const void *b)
 {
-	double		x = *(const double *) a,
-				y = *(const double *) b;
+	double x = *(const double *) a, y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -44,14 +43,14 @@ median(double *x)
 static net *
 make_net(int dense, int bag_rows, int bag_max, const int *hidden, int hidden_count, net_activation act)
 {
-	net_config	c = {
-		.shape = {.dense = dense,.bag_rows = bag_rows,.bag_max = bag_max,.outputs = 1,.class_target = true},
+	net_config c = {
+		.shape = {.dense = dense, .bag_rows = bag_rows, .bag_max = bag_max, .outputs = 1, .class_target = true},
 		.hidden_count = hidden_count,
 		.activation = act,
 		.loss = LOSS_BINARY,
 	};
-	llm_error	err = {0};
-	net		   *n;
+	llm_error err = {0};
+	net *n;
 
 	for (int i = 0; i < hidden_count; i++)
 		c.hidden[i] = hidden[i];
@@ -65,7 +64,7 @@ static void
 fill(batch *b, int64_t rows)
 {
 	const batch_shape *s = &b->shape;
-	uint32_t	bits[4];
+	uint32_t bits[4];
 
 	b->rows = rows;
 	for (int64_t i = 0; i < rows * s->dense; i++)
@@ -91,11 +90,11 @@ fill(batch *b, int64_t rows)
 static double
 time_predict(const net *n, int64_t rows)
 {
-	llm_error	err = {0};
-	float	   *w = aligned_alloc(64, net_weight_bytes(n));
-	predictor  *p;
-	double		times[REPETITIONS];
-	int64_t		runs = 4000 / rows;
+	llm_error err = {0};
+	float *w = aligned_alloc(64, net_weight_bytes(n));
+	predictor *p;
+	double times[REPETITIONS];
+	int64_t runs = 4000 / rows;
 
 	for (size_t i = 0; i < net_weight_bytes(n) / 4; i++)
 		w[i] = 0.01f * (float) (i % 17);
@@ -103,7 +102,7 @@ time_predict(const net *n, int64_t rows)
 	fill(predictor_batch(p), rows);
 	for (int r = 0; r < REPETITIONS; r++)
 	{
-		double		start = seconds();
+		double start = seconds();
 
 		for (int64_t i = 0; i < runs; i++)
 			predictor_run(p, &err);
@@ -118,18 +117,23 @@ time_predict(const net *n, int64_t rows)
 static double
 time_train(const net *n, int64_t rows, int threads)
 {
-	llm_error	err = {0};
-	train_config c = {.optimizer = OPT_ADAMW,.learning_rate = 1e-3,.beta1 = 0.9,.beta2 = 0.999,.epsilon = 1e-8,
-		.clip_norm = 1,.total_steps = 1000000,.threads = threads};
-	trainer    *t = trainer_new(n, &c, rows, &err);
-	batch	   *b = batch_new(&net_get_config(n)->shape, rows, &err);
-	double		times[REPETITIONS],
-				loss;
+	llm_error err = {0};
+	train_config c = {.optimizer = OPT_ADAMW,
+					  .learning_rate = 1e-3,
+					  .beta1 = 0.9,
+					  .beta2 = 0.999,
+					  .epsilon = 1e-8,
+					  .clip_norm = 1,
+					  .total_steps = 1000000,
+					  .threads = threads};
+	trainer *t = trainer_new(n, &c, rows, &err);
+	batch *b = batch_new(&net_get_config(n)->shape, rows, &err);
+	double times[REPETITIONS], loss;
 
 	fill(b, rows);
 	for (int r = 0; r < REPETITIONS; r++)
 	{
-		double		start = seconds();
+		double start = seconds();
 
 		for (int i = 0; i < STEPS; i++)
 			trainer_step(t, b, &loss, &err);
@@ -146,7 +150,7 @@ time_train(const net *n, int64_t rows, int threads)
 static double
 flop_per_row(const net *n)
 {
-	double		flop = 0;
+	double flop = 0;
 
 	for (int32_t i = 0; i < net_tensor_count(n); i++)
 		if (net_tensor(n, i)->ndim == 2 && !strstr(net_tensor(n, i)->name, ".bag"))
@@ -158,15 +162,18 @@ flop_per_row(const net *n)
 static double
 roof(bool builtin)
 {
-	enum {N = 512};
-	float	   *x = calloc(3 * N * N, sizeof(float));
-	double		times[REPETITIONS];
+	enum
+	{
+		N = 512
+	};
+	float *x = calloc(3 * N * N, sizeof(float));
+	double times[REPETITIONS];
 
 	for (int r = 0; r < REPETITIONS; r++)
 	{
-		double		start = seconds();
+		double start = seconds();
 
-		(builtin ? gemm_builtin : gemm) (simd_best(), false, true, N, N, N, x, N, x + N * N, N, 0, x + 2 * N * N, N);
+		(builtin ? gemm_builtin : gemm)(simd_best(), false, true, N, N, N, x, N, x + N * N, N, 0, x + 2 * N * N, N);
 		times[r] = 2.0 * N * N * N / (seconds() - start) * 1e-9;
 	}
 	free(x);
@@ -176,23 +183,22 @@ roof(bool builtin)
 static void
 report(const char *name, const net *n, int threads)
 {
-	double		one = time_predict(n, 1),
-				many = time_predict(n, 256),
-				train = time_train(n, 256, threads);
+	double one = time_predict(n, 1), many = time_predict(n, 256), train = time_train(n, 256, threads);
 
-	printf("%-28s predict 1 row %7.0f ns, 256 rows %7.0f ns/row (%5.1f GFLOP/s), train %9.0f rows/s (%5.1f GFLOP/s)\n",
-		   name, one, many, flop_per_row(n) / many, train, 3e-9 * flop_per_row(n) * train);
+	printf(
+		"%-28s predict 1 row %7.0f ns, 256 rows %7.0f ns/row (%5.1f GFLOP/s), train %9.0f rows/s (%5.1f GFLOP/s)\n",
+		name, one, many, flop_per_row(n) / many, train, 3e-9 * flop_per_row(n) * train);
 }
 
 int
 main(int argc, char **argv)
 {
-	int			threads = argc > 1 ? atoi(argv[1]) : 2;
-	net		   *small = make_net(32, 0, 0, (int[]) {128, 64}, 2, ACT_RELU);
-	net		   *gelu = make_net(32, 0, 0, (int[]) {128, 64}, 2, ACT_GELU);
-	net		   *wide = make_net(256, 0, 0, (int[]) {512, 256}, 2, ACT_RELU);
-	net		   *adult = make_net(6, 102, 8, (int[]) {128, 64}, 2, ACT_RELU);
-	net		   *text = make_net(0, 65536, 100, (int[]) {128}, 1, ACT_RELU);
+	int threads = argc > 1 ? atoi(argv[1]) : 2;
+	net *small = make_net(32, 0, 0, (int[]) {128, 64}, 2, ACT_RELU);
+	net *gelu = make_net(32, 0, 0, (int[]) {128, 64}, 2, ACT_GELU);
+	net *wide = make_net(256, 0, 0, (int[]) {512, 256}, 2, ACT_RELU);
+	net *adult = make_net(6, 102, 8, (int[]) {128, 64}, 2, ACT_RELU);
+	net *text = make_net(0, 65536, 100, (int[]) {128}, 1, ACT_RELU);
 
 	blas_open();
 	printf("%s, kernels %s, %d threads\n", blas_name(), simd_best()->name, threads);

@@ -10,9 +10,14 @@
 
 #include "../../src/format/image.h"
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define REQUIRE(cond) do { if (!(cond)) abort(); } while (0)
+#define REQUIRE(cond) \
+	do \
+	{ \
+		if (!(cond)) \
+			abort(); \
+	} while (0)
 
 /* Larger pictures are possible, but take too long here. */
 #define MAX_PIXELS (1 << 20)
@@ -20,8 +25,8 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool
 decode(const uint8_t *data, size_t size, const image_shape *wanted, float *pixels, size_t count)
 {
-	llm_error	err = {.code = LLM_OK};
-	bool		ok;
+	llm_error err = {.code = LLM_OK};
+	bool ok;
 
 	for (size_t i = 0; i < count; i++)
 		pixels[i] = -1;
@@ -33,16 +38,14 @@ decode(const uint8_t *data, size_t size, const image_shape *wanted, float *pixel
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	llm_error	err = {.code = LLM_OK};
-	image_shape picture,
-				wanted;
-	float	   *pixels,
-			   *again;
-	size_t		count;
+	llm_error err = {.code = LLM_OK};
+	image_shape picture, wanted;
+	float *pixels, *again;
+	size_t count;
 
 	if (size < 3)
 		return 0;
-	wanted = (image_shape) {.width = data[0],.height = data[1],.channels = data[2] % 3 == 2 ? 3 : data[2] % 3};
+	wanted = (image_shape) {.width = data[0], .height = data[1], .channels = data[2] % 3 == 2 ? 3 : data[2] % 3};
 	data += 3;
 	size -= 3;
 	if (!image_probe(data, size, &picture, &err))
@@ -50,7 +53,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(err.code != LLM_OK && err.message[0] != '\0');
 		return 0;
 	}
-	REQUIRE(picture.width >= 1 && picture.width <= IMAGE_MAX_SIDE && picture.height >= 1 && picture.height <= IMAGE_MAX_SIDE);
+	REQUIRE(picture.width >= 1 && picture.width <= IMAGE_MAX_SIDE && picture.height >= 1 &&
+			picture.height <= IMAGE_MAX_SIDE);
 	REQUIRE(picture.channels == 1 || picture.channels == 3);
 	if ((int64_t) picture.width * picture.height > MAX_PIXELS || !image_fit(&picture, &wanted, &err))
 		return 0;

@@ -10,22 +10,22 @@
 #include "../../src/feature/encoder.h"
 #include "../../src/format/manifest.h"
 
-int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static float zeros[VECTOR_MAX];
 
 static value
 some_value(const encoding *c, int turn)
 {
-	value		v = {.kind = VALUE_NULL};
+	value v = {.kind = VALUE_NULL};
 
 	if (turn == 0)
 		return v;
 	if (c->kind == ENCODING_VECTOR)
-		return (value) {.kind = VALUE_VECTOR,.vector = zeros,.length = c->length};
+		return (value) {.kind = VALUE_VECTOR, .vector = zeros, .length = c->length};
 	if (c->column.kind == COLUMN_TEXT || c->column.kind == COLUMN_CATEGORY)
-		return (value) {.kind = VALUE_STRING,.string = "late delivery, red",.length = 18};
-	return (value) {.kind = VALUE_NUMBER,.number = turn == 1 ? 1e300 : 17.25};
+		return (value) {.kind = VALUE_STRING, .string = "late delivery, red", .length = 18};
+	return (value) {.kind = VALUE_NUMBER, .number = turn == 1 ? 1e300 : 17.25};
 }
 
 /* Floats are finite and indexes in range. */
@@ -48,10 +48,10 @@ check_batch(const batch *b)
 static void
 encode_rows(const encoder *e)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 	batch_shape shape = {.outputs = 1};
-	value	   *row = calloc(e->count, sizeof(value));
-	batch	   *b;
+	value *row = calloc(e->count, sizeof(value));
+	batch *b;
 
 	encoder_shape(e, &shape);
 	b = batch_new(&shape, 3, &err);
@@ -71,8 +71,8 @@ encode_rows(const encoder *e)
 static void
 same_json(json_t *a, json_t *b)
 {
-	char	   *x = json_text(a);
-	char	   *y = json_text(b);
+	char *x = json_text(a);
+	char *y = json_text(b);
 
 	if (x && y && strcmp(x, y) != 0)
 		abort();
@@ -83,11 +83,10 @@ same_json(json_t *a, json_t *b)
 static void
 try_encoder(const json_t *json)
 {
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = encoder_from_json(json, &err);
-	json_t	   *first,
-			   *second;
-	encoder    *again;
+	llm_error err = {.code = LLM_OK};
+	encoder *e = encoder_from_json(json, &err);
+	json_t *first, *second;
+	encoder *again;
 
 	if (e == NULL)
 	{
@@ -111,12 +110,12 @@ try_encoder(const json_t *json)
 static void
 try_target(const json_t *json)
 {
-	llm_error	err = {.code = LLM_OK};
-	target	   *t = target_from_json(json, &err);
+	llm_error err = {.code = LLM_OK};
+	target *t = target_from_json(json, &err);
 
 	for (int32_t i = 0; t && t->kind == TARGET_CLASS && i < t->class_count; i++)
 	{
-		value		label = {.kind = VALUE_STRING,.string = t->classes[i],.length = (int32_t) strlen(t->classes[i])};
+		value label = {.kind = VALUE_STRING, .string = t->classes[i], .length = (int32_t) strlen(t->classes[i])};
 
 		if (target_class_of(t, &label) != i)
 			abort();
@@ -127,10 +126,10 @@ try_target(const json_t *json)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	llm_error	err = {.code = LLM_OK};
-	net_config	config;
-	json_t	   *json;
-	manifest   *m = manifest_parse((const char *) data, size, &err);
+	llm_error err = {.code = LLM_OK};
+	net_config config;
+	json_t *json;
+	manifest *m = manifest_parse((const char *) data, size, &err);
 
 	if ((m == NULL) == (err.code == LLM_OK))
 		abort();

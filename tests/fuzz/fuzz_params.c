@@ -9,7 +9,7 @@
 
 #include "../../src/format/params.h"
 
-int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* What is used as a size or a divisor. */
 static void
@@ -26,30 +26,34 @@ check_ranges(const train_params *p)
 		abort();
 }
 
-/* Settings whose value is null were not given and mean the default. */
+/* What a user would have to give to get these settings: all but the defaults, and the ranges. */
 static char *
 given_text(const train_params *p)
 {
-	json_t	   *given = json_object();
+	json_t *settings = params_json(p);
+	json_t *given = json_object();
 	const char *key;
-	json_t	   *value;
-	char	   *text;
+	json_t *setting;
+	char *text;
 
-	json_object_foreach(p->resolved, key, value)
-		if (!json_is_null(value))
-			json_object_set(given, key, value);
+	json_object_foreach(settings, key, setting)
+		if (strcmp(json_string_value(json_object_get(setting, "source")), "default") != 0)
+			json_object_set(given, key, json_object_get(setting, "value"));
+	if (p->ranges != NULL)
+		json_object_update(given, p->ranges);
 	text = json_text(given);
 	json_decref(given);
+	json_decref(settings);
 	return text;
 }
 
 static void
 try_again(const train_params *p, int64_t rows)
 {
-	llm_error	err = {.code = LLM_OK};
-	char	   *text = given_text(p);
+	llm_error err = {.code = LLM_OK};
+	char *text = given_text(p);
 	train_params *again = text ? params_resolve("mlp", text, strlen(text), &err) : NULL;
-	char	   *second;
+	char *second;
 
 	if (again == NULL)
 		abort();
@@ -66,10 +70,10 @@ try_again(const train_params *p, int64_t rows)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	llm_error	err = {.code = LLM_OK};
-	int64_t		rows = size > 0 ? (int64_t) 1 << data[size - 1] % 40 : 1;
+	llm_error err = {.code = LLM_OK};
+	int64_t rows = size > 0 ? (int64_t) 1 << data[size - 1] % 40 : 1;
 	train_params *p = params_resolve("mlp", (const char *) data, size, &err);
-	json_t	   *json;
+	json_t *json;
 
 	if ((p == NULL) == (err.code == LLM_OK))
 		abort();

@@ -6,7 +6,7 @@
  */
 #include "feature_sample.h"
 
-int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static sample *s;
 static batch *direct;
@@ -17,7 +17,7 @@ static size_t record_capacity;
 static void
 start(void)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 
 	s = sample_new();
 	direct = sample_batch(s, 1);
@@ -29,7 +29,7 @@ start(void)
 static void
 try_record(const uint8_t *data, size_t size)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 
 	stored->rows = 0;
 	if (batch_add_record(s->encoder, s->target, data, size, stored, &err) != (err.code == LLM_OK))
@@ -39,9 +39,9 @@ try_record(const uint8_t *data, size_t size)
 static void
 try_values(const uint8_t *data, size_t size)
 {
-	llm_error	err = {.code = LLM_OK};
-	value		row[SAMPLE_COLUMNS];
-	size_t		bytes;
+	llm_error err = {.code = LLM_OK};
+	value row[SAMPLE_COLUMNS];
+	size_t bytes;
 
 	if (!value_unpack(data, size, row, SAMPLE_COLUMNS, &err))
 	{
@@ -63,7 +63,7 @@ try_values(const uint8_t *data, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	uint8_t    *copy = malloc(size + 1);	/* aligned, and of exact size when not empty */
+	uint8_t *copy = malloc(size + 1); /* aligned, and of exact size when not empty */
 
 	if (s == NULL)
 		start();

@@ -12,15 +12,20 @@
 #include "../../src/format/tensor_text.h"
 #include "../../src/format/tensor_wire.h"
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define REQUIRE(cond) do { if (!(cond)) abort(); } while (0)
+#define REQUIRE(cond) \
+	do \
+	{ \
+		if (!(cond)) \
+			abort(); \
+	} while (0)
 
 /* What must hold of every tensor that a reader accepts. */
 static void
 require_sound(int32_t ndim, const int32_t *dims, const float *values, int32_t count)
 {
-	int32_t		product;
+	int32_t product;
 
 	REQUIRE(tensor_count(ndim, dims, &product) == TENSOR_OK && product == count);
 	REQUIRE(tensor_check_finite(values, count) == TENSOR_OK);
@@ -30,13 +35,13 @@ require_sound(int32_t ndim, const int32_t *dims, const float *values, int32_t co
 static tensor_status
 read_text(const char *text, int32_t portion, tensor_text *reader, float *values, int32_t capacity)
 {
-	int32_t		total = 0;
+	int32_t total = 0;
 
 	tensor_text_start(reader, text);
 	for (;;)
 	{
-		int32_t		asked = capacity - total < portion ? capacity - total : portion;
-		int32_t		count;
+		int32_t asked = capacity - total < portion ? capacity - total : portion;
+		int32_t count;
 		tensor_status status = tensor_text_read(reader, values + total, asked, &count);
 
 		REQUIRE(count >= 0 && count <= asked);
@@ -57,14 +62,14 @@ static void
 rewrite_text(const tensor_text *reader, const float *values)
 {
 	const tensor_nest *nest = &reader->nest;
-	char	   *text = malloc((size_t) nest->count * 32 + 16);
-	float	   *again = malloc(((size_t) nest->count + 1) * sizeof(float));
-	size_t		used = 0;
+	char *text = malloc((size_t) nest->count * 32 + 16);
+	float *again = malloc(((size_t) nest->count + 1) * sizeof(float));
+	size_t used = 0;
 	tensor_text second;
 
 	for (int32_t i = 0; i < nest->count; i++)
 	{
-		int32_t		lists = 0;
+		int32_t lists = 0;
 
 		for (int32_t d = nest->ndim - 1, rest = i; d >= 0 && rest % nest->dims[d] == 0; d--, lists++)
 			rest /= nest->dims[d];
@@ -90,11 +95,10 @@ rewrite_text(const tensor_text *reader, const float *values)
 static void
 fuzz_text(const uint8_t *data, size_t size, int32_t portion)
 {
-	char	   *text = malloc(size + 1);
-	int32_t		capacity;
-	float	   *values;
-	tensor_text whole,
-				parts;
+	char *text = malloc(size + 1);
+	int32_t capacity;
+	float *values;
+	tensor_text whole, parts;
 	tensor_status status;
 
 	memcpy(text, data, size);
@@ -116,11 +120,10 @@ fuzz_text(const uint8_t *data, size_t size, int32_t portion)
 static void
 fuzz_wire(const uint8_t *data, size_t size)
 {
-	int32_t		ndim,
-				count;
-	int32_t		dims[TENSOR_MAX_DIMS];
-	float	   *values;
-	uint8_t    *again;
+	int32_t ndim, count;
+	int32_t dims[TENSOR_MAX_DIMS];
+	float *values;
+	uint8_t *again;
 
 	if (tensor_wire_shape(data, size, &ndim, dims, &count) != TENSOR_OK)
 		return;
@@ -140,10 +143,9 @@ fuzz_wire(const uint8_t *data, size_t size)
 static void
 fuzz_modifier(const uint8_t *data, size_t size)
 {
-	int32_t		code;
-	int32_t		dims[TENSOR_MAX_DIMS];
-	int32_t		count,
-				ndim;
+	int32_t code;
+	int32_t dims[TENSOR_MAX_DIMS];
+	int32_t count, ndim;
 
 	if (size >= sizeof(code))
 	{
@@ -158,7 +160,7 @@ fuzz_modifier(const uint8_t *data, size_t size)
 	memcpy(dims, data + 1, sizeof(dims));
 	if (tensor_count(ndim, dims, &count) == TENSOR_OK)
 	{
-		int32_t		again[TENSOR_MAX_DIMS];
+		int32_t again[TENSOR_MAX_DIMS];
 
 		code = tensor_shape_encode(ndim, dims);
 		REQUIRE(code >= 0 || (ndim == 3 && count > 1 << 22) || (ndim == 4 && count > 1 << 18));

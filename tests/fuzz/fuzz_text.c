@@ -9,13 +9,13 @@
 
 #define LINES_MAX 200
 
-int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void
 try_grams(const char *text, int32_t length, int32_t buckets, int32_t max)
 {
 	static gram_set set;
-	bool	   *seen = calloc(buckets, 1);
+	bool *seen = calloc(buckets, 1);
 
 	memset(&set, 0, sizeof(set));
 	set.buckets = buckets;
@@ -35,14 +35,15 @@ try_grams(const char *text, int32_t length, int32_t buckets, int32_t max)
 static int
 split_lines(const char *text, size_t size, value *lines)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (size_t start = 0; start < size && count < LINES_MAX; count++)
 	{
 		const char *end = memchr(text + start, '\n', size - start);
-		size_t		length = end ? (size_t) (end - text) - start : size - start;
+		size_t length = end ? (size_t) (end - text) - start : size - start;
 
-		lines[count] = length > 0 ? (value) {.kind = VALUE_STRING,.string = text + start,.length = (int32_t) length} : NOTHING;
+		lines[count] =
+			length > 0 ? (value) {.kind = VALUE_STRING, .string = text + start, .length = (int32_t) length} : NOTHING;
 		start += length + 1;
 	}
 	return count;
@@ -52,16 +53,16 @@ split_lines(const char *text, size_t size, value *lines)
 static void
 compare_ways(const encoder *e, const value *lines, int count)
 {
-	column		number = COLUMN("y", "real", COLUMN_NUMBER);
-	llm_error	err = {.code = LLM_OK};
+	column number = COLUMN("y", "real", COLUMN_NUMBER);
+	llm_error err = {.code = LLM_OK};
 	target_fitter *f = target_fitter_new(TARGET_NUMBER, &number, 1, &err);
-	value		y[2] = {NUMBER(1), NUMBER(2)};
-	target	   *t = target_fitter_add(f, &y[0], &err) && target_fitter_add(f, &y[1], &err) ? target_fitter_finish(f, &err) : NULL;
+	value y[2] = {NUMBER(1), NUMBER(2)};
+	target *t =
+		target_fitter_add(f, &y[0], &err) && target_fitter_add(f, &y[1], &err) ? target_fitter_finish(f, &err) : NULL;
 	batch_shape shape = {0};
-	batch	   *direct,
-			   *stored;
-	size_t		capacity = encoder_record(e, t, lines, y, 1, NULL, 0, &err);
-	uint8_t    *record = malloc(capacity);
+	batch *direct, *stored;
+	size_t capacity = encoder_record(e, t, lines, y, 1, NULL, 0, &err);
+	uint8_t *record = malloc(capacity);
 
 	encoder_shape(e, &shape);
 	target_shape(t, &shape);
@@ -69,7 +70,7 @@ compare_ways(const encoder *e, const value *lines, int count)
 	stored = batch_new(&shape, 1, &err);
 	for (int i = 0; i < count; i++)
 	{
-		size_t		bytes;
+		size_t bytes;
 
 		direct->rows = stored->rows = 0;
 		if (!encoder_row(e, &lines[i], direct, &err))
@@ -88,20 +89,20 @@ compare_ways(const encoder *e, const value *lines, int count)
 static void
 try_column(const value *lines, int count, column_kind kind, const fit_options *options)
 {
-	column		text = COLUMN("note", "text", kind);
-	finding    *findings = NULL;
-	llm_error	err = {.code = LLM_OK};
-	fitter	   *f = fitter_new(&text, 1, options, &err);
-	encoder    *e;
-	encoder    *again;
-	json_t	   *json;
+	column text = COLUMN("note", "text", kind);
+	finding *findings = NULL;
+	llm_error err = {.code = LLM_OK};
+	fitter *f = fitter_new(&text, 1, options, &err);
+	encoder *e;
+	encoder *again;
+	json_t *json;
 
 	for (int i = 0; i < count; i++)
 		if (!fitter_add(f, &lines[i], i % 2, &err))
 			abort();
 	e = fitter_finish(f, &findings, &err);
 	finding_free(findings);
-	if (e == NULL)				/* every column was dropped */
+	if (e == NULL) /* every column was dropped */
 		return;
 	compare_ways(e, lines, count);
 	json = encoder_json(e);
@@ -116,17 +117,17 @@ try_column(const value *lines, int count, column_kind kind, const fit_options *o
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	value		lines[LINES_MAX];
+	value lines[LINES_MAX];
 	fit_options options = {.seed = 1};
-	char	   *text;
-	int			count;
+	char *text;
+	int count;
 
 	if (size < 3)
 		return 0;
 	options.linear = data[0] & 1;
 	options.one_hot_max = 1 + data[1] % 16;
 	options.text_buckets = 256 << data[2] % 4;
-	text = malloc(size - 3 + 1);	/* of exact size when not empty */
+	text = malloc(size - 3 + 1); /* of exact size when not empty */
 	memcpy(text, data + 3, size - 3);
 	try_grams(text, (int32_t) (size - 3), options.text_buckets, 1 + data[0] * 8);
 	(void) text_is_token(text, (int32_t) (size - 3));

@@ -10,9 +10,9 @@
 static bool
 write_seed(const char *directory, const char *name, const void *bytes, size_t size)
 {
-	char		path[512];
-	FILE	   *file;
-	bool		ok;
+	char path[512];
+	FILE *file;
+	bool ok;
 
 	snprintf(path, sizeof(path), "%s/seed-%s", directory, name);
 	file = fopen(path, "wb");
@@ -25,8 +25,8 @@ write_seed(const char *directory, const char *name, const void *bytes, size_t si
 static bool
 write_json(const char *directory, const char *name, json_t *json)
 {
-	char	   *text = json_text(json);
-	bool		ok = write_seed(directory, name, text, strlen(text));
+	char *text = json_text(json);
+	bool ok = write_seed(directory, name, text, strlen(text));
 
 	free(text);
 	json_decref(json);
@@ -37,10 +37,11 @@ write_json(const char *directory, const char *name, json_t *json)
 static bool
 manifest_seeds(const sample *s, const char *directory)
 {
-	net_config	config = {.embed_dim = 2,.hidden_count = 1,.hidden = {4},.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1};
-	llm_error	err = {.code = LLM_OK};
-	net		   *n;
-	bool		ok;
+	net_config config = {
+		.embed_dim = 2, .hidden_count = 1, .hidden = {4}, .loss = LOSS_CROSS_ENTROPY, .huber_delta = 1};
+	llm_error err = {.code = LLM_OK};
+	net *n;
+	bool ok;
 
 	encoder_shape(s->encoder, &config.shape);
 	target_shape(s->target, &config.shape);
@@ -51,9 +52,9 @@ manifest_seeds(const sample *s, const char *directory)
 					manifest_build("mlp", "classification", n, s->encoder, s->target,
 								   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
 								   json_object(), json_array(), json_object())) &&
-		write_json(directory, "encoder", encoder_json(s->encoder)) &&
-		write_json(directory, "target", target_json(s->target)) &&
-		write_json(directory, "network", network_json(&config));
+		 write_json(directory, "encoder", encoder_json(s->encoder)) &&
+		 write_json(directory, "target", target_json(s->target)) &&
+		 write_json(directory, "network", network_json(&config));
 	net_free(n);
 	return ok;
 }
@@ -62,19 +63,20 @@ static bool
 record_seeds(const sample *s, const char *directory)
 {
 	static uint8_t buffer[1 << 16];
-	llm_error	err = {.code = LLM_OK};
-	bool		ok = true;
+	llm_error err = {.code = LLM_OK};
+	bool ok = true;
 
 	for (int r = 0; ok && r < 4; r++)
 	{
 		const value *row = s->rows + r * SAMPLE_COLUMNS;
-		char		name[32];
+		char name[32];
 
 		snprintf(name, sizeof(name), "values-%d", r);
 		ok = write_seed(directory, name, buffer, value_pack(row, SAMPLE_COLUMNS, buffer, sizeof(buffer)));
 		snprintf(name, sizeof(name), "record-%d", r);
-		ok = ok && write_seed(directory, name, buffer,
-							  encoder_record(s->encoder, s->target, row, &s->label[r], 1, buffer, sizeof(buffer), &err));
+		ok = ok &&
+			 write_seed(directory, name, buffer,
+						encoder_record(s->encoder, s->target, row, &s->label[r], 1, buffer, sizeof(buffer), &err));
 	}
 	return ok;
 }
@@ -83,8 +85,8 @@ record_seeds(const sample *s, const char *directory)
 static bool
 image_seed(const char *directory, const char *name, sample_file file)
 {
-	uint8_t    *bytes = malloc(file.size + 3);
-	bool		ok;
+	uint8_t *bytes = malloc(file.size + 3);
+	bool ok;
 
 	memcpy(bytes, (uint8_t[]) {5, 0, 1}, 3);
 	memcpy(bytes + 3, file.bytes, file.size);
@@ -104,49 +106,53 @@ static bool
 image_seeds(const char *directory)
 {
 	static const png_color palette[] = {{255, 0, 0}, {0, 255, 0}};
-	uint8_t		rows[12 * 12 * 8];
-	sample_png	kinds[] = {
-		{12, 12, PNG_COLOR_TYPE_GRAY, 1}, {12, 12, PNG_COLOR_TYPE_GRAY, 16, true},
-		{12, 12, PNG_COLOR_TYPE_RGB, 8}, {12, 12, PNG_COLOR_TYPE_RGB, 16,.transparent = &(png_color_16) {.red = 7}},
-		{12, 12, PNG_COLOR_TYPE_RGB_ALPHA, 8, true}, {12, 12, PNG_COLOR_TYPE_GRAY_ALPHA, 16},
-		{12, 12, PNG_COLOR_TYPE_PALETTE, 1,.palette = palette,.colors = 2,.alpha = (uint8_t[]) {9},.alphas = 1},
+	uint8_t rows[12 * 12 * 8];
+	sample_png kinds[] = {
+		{12, 12, PNG_COLOR_TYPE_GRAY, 1},
+		{12, 12, PNG_COLOR_TYPE_GRAY, 16, true},
+		{12, 12, PNG_COLOR_TYPE_RGB, 8},
+		{12, 12, PNG_COLOR_TYPE_RGB, 16, .transparent = &(png_color_16) {.red = 7}},
+		{12, 12, PNG_COLOR_TYPE_RGB_ALPHA, 8, true},
+		{12, 12, PNG_COLOR_TYPE_GRAY_ALPHA, 16},
+		{12, 12, PNG_COLOR_TYPE_PALETTE, 1, .palette = palette, .colors = 2, .alpha = (uint8_t[]) {9}, .alphas = 1},
 	};
-	bool		ok = true;
+	bool ok = true;
 
 	for (size_t i = 0; i < sizeof(rows); i++)
 		rows[i] = (uint8_t) (i * i / 7);
 	for (int i = 0; ok && i < (int) (sizeof(kinds) / sizeof(kinds[0])); i++)
 	{
-		char		name[32];
+		char name[32];
 
 		snprintf(name, sizeof(name), "png-%d", i);
 		ok = image_seed(directory, name, sample_png_file(&kinds[i], rows));
 	}
 	return ok && image_seed(directory, "jpeg", sample_jpeg_file(12, 12, JCS_RGB, 80, false, rows)) &&
-		image_seed(directory, "jpeg-progressive", sample_jpeg_file(12, 12, JCS_RGB, 80, true, rows)) &&
-		image_seed(directory, "jpeg-grey", sample_jpeg_file(12, 12, JCS_GRAYSCALE, 80, false, rows)) &&
-		image_seed(directory, "jpeg-cmyk", sample_jpeg_file(12, 12, JCS_CMYK, 80, false, rows)) &&
-		text_seed(directory, "pgm-text", "P2\n# comment\n2 2\n4\n0 1 2 4\n") &&
-		text_seed(directory, "ppm-text", "P3 2 1 1000 0 1 2 1000 999 5") &&
-		text_seed(directory, "pgm", "P5 3 2 255\nabcdef") && text_seed(directory, "ppm", "P6 1 1 65535 abcdef");
+		   image_seed(directory, "jpeg-progressive", sample_jpeg_file(12, 12, JCS_RGB, 80, true, rows)) &&
+		   image_seed(directory, "jpeg-grey", sample_jpeg_file(12, 12, JCS_GRAYSCALE, 80, false, rows)) &&
+		   image_seed(directory, "jpeg-cmyk", sample_jpeg_file(12, 12, JCS_CMYK, 80, false, rows)) &&
+		   text_seed(directory, "pgm-text", "P2\n# comment\n2 2\n4\n0 1 2 4\n") &&
+		   text_seed(directory, "ppm-text", "P3 2 1 1000 0 1 2 1000 999 5") &&
+		   text_seed(directory, "pgm", "P5 3 2 255\nabcdef") && text_seed(directory, "ppm", "P6 1 1 65535 abcdef");
 }
 
 /* Settings of each type, and all of them with their defaults. */
 static bool
 params_seeds(const char *directory)
 {
-	static const char some[] = "{\"epochs\": 3, \"hidden\": [8, 4], \"validation\": \"held\", \"exclude\": [\"a\"], "
+	static const char some[] =
+		"{\"epochs\": 3, \"hidden\": [8, 4], \"validation\": \"held\", \"exclude\": [\"a\"], "
 		"\"class_weight\": {\"yes\": 2}, \"activation\": \"relu\", \"layer_norm\": true, \"warmup\": 0.1}";
-	int32_t		count;
+	int32_t count;
 	const param_info *table = params_table("mlp", &count);
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *all = json_object();
+	llm_error err = {.code = LLM_OK};
+	json_t *all = json_object();
 
 	for (int32_t i = 0; i < count; i++)
 		if (strcmp(table[i].fallback, "null") != 0)
 		{
-			char		text[256];
-			json_t	   *pair;
+			char text[256];
+			json_t *pair;
 
 			snprintf(text, sizeof(text), "{\"%s\": %s}", table[i].name, table[i].fallback);
 			pair = json_parse(text, strlen(text), &err);
@@ -154,19 +160,19 @@ params_seeds(const char *directory)
 			json_decref(pair);
 		}
 	return write_json(directory, "all", all) && write_seed(directory, "some", some, strlen(some)) &&
-		write_seed(directory, "none", "{}", 2);
+		   write_seed(directory, "none", "{}", 2);
 }
 
 /* Categories and free text, behind the three bytes that choose options. */
 static bool
 lines_seeds(const sample *s, const char *directory)
 {
-	char		text[8192];
+	char text[8192];
 
 	for (int column = 0; column < 2; column++)
 	{
-		int			length = snprintf(text, sizeof(text), "%c%c%c", column, 4, 1);
-		char		name[16];
+		int length = snprintf(text, sizeof(text), "%c%c%c", column, 4, 1);
+		char name[16];
 
 		for (int r = 0; r < 60; r++)
 			length += snprintf(text + length, sizeof(text) - length, "%s\n", s->text[r][column]);
@@ -180,8 +186,8 @@ lines_seeds(const sample *s, const char *directory)
 int
 main(int argc, char **argv)
 {
-	sample	   *s = sample_new();
-	bool		ok = true;
+	sample *s = sample_new();
+	bool ok = true;
 
 	if (argc == 3 && strcmp(argv[1], "manifest") == 0)
 		ok = manifest_seeds(s, argv[2]);

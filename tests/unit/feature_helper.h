@@ -15,19 +15,22 @@
 #define STRING(s) ((value) {.kind = VALUE_STRING, .string = (s), .length = (int32_t) strlen(s)})
 #define VECTOR(v, n) ((value) {.kind = VALUE_VECTOR, .vector = (v), .length = (n)})
 #define NOTHING ((value) {.kind = VALUE_NULL})
-#define COLUMN(n, t, k) {.name = (n), .sql_type = (t), .kind = (k)}
+#define COLUMN(n, t, k) \
+	{ \
+		.name = (n), .sql_type = (t), .kind = (k) \
+	}
 
-static const fit_options default_options = {.one_hot_max = 64,.text_buckets = 1024,.seed = 1};
-static const fit_options linear_options = {.linear = true,.one_hot_max = 64,.text_buckets = 1024,.seed = 1};
+static const fit_options default_options = {.one_hot_max = 64, .text_buckets = 1024, .seed = 1};
+static const fit_options linear_options = {.linear = true, .one_hot_max = 64, .text_buckets = 1024, .seed = 1};
 
 /* Fit rows of count values; target[r] or 0. */
 static inline encoder *
 fit_rows(const column *columns, int32_t count, const fit_options *options, const value *rows, int64_t n,
 		 const double *target, finding **findings, llm_error *err)
 {
-	fitter	   *f = fitter_new(columns, count, options, err);
-	finding    *own = NULL;
-	encoder    *e;
+	fitter *f = fitter_new(columns, count, options, err);
+	finding *own = NULL;
+	encoder *e;
 
 	for (int64_t r = 0; f && r < n; r++)
 		if (!fitter_add(f, rows + r * count, target ? target[r] : (double) (r % 2), err))
@@ -53,7 +56,7 @@ find_finding(const finding *list, const char *column, const char *kind)
 static inline batch *
 encoder_batch(const encoder *e, int64_t capacity)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 	batch_shape shape = {.outputs = 1};
 
 	encoder_shape(e, &shape);
@@ -65,8 +68,8 @@ static inline bool
 shapes_equal(const batch_shape *a, const batch_shape *b)
 {
 	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
-		a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
-		a->class_target == b->class_target;
+		   a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
+		   a->class_target == b->class_target;
 }
 
 /* Same shape, rows and numbers? */
@@ -74,7 +77,7 @@ static inline bool
 batches_equal(const batch *a, const batch *b)
 {
 	const batch_shape *s = &a->shape;
-	size_t		pairs;
+	size_t pairs;
 
 	if (!shapes_equal(s, &b->shape) || a->rows != b->rows)
 		return false;
@@ -86,8 +89,8 @@ batches_equal(const batch *a, const batch *b)
 		return true;
 	pairs = a->bag_start[a->rows];
 	return memcmp(a->bag_start, b->bag_start, (a->rows + 1) * sizeof(int32_t)) == 0 &&
-		memcmp(a->bag_index, b->bag_index, pairs * sizeof(int32_t)) == 0 &&
-		memcmp(a->bag_value, b->bag_value, pairs * sizeof(float)) == 0;
+		   memcmp(a->bag_index, b->bag_index, pairs * sizeof(int32_t)) == 0 &&
+		   memcmp(a->bag_value, b->bag_value, pairs * sizeof(float)) == 0;
 }
 
-#endif							/* LLMAPP_FEATURE_HELPER_H */
+#endif /* LLMAPP_FEATURE_HELPER_H */

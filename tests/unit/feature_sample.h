@@ -10,30 +10,33 @@
 #define SAMPLE_COLUMNS 9
 #define SAMPLE_ROWS 1100
 
-static const column sample_columns[SAMPLE_COLUMNS] = {
-	COLUMN("amount", "numeric", COLUMN_NUMBER), COLUMN("paid", "boolean", COLUMN_BOOLEAN),
-	COLUMN("at", "timestamp with time zone", COLUMN_TIME), COLUMN("colour", "text", COLUMN_TEXT),
-	COLUMN("shop", "text", COLUMN_CATEGORY), COLUMN("note", "text", COLUMN_TEXT),
-	COLUMN("pixels", "real[]", COLUMN_VECTOR), COLUMN("extra", "jsonb", COLUMN_JSON),
-	COLUMN("same", "integer", COLUMN_NUMBER)
-};
+static const column sample_columns[SAMPLE_COLUMNS] = {COLUMN("amount", "numeric", COLUMN_NUMBER),
+													  COLUMN("paid", "boolean", COLUMN_BOOLEAN),
+													  COLUMN("at", "timestamp with time zone", COLUMN_TIME),
+													  COLUMN("colour", "text", COLUMN_TEXT),
+													  COLUMN("shop", "text", COLUMN_CATEGORY),
+													  COLUMN("note", "text", COLUMN_TEXT),
+													  COLUMN("pixels", "real[]", COLUMN_VECTOR),
+													  COLUMN("extra", "jsonb", COLUMN_JSON),
+													  COLUMN("same", "integer", COLUMN_NUMBER)};
 
 typedef struct sample
 {
-	value		rows[SAMPLE_ROWS * SAMPLE_COLUMNS];
-	char		text[SAMPLE_ROWS][2][96];
-	float		pixels[SAMPLE_ROWS][4];
-	value		label[SAMPLE_ROWS];
-	encoder    *encoder;
-	target	   *target;
+	value rows[SAMPLE_ROWS * SAMPLE_COLUMNS];
+	char text[SAMPLE_ROWS][2][96];
+	float pixels[SAMPLE_ROWS][4];
+	value label[SAMPLE_ROWS];
+	encoder *encoder;
+	target *target;
 } sample;
 
 static inline void
 sample_row(sample *s, int r)
 {
 	static const char *const colours[] = {"red", "gr\xC3\xBCn", "\xE8\x93\x9D", "caf\xE9"};
-	static const char *const notes[] = {"late delivery", "good price and quick", "\xE5\xBE\x88\xE5\xA5\xBD", "never again"};
-	value	   *v = s->rows + r * SAMPLE_COLUMNS;
+	static const char *const notes[] = {"late delivery", "good price and quick", "\xE5\xBE\x88\xE5\xA5\xBD",
+										"never again"};
+	value *v = s->rows + r * SAMPLE_COLUMNS;
 
 	snprintf(s->text[r][0], sizeof(s->text[r][0]), "shop %d", r * r % 150);
 	snprintf(s->text[r][1], sizeof(s->text[r][1]), "%s, %s no %d", notes[r % 4], notes[r / 3 % 4], r);
@@ -55,10 +58,10 @@ sample_row(sample *s, int r)
 static inline sample *
 sample_new(void)
 {
-	sample	   *s = calloc(1, sizeof(sample));
-	column		label = COLUMN("label", "text", COLUMN_TEXT);
+	sample *s = calloc(1, sizeof(sample));
+	column label = COLUMN("label", "text", COLUMN_TEXT);
 	fit_options options = default_options;
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 	target_fitter *f = target_fitter_new(TARGET_CLASS, &label, 1, &err);
 
 	for (int r = 0; r < SAMPLE_ROWS; r++)
@@ -84,7 +87,7 @@ sample_free(sample *s)
 static inline batch *
 sample_batch(const sample *s, int64_t capacity)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 	batch_shape shape;
 
 	encoder_shape(s->encoder, &shape);
@@ -92,4 +95,4 @@ sample_batch(const sample *s, int64_t capacity)
 	return batch_new(&shape, capacity, &err);
 }
 
-#endif							/* LLMAPP_FEATURE_SAMPLE_H */
+#endif /* LLMAPP_FEATURE_SAMPLE_H */

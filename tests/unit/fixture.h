@@ -17,7 +17,7 @@ static uint32_t fixture_counter;
 static inline float
 next_uniform(void)
 {
-	uint32_t	bits[4];
+	uint32_t bits[4];
 
 	philox(42, 0, 0, fixture_counter++, bits);
 	return philox_uniform(bits[0]);
@@ -26,7 +26,7 @@ next_uniform(void)
 static inline float
 next_normal(void)
 {
-	float		sum = 0;
+	float sum = 0;
 
 	for (int i = 0; i < 12; i++)
 		sum += next_uniform();
@@ -37,8 +37,8 @@ next_normal(void)
 static inline net_config
 small_config(net_loss loss)
 {
-	net_config	c = {
-		.shape = {.dense = 7,.embed_columns = 2,.embed_rows = 9,.bag_rows = 11,.bag_max = 3,.outputs = 1},
+	net_config c = {
+		.shape = {.dense = 7, .embed_columns = 2, .embed_rows = 9, .bag_rows = 11, .bag_max = 3, .outputs = 1},
 		.embed_dim = 3,
 		.hidden_count = 2,
 		.hidden = {12, 12},
@@ -56,9 +56,20 @@ static inline train_config
 small_training(int32_t threads)
 {
 	return (train_config) {
-		.optimizer = OPT_ADAMW,.learning_rate = 1e-2,.weight_decay = 1e-2,.beta1 = 0.9,.beta2 = 0.999,
-		.epsilon = 1e-8,.momentum = 0.9,.clip_norm = 1,.schedule = SCHEDULE_COSINE,.warmup_steps = 3,
-		.total_steps = 100,.ema_decay = 0.9,.seed = 7,.threads = threads,
+		.optimizer = OPT_ADAMW,
+		.learning_rate = 1e-2,
+		.weight_decay = 1e-2,
+		.beta1 = 0.9,
+		.beta2 = 0.999,
+		.epsilon = 1e-8,
+		.momentum = 0.9,
+		.clip_norm = 1,
+		.schedule = SCHEDULE_COSINE,
+		.warmup_steps = 3,
+		.total_steps = 100,
+		.ema_decay = 0.9,
+		.seed = 7,
+		.threads = threads,
 	};
 }
 
@@ -80,7 +91,7 @@ fill_batch(batch *b, int64_t rows)
 		b->embed[i] = next_below(s->embed_rows);
 	for (int64_t i = 0; i < rows; i++)
 	{
-		int32_t		at = b->bag_start[i];
+		int32_t at = b->bag_start[i];
 
 		for (int32_t j = 0; s->bag_rows > 0 && j < (i == 1 ? 0 : 1 + next_below(s->bag_max)); j++, at++)
 		{
@@ -106,4 +117,4 @@ check_no_error(const llm_error *err)
 	CHECK_INT(err->code, LLM_OK);
 }
 
-#endif							/* LLMAPP_FIXTURE_H */
+#endif /* LLMAPP_FIXTURE_H */

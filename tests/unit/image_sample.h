@@ -15,23 +15,23 @@
 
 typedef struct sample_file
 {
-	uint8_t    *bytes;			/* free() it */
-	size_t		size;
+	uint8_t *bytes; /* free() it */
+	size_t size;
 } sample_file;
 
 /* What a PNG is to be; zero fields are left out. */
 typedef struct sample_png
 {
-	int			width;
-	int			height;
-	int			color;			/* PNG_COLOR_TYPE_... */
-	int			depth;
-	bool		interlaced;
+	int width;
+	int height;
+	int color; /* PNG_COLOR_TYPE_... */
+	int depth;
+	bool interlaced;
 	const png_color *palette;
-	int			colors;			/* of the palette */
-	const uint8_t *alpha;		/* of the palette's colors */
-	int			alphas;
-	const png_color_16 *transparent;	/* the color that is none */
+	int colors;           /* of the palette */
+	const uint8_t *alpha; /* of the palette's colors */
+	int alphas;
+	const png_color_16 *transparent; /* the color that is none */
 } sample_png;
 
 static inline void
@@ -55,14 +55,14 @@ sample_png_file(const sample_png *s, const uint8_t *rows)
 {
 	sample_file file = {NULL, 0};
 	png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
-	png_infop	info = png_create_info_struct(png);
-	png_bytep  *lines = malloc(s->height * sizeof(png_bytep));
-	size_t		row_bytes;
+	png_infop info = png_create_info_struct(png);
+	png_bytep *lines = malloc(s->height * sizeof(png_bytep));
+	size_t row_bytes;
 
 	png_set_write_fn(png, &file, sample_png_write, sample_png_flush);
 	png_set_IHDR(png, info, s->width, s->height, s->depth, s->color,
-				 s->interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE,
-				 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+				 s->interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+				 PNG_FILTER_TYPE_DEFAULT);
 	if (s->palette != NULL)
 		png_set_PLTE(png, info, s->palette, s->colors);
 	if (s->alpha != NULL || s->transparent != NULL)
@@ -101,7 +101,7 @@ sample_jpeg_file(int width, int height, J_COLOR_SPACE color, int quality, bool p
 	jpeg_start_compress(&jpeg, TRUE);
 	while (jpeg.next_scanline < jpeg.image_height)
 	{
-		JSAMPROW	row = (JSAMPROW) rows + (size_t) jpeg.next_scanline * width * jpeg.input_components;
+		JSAMPROW row = (JSAMPROW) rows + (size_t) jpeg.next_scanline * width * jpeg.input_components;
 
 		jpeg_write_scanlines(&jpeg, &row, 1);
 	}
@@ -111,4 +111,4 @@ sample_jpeg_file(int width, int height, J_COLOR_SPACE color, int quality, bool p
 	return file;
 }
 
-#endif							/* LLMAPP_IMAGE_SAMPLE_H */
+#endif /* LLMAPP_IMAGE_SAMPLE_H */

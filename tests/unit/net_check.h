@@ -15,8 +15,7 @@
 static inline double
 plan_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
 {
-	double		sum = 0,
-				weight = 0;
+	double sum = 0, weight = 0;
 	const float *loss;
 
 	if (!plan_run(p->plan, run, err))
@@ -35,7 +34,7 @@ static inline double
 slope_along(const net *n, const net_plan *p, const float *direction)
 {
 	const graph *g = plan_graph(p->plan);
-	double		slope = 0;
+	double slope = 0;
 
 	for (int32_t i = 0; i < g->tensor_count; i++)
 	{
@@ -56,7 +55,7 @@ slope_along(const net *n, const net_plan *p, const float *direction)
 		for (int64_t row = 0; row < (used ? used[0] : d->dims[0]); row++)
 			for (int64_t j = 0; j < tensor_columns(d); j++)
 				slope += (double) gradient[row * tensor_columns(d) + j] *
-					direction[info->offset + (used ? used[1 + row] : row) * tensor_columns(d) + j];
+						 direction[info->offset + (used ? used[1 + row] : row) * tensor_columns(d) + j];
 	}
 	return slope;
 }
@@ -74,17 +73,17 @@ random_weights(const net *n, float *w, float scale)
 static inline void
 check_gradient(const net_config *config, int64_t rows)
 {
-	llm_error	err = {0};
-	net		   *n = net_new(config, &err);
-	net_plan	p;
-	run_args	run = {.rows = rows,.seed = 3,.step = 1,.simd = simd_best()};
-	batch	   *b = batch_new(&config->shape, rows + 3, &err);
-	size_t		count;
-	float	   *w, *direction, *moved;
-	void	   *arena;
+	llm_error err = {0};
+	net *n = net_new(config, &err);
+	net_plan p;
+	run_args run = {.rows = rows, .seed = 3, .step = 1, .simd = simd_best()};
+	batch *b = batch_new(&config->shape, rows + 3, &err);
+	size_t count;
+	float *w, *direction, *moved;
+	void *arena;
 	/* a kink between the two sides spoils the difference, so relu needs them close */
-	double		step = config->activation == ACT_RELU ? 1e-4 : 2e-3;
-	double		slope, difference;
+	double step = config->activation == ACT_RELU ? 1e-4 : 2e-3;
+	double slope, difference;
 
 	check_no_error(&err);
 	if (!n || !b || !net_plan_new(&p, n, MODE_TRAIN, rows + 3, &err))
@@ -97,7 +96,7 @@ check_gradient(const net_config *config, int64_t rows)
 	direction = malloc(net_weight_bytes(n));
 	moved = malloc(net_weight_bytes(n));
 	arena = backend_cpu.allocate(plan_arena_bytes(p.plan));
-	memset(arena, 0xff, plan_arena_bytes(p.plan));	/* NaN: nothing may be read before it is written */
+	memset(arena, 0xff, plan_arena_bytes(p.plan)); /* NaN: nothing may be read before it is written */
 	fill_batch(b, rows);
 	random_weights(n, w, 0.3f);
 	random_weights(n, direction, 1);
@@ -126,8 +125,8 @@ check_gradient(const net_config *config, int64_t rows)
 static inline trainer *
 train_some(const net *n, const train_config *c, batch *const *batches, int from, int to, trainer *t)
 {
-	llm_error	err = {0};
-	double		loss;
+	llm_error err = {0};
+	double loss;
 
 	if (!t)
 		t = trainer_new(n, c, 40, &err);
@@ -140,7 +139,7 @@ train_some(const net *n, const train_config *c, batch *const *batches, int from,
 static inline void
 make_batches(const net *n, batch **batches)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	for (int i = 0; i < 4; i++)
 	{
@@ -156,4 +155,4 @@ free_batches(batch **batches)
 		batch_free(batches[i]);
 }
 
-#endif							/* LLMAPP_NET_CHECK_H */
+#endif /* LLMAPP_NET_CHECK_H */

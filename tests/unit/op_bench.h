@@ -16,30 +16,31 @@
 /* One graph with its data: inputs and parameters are random. */
 typedef struct bench
 {
-	graph	   *g;
-	plan	   *p;
-	void	   *input[MAX_SLOTS];
-	float	   *weights;
-	size_t		offsets[MAX_SLOTS];
-	size_t		floats;
-	int32_t		inputs, params;
-	char	   *arena;
-	run_args	run;
+	graph *g;
+	plan *p;
+	void *input[MAX_SLOTS];
+	float *weights;
+	size_t offsets[MAX_SLOTS];
+	size_t floats;
+	int32_t inputs, params;
+	char *arena;
+	run_args run;
 } bench;
 
 static inline bench
 bench_new(void)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
-	return (bench) {.g = graph_new(CAPACITY, &err),.weights = calloc(1 << 20, sizeof(float)),
-		.run = {.seed = 1,.simd = simd_best()}};
+	return (bench) {.g = graph_new(CAPACITY, &err),
+					.weights = calloc(1 << 20, sizeof(float)),
+					.run = {.seed = 1, .simd = simd_best()}};
 }
 
 static inline int32_t
 rows_input(bench *b, int64_t columns)
 {
-	float	   *x = calloc(CAPACITY * (columns ? columns : 1), sizeof(float));
+	float *x = calloc(CAPACITY * (columns ? columns : 1), sizeof(float));
 
 	for (int64_t i = 0; i < CAPACITY * (columns ? columns : 1); i++)
 		x[i] = next_normal();
@@ -50,8 +51,8 @@ rows_input(bench *b, int64_t columns)
 static inline int32_t
 index_input(bench *b, int64_t rows, int64_t columns, int32_t limit)
 {
-	int64_t		count = (rows ? rows : CAPACITY) * (columns ? columns : 1);
-	int32_t    *x = calloc(count, sizeof(int32_t));
+	int64_t count = (rows ? rows : CAPACITY) * (columns ? columns : 1);
+	int32_t *x = calloc(count, sizeof(int32_t));
 
 	for (int64_t i = 0; i < count; i++)
 		x[i] = next_below(limit);
@@ -62,7 +63,7 @@ index_input(bench *b, int64_t rows, int64_t columns, int32_t limit)
 static inline int32_t
 parameter(bench *b, int64_t rows, int64_t columns)
 {
-	int64_t		count = rows * (columns ? columns : 1);
+	int64_t count = rows * (columns ? columns : 1);
 
 	b->offsets[b->params] = b->floats;
 	for (int64_t i = 0; i < count; i++)
@@ -75,7 +76,7 @@ parameter(bench *b, int64_t rows, int64_t columns)
 static inline bool
 bench_run(bench *b, int64_t rows)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	b->p = plan_new(b->g, &backend_cpu, b->offsets, &err);
 	check_no_error(&err);
@@ -104,4 +105,4 @@ bench_free(bench *b)
 #define I(b, slot) ((const int32_t *) (b).input[slot])
 #define W(b, slot) ((b).weights + (b).offsets[slot])
 
-#endif							/* LLMAPP_OP_BENCH_H */
+#endif /* LLMAPP_OP_BENCH_H */

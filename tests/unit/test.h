@@ -15,8 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static int	test_passed;
-static int	test_failed;
+static int test_passed;
+static int test_failed;
 
 /* True when cond holds; counts either way. */
 #define CHECK(cond) test_check((cond), #cond, __FILE__, __LINE__)
@@ -56,7 +56,7 @@ test_check(bool ok, const char *what, const char *file, int line)
 static inline bool
 test_check_int(long long actual, long long expected, const char *what, const char *file, int line)
 {
-	char		text[512];
+	char text[512];
 
 	snprintf(text, sizeof(text), "%s is %lld, expected %lld", what, actual, expected);
 	return test_check(actual == expected, text, file, line);
@@ -65,20 +65,19 @@ test_check_int(long long actual, long long expected, const char *what, const cha
 static inline bool
 test_check_str(const char *actual, const char *expected, const char *what, const char *file, int line)
 {
-	char		text[1024];
-	bool		equal = actual && expected ? strcmp(actual, expected) == 0 : actual == expected;
+	char text[1024];
+	bool equal = actual && expected ? strcmp(actual, expected) == 0 : actual == expected;
 
-	snprintf(text, sizeof(text), "%s is \"%s\", expected \"%s\"", what,
-			 actual ? actual : "(null)", expected ? expected : "(null)");
+	snprintf(text, sizeof(text), "%s is \"%s\", expected \"%s\"", what, actual ? actual : "(null)",
+			 expected ? expected : "(null)");
 	return test_check(equal, text, file, line);
 }
 
 static inline bool
-test_check_near(double actual, double expected, double tolerance, const char *what,
-				const char *file, int line)
+test_check_near(double actual, double expected, double tolerance, const char *what, const char *file, int line)
 {
-	char		text[512];
-	bool		ok = isfinite(actual) && isfinite(expected) && fabs(actual - expected) <= tolerance;
+	char text[512];
+	bool ok = isfinite(actual) && isfinite(expected) && fabs(actual - expected) <= tolerance;
 
 	snprintf(text, sizeof(text), "%s is %.9g, expected %.9g within %g", what, actual, expected, tolerance);
 	return test_check(ok, text, file, line);
@@ -87,8 +86,7 @@ test_check_near(double actual, double expected, double tolerance, const char *wh
 static inline double
 test_nmse(const float *actual, const double *expected, size_t count)
 {
-	double		error = 0,
-				norm = 0;
+	double error = 0, norm = 0;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -99,11 +97,11 @@ test_nmse(const float *actual, const double *expected, size_t count)
 }
 
 static inline bool
-test_check_close(const float *actual, const double *expected, size_t count, double limit,
-				 const char *what, const char *file, int line)
+test_check_close(const float *actual, const double *expected, size_t count, double limit, const char *what,
+				 const char *file, int line)
 {
-	char		text[512];
-	double		nmse = test_nmse(actual, expected, count);
+	char text[512];
+	double nmse = test_nmse(actual, expected, count);
 
 	snprintf(text, sizeof(text), "NMSE of %s is %.3g, limit %g", what, nmse, limit);
 	return test_check(isfinite(nmse) && nmse <= limit, text, file, line);
@@ -116,4 +114,4 @@ test_summary(void)
 	return test_failed > 0;
 }
 
-#endif							/* LLMAPP_TEST_H */
+#endif /* LLMAPP_TEST_H */

@@ -9,7 +9,7 @@
 static net_config
 image_config(bool mixed)
 {
-	net_config	c = small_config(LOSS_CROSS_ENTROPY);
+	net_config c = small_config(LOSS_CROSS_ENTROPY);
 
 	memcpy(c.image, (int32_t[]) {2, 7, 6}, sizeof(c.image));
 	c.hidden_count = 0;
@@ -22,9 +22,9 @@ image_config(bool mixed)
 static net_layer *
 add_layer(net_config *c, layer_kind kind)
 {
-	net_layer  *l = &c->layers[c->layer_count];
+	net_layer *l = &c->layers[c->layer_count];
 
-	*l = (net_layer) {.kind = kind,.from = {c->layer_count ? c->layer_count - 1 : FROM_IMAGE}};
+	*l = (net_layer) {.kind = kind, .from = {c->layer_count ? c->layer_count - 1 : FROM_IMAGE}};
 	c->layer_count++;
 	return l;
 }
@@ -32,7 +32,7 @@ add_layer(net_config *c, layer_kind kind)
 static net_layer *
 add_window(net_config *c, layer_kind kind, int32_t size, int32_t stride, int32_t padding, int32_t width)
 {
-	net_layer  *l = add_layer(c, kind);
+	net_layer *l = add_layer(c, kind);
 
 	l->width = width;
 	for (int i = 0; i < 2; i++)
@@ -48,30 +48,30 @@ add_window(net_config *c, layer_kind kind, int32_t size, int32_t stride, int32_t
 static net_config
 branching_config(void)
 {
-	net_config	c = image_config(true);
+	net_config c = image_config(true);
 
-	add_window(&c, LAYER_CONV2D, 3, 1, 1, 6)->bias = true;	/* 1 */
+	add_window(&c, LAYER_CONV2D, 3, 1, 1, 6)->bias = true; /* 1 */
 	add_layer(&c, LAYER_BATCH_NORM);
 	add_layer(&c, LAYER_ACTIVATION)->activation = ACT_SILU;
-	add_window(&c, LAYER_CONV2D, 3, 1, 1, 6);	/* 4 */
+	add_window(&c, LAYER_CONV2D, 3, 1, 1, 6); /* 4 */
 	add_layer(&c, LAYER_GROUP_NORM)->width = 2;
-	add_layer(&c, LAYER_ADD)->from[1] = 2;	/* 6 = 5 + 3 */
+	add_layer(&c, LAYER_ADD)->from[1] = 2; /* 6 = 5 + 3 */
 	add_layer(&c, LAYER_ACTIVATION)->activation = ACT_TANH;
-	add_window(&c, LAYER_AVG_POOL, 2, 2, 0, 0);	/* 8 */
+	add_window(&c, LAYER_AVG_POOL, 2, 2, 0, 0); /* 8 */
 	add_window(&c, LAYER_CONV2D, 3, 2, 1, 5);
-	add_layer(&c, LAYER_GLOBAL_AVG_POOL);	/* 10 */
-	add_window(&c, LAYER_MAX_POOL, 3, 2, 1, 0)->from[0] = 6;	/* 11 */
+	add_layer(&c, LAYER_GLOBAL_AVG_POOL);                    /* 10 */
+	add_window(&c, LAYER_MAX_POOL, 3, 2, 1, 0)->from[0] = 6; /* 11 */
 	add_layer(&c, LAYER_LAYER_NORM);
 	add_layer(&c, LAYER_FLATTEN);
-	add_layer(&c, LAYER_CONCAT)->from[1] = 9;	/* 14 = 13 and 10 */
+	add_layer(&c, LAYER_CONCAT)->from[1] = 9; /* 14 = 13 and 10 */
 	add_layer(&c, LAYER_CONCAT)->from[1] = FROM_COLUMNS;
 	add_layer(&c, LAYER_DROPOUT)->rate = 0.2f;
 	c.layers[15].from[0] = 14;
 	add_layer(&c, LAYER_LINEAR)->width = 9;
-	c.layers[16].from[0] = 14;	/* not the dropout's output: it has its own reader */
+	c.layers[16].from[0] = 14; /* not the dropout's output: it has its own reader */
 	c.layers[16].bias = true;
 	add_layer(&c, LAYER_CONCAT)->from[1] = 15;
-	add_layer(&c, LAYER_BATCH_NORM);	/* of a vector */
+	add_layer(&c, LAYER_BATCH_NORM); /* of a vector */
 	return c;
 }
 
@@ -92,7 +92,7 @@ check_smooth(net_config c, int64_t rows)
 static void
 test_gradients(void)
 {
-	net_config	c = branching_config();
+	net_config c = branching_config();
 
 	check_smooth(c, 12);
 	c.image_shift = 2;
@@ -105,7 +105,7 @@ test_gradients(void)
 	net_default_cnn(&c);
 	check_smooth(c, 9);
 	c.shape.dense = 2 * 7 * 6;
-	c.shape.embed_columns = c.shape.embed_rows = 0;	/* a bag alone beside the image */
+	c.shape.embed_columns = c.shape.embed_rows = 0; /* a bag alone beside the image */
 	check_smooth(c, 9);
 }
 
@@ -113,13 +113,12 @@ test_gradients(void)
 static void
 test_mlp_layers(void)
 {
-	llm_error	err = {0};
-	net_config	mlp = small_config(LOSS_MSE),
-				list = mlp;
+	llm_error err = {0};
+	net_config mlp = small_config(LOSS_MSE), list = mlp;
 	train_config tc = small_training(1);
-	net		   *a, *b;
-	trainer    *t, *u;
-	batch	   *batches[4];
+	net *a, *b;
+	trainer *t, *u;
+	batch *batches[4];
 
 	mlp.dropout = 0.2f;
 	mlp.layer_norm = true;
@@ -165,14 +164,14 @@ find_tensor(const net *n, const char *name)
 static void
 test_running_statistics(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config(false);
+	llm_error err = {0};
+	net_config c = image_config(false);
 	train_config tc = small_training(2);
-	net		   *n;
-	trainer    *t;
-	batch	   *batches[4];
-	int32_t		at;
-	double		mean = 0, variance = 0;
+	net *n;
+	trainer *t;
+	batch *batches[4];
+	int32_t at;
+	double mean = 0, variance = 0;
 
 	tc.ema_decay = 0;
 	add_layer(&c, LAYER_BATCH_NORM);
@@ -184,14 +183,13 @@ test_running_statistics(void)
 	CHECK_STR(net_tensor(n, at + 1)->name, "layer.1.running_variance");
 	for (int i = 0; i < 2; i++)
 	{
-		int			rows = (int) batches[i]->rows,
-					count = rows * 42;
-		double		share = (double) rows / 40 / (i + 1);	/* the second batch is not full */
-		double		sum = 0, squares = 0;
+		int rows = (int) batches[i]->rows, count = rows * 42;
+		double share = (double) rows / 40 / (i + 1); /* the second batch is not full */
+		double sum = 0, squares = 0;
 
 		for (int r = 0; r < rows; r++)
 			for (int j = 0; j < 42; j++)
-				sum += batches[i]->dense[r * 84 + 42 + j] / count;	/* the second channel */
+				sum += batches[i]->dense[r * 84 + 42 + j] / count; /* the second channel */
 		for (int r = 0; r < rows; r++)
 			for (int j = 0; j < 42; j++)
 				squares += pow(batches[i]->dense[r * 84 + 42 + j] - sum, 2) / (count - 1);
@@ -208,17 +206,17 @@ test_running_statistics(void)
 static void
 test_threads_and_checkpoint(void)
 {
-	llm_error	err = {0};
-	net_config	c = branching_config();
-	net		   *n;
+	llm_error err = {0};
+	net_config c = branching_config();
+	net *n;
 	train_config tc = small_training(1);
-	batch	   *batches[4];
-	trainer    *t;
-	void	   *state[4];
-	size_t		bytes = 0;
+	batch *batches[4];
+	trainer *t;
+	void *state[4];
+	size_t bytes = 0;
 
 	c.image_shift = 1;
-	c.layers[0].width = c.layers[3].width = 24;	/* work for several tiles */
+	c.layers[0].width = c.layers[3].width = 24; /* work for several tiles */
 	n = net_new(&c, &err);
 	check_no_error(&err);
 	make_batches(n, batches);
@@ -249,17 +247,20 @@ test_threads_and_checkpoint(void)
 static void
 test_learning(void)
 {
-	enum {ROWS = 60};
-	llm_error	err = {0};
-	net_config	c = image_config(false);
+	enum
+	{
+		ROWS = 60
+	};
+	llm_error err = {0};
+	net_config c = image_config(false);
 	train_config tc = small_training(2);
-	net		   *n;
-	trainer    *t;
-	predictor  *p;
-	batch	   *b;
-	float		out[ROWS * 5];
-	double		loss, sum = 0, weight = 0, want[5];
-	int			right = 0;
+	net *n;
+	trainer *t;
+	predictor *p;
+	batch *b;
+	float out[ROWS * 5];
+	double loss, sum = 0, weight = 0, want[5];
+	int right = 0;
 
 	net_default_cnn(&c);
 	n = net_new(&c, &err);
@@ -303,10 +304,11 @@ test_default_sizes(void)
 {
 	for (int side = 1; side <= 300; side += side < 10 ? 1 : 97)
 	{
-		llm_error	err = {0};
-		net_config	c = {.shape = {.dense = 3 * side * (side + 1),.outputs = 4,.class_target = true},
-			.image = {3, side, side + 1},.loss = LOSS_CROSS_ENTROPY};
-		net		   *n;
+		llm_error err = {0};
+		net_config c = {.shape = {.dense = 3 * side * (side + 1), .outputs = 4, .class_target = true},
+						.image = {3, side, side + 1},
+						.loss = LOSS_CROSS_ENTROPY};
+		net *n;
 
 		net_default_cnn(&c);
 		n = net_new(&c, &err);
@@ -320,9 +322,9 @@ test_default_sizes(void)
 static void
 test_ensemble(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config(false);
-	net		   *one, *two;
+	llm_error err = {0};
+	net_config c = image_config(false);
+	net *one, *two;
 
 	net_default_cnn(&c);
 	one = net_new(&c, &err);
@@ -338,8 +340,8 @@ test_ensemble(void)
 static void
 refused(net_config c, llm_code code, const char *message)
 {
-	llm_error	err = {0};
-	net		   *n = net_new(&c, &err);
+	llm_error err = {0};
+	net *n = net_new(&c, &err);
 
 	CHECK(n == NULL);
 	CHECK_INT(err.code, code);
@@ -348,8 +350,9 @@ refused(net_config c, llm_code code, const char *message)
 }
 
 #define REFUSED(mixed, code, message, ...) \
-	do { \
-		net_config	c = image_config(mixed); \
+	do \
+	{ \
+		net_config c = image_config(mixed); \
 		__VA_ARGS__; \
 		refused(c, code, message); \
 	} while (0)
@@ -360,26 +363,34 @@ test_refused(void)
 	REFUSED(false, LLM_INVALID, "layer 1 (linear) reads columns, but there are none beside the image",
 			add_layer(&c, LAYER_LINEAR)->from[0] = FROM_COLUMNS);
 	REFUSED(false, LLM_INVALID, "layer 2 (conv2d) reads 42 numbers, not an image of height x width x channels",
-			add_layer(&c, LAYER_LINEAR)->width = 42; add_window(&c, LAYER_CONV2D, 3, 1, 1, 4));
+			add_layer(&c, LAYER_LINEAR)->width = 42;
+			add_window(&c, LAYER_CONV2D, 3, 1, 1, 4));
 	REFUSED(false, LLM_INVALID, "layer 1 (max_pool) has a window of 8 x 8, larger than its input of 7 x 6 x 2",
 			add_window(&c, LAYER_MAX_POOL, 8, 1, 0, 0));
-	REFUSED(false, LLM_INVALID, "layer 1 (conv2d) has kernel 3, stride 1 and padding 3; kernel and stride are from 1 to 1024, "
-			"padding is less than the kernel", add_window(&c, LAYER_CONV2D, 3, 1, 3, 4));
-	REFUSED(false, LLM_INVALID, "layer 1 (conv2d) has 0 channels, not 1 to 65536", add_window(&c, LAYER_CONV2D, 3, 1, 1, 0));
+	REFUSED(false, LLM_INVALID,
+			"layer 1 (conv2d) has kernel 3, stride 1 and padding 3; kernel and stride are from 1 to 1024, "
+			"padding is less than the kernel",
+			add_window(&c, LAYER_CONV2D, 3, 1, 3, 4));
+	REFUSED(false, LLM_INVALID, "layer 1 (conv2d) has 0 channels, not 1 to 65536",
+			add_window(&c, LAYER_CONV2D, 3, 1, 1, 0));
 	REFUSED(false, LLM_INVALID, "layer 2 (group_norm) has 3 groups, which do not divide 4 channels",
-			add_window(&c, LAYER_CONV2D, 3, 1, 1, 4); add_layer(&c, LAYER_GROUP_NORM)->width = 3);
+			add_window(&c, LAYER_CONV2D, 3, 1, 1, 4);
+			add_layer(&c, LAYER_GROUP_NORM)->width = 3);
 	REFUSED(false, LLM_INVALID, "layer 2 (add) reads shapes 7 x 6 x 4 and 7 x 6 x 2, which do not fit",
-			add_window(&c, LAYER_CONV2D, 3, 1, 1, 4); add_layer(&c, LAYER_ADD)->from[1] = FROM_IMAGE);
+			add_window(&c, LAYER_CONV2D, 3, 1, 1, 4);
+			add_layer(&c, LAYER_ADD)->from[1] = FROM_IMAGE);
 	REFUSED(true, LLM_INVALID, "layer 1 (concat) reads shapes 7 x 6 x 2 and 9, which do not fit",
 			add_layer(&c, LAYER_CONCAT)->from[1] = FROM_COLUMNS);
-	REFUSED(false, LLM_INVALID, "layer 1 (add) reads layer 1, which does not come before it", add_layer(&c, LAYER_ADD));
-	REFUSED(false, LLM_INVALID, "layer 1 (flatten) is read by no other layer",
-			add_layer(&c, LAYER_FLATTEN); add_layer(&c, LAYER_FLATTEN)->from[0] = FROM_IMAGE);
+	REFUSED(false, LLM_INVALID, "layer 1 (add) reads layer 1, which does not come before it",
+			add_layer(&c, LAYER_ADD));
+	REFUSED(false, LLM_INVALID, "layer 1 (flatten) is read by no other layer", add_layer(&c, LAYER_FLATTEN);
+			add_layer(&c, LAYER_FLATTEN)->from[0] = FROM_IMAGE);
 	REFUSED(true, LLM_INVALID, "no layer reads the columns beside the image", add_layer(&c, LAYER_FLATTEN));
 	REFUSED(true, LLM_INVALID, "no layer reads the image", add_layer(&c, LAYER_FLATTEN)->from[0] = FROM_COLUMNS);
 	REFUSED(true, LLM_INVALID, "no linear layer reads the columns that are categories or text",
-			add_layer(&c, LAYER_FLATTEN); add_layer(&c, LAYER_ACTIVATION)->from[0] = FROM_COLUMNS;
-			add_layer(&c, LAYER_CONCAT)->from[1] = 0; add_layer(&c, LAYER_FLATTEN));
+			add_layer(&c, LAYER_FLATTEN);
+			add_layer(&c, LAYER_ACTIVATION)->from[0] = FROM_COLUMNS; add_layer(&c, LAYER_CONCAT)->from[1] = 0;
+			add_layer(&c, LAYER_FLATTEN));
 	REFUSED(false, LLM_INVALID, "layer 1 (dropout) has rate 1, not at least 0 and less than 1",
 			add_layer(&c, LAYER_DROPOUT)->rate = 1);
 	REFUSED(false, LLM_INVALID, "layer 1 is of unknown type", add_layer(&c, (layer_kind) 77));

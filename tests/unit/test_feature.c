@@ -6,18 +6,17 @@
 
 #include "feature_helper.h"
 
-
 static void
 test_linear_number(void)
 {
-	column		c = COLUMN("x", "double precision", COLUMN_NUMBER);
-	value		rows[] = {NUMBER(1), NUMBER(2), NUMBER(3), NUMBER(4), NUMBER(5), NOTHING};
-	value		probe[] = {NUMBER(3), NUMBER(5), NOTHING, NUMBER(NAN), NUMBER(INFINITY), NUMBER(-INFINITY), NUMBER(103)};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &linear_options, rows, 6, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 7);
-	double		d = sqrt(2);	/* population standard deviation of 1..5 */
-	double		expected[][2] = {{0, 0}, {2 / d, 0}, {0, 1}, {0, 1}, {2 / d, 0}, {-2 / d, 0}, {100 / d, 0}};
+	column c = COLUMN("x", "double precision", COLUMN_NUMBER);
+	value rows[] = {NUMBER(1), NUMBER(2), NUMBER(3), NUMBER(4), NUMBER(5), NOTHING};
+	value probe[] = {NUMBER(3), NUMBER(5), NOTHING, NUMBER(NAN), NUMBER(INFINITY), NUMBER(-INFINITY), NUMBER(103)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &linear_options, rows, 6, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 7);
+	double d = sqrt(2); /* population standard deviation of 1..5 */
+	double expected[][2] = {{0, 0}, {2 / d, 0}, {0, 1}, {0, 1}, {2 / d, 0}, {-2 / d, 0}, {100 / d, 0}};
 
 	CHECK_INT(b->shape.dense, 2);
 	CHECK_INT(b->shape.bag_rows, 0);
@@ -37,13 +36,13 @@ test_linear_number(void)
 static void
 test_number(void)
 {
-	column		c = COLUMN("x", "double precision", COLUMN_NUMBER);
-	value		rows[4097];
-	value		probe[] = {NUMBER(2048), NUMBER(4096), NUMBER(-7), NUMBER(128 * 1.5), NOTHING, NUMBER(1e300)};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
-	batch	   *b;
-	double		z = 1.349;		/* the range is twice the interquartile range */
+	column c = COLUMN("x", "double precision", COLUMN_NUMBER);
+	value rows[4097];
+	value probe[] = {NUMBER(2048), NUMBER(4096), NUMBER(-7), NUMBER(128 * 1.5), NOTHING, NUMBER(1e300)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
+	batch *b;
+	double z = 1.349; /* the range is twice the interquartile range */
 
 	for (int i = 0; i < 4097; i++)
 		rows[i] = NUMBER(i);
@@ -63,8 +62,8 @@ test_number(void)
 	CHECK_NEAR(b->dense[3 * 33 + 2], 0.5, 1e-5);
 	CHECK_NEAR(b->dense[3 * 33 + 3], 0, 0);
 	for (int i = 0; i < 33; i++)
-		CHECK_NEAR(b->dense[4 * 33 + i], 0, 0);	/* no NULL in training: as the median, without bins */
-	CHECK_NEAR(b->dense[5 * 33], b->dense[33], 0);	/* beyond all bounds: the largest of training */
+		CHECK_NEAR(b->dense[4 * 33 + i], 0, 0);    /* no NULL in training: as the median, without bins */
+	CHECK_NEAR(b->dense[5 * 33], b->dense[33], 0); /* beyond all bounds: the largest of training */
 	batch_free(b);
 	encoder_free(e);
 }
@@ -73,9 +72,9 @@ test_number(void)
 static void
 test_bins_by_rows(void)
 {
-	column		c[] = {COLUMN("x", "double precision", COLUMN_NUMBER), COLUMN("y", "integer", COLUMN_NUMBER)};
-	value		rows[2 * 1024];
-	llm_error	err = {.code = LLM_OK};
+	column c[] = {COLUMN("x", "double precision", COLUMN_NUMBER), COLUMN("y", "integer", COLUMN_NUMBER)};
+	value rows[2 * 1024];
+	llm_error err = {.code = LLM_OK};
 
 	for (int i = 0; i < 1024; i++)
 	{
@@ -84,9 +83,9 @@ test_bins_by_rows(void)
 	}
 	for (int n = 1023; n <= 1024; n++)
 	{
-		encoder    *e = fit_rows(c, 2, &default_options, rows, n, NULL, NULL, &err);
-		batch	   *b = encoder_batch(e, 1);
-		double		z = 10 / sqrt(100 * (1.0 / 16) * (15.0 / 16));
+		encoder *e = fit_rows(c, 2, &default_options, rows, n, NULL, NULL, &err);
+		batch *b = encoder_batch(e, 1);
+		double z = 10 / sqrt(100 * (1.0 / 16) * (15.0 / 16));
 
 		CHECK_INT(b->shape.dense, n == 1024 ? 2 + 8 : 2);
 		CHECK(encoder_row(e, rows, b, &err));
@@ -99,11 +98,11 @@ test_bins_by_rows(void)
 static void
 test_boolean(void)
 {
-	column		c = COLUMN("b", "boolean", COLUMN_BOOLEAN);
-	value		rows[] = {NUMBER(0), NUMBER(1), NUMBER(0), NUMBER(1)};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &linear_options, rows, 4, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 2);
+	column c = COLUMN("b", "boolean", COLUMN_BOOLEAN);
+	value rows[] = {NUMBER(0), NUMBER(1), NUMBER(0), NUMBER(1)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &linear_options, rows, 4, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 2);
 
 	CHECK_INT(b->shape.dense, 1);
 	CHECK(encoder_row(e, &rows[0], b, &err) && encoder_row(e, &rows[1], b, &err));
@@ -117,24 +116,24 @@ test_boolean(void)
 static void
 test_time(void)
 {
-	column		c = COLUMN("t", "timestamp with time zone", COLUMN_TIME);
-	double		leap_day = 1709186400;
-	value		rows[] = {NUMBER(leap_day), NUMBER(leap_day + 12 * 3600), NUMBER(leap_day + 7 * 86400)};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &linear_options, rows, 3, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 3);
-	double		pi = 3.14159265358979323846;
+	column c = COLUMN("t", "timestamp with time zone", COLUMN_TIME);
+	double leap_day = 1709186400;
+	value rows[] = {NUMBER(leap_day), NUMBER(leap_day + 12 * 3600), NUMBER(leap_day + 7 * 86400)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &linear_options, rows, 3, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 3);
+	double pi = 3.14159265358979323846;
 
 	/* weekday is the same in all rows; hour, day of month and month are not */
 	CHECK_INT(b->shape.dense, 1 + 2 * 3);
 	for (int r = 0; r < 3; r++)
 		CHECK(encoder_row(e, &rows[r], b, &err));
-	CHECK_NEAR(b->dense[1], 1, 1e-6);	/* 6 of 24 hours */
+	CHECK_NEAR(b->dense[1], 1, 1e-6); /* 6 of 24 hours */
 	CHECK_NEAR(b->dense[2], 0, 1e-6);
-	CHECK_NEAR(b->dense[3], sin(2 * pi * 28 / 31), 1e-6);	/* the 29th */
-	CHECK_NEAR(b->dense[5], sin(2 * pi / 12), 1e-6);	/* February */
+	CHECK_NEAR(b->dense[3], sin(2 * pi * 28 / 31), 1e-6); /* the 29th */
+	CHECK_NEAR(b->dense[5], sin(2 * pi / 12), 1e-6);      /* February */
 	CHECK_NEAR(b->dense[7 + 1], -1, 1e-6);
-	CHECK_NEAR(b->dense[14 + 3], sin(2 * pi * 6 / 31), 1e-6);	/* March 7th */
+	CHECK_NEAR(b->dense[14 + 3], sin(2 * pi * 6 / 31), 1e-6); /* March 7th */
 	CHECK_NEAR(b->dense[14 + 5], sin(2 * pi * 2 / 12), 1e-6);
 	batch_free(b);
 	encoder_free(e);
@@ -143,12 +142,12 @@ test_time(void)
 static void
 test_one_hot(void)
 {
-	column		c = COLUMN("colour", "text", COLUMN_TEXT);
-	value		rows[] = {STRING("red"), STRING("blue"), STRING("red"), STRING("blue"), STRING("red"), NOTHING};
-	value		probe[] = {STRING("red"), STRING("blue"), NOTHING, STRING("green")};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &default_options, rows, 6, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 4);
+	column c = COLUMN("colour", "text", COLUMN_TEXT);
+	value rows[] = {STRING("red"), STRING("blue"), STRING("red"), STRING("blue"), STRING("red"), NOTHING};
+	value probe[] = {STRING("red"), STRING("blue"), NOTHING, STRING("green")};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &default_options, rows, 6, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 4);
 
 	CHECK_INT(b->shape.bag_rows, 3);
 	CHECK_INT(b->shape.bag_max, 1);
@@ -156,10 +155,10 @@ test_one_hot(void)
 	for (int r = 0; r < 4; r++)
 		CHECK(encoder_row(e, &probe[r], b, &err));
 	CHECK_INT(b->bag_start[3], 3);
-	CHECK_INT(b->bag_start[4], 3);	/* never seen: nothing */
+	CHECK_INT(b->bag_start[4], 3); /* never seen: nothing */
 	for (int i = 0; i < 3; i++)
 	{
-		CHECK_INT(b->bag_index[i], i);	/* most frequent first, NULL last */
+		CHECK_INT(b->bag_index[i], i); /* most frequent first, NULL last */
 		CHECK_NEAR(b->bag_value[i], 1, 0);
 	}
 	batch_free(b);
@@ -169,17 +168,17 @@ test_one_hot(void)
 static void
 test_embedding(void)
 {
-	column		c = COLUMN("shop", "text", COLUMN_CATEGORY);
-	fit_options options = {.one_hot_max = 2,.text_buckets = 256};
-	value		rows[] = {STRING("a"), STRING("a"), STRING("b"), STRING("b"), STRING("b"), STRING("c")};
-	value		probe[] = {STRING("b"), STRING("a"), STRING("c"), STRING("x"), NOTHING};
-	int32_t		expected[] = {0, 1, 2, 2, 2};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &options, rows, 6, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 5);
+	column c = COLUMN("shop", "text", COLUMN_CATEGORY);
+	fit_options options = {.one_hot_max = 2, .text_buckets = 256};
+	value rows[] = {STRING("a"), STRING("a"), STRING("b"), STRING("b"), STRING("b"), STRING("c")};
+	value probe[] = {STRING("b"), STRING("a"), STRING("c"), STRING("x"), NOTHING};
+	int32_t expected[] = {0, 1, 2, 2, 2};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &options, rows, 6, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 5);
 
 	CHECK_INT(b->shape.embed_columns, 1);
-	CHECK_INT(b->shape.embed_rows, 3);	/* b, a, and one for the rare c and whatever comes */
+	CHECK_INT(b->shape.embed_rows, 3); /* b, a, and one for the rare c and whatever comes */
 	CHECK_INT(b->shape.bag_rows, 0);
 	for (int r = 0; r < 5; r++)
 	{
@@ -194,18 +193,18 @@ test_embedding(void)
 static void
 test_small_one_hot_max(void)
 {
-	column		c = COLUMN("colour", "text", COLUMN_TEXT);
-	fit_options options = {.one_hot_max = 1,.text_buckets = 256};
-	value		rows[] = {STRING("red"), STRING("blue"), STRING("red"), STRING("blue"), STRING("red")};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &options, rows, 5, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 1);
+	column c = COLUMN("colour", "text", COLUMN_TEXT);
+	fit_options options = {.one_hot_max = 1, .text_buckets = 256};
+	value rows[] = {STRING("red"), STRING("blue"), STRING("red"), STRING("blue"), STRING("red")};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &options, rows, 5, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 1);
 
 	CHECK_INT(b->shape.embed_columns, 1);
 	CHECK_INT(b->shape.embed_rows, 3);
 	batch_free(b);
 	encoder_free(e);
-	options.linear = true;		/* a linear model has a coefficient for each category */
+	options.linear = true; /* a linear model has a coefficient for each category */
 	e = fit_rows(&c, 1, &options, rows, 5, NULL, NULL, &err);
 	b = encoder_batch(e, 1);
 	CHECK_INT(b->shape.embed_columns, 0);
@@ -217,18 +216,15 @@ test_small_one_hot_max(void)
 static void
 test_vector(void)
 {
-	column		c = COLUMN("v", "real[]", COLUMN_VECTOR);
-	float		first[] = {1, 5, 0},
-				second[] = {3, 5, 4},
-				hole[] = {3, 5, NAN},
-				shorter[] = {1, 2};
-	value		rows[] = {VECTOR(first, 3), VECTOR(second, 3), NOTHING};
-	value		gap = VECTOR(hole, 3);
-	value		short_one = VECTOR(shorter, 2);
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &linear_options, rows, 3, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 4);
-	float		expected[] = {-1, 0, -1, 0, 1, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0};
+	column c = COLUMN("v", "real[]", COLUMN_VECTOR);
+	float first[] = {1, 5, 0}, second[] = {3, 5, 4}, hole[] = {3, 5, NAN}, shorter[] = {1, 2};
+	value rows[] = {VECTOR(first, 3), VECTOR(second, 3), NOTHING};
+	value gap = VECTOR(hole, 3);
+	value short_one = VECTOR(shorter, 2);
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &linear_options, rows, 3, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 4);
+	float expected[] = {-1, 0, -1, 0, 1, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0};
 
 	CHECK_INT(b->shape.dense, 4);
 	for (int r = 0; r < 3; r++)
@@ -248,18 +244,18 @@ test_vector(void)
 static void
 test_json_column(void)
 {
-	column		c = COLUMN("j", "jsonb", COLUMN_JSON);
-	value		numbers[] = {NUMBER(1), NUMBER(3), NOTHING};
-	value		mixed[] = {NUMBER(1.5), STRING("high"), STRING("high"), NUMBER(1.5)};
-	value		odd = STRING("high");
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(&c, 1, &linear_options, numbers, 3, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 4);
+	column c = COLUMN("j", "jsonb", COLUMN_JSON);
+	value numbers[] = {NUMBER(1), NUMBER(3), NOTHING};
+	value mixed[] = {NUMBER(1.5), STRING("high"), STRING("high"), NUMBER(1.5)};
+	value odd = STRING("high");
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(&c, 1, &linear_options, numbers, 3, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 4);
 
 	CHECK_INT(b->shape.dense, 2);
 	CHECK(encoder_row(e, &numbers[1], b, &err) && encoder_row(e, &odd, b, &err));
 	CHECK_NEAR(b->dense[0], 1, 0);
-	CHECK_NEAR(b->dense[3], 1, 0);	/* a string is no number: missing */
+	CHECK_NEAR(b->dense[3], 1, 0); /* a string is no number: missing */
 	batch_free(b);
 	encoder_free(e);
 
@@ -276,15 +272,14 @@ test_json_column(void)
 static void
 test_rows_are_independent(void)
 {
-	column		c[] = {COLUMN("x", "real", COLUMN_NUMBER), COLUMN("t", "text", COLUMN_TEXT),
-	COLUMN("k", "text", COLUMN_CATEGORY)};
+	column c[] = {COLUMN("x", "real", COLUMN_NUMBER), COLUMN("t", "text", COLUMN_TEXT),
+				  COLUMN("k", "text", COLUMN_CATEGORY)};
 	const char *words[] = {"the quick brown fox", "jumps over the lazy dog", "the dog sleeps", "a fox jumps"};
-	value		rows[3 * 200];
-	char		name[200][32];
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
-	batch	   *all,
-			   *one;
+	value rows[3 * 200];
+	char name[200][32];
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
+	batch *all, *one;
 
 	for (int r = 0; r < 200; r++)
 	{
@@ -300,7 +295,7 @@ test_rows_are_independent(void)
 		CHECK(encoder_row(e, rows + 3 * r, all, &err));
 	for (int r = 0; r < 200; r++)
 	{
-		int32_t		pairs = all->bag_start[r + 1] - all->bag_start[r];
+		int32_t pairs = all->bag_start[r + 1] - all->bag_start[r];
 
 		one->rows = 0;
 		CHECK(encoder_row(e, rows + 3 * r, one, &err));
@@ -317,12 +312,12 @@ test_rows_are_independent(void)
 static void
 test_refused(void)
 {
-	column		c = COLUMN("v", "real[]", COLUMN_VECTOR);
-	float		numbers[3] = {1, 2, 3};
-	value		rows[] = {VECTOR(numbers, 3), VECTOR(numbers, 2)};
-	fitter	   *f;
-	finding    *findings;
-	llm_error	err = {.code = LLM_OK};
+	column c = COLUMN("v", "real[]", COLUMN_VECTOR);
+	float numbers[3] = {1, 2, 3};
+	value rows[] = {VECTOR(numbers, 3), VECTOR(numbers, 2)};
+	fitter *f;
+	finding *findings;
+	llm_error err = {.code = LLM_OK};
 
 	CHECK(fitter_new(&c, 0, &default_options, &err) == NULL);
 	CHECK_INT(err.code, LLM_INVALID);
@@ -353,22 +348,22 @@ memory_used(void)
 static void
 test_many_rows(void)
 {
-	column		c[] = {COLUMN("x", "double precision", COLUMN_NUMBER), COLUMN("k", "text", COLUMN_CATEGORY)};
-	char	   *texts[2];
+	column c[] = {COLUMN("x", "double precision", COLUMN_NUMBER), COLUMN("k", "text", COLUMN_CATEGORY)};
+	char *texts[2];
 
 	for (int turn = 0; turn < 2; turn++)
 	{
-		llm_error	err = {.code = LLM_OK};
-		fitter	   *f = fitter_new(c, 2, &default_options, &err);
-		finding    *findings;
-		encoder    *e;
-		json_t	   *json;
-		size_t		used = 0;
+		llm_error err = {.code = LLM_OK};
+		fitter *f = fitter_new(c, 2, &default_options, &err);
+		finding *findings;
+		encoder *e;
+		json_t *json;
+		size_t used = 0;
 
 		for (int r = 0; r < 1000000; r++)
 		{
-			char		key[16];
-			value		row[2] = {NUMBER((r * 7919LL) % 1000003), STRING(key)};
+			char key[16];
+			value row[2] = {NUMBER((r * 7919LL) % 1000003), STRING(key)};
 
 			snprintf(key, sizeof(key), "k%d", r * 31 % 300000);
 			row[1].length = (int32_t) strlen(key);
@@ -386,11 +381,11 @@ test_many_rows(void)
 		finding_free(findings);
 		if (turn == 0)
 		{
-			value		row[2] = {NUMBER(500001), STRING("k0")};
-			batch	   *b = encoder_batch(e, 1);
+			value row[2] = {NUMBER(500001), STRING("k0")};
+			batch *b = encoder_batch(e, 1);
 
 			CHECK(encoder_row(e, row, b, &err));
-			CHECK_NEAR(b->dense[0], 0, 0.03);	/* the median of 0 .. 1000002, from the sample */
+			CHECK_NEAR(b->dense[0], 0, 0.03); /* the median of 0 .. 1000002, from the sample */
 			CHECK(b->shape.embed_rows <= 65537);
 			batch_free(b);
 		}

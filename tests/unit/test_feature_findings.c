@@ -10,11 +10,11 @@
 static bool
 fit_beside_noise(column c, const value *values, const double *target, finding **findings)
 {
-	column		columns[2] = {c, COLUMN("other", "real", COLUMN_NUMBER)};
-	value		rows[2 * ROWS];
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
-	bool		used;
+	column columns[2] = {c, COLUMN("other", "real", COLUMN_NUMBER)};
+	value rows[2 * ROWS];
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
+	bool used;
 
 	for (int r = 0; r < ROWS; r++)
 	{
@@ -34,7 +34,7 @@ fit_beside_noise(column c, const value *values, const double *target, finding **
 static void
 expect(column c, const value *values, const double *target, const char *kind, bool used)
 {
-	finding    *findings = NULL;
+	finding *findings = NULL;
 
 	CHECK(fit_beside_noise(c, values, target, &findings) == used);
 	if (kind == NULL)
@@ -50,12 +50,12 @@ expect(column c, const value *values, const double *target, const char *kind, bo
 static void
 test_constant(void)
 {
-	value		v[ROWS];
+	value v[ROWS];
 
 	for (int r = 0; r < ROWS; r++)
 		v[r] = NUMBER(7);
 	expect((column) COLUMN("x", "real", COLUMN_NUMBER), v, NULL, "constant", false);
-	v[5] = NOTHING;				/* present or missing says something */
+	v[5] = NOTHING; /* present or missing says something */
 	expect((column) COLUMN("x", "real", COLUMN_NUMBER), v, NULL, NULL, true);
 	for (int r = 0; r < ROWS; r++)
 		v[r] = NOTHING;
@@ -71,25 +71,25 @@ test_constant(void)
 static void
 test_identifier(void)
 {
-	column		id = {.name = "id",.sql_type = "integer",.kind = COLUMN_NUMBER,.integer = true};
-	value		v[ROWS];
-	double		trend[ROWS];
-	char		text[ROWS][64];
+	column id = {.name = "id", .sql_type = "integer", .kind = COLUMN_NUMBER, .integer = true};
+	value v[ROWS];
+	double trend[ROWS];
+	char text[ROWS][64];
 
 	for (int r = 0; r < ROWS; r++)
-		v[r] = NUMBER(1000 + r * 977);	/* rising */
+		v[r] = NUMBER(1000 + r * 977); /* rising */
 	expect(id, v, NULL, "identifier", false);
 	for (int r = 0; r < ROWS; r++)
-		v[r] = NUMBER(r * 37 % ROWS);	/* dense in any order */
+		v[r] = NUMBER(r * 37 % ROWS); /* dense in any order */
 	expect(id, v, NULL, "identifier", false);
 	for (int r = 0; r < ROWS; r++)
 	{
 		v[r] = NUMBER(r * 37 % ROWS);
 		trend[r] = 3.5 * v[r].number + r % 7;
 	}
-	expect(id, v, trend, NULL, true);	/* it moves with the numeric target */
+	expect(id, v, trend, NULL, true); /* it moves with the numeric target */
 	for (int r = 0; r < ROWS; r++)
-		v[r] = NUMBER(r * 7919 % 100003);	/* all distinct, but scattered */
+		v[r] = NUMBER(r * 7919 % 100003); /* all distinct, but scattered */
 	expect(id, v, NULL, NULL, true);
 	id.integer = false;
 	for (int r = 0; r < ROWS; r++)
@@ -107,13 +107,13 @@ test_identifier(void)
 static void
 test_copies(void)
 {
-	value		v[ROWS];
-	double		numbers[ROWS];
+	value v[ROWS];
+	double numbers[ROWS];
 
 	for (int r = 0; r < ROWS; r++)
 		v[r] = r % 2 ? STRING("yes") : STRING("no");
 	expect((column) COLUMN("copy", "text", COLUMN_TEXT), v, NULL, "copies_target", true);
-	v[50] = STRING("yes");		/* one of a hundred is too many */
+	v[50] = STRING("yes"); /* one of a hundred is too many */
 	expect((column) COLUMN("copy", "text", COLUMN_TEXT), v, NULL, NULL, true);
 	for (int r = 0; r < ROWS; r++)
 	{
@@ -129,12 +129,12 @@ test_copies(void)
 static void
 test_nothing_left(void)
 {
-	column		c = {.name = "id",.sql_type = "integer",.kind = COLUMN_NUMBER,.integer = true};
-	value		rows[ROWS];
-	double		target[ROWS];
-	finding    *findings;
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
+	column c = {.name = "id", .sql_type = "integer", .kind = COLUMN_NUMBER, .integer = true};
+	value rows[ROWS];
+	double target[ROWS];
+	finding *findings;
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
 
 	for (int r = 0; r < ROWS; r++)
 		rows[r] = NUMBER(r);
@@ -155,12 +155,12 @@ test_nothing_left(void)
 static void
 test_dropped_need_not_be_there(void)
 {
-	column		c[2] = {COLUMN("k", "real", COLUMN_NUMBER), COLUMN("x", "real", COLUMN_NUMBER)};
-	value		rows[] = {NUMBER(1), NUMBER(1), NUMBER(1), NUMBER(2)};
-	value		probe[] = {NOTHING, NUMBER(2)};
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e = fit_rows(c, 2, &linear_options, rows, 2, NULL, NULL, &err);
-	batch	   *b = encoder_batch(e, 1);
+	column c[2] = {COLUMN("k", "real", COLUMN_NUMBER), COLUMN("x", "real", COLUMN_NUMBER)};
+	value rows[] = {NUMBER(1), NUMBER(1), NUMBER(1), NUMBER(2)};
+	value probe[] = {NOTHING, NUMBER(2)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(c, 2, &linear_options, rows, 2, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 1);
 
 	CHECK(!encoder_column_used(e, 0));
 	CHECK_INT(b->shape.dense, 1);

@@ -7,8 +7,8 @@
 static encoder *
 read_text(const char *text, llm_error *err)
 {
-	json_t	   *json = json_parse(text, strlen(text), err);
-	encoder    *e = json ? encoder_from_json(json, err) : NULL;
+	json_t *json = json_parse(text, strlen(text), err);
+	encoder *e = json ? encoder_from_json(json, err) : NULL;
 
 	json_decref(json);
 	return e;
@@ -17,8 +17,8 @@ read_text(const char *text, llm_error *err)
 static char *
 text_of(const encoder *e)
 {
-	json_t	   *json = encoder_json(e);
-	char	   *text = json_text(json);
+	json_t *json = encoder_json(e);
+	char *text = json_text(json);
 
 	json_decref(json);
 	return text;
@@ -27,12 +27,12 @@ text_of(const encoder *e)
 static void
 test_round_trip(const sample *s)
 {
-	llm_error	err = {.code = LLM_OK};
-	char	   *text = text_of(s->encoder);
-	encoder    *e = read_text(text, &err);
-	char	   *again;
-	batch	   *a = encoder_batch(s->encoder, SAMPLE_ROWS);
-	batch	   *b;
+	llm_error err = {.code = LLM_OK};
+	char *text = text_of(s->encoder);
+	encoder *e = read_text(text, &err);
+	char *again;
+	batch *a = encoder_batch(s->encoder, SAMPLE_ROWS);
+	batch *b;
 
 	CHECK_STR(err.message, "");
 	if (!CHECK(e != NULL))
@@ -67,11 +67,11 @@ broken(const json_t *whole, int column, json_t **copy)
 static void
 expect_corrupt(const json_t *whole, int column, const char *key, const char *text)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *copy;
-	json_t	   *o = broken(whole, column, &copy);
-	encoder    *e;
-	char		quoted[64];
+	llm_error err = {.code = LLM_OK};
+	json_t *copy;
+	json_t *o = broken(whole, column, &copy);
+	encoder *e;
+	char quoted[64];
 
 	if (text == NULL)
 		json_object_del(o, key);
@@ -87,33 +87,77 @@ expect_corrupt(const json_t *whole, int column, const char *key, const char *tex
 
 static const struct
 {
-	int			column;
+	int column;
 	const char *key;
 	const char *text;
 } wrong[] = {
-	{0, "name", NULL}, {0, "name", "3"}, {0, "name", "{\"hex\":\"6100\"}"}, {0, "name", "\"paid\""},
-	{0, "type", NULL}, {0, "kind", "\"colour\""}, {0, "kind", "1"}, {0, "integer", "0"},
-	{0, "encoding", NULL}, {0, "encoding", "\"fourier\""}, {0, "encoding", "\"vector\""},
-	{0, "missing", NULL}, {0, "missing", "1"}, {0, "center", "\"0\""}, {0, "center", "1e101"},
-	{0, "scale", "0"}, {0, "scale", "-1"}, {0, "scale", "1e-310"}, {0, "low", "1e200"}, {0, "high", "-1e99"},
-	{0, "squash", NULL}, {0, "edges", NULL}, {0, "edges", "[1]"}, {0, "edges", "[1,2]"}, {0, "edges", "[1,2,2]"},
-	{0, "edges", "[1,2,\"3\"]"}, {0, "edges", "[1,2,1e101]"}, {0, "edges", "{}"},
-	{2, "parts", NULL}, {2, "parts", "[\"minute\"]"}, {2, "parts", "[\"hour\",\"hour\"]"}, {2, "parts", "[1]"},
-	{2, "parts", "[\"hour\",\"day\",\"month\",\"weekday\",\"hour\"]"}, {2, "encoding", "\"number\""},
-	{3, "missing", NULL}, {3, "rare", "null"}, {3, "categories", NULL}, {3, "categories", "[1]"},
-	{3, "categories", "[\"a\",\"a\"]"}, {3, "categories", "[{\"hex\":\"E9\"}]"}, {3, "categories", "[{\"hex\":\"e\"}]"},
-	{4, "categories", "\"a\""}, {4, "encoding", "\"time\""},
-	{5, "missing", NULL}, {5, "buckets", NULL}, {5, "buckets", "1"}, {5, "buckets", "2000000"}, {5, "pairs", "0"},
-	{5, "pairs", "100000"}, {5, "kept", NULL}, {5, "kept", "\"00\""}, {5, "kept", "7"},
-	{6, "missing", NULL}, {6, "squash", NULL}, {6, "means", "[]"}, {6, "means", NULL}, {6, "means", "[1,2,true,4]"},
-	{6, "scales", "[1,2,3]"}, {6, "scales", "[1,2,3,-4]"}, {6, "scales", "[1,2,3,1e200]"},
+	{0, "name", NULL},
+	{0, "name", "3"},
+	{0, "name", "{\"hex\":\"6100\"}"},
+	{0, "name", "\"paid\""},
+	{0, "type", NULL},
+	{0, "kind", "\"colour\""},
+	{0, "kind", "1"},
+	{0, "integer", "0"},
+	{0, "encoding", NULL},
+	{0, "encoding", "\"fourier\""},
+	{0, "encoding", "\"vector\""},
+	{0, "missing", NULL},
+	{0, "missing", "1"},
+	{0, "center", "\"0\""},
+	{0, "center", "1e101"},
+	{0, "scale", "0"},
+	{0, "scale", "-1"},
+	{0, "scale", "1e-310"},
+	{0, "low", "1e200"},
+	{0, "high", "-1e99"},
+	{0, "squash", NULL},
+	{0, "edges", NULL},
+	{0, "edges", "[1]"},
+	{0, "edges", "[1,2]"},
+	{0, "edges", "[1,2,2]"},
+	{0, "edges", "[1,2,\"3\"]"},
+	{0, "edges", "[1,2,1e101]"},
+	{0, "edges", "{}"},
+	{2, "parts", NULL},
+	{2, "parts", "[\"minute\"]"},
+	{2, "parts", "[\"hour\",\"hour\"]"},
+	{2, "parts", "[1]"},
+	{2, "parts", "[\"hour\",\"day\",\"month\",\"weekday\",\"hour\"]"},
+	{2, "encoding", "\"number\""},
+	{3, "missing", NULL},
+	{3, "rare", "null"},
+	{3, "categories", NULL},
+	{3, "categories", "[1]"},
+	{3, "categories", "[\"a\",\"a\"]"},
+	{3, "categories", "[{\"hex\":\"E9\"}]"},
+	{3, "categories", "[{\"hex\":\"e\"}]"},
+	{4, "categories", "\"a\""},
+	{4, "encoding", "\"time\""},
+	{5, "missing", NULL},
+	{5, "buckets", NULL},
+	{5, "buckets", "1"},
+	{5, "buckets", "2000000"},
+	{5, "pairs", "0"},
+	{5, "pairs", "100000"},
+	{5, "kept", NULL},
+	{5, "kept", "\"00\""},
+	{5, "kept", "7"},
+	{6, "missing", NULL},
+	{6, "squash", NULL},
+	{6, "means", "[]"},
+	{6, "means", NULL},
+	{6, "means", "[1,2,true,4]"},
+	{6, "scales", "[1,2,3]"},
+	{6, "scales", "[1,2,3,-4]"},
+	{6, "scales", "[1,2,3,1e200]"},
 };
 
 static void
 test_corrupt(const sample *s)
 {
-	json_t	   *whole = encoder_json(s->encoder);
-	llm_error	err = {.code = LLM_OK};
+	json_t *whole = encoder_json(s->encoder);
+	llm_error err = {.code = LLM_OK};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		expect_corrupt(whole, wrong[i].column, wrong[i].key, wrong[i].text);
@@ -132,14 +176,16 @@ test_corrupt(const sample *s)
 static void
 test_empty_tables(void)
 {
-	llm_error	err = {.code = LLM_OK};
+	llm_error err = {.code = LLM_OK};
 
 	CHECK(read_text("{\"columns\":[{\"name\":\"t\",\"type\":\"text\",\"kind\":\"text\",\"integer\":false,"
-					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"kept\":\"00\"}]}", &err) == NULL);
+					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"kept\":\"00\"}]}",
+					&err) == NULL);
 	CHECK_STR(err.message, "\"kept\" of column \"t\" is empty");
 	err.code = LLM_OK;
 	CHECK(read_text("{\"columns\":[{\"name\":\"t\",\"type\":\"text\",\"kind\":\"text\",\"integer\":false,"
-					"\"encoding\":\"one_hot\",\"missing\":false,\"rare\":false,\"categories\":[]}]}", &err) == NULL);
+					"\"encoding\":\"one_hot\",\"missing\":false,\"rare\":false,\"categories\":[]}]}",
+					&err) == NULL);
 	CHECK_STR(err.message, "\"categories\" of column \"t\" is empty");
 }
 
@@ -147,22 +193,23 @@ test_empty_tables(void)
 static void
 test_too_wide(void)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *columns = json_array();
-	json_t	   *whole = json_object();
-	json_t	   *numbers = json_array();
-	encoder    *e;
+	llm_error err = {.code = LLM_OK};
+	json_t *columns = json_array();
+	json_t *whole = json_object();
+	json_t *numbers = json_array();
+	encoder *e;
 
 	for (int i = 0; i < 65536; i++)
 		json_array_append_new(numbers, json_integer(1));
 	for (int i = 0; i < 17; i++)
 	{
-		char		name[16];
+		char name[16];
 
 		snprintf(name, sizeof(name), "v%d", i);
-		json_array_append_new(columns, json_pack("{s:s, s:s, s:s, s:b, s:s, s:b, s:b, s:O, s:O}", "name", name, "type",
-												 "real[]", "kind", "vector", "integer", 0, "encoding", "vector",
-												 "missing", 0, "squash", 1, "means", numbers, "scales", numbers));
+		json_array_append_new(columns,
+							  json_pack("{s:s, s:s, s:s, s:b, s:s, s:b, s:b, s:O, s:O}", "name", name, "type",
+										"real[]", "kind", "vector", "integer", 0, "encoding", "vector", "missing", 0,
+										"squash", 1, "means", numbers, "scales", numbers));
 	}
 	json_object_set_new(whole, "columns", columns);
 	e = encoder_from_json(whole, &err);
@@ -177,9 +224,9 @@ test_too_wide(void)
 static void
 test_limits_by_name(void)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *columns = json_array();
-	json_t	   *whole = json_object();
+	llm_error err = {.code = LLM_OK};
+	json_t *columns = json_array();
+	json_t *whole = json_object();
 
 	for (int i = 0; i < 1665; i++)
 		json_array_append_new(columns, json_object());
@@ -192,7 +239,7 @@ test_limits_by_name(void)
 int
 main(void)
 {
-	sample	   *s = sample_new();
+	sample *s = sample_new();
 
 	test_round_trip(s);
 	test_corrupt(s);

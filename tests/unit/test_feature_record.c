@@ -11,12 +11,9 @@ same_value(const value *a, const value *b)
 		return false;
 	switch (a->kind)
 	{
-		case VALUE_NULL:
-			return true;
-		case VALUE_NUMBER:
-			return memcmp(&a->number, &b->number, sizeof(double)) == 0;
-		case VALUE_STRING:
-			return a->length == b->length && memcmp(a->string, b->string, a->length) == 0;
+		case VALUE_NULL: return true;
+		case VALUE_NUMBER: return memcmp(&a->number, &b->number, sizeof(double)) == 0;
+		case VALUE_STRING: return a->length == b->length && memcmp(a->string, b->string, a->length) == 0;
 		case VALUE_VECTOR:
 			return a->length == b->length && memcmp(a->vector, b->vector, a->length * sizeof(float)) == 0;
 	}
@@ -26,17 +23,35 @@ same_value(const value *a, const value *b)
 static void
 test_values(void)
 {
-	float		v[] = {1.5f, -2, NAN};
-	value		values[] = {NOTHING, NUMBER(0), NUMBER(-0.0), NUMBER(1), NUMBER(-1), NUMBER(2147483646.0),
-		NUMBER(-2147483646.0), NUMBER(2147483648.0), NUMBER(0.1), NUMBER(NAN), NUMBER(-INFINITY), NUMBER(1e300),
-	STRING(""), STRING("caf\xC3\xA9"), VECTOR(v, 3), VECTOR(v, 0), STRING("end"),
-	NUMBER(2147483647.0), NUMBER(-2147483648.0)};
-	enum {COUNT = sizeof(values) / sizeof(values[0])};
-	value		back[COUNT];
-	uint64_t	words[64];
-	uint8_t    *buffer = (uint8_t *) words;
-	llm_error	err = {.code = LLM_OK};
-	size_t		bytes = value_pack(values, COUNT, NULL, 0);
+	float v[] = {1.5f, -2, NAN};
+	value values[] = {NOTHING,
+					  NUMBER(0),
+					  NUMBER(-0.0),
+					  NUMBER(1),
+					  NUMBER(-1),
+					  NUMBER(2147483646.0),
+					  NUMBER(-2147483646.0),
+					  NUMBER(2147483648.0),
+					  NUMBER(0.1),
+					  NUMBER(NAN),
+					  NUMBER(-INFINITY),
+					  NUMBER(1e300),
+					  STRING(""),
+					  STRING("caf\xC3\xA9"),
+					  VECTOR(v, 3),
+					  VECTOR(v, 0),
+					  STRING("end"),
+					  NUMBER(2147483647.0),
+					  NUMBER(-2147483648.0)};
+	enum
+	{
+		COUNT = sizeof(values) / sizeof(values[0])
+	};
+	value back[COUNT];
+	uint64_t words[64];
+	uint8_t *buffer = (uint8_t *) words;
+	llm_error err = {.code = LLM_OK};
+	size_t bytes = value_pack(values, COUNT, NULL, 0);
 
 	CHECK(bytes <= sizeof(words));
 	CHECK_INT(value_pack(values, COUNT, buffer, sizeof(words)), bytes);
@@ -45,7 +60,7 @@ test_values(void)
 		CHECK(same_value(&values[i], &back[i]));
 	for (size_t cut = 0; cut < bytes; cut++)
 	{
-		uint8_t    *part = malloc(cut + 1);	/* exact, so that a read beyond is seen */
+		uint8_t *part = malloc(cut + 1); /* exact, so that a read beyond is seen */
 
 		memcpy(part, buffer, cut);
 		err.code = LLM_OK;
@@ -68,17 +83,16 @@ test_values(void)
 static void
 test_records(const sample *s)
 {
-	batch	   *direct = sample_batch(s, SAMPLE_ROWS);
-	batch	   *stored = sample_batch(s, SAMPLE_ROWS);
-	llm_error	err = {.code = LLM_OK};
-	size_t		capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
-	uint8_t    *buffer = malloc(capacity);
+	batch *direct = sample_batch(s, SAMPLE_ROWS);
+	batch *stored = sample_batch(s, SAMPLE_ROWS);
+	llm_error err = {.code = LLM_OK};
+	size_t capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
+	uint8_t *buffer = malloc(capacity);
 
 	for (int r = 0; r < SAMPLE_ROWS; r++)
 	{
 		const value *row = s->rows + r * SAMPLE_COLUMNS;
-		size_t		bytes = encoder_record(s->encoder, s->target, row, &s->label[r], 0.5f + r % 3, buffer, capacity,
-										   &err);
+		size_t bytes = encoder_record(s->encoder, s->target, row, &s->label[r], 0.5f + r % 3, buffer, capacity, &err);
 
 		CHECK(bytes > 0 && bytes <= capacity);
 		CHECK(encoder_row(s->encoder, row, direct, &err));
@@ -97,15 +111,15 @@ test_records(const sample *s)
 static void
 test_damaged(const sample *s)
 {
-	batch	   *b = sample_batch(s, 2);
-	llm_error	err = {.code = LLM_OK};
-	size_t		capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
-	uint8_t    *buffer = malloc(capacity);
-	size_t		bytes = encoder_record(s->encoder, s->target, s->rows, s->label, 1, buffer, capacity, &err);
+	batch *b = sample_batch(s, 2);
+	llm_error err = {.code = LLM_OK};
+	size_t capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
+	uint8_t *buffer = malloc(capacity);
+	size_t bytes = encoder_record(s->encoder, s->target, s->rows, s->label, 1, buffer, capacity, &err);
 
 	for (size_t cut = 0; cut < bytes; cut++)
 	{
-		uint8_t    *part = malloc(cut + 1);
+		uint8_t *part = malloc(cut + 1);
 
 		memcpy(part, buffer, cut);
 		err.code = LLM_OK;
@@ -140,10 +154,10 @@ test_damaged(const sample *s)
 static void
 test_refused(const sample *s)
 {
-	llm_error	err = {.code = LLM_OK};
-	size_t		capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
-	uint8_t    *buffer = malloc(capacity);
-	value		unseen = STRING("violet");
+	llm_error err = {.code = LLM_OK};
+	size_t capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);
+	uint8_t *buffer = malloc(capacity);
+	value unseen = STRING("violet");
 
 	CHECK_INT(encoder_record(s->encoder, s->target, s->rows, &unseen, 1, buffer, capacity, &err), 0);
 	CHECK_STR(err.message, "column \"label\" has a label that no training row had");
@@ -159,17 +173,17 @@ test_refused(const sample *s)
 static void
 test_number_target(void)
 {
-	column		x = COLUMN("x", "real", COLUMN_NUMBER);
-	column		y = COLUMN("y", "real", COLUMN_NUMBER);
-	value		rows[] = {NUMBER(1), NUMBER(5)};
-	llm_error	err = {.code = LLM_OK};
+	column x = COLUMN("x", "real", COLUMN_NUMBER);
+	column y = COLUMN("y", "real", COLUMN_NUMBER);
+	value rows[] = {NUMBER(1), NUMBER(5)};
+	llm_error err = {.code = LLM_OK};
 	target_fitter *f = target_fitter_new(TARGET_NUMBER, &y, 1, &err);
-	encoder    *e = fit_rows(&x, 1, &linear_options, rows, 2, NULL, NULL, &err);
-	target	   *t;
+	encoder *e = fit_rows(&x, 1, &linear_options, rows, 2, NULL, NULL, &err);
+	target *t;
 	batch_shape shape;
-	batch	   *b;
-	float		record[16];
-	size_t		bytes;
+	batch *b;
+	float record[16];
+	size_t bytes;
 
 	target_fitter_add(f, &rows[0], &err);
 	target_fitter_add(f, &rows[1], &err);
@@ -178,7 +192,7 @@ test_number_target(void)
 	target_shape(t, &shape);
 	b = batch_new(&shape, 1, &err);
 	bytes = encoder_record(e, t, &rows[1], &rows[1], 2, (uint8_t *) record, sizeof(record), &err);
-	CHECK_INT(bytes, 3 * sizeof(float));	/* weight, target, number */
+	CHECK_INT(bytes, 3 * sizeof(float)); /* weight, target, number */
 	CHECK(batch_add_record(e, t, (uint8_t *) record, bytes, b, &err));
 	CHECK_NEAR(b->target_number[0], 1, 0);
 	CHECK_NEAR(b->dense[0], 1, 0);
@@ -191,7 +205,7 @@ test_number_target(void)
 int
 main(void)
 {
-	sample	   *s = sample_new();
+	sample *s = sample_new();
 
 	test_values();
 	test_records(s);

@@ -17,10 +17,10 @@ fit_target(target_kind kind, const column *columns, int32_t count, const value *
 static target *
 round_trip(const target *t, llm_error *err)
 {
-	json_t	   *json = target_json(t);
-	char	   *text = json_text(json);
-	json_t	   *read = json_parse(text, strlen(text), err);
-	target	   *back = read ? target_from_json(read, err) : NULL;
+	json_t *json = target_json(t);
+	char *text = json_text(json);
+	json_t *read = json_parse(text, strlen(text), err);
+	target *back = read ? target_from_json(read, err) : NULL;
 
 	CHECK_STR(err->code ? err->message : "", "");
 	json_decref(json);
@@ -32,13 +32,13 @@ round_trip(const target *t, llm_error *err)
 static void
 test_classes(void)
 {
-	column		c = COLUMN("label", "text", COLUMN_TEXT);
-	value		rows[] = {STRING("pear"), STRING("Apple"), STRING("pear"), STRING("fig \xE9")};
-	value		unseen = STRING("kiwi");
-	value		nothing = NOTHING;
-	llm_error	err = {.code = LLM_OK};
-	target	   *t = fit_target(TARGET_CLASS, &c, 1, rows, 4, &err);
-	target	   *back = round_trip(t, &err);
+	column c = COLUMN("label", "text", COLUMN_TEXT);
+	value rows[] = {STRING("pear"), STRING("Apple"), STRING("pear"), STRING("fig \xE9")};
+	value unseen = STRING("kiwi");
+	value nothing = NOTHING;
+	llm_error err = {.code = LLM_OK};
+	target *t = fit_target(TARGET_CLASS, &c, 1, rows, 4, &err);
+	target *back = round_trip(t, &err);
 	batch_shape shape;
 
 	for (int i = 0; i < 2; i++, t = back)
@@ -46,7 +46,7 @@ test_classes(void)
 		CHECK_INT(t->class_count, 3);
 		CHECK_INT(t->outputs, 3);
 		CHECK_STR(t->classes[0], "Apple");
-		CHECK_STR(t->classes[1], "fig \xE9");	/* not UTF-8: stored as hexadecimal digits */
+		CHECK_STR(t->classes[1], "fig \xE9"); /* not UTF-8: stored as hexadecimal digits */
 		CHECK_STR(t->classes[2], "pear");
 		CHECK_INT(t->class_rows[2], 2);
 		CHECK_INT(target_class_of(t, &rows[1]), 0);
@@ -63,14 +63,14 @@ test_classes(void)
 static void
 test_labels(void)
 {
-	column		number = COLUMN("n", "integer", COLUMN_NUMBER);
-	column		single = COLUMN("n", "real", COLUMN_NUMBER);
-	column		boolean = COLUMN("b", "boolean", COLUMN_BOOLEAN);
-	value		rows[] = {NUMBER(10), NUMBER(9), NUMBER(-1), NUMBER(100)};
-	value		reals[] = {NUMBER((float) 0.1), NUMBER((float) 1e20)};
-	value		flags[] = {NUMBER(1), NUMBER(0)};
-	llm_error	err = {.code = LLM_OK};
-	target	   *t = fit_target(TARGET_CLASS, &number, 1, rows, 4, &err);
+	column number = COLUMN("n", "integer", COLUMN_NUMBER);
+	column single = COLUMN("n", "real", COLUMN_NUMBER);
+	column boolean = COLUMN("b", "boolean", COLUMN_BOOLEAN);
+	value rows[] = {NUMBER(10), NUMBER(9), NUMBER(-1), NUMBER(100)};
+	value reals[] = {NUMBER((float) 0.1), NUMBER((float) 1e20)};
+	value flags[] = {NUMBER(1), NUMBER(0)};
+	llm_error err = {.code = LLM_OK};
+	target *t = fit_target(TARGET_CLASS, &number, 1, rows, 4, &err);
 
 	CHECK_STR(t->classes[0], "-1");
 	CHECK_STR(t->classes[1], "9");
@@ -93,15 +93,14 @@ test_labels(void)
 static void
 test_numbers(void)
 {
-	column		c[2] = {COLUMN("y", "real", COLUMN_NUMBER), COLUMN("z", "real", COLUMN_NUMBER)};
-	column		v = COLUMN("v", "real[]", COLUMN_VECTOR);
-	float		first[] = {1, 2, 3},
-				second[] = {3, 2, 7};
-	value		rows[] = {NUMBER(1), NUMBER(10), NUMBER(3), NUMBER(30)};
-	value		vectors[] = {VECTOR(first, 3), VECTOR(second, 3)};
-	llm_error	err = {.code = LLM_OK};
-	target	   *t = fit_target(TARGET_NUMBER, c, 2, rows, 2, &err);
-	target	   *back = round_trip(t, &err);
+	column c[2] = {COLUMN("y", "real", COLUMN_NUMBER), COLUMN("z", "real", COLUMN_NUMBER)};
+	column v = COLUMN("v", "real[]", COLUMN_VECTOR);
+	float first[] = {1, 2, 3}, second[] = {3, 2, 7};
+	value rows[] = {NUMBER(1), NUMBER(10), NUMBER(3), NUMBER(30)};
+	value vectors[] = {VECTOR(first, 3), VECTOR(second, 3)};
+	llm_error err = {.code = LLM_OK};
+	target *t = fit_target(TARGET_NUMBER, c, 2, rows, 2, &err);
+	target *back = round_trip(t, &err);
 
 	for (int i = 0; i < 2; i++, t = back)
 	{
@@ -116,7 +115,7 @@ test_numbers(void)
 	t = fit_target(TARGET_NUMBER, &v, 1, vectors, 2, &err);
 	CHECK_INT(t->outputs, 3);
 	CHECK_NEAR(t->mean[2], 5, 0);
-	CHECK_NEAR(t->scale[1], 1, 0);	/* constant */
+	CHECK_NEAR(t->scale[1], 1, 0); /* constant */
 	target_free(t);
 }
 
@@ -132,13 +131,13 @@ expect_error(const char *message, bool ok, const llm_error *err)
 static void
 test_refused(void)
 {
-	column		c[2] = {COLUMN("y", "text", COLUMN_TEXT), COLUMN("z", "text", COLUMN_TEXT)};
-	value		same[] = {STRING("a"), STRING("a")};
-	value		infinite = NUMBER(INFINITY);
-	llm_error	err = {.code = LLM_OK};
+	column c[2] = {COLUMN("y", "text", COLUMN_TEXT), COLUMN("z", "text", COLUMN_TEXT)};
+	value same[] = {STRING("a"), STRING("a")};
+	value infinite = NUMBER(INFINITY);
+	llm_error err = {.code = LLM_OK};
 	target_fitter *f;
-	bool		ok = true;
-	int			added = 0;
+	bool ok = true;
+	int added = 0;
 
 	expect_error("same value", fit_target(TARGET_CLASS, c, 1, same, 2, &err) != NULL, &err);
 	err = (llm_error) {.code = LLM_OK};
@@ -155,7 +154,7 @@ test_refused(void)
 	f = target_fitter_new(TARGET_CLASS, c, 1, &err);
 	for (; ok && added < 70000; added += ok)
 	{
-		value		v = NUMBER(added);
+		value v = NUMBER(added);
 
 		ok = target_fitter_add(f, &v, &err);
 	}
@@ -174,24 +173,42 @@ test_corrupt(void)
 		{"{\"kind\":\"class\",\"columns\":[]}", "\"columns\""},
 		{"{\"kind\":\"class\",\"columns\":[1]}", "element 0 of \"columns\""},
 		{"{\"kind\":\"class\",\"columns\":[{\"name\":1}]}", "\"name\""},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\"],\"class_rows\":[1]}", "1 \"classes\""},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"b\"],\"class_rows\":[1]}", "\"class_rows\""},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"b\"],\"class_rows\":[1,-1]}", "element 1 of \"class_rows\""},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"b\",\"a\"],\"class_rows\":[1,1]}", "out of order"},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"a\"],\"class_rows\":[1,1]}", "repeated"},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"10\",\"9\"],\"class_rows\":[1,1]}", "out of order"},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",{\"hex\":\"zz\"}],\"class_rows\":[1,1]}", "hexadecimal"},
-		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",{\"hex\":\"6200\"}],\"class_rows\":[1,1]}", "zero byte"},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\"],\"class_rows\":[1]}",
+		 "1 \"classes\""},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"b\"],\"class_rows\":"
+		 "[1]}",
+		 "\"class_rows\""},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"b\"],\"class_rows\":"
+		 "[1,-1]}",
+		 "element 1 of \"class_rows\""},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"b\",\"a\"],\"class_rows\":"
+		 "[1,1]}",
+		 "out of order"},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",\"a\"],\"class_rows\":"
+		 "[1,1]}",
+		 "repeated"},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"10\",\"9\"],\"class_"
+		 "rows\":[1,1]}",
+		 "out of order"},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",{\"hex\":\"zz\"}],"
+		 "\"class_rows\":[1,1]}",
+		 "hexadecimal"},
+		{"{\"kind\":\"class\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"classes\":[\"a\",{\"hex\":\"6200\"}],"
+		 "\"class_rows\":[1,1]}",
+		 "zero byte"},
 		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[]}", "\"means\""},
-		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1],\"scales\":[0]}", "\"scales\""},
-		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1],\"scales\":[1,1]}", "\"scales\""},
-		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1e200],\"scales\":[1]}", "\"means\""},
+		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1],\"scales\":[0]}",
+		 "\"scales\""},
+		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1],\"scales\":[1,1]}",
+		 "\"scales\""},
+		{"{\"kind\":\"number\",\"columns\":[{\"name\":\"y\",\"type\":\"t\"}],\"means\":[1e200],\"scales\":[1]}",
+		 "\"means\""},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 	{
-		llm_error	err = {.code = LLM_OK};
-		json_t	   *json = json_parse(bad[i][0], strlen(bad[i][0]), &err);
+		llm_error err = {.code = LLM_OK};
+		json_t *json = json_parse(bad[i][0], strlen(bad[i][0]), &err);
 
 		CHECK(json != NULL);
 		CHECK(target_from_json(json, &err) == NULL);

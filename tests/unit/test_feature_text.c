@@ -5,12 +5,12 @@
 #include "../../src/feature/text.h"
 #include "feature_helper.h"
 
-#define BUCKETS (1 << 20)		/* collisions of a few n-grams are unlikely, and would show */
+#define BUCKETS (1 << 20) /* collisions of a few n-grams are unlikely, and would show */
 
 static int32_t
 words_of(const char *text, gram_set *set)
 {
-	int32_t		words = 0;
+	int32_t words = 0;
 
 	set->row_of = NULL;
 	set->buckets = BUCKETS;
@@ -24,8 +24,7 @@ words_of(const char *text, gram_set *set)
 static bool
 same_grams(const char *a, const char *b)
 {
-	gram_set	x,
-				y;
+	gram_set x, y;
 
 	words_of(a, &x);
 	words_of(b, &y);
@@ -35,7 +34,7 @@ same_grams(const char *a, const char *b)
 static void
 test_counts(void)
 {
-	gram_set	set;
+	gram_set set;
 
 	CHECK_INT(words_of("", &set), 0);
 	CHECK_INT(set.count, 0);
@@ -61,7 +60,7 @@ test_counts(void)
 static void
 test_scripts(void)
 {
-	gram_set	set;
+	gram_set set;
 
 	CHECK(same_grams("Hello, WORLD", "hello world"));
 	CHECK(!same_grams("hello world", "world hello"));
@@ -87,8 +86,8 @@ static void
 test_bounds(void)
 {
 	static char text[200000];
-	gram_set	set;
-	int			used = 0;
+	gram_set set;
+	int used = 0;
 
 	memset(text, 'x', 1000);
 	text[1000] = '\0';
@@ -113,15 +112,14 @@ test_bounds(void)
 static void
 test_encoding(void)
 {
-	column		c = COLUMN("note", "text", COLUMN_TEXT);
-	char		text[30][64];
-	value		rows[30];
-	value		probe[3];
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
-	batch	   *b;
-	double		twice = 1 + log(2),
-				norm;
+	column c = COLUMN("note", "text", COLUMN_TEXT);
+	char text[30][64];
+	value rows[30];
+	value probe[3];
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
+	batch *b;
+	double twice = 1 + log(2), norm;
 
 	for (int r = 0; r < 30; r++)
 	{
@@ -131,7 +129,7 @@ test_encoding(void)
 	rows[29] = NOTHING;
 	e = fit_rows(&c, 1, &default_options, rows, 30, NULL, NULL, &err);
 	b = encoder_batch(e, 3);
-	CHECK_INT(b->shape.bag_rows, 4);	/* even, odd, cheap, missing; "all" is in every text */
+	CHECK_INT(b->shape.bag_rows, 4); /* even, odd, cheap, missing; "all" is in every text */
 	probe[0] = STRING("Cheap cheap, ODD thing");
 	probe[1] = NOTHING;
 	probe[2] = STRING("never seen");
@@ -151,12 +149,12 @@ test_encoding(void)
 static void
 test_rare_words(void)
 {
-	column		c[2] = {COLUMN("note", "text", COLUMN_TEXT), COLUMN("x", "real", COLUMN_NUMBER)};
-	char		text[100][64];
-	value		rows[200];
-	finding    *findings;
-	llm_error	err = {.code = LLM_OK};
-	encoder    *e;
+	column c[2] = {COLUMN("note", "text", COLUMN_TEXT), COLUMN("x", "real", COLUMN_NUMBER)};
+	char text[100][64];
+	value rows[200];
+	finding *findings;
+	llm_error err = {.code = LLM_OK};
+	encoder *e;
 
 	for (int r = 0; r < 100; r++)
 	{

@@ -17,10 +17,10 @@ static float *
 decode(const void *bytes, size_t size, int width, int height, int channels, image_shape *shape)
 {
 	image_shape picture;
-	float	   *pixels;
+	float *pixels;
 
 	memset(&err, 0, sizeof(err));
-	*shape = (image_shape) {.width = width,.height = height,.channels = channels};
+	*shape = (image_shape) {.width = width, .height = height, .channels = channels};
 	if (!image_probe(bytes, size, &picture, &err) || !image_fit(&picture, shape, &err))
 		return NULL;
 	pixels = malloc((size_t) shape->width * shape->height * shape->channels * sizeof(float));
@@ -32,10 +32,11 @@ decode(const void *bytes, size_t size, int width, int height, int channels, imag
 
 /* Decode and compare with pixels of one shape. */
 static void
-check_file(const char *name, const void *bytes, size_t size, image_shape shape, const float *expected, double tolerance)
+check_file(const char *name, const void *bytes, size_t size, image_shape shape, const float *expected,
+		   double tolerance)
 {
 	image_shape found;
-	float	   *pixels = decode(bytes, size, 0, 0, 0, &found);
+	float *pixels = decode(bytes, size, 0, 0, 0, &found);
 
 	if (!CHECK(pixels != NULL))
 	{
@@ -66,10 +67,11 @@ check_sample(const char *name, sample_file file, image_shape shape, const float 
 
 /* A file that must be refused with this code and message. */
 static void
-check_refused(const void *bytes, size_t size, int width, int height, llm_code code, const char *message, const char *detail)
+check_refused(const void *bytes, size_t size, int width, int height, llm_code code, const char *message,
+			  const char *detail)
 {
 	image_shape shape;
-	float	   *pixels = decode(bytes, size, width, height, 0, &shape);
+	float *pixels = decode(bytes, size, width, height, 0, &shape);
 
 	CHECK(pixels == NULL);
 	CHECK_INT(err.code, code);
@@ -88,15 +90,18 @@ refuse_text(const char *file, llm_code code, const char *message, const char *de
 static void
 test_netpbm(void)
 {
-	image_shape grey = {.width = 2,.height = 2,.channels = 1};
-	image_shape color = {.width = 2,.height = 1,.channels = 3};
+	image_shape grey = {.width = 2, .height = 2, .channels = 1};
+	image_shape color = {.width = 2, .height = 1, .channels = 3};
 
 	check_text("P2 2 2 4 0 1 2 4", grey, (float[]) {0, .25f, .5f, 1});
-	check_text("P2\n# made by hand\n2 2 # the size\n#\n4\n0 1 # a comment\n2\t4\n", grey, (float[]) {0, .25f, .5f, 1});
+	check_text("P2\n# made by hand\n2 2 # the size\n#\n4\n0 1 # a comment\n2\t4\n", grey,
+			   (float[]) {0, .25f, .5f, 1});
 	check_text("P3 2 1 10 10 5 0 1 2 3", color, (float[]) {1, .1f, .5f, .2f, 0, .3f});
 	check_file("P5", "P5\n2 2\n255\n\x00\x33\x66\xff", 15, grey, (float[]) {0, .2f, .4f, 1}, NEAR);
-	check_file("P5 that starts with white space", "P5\n2 2\n255\n\n \xff\x00", 15, grey, (float[]) {10 / 255.f, 32 / 255.f, 1, 0}, NEAR);
-	check_file("P5 of 16 bits", "P5 2 2 1000 \x00\x00\x00\xfa\x01\xf4\x03\xe8 next", 25, grey, (float[]) {0, .25f, .5f, 1}, NEAR);
+	check_file("P5 that starts with white space", "P5\n2 2\n255\n\n \xff\x00", 15, grey,
+			   (float[]) {10 / 255.f, 32 / 255.f, 1, 0}, NEAR);
+	check_file("P5 of 16 bits", "P5 2 2 1000 \x00\x00\x00\xfa\x01\xf4\x03\xe8 next", 25, grey,
+			   (float[]) {0, .25f, .5f, 1}, NEAR);
 	check_file("P6", "P6 2 1 51 \x33\x00\x00\x11\x22\x33", 16, color, (float[]) {1, 1 / 3.f, 0, 2 / 3.f, 0, 1}, NEAR);
 	check_file("P6 of 16 bits", "P6 2 1 65535 \xff\xff\x00\x00\x80\x00\x00\x01\x00\x02\x00\x03", 25, color,
 			   (float[]) {1, 1 / 65535.f, 0, 2 / 65535.f, 32768 / 65535.f, 3 / 65535.f}, NEAR);
@@ -108,12 +113,17 @@ test_netpbm(void)
 	refuse_text("P2 x", LLM_CORRUPT, "PGM picture is damaged", "A number is expected at byte 4.");
 	refuse_text("P2 2 2 4 0 1 2x 3", LLM_CORRUPT, "PGM picture is damaged", "A number is expected at byte 14.");
 	refuse_text("P2 2 2 4 0 1 -2 3", LLM_CORRUPT, "PGM picture is damaged", "A number is expected at byte 14.");
-	refuse_text("P2 2 2 4 0 1 2 5", LLM_CORRUPT, "PGM picture is damaged", "A sample is 5, the largest one should be 4.");
-	refuse_text("P5 2 2 3 \1\2\3\4", LLM_CORRUPT, "PGM picture is damaged", "A sample is 4, the largest one should be 3.");
-	refuse_text("P5 2 2 0 ....", LLM_CORRUPT, "PGM picture is damaged", "Its largest sample is given as 0; it is between 1 and 65535.");
-	refuse_text("P5 2 2 65536 ....", LLM_CORRUPT, "PGM picture is damaged", "Its largest sample is given as 65536; it is between 1 and 65535.");
+	refuse_text("P2 2 2 4 0 1 2 5", LLM_CORRUPT, "PGM picture is damaged",
+				"A sample is 5, the largest one should be 4.");
+	refuse_text("P5 2 2 3 \1\2\3\4", LLM_CORRUPT, "PGM picture is damaged",
+				"A sample is 4, the largest one should be 3.");
+	refuse_text("P5 2 2 0 ....", LLM_CORRUPT, "PGM picture is damaged",
+				"Its largest sample is given as 0; it is between 1 and 65535.");
+	refuse_text("P5 2 2 65536 ....", LLM_CORRUPT, "PGM picture is damaged",
+				"Its largest sample is given as 65536; it is between 1 and 65535.");
 	refuse_text("P5 0 2 255 ", LLM_CORRUPT, "picture of 0 x 2 pixels is empty", NULL);
-	refuse_text("P6 65536 1 255 ", LLM_INVALID, "picture of 65536 x 1 pixels is too large", "A picture has at most 65535 pixels on a side and 67108864 pixels.");
+	refuse_text("P6 65536 1 255 ", LLM_INVALID, "picture of 65536 x 1 pixels is too large",
+				"A picture has at most 65535 pixels on a side and 67108864 pixels.");
 	refuse_text("P6 8193 8192 255 ", LLM_INVALID, "picture of 8193 x 8192 pixels is too large", NULL);
 	CHECK(!image_probe((const uint8_t *) "P6 99999999999999999999 1 255 ", 30, &grey, &(llm_error) {.code = LLM_OK}));
 }
@@ -121,53 +131,74 @@ test_netpbm(void)
 static void
 test_png_samples(void)
 {
-	image_shape grey = {.width = 4,.height = 2,.channels = 1};
-	image_shape color = {.width = 2,.height = 2,.channels = 3};
-	float		thirds[] = {0, 1 / 3.f, 2 / 3.f, 1, 1, 2 / 3.f, 1 / 3.f, 0};
-	uint8_t		rgb[] = {255, 0, 51, 0, 255, 102, 153, 204, 255, 0, 0, 0};
-	float		planes[] = {1, 0, .6f, 0, 0, 1, .8f, 0, .2f, .4f, 1, 0};
-	uint8_t		wide[24];
+	image_shape grey = {.width = 4, .height = 2, .channels = 1};
+	image_shape color = {.width = 2, .height = 2, .channels = 3};
+	float thirds[] = {0, 1 / 3.f, 2 / 3.f, 1, 1, 2 / 3.f, 1 / 3.f, 0};
+	uint8_t rgb[] = {255, 0, 51, 0, 255, 102, 153, 204, 255, 0, 0, 0};
+	float planes[] = {1, 0, .6f, 0, 0, 1, .8f, 0, .2f, .4f, 1, 0};
+	uint8_t wide[24];
 
 	check_sample("1 bit", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 1}, (uint8_t[]) {0x50, 0xa0}),
 				 grey, (float[]) {0, 1, 0, 1, 1, 0, 1, 0}, NEAR);
-	check_sample("2 bits", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 2}, (uint8_t[]) {0x1b, 0xe4}), grey, thirds, NEAR);
-	check_sample("4 bits", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 4}, (uint8_t[]) {0x05, 0xaf, 0xfa, 0x50}), grey, thirds, NEAR);
-	check_sample("8 bits", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 8}, (uint8_t[]) {0, 85, 170, 255, 255, 170, 85, 0}), grey, thirds, NEAR);
-	check_sample("16 bits", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 16},
-											(uint8_t[]) {0, 0, 0x55, 0x55, 0xaa, 0xaa, 255, 255, 255, 255, 0xaa, 0xaa, 0x55, 0x55, 0, 0}), grey, thirds, NEAR);
+	check_sample("2 bits", sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 2}, (uint8_t[]) {0x1b, 0xe4}),
+				 grey, thirds, NEAR);
+	check_sample("4 bits",
+				 sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 4}, (uint8_t[]) {0x05, 0xaf, 0xfa, 0x50}),
+				 grey, thirds, NEAR);
+	check_sample(
+		"8 bits",
+		sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 8}, (uint8_t[]) {0, 85, 170, 255, 255, 170, 85, 0}),
+		grey, thirds, NEAR);
+	check_sample(
+		"16 bits",
+		sample_png_file(&(sample_png) {4, 2, PNG_COLOR_TYPE_GRAY, 16},
+						(uint8_t[]) {0, 0, 0x55, 0x55, 0xaa, 0xaa, 255, 255, 255, 255, 0xaa, 0xaa, 0x55, 0x55, 0, 0}),
+		grey, thirds, NEAR);
 	check_sample("RGB", sample_png_file(&(sample_png) {2, 2, PNG_COLOR_TYPE_RGB, 8}, rgb), color, planes, NEAR);
 	for (int i = 0; i < 24; i++)
 		wide[i] = rgb[i / 2];
-	check_sample("RGB of 16 bits", sample_png_file(&(sample_png) {2, 2, PNG_COLOR_TYPE_RGB, 16}, wide), color, planes, NEAR);
+	check_sample("RGB of 16 bits", sample_png_file(&(sample_png) {2, 2, PNG_COLOR_TYPE_RGB, 16}, wide), color, planes,
+				 NEAR);
 	/* 16 bits are not cut to 8 */
 	check_sample("fine", sample_png_file(&(sample_png) {2, 1, PNG_COLOR_TYPE_GRAY, 16}, (uint8_t[]) {0, 1, 1, 0}),
-				 (image_shape) {.width = 2,.height = 1,.channels = 1}, (float[]) {1 / 65535.f, 256 / 65535.f}, 1e-9);
+				 (image_shape) {.width = 2, .height = 1, .channels = 1}, (float[]) {1 / 65535.f, 256 / 65535.f},
+				 1e-9);
 }
 
 static void
 test_png_transparency(void)
 {
-	image_shape grey = {.width = 3,.height = 1,.channels = 1};
-	image_shape color = {.width = 3,.height = 1,.channels = 3};
-	png_color	palette[] = {{255, 0, 0}, {0, 255, 0}, {0, 0, 255}};
+	image_shape grey = {.width = 3, .height = 1, .channels = 1};
+	image_shape color = {.width = 3, .height = 1, .channels = 3};
+	png_color palette[] = {{255, 0, 0}, {0, 255, 0}, {0, 0, 255}};
 
-	check_sample("palette", sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_PALETTE, 2,.palette = palette,.colors = 3}, (uint8_t[]) {0x18}),
+	check_sample("palette",
+				 sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_PALETTE, 2, .palette = palette, .colors = 3},
+								 (uint8_t[]) {0x18}),
 				 color, (float[]) {1, 0, 0, 0, 1, 0, 0, 0, 1}, NEAR);
 	check_sample("palette of 8 bits with alpha",
-				 sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_PALETTE, 8,.palette = palette,.colors = 3,
-										 .alpha = (uint8_t[]) {0, 51},.alphas = 2}, (uint8_t[]) {0, 1, 2}),
+				 sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_PALETTE, 8, .palette = palette, .colors = 3,
+												.alpha = (uint8_t[]) {0, 51}, .alphas = 2},
+								 (uint8_t[]) {0, 1, 2}),
 				 color, (float[]) {1, .8f, 0, 1, 1, 0, 1, .8f, 1}, NEAR);
-	check_sample("grey and alpha", sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_GRAY_ALPHA, 8}, (uint8_t[]) {0, 0, 0, 255, 51, 51}),
-				 grey, (float[]) {1, 0, .84f}, NEAR);
+	check_sample(
+		"grey and alpha",
+		sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_GRAY_ALPHA, 8}, (uint8_t[]) {0, 0, 0, 255, 51, 51}), grey,
+		(float[]) {1, 0, .84f}, NEAR);
 	check_sample("RGBA of 16 bits",
 				 sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_RGB_ALPHA, 16},
-								 (uint8_t[]) {0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0x33, 0x33}),
+								 (uint8_t[]) {0, 0, 0,   0,   0,   0,   0, 0, 255, 255, 0,    0,
+											  0, 0, 255, 255, 255, 255, 0, 0, 0,   0,   0x33, 0x33}),
 				 color, (float[]) {1, 1, 1, 1, 0, .8f, 1, 0, .8f}, NEAR);
-	check_sample("grey that is none", sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_GRAY, 8,.transparent = &(png_color_16) {.gray = 51}},
-													  (uint8_t[]) {0, 51, 102}), grey, (float[]) {0, 1, .4f}, NEAR);
-	check_sample("color that is none", sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_RGB, 8,
-															   .transparent = &(png_color_16) {.red = 51,.green = 0,.blue = 255}},
-													   (uint8_t[]) {51, 0, 255, 51, 0, 0, 0, 0, 255}),
+	check_sample(
+		"grey that is none",
+		sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_GRAY, 8, .transparent = &(png_color_16) {.gray = 51}},
+						(uint8_t[]) {0, 51, 102}),
+		grey, (float[]) {0, 1, .4f}, NEAR);
+	check_sample("color that is none",
+				 sample_png_file(&(sample_png) {3, 1, PNG_COLOR_TYPE_RGB, 8,
+												.transparent = &(png_color_16) {.red = 51, .green = 0, .blue = 255}},
+								 (uint8_t[]) {51, 0, 255, 51, 0, 0, 0, 0, 255}),
 				 color, (float[]) {1, .2f, 0, 1, 0, 0, 1, 0, 1}, NEAR);
 }
 
@@ -175,7 +206,7 @@ test_png_transparency(void)
 static uint8_t *
 gradient(int width, int height, int channels)
 {
-	uint8_t    *rows = malloc((size_t) width * height * channels);
+	uint8_t *rows = malloc((size_t) width * height * channels);
 
 	for (int y = 0; y < height; y++)
 		for (int x = 0; x < width; x++)
@@ -188,7 +219,7 @@ gradient(int width, int height, int channels)
 static float *
 planes_of(const uint8_t *rows, int width, int height, int channels)
 {
-	float	   *planes = malloc((size_t) width * height * channels * sizeof(float));
+	float *planes = malloc((size_t) width * height * channels * sizeof(float));
 
 	for (int i = 0; i < width * height; i++)
 		for (int c = 0; c < channels; c++)
@@ -201,12 +232,12 @@ test_interlaced(void)
 {
 	for (int size = 1; size <= 19; size += 3)
 	{
-		int			height = 20 - size;
-		uint8_t    *rows = gradient(size, height, 3);
-		float	   *planes = planes_of(rows, size, height, 3);
+		int height = 20 - size;
+		uint8_t *rows = gradient(size, height, 3);
+		float *planes = planes_of(rows, size, height, 3);
 
 		check_sample("interlaced", sample_png_file(&(sample_png) {size, height, PNG_COLOR_TYPE_RGB, 8, true}, rows),
-					 (image_shape) {.width = size,.height = height,.channels = 3}, planes, NEAR);
+					 (image_shape) {.width = size, .height = height, .channels = 3}, planes, NEAR);
 		free(planes);
 		free(rows);
 	}
@@ -215,18 +246,18 @@ test_interlaced(void)
 static void
 test_jpeg(void)
 {
-	image_shape shape = {.width = 37,.height = 21,.channels = 3};
-	uint8_t    *rows = gradient(37, 21, 3);
-	float	   *planes = planes_of(rows, 37, 21, 3);
-	uint8_t    *grey_rows = gradient(37, 21, 1);
-	float	   *grey = planes_of(grey_rows, 37, 21, 1);
-	uint8_t		ink[16 * 16 * 4];
-	float		light[3 * 16 * 16];
+	image_shape shape = {.width = 37, .height = 21, .channels = 3};
+	uint8_t *rows = gradient(37, 21, 3);
+	float *planes = planes_of(rows, 37, 21, 3);
+	uint8_t *grey_rows = gradient(37, 21, 1);
+	float *grey = planes_of(grey_rows, 37, 21, 1);
+	uint8_t ink[16 * 16 * 4];
+	float light[3 * 16 * 16];
 
 	check_sample("JPEG", sample_jpeg_file(37, 21, JCS_RGB, 100, false, rows), shape, planes, 0.015);
 	check_sample("progressive", sample_jpeg_file(37, 21, JCS_RGB, 100, true, rows), shape, planes, 0.015);
 	check_sample("grey JPEG", sample_jpeg_file(37, 21, JCS_GRAYSCALE, 100, false, grey_rows),
-				 (image_shape) {.width = 37,.height = 21,.channels = 1}, grey, 0.008);
+				 (image_shape) {.width = 37, .height = 21, .channels = 1}, grey, 0.008);
 	/* libjpeg marks CMYK as written by Adobe: samples are light, not ink */
 	for (int i = 0; i < 16 * 16; i++)
 	{
@@ -236,7 +267,7 @@ test_jpeg(void)
 		light[512 + i] = 0;
 	}
 	check_sample("CMYK", sample_jpeg_file(16, 16, JCS_CMYK, 100, false, ink),
-				 (image_shape) {.width = 16,.height = 16,.channels = 3}, light, 0.01);
+				 (image_shape) {.width = 16, .height = 16, .channels = 3}, light, 0.01);
 	free(rows);
 	free(planes);
 	free(grey_rows);
@@ -248,7 +279,7 @@ static void
 check_scaled(const char *file, int width, int height, int channels, const float *expected)
 {
 	image_shape shape;
-	float	   *pixels = decode(file, strlen(file), width, height, channels, &shape);
+	float *pixels = decode(file, strlen(file), width, height, channels, &shape);
 
 	if (!CHECK(pixels != NULL))
 		return;
@@ -291,22 +322,22 @@ test_fit(void)
 {
 	static const struct
 	{
-		int			from[2];
-		int			asked[2];
-		int			result[2];
-	}			cases[] = {
+		int from[2];
+		int asked[2];
+		int result[2];
+	} cases[] = {
 		{{640, 480}, {0, 0}, {640, 480}}, {{640, 480}, {320, 0}, {320, 240}}, {{640, 480}, {0, 24}, {32, 24}},
-		{{640, 480}, {10, 20}, {10, 20}}, {{3, 2}, {1, 0}, {1, 1}}, {{3, 2}, {10, 0}, {10, 7}},
-		{{1000, 1}, {10, 0}, {10, 1}}, {{1, 1000}, {0, 10}, {1, 10}}, {{65535, 1}, {65535, 0}, {65535, 1}},
+		{{640, 480}, {10, 20}, {10, 20}}, {{3, 2}, {1, 0}, {1, 1}},           {{3, 2}, {10, 0}, {10, 7}},
+		{{1000, 1}, {10, 0}, {10, 1}},    {{1, 1000}, {0, 10}, {1, 10}},      {{65535, 1}, {65535, 0}, {65535, 1}},
 	};
 	image_shape wanted;
 
 	for (int i = 0; i < (int) (sizeof(cases) / sizeof(cases[0])); i++)
 	{
-		image_shape picture = {.width = cases[i].from[0],.height = cases[i].from[1],.channels = 1};
+		image_shape picture = {.width = cases[i].from[0], .height = cases[i].from[1], .channels = 1};
 
 		memset(&err, 0, sizeof(err));
-		wanted = (image_shape) {.width = cases[i].asked[0],.height = cases[i].asked[1]};
+		wanted = (image_shape) {.width = cases[i].asked[0], .height = cases[i].asked[1]};
 		CHECK(image_fit(&picture, &wanted, &err));
 		CHECK_INT(wanted.width, cases[i].result[0]);
 		CHECK_INT(wanted.height, cases[i].result[1]);
@@ -333,9 +364,9 @@ test_scaling_properties(void)
 	for (int side = 1; side <= 30; side++)
 	{
 		image_shape shape;
-		float	   *pixels = decode(plain, strlen(plain), side, 31 - side, 0, &shape);
-		float	   *a = decode(left, strlen(left), side, 1, 0, &shape);
-		float	   *b = decode(right, strlen(right), side, 1, 0, &shape);
+		float *pixels = decode(plain, strlen(plain), side, 31 - side, 0, &shape);
+		float *a = decode(left, strlen(left), side, 1, 0, &shape);
+		float *b = decode(right, strlen(right), side, 1, 0, &shape);
 
 		for (int i = 0; i < side * (31 - side); i++)
 			CHECK_NEAR(pixels[i], 1, NEAR);
@@ -351,10 +382,12 @@ static void
 test_formats(void)
 {
 	check_refused("", 0, 0, 0, LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture", "It is empty.");
-	refuse_text("hello, world", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture", "Its 12 bytes begin with 68656c6c6f2c2077.");
+	refuse_text("hello, world", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture",
+				"Its 12 bytes begin with 68656c6c6f2c2077.");
 	refuse_text("P", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture", "Its 1 bytes begin with 50.");
 	refuse_text("GIF89a", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture", "It begins like a GIF file.");
-	refuse_text("RIFF....WEBP", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture", "It begins like a WebP file.");
+	refuse_text("RIFF....WEBP", LLM_INVALID, "data is not a PNG, JPEG, PGM or PPM picture",
+				"It begins like a WebP file.");
 	CHECK_STR(err.hint, "Convert the file to PNG before it is stored.");
 	refuse_text("\x89PNG\r\n\x1a\n", LLM_CORRUPT, "PNG picture is truncated", NULL);
 	CHECK_STR(err.hint, "Compare octet_length() with the size of the file.");
@@ -370,8 +403,8 @@ test_damage(const char *name, sample_file file)
 
 	for (size_t size = 0; size < file.size; size++)
 	{
-		uint8_t    *cut = malloc(size + 1);
-		float	   *pixels;
+		uint8_t *cut = malloc(size + 1);
+		float *pixels;
 
 		memcpy(cut, file.bytes, size);
 		pixels = decode(cut, size, 0, 0, 0, &shape);
@@ -383,7 +416,7 @@ test_damage(const char *name, sample_file file)
 	for (size_t i = 0; i < file.size; i++)
 		for (int bit = 0; bit < 8; bit += 3)
 		{
-			float	   *pixels;
+			float *pixels;
 
 			file.bytes[i] ^= 1 << bit;
 			pixels = decode(file.bytes, file.size, 5, 0, 0, &shape);
@@ -398,7 +431,7 @@ test_damage(const char *name, sample_file file)
 static void
 sign_header(uint8_t *bytes)
 {
-	uint32_t	crc = 0xffffffff;
+	uint32_t crc = 0xffffffff;
 
 	for (int i = 12; i < 29; i++)
 	{
@@ -413,7 +446,7 @@ sign_header(uint8_t *bytes)
 static void
 test_limits(void)
 {
-	uint8_t    *black = calloc(8200, 8200 / 8);
+	uint8_t *black = calloc(8200, 8200 / 8);
 	sample_file file = sample_png_file(&(sample_png) {65536, 1, PNG_COLOR_TYPE_GRAY, 1}, black);
 
 	check_refused(file.bytes, file.size, 1, 1, LLM_INVALID, "picture of 65536 x 1 pixels is too large", NULL);
@@ -443,9 +476,9 @@ stop_after(void *arg)
 static void
 test_cancel(const uint8_t *bytes, size_t size)
 {
-	image_shape shape = {.width = 4,.height = 4,.channels = 1};
-	float		pixels[16];
-	int			rows = 3;
+	image_shape shape = {.width = 4, .height = 4, .channels = 1};
+	float pixels[16];
+	int rows = 3;
 
 	memset(&err, 0, sizeof(err));
 	CHECK(!image_decode(bytes, size, &shape, pixels, stop_after, &rows, &err));
@@ -456,7 +489,7 @@ test_cancel(const uint8_t *bytes, size_t size)
 static void
 test_files(void)
 {
-	uint8_t    *rows = gradient(16, 16, 3);
+	uint8_t *rows = gradient(16, 16, 3);
 	sample_file files[] = {
 		sample_png_file(&(sample_png) {16, 16, PNG_COLOR_TYPE_RGB, 8}, rows),
 		sample_png_file(&(sample_png) {16, 16, PNG_COLOR_TYPE_RGB, 8, true}, rows),

@@ -10,16 +10,24 @@
 
 #define ROWS 5
 #define MAX_FLOATS (1 << 16)
-#define STEP 0x1p-19f				/* small: largest of a window and rectifiers have kinks */
+#define STEP 0x1p-19f /* small: largest of a window and rectifiers have kinks */
 
-typedef enum kind { CONV, CONV_BIAS, MAX_POOL, AVG_POOL, BATCH, GROUP } kind;
+typedef enum kind
+{
+	CONV,
+	CONV_BIAS,
+	MAX_POOL,
+	AVG_POOL,
+	BATCH,
+	GROUP
+} kind;
 
 typedef struct chain
 {
-	kind		what;
-	int			h, w, c, mid, out;	/* image, channels of x and y */
-	window2d	window;
-	int			groups;
+	kind what;
+	int h, w, c, mid, out; /* image, channels of x and y */
+	window2d window;
+	int groups;
 	net_activation act;
 } chain;
 
@@ -42,18 +50,17 @@ static void
 plain_conv(const double *in, int h, int w, int c, const float *weights, const float *bias, int n, const window2d *v,
 		   double *out)
 {
-	int			oh = positions(v, 0, h),
-				ow = positions(v, 1, w);
+	int oh = positions(v, 0, h), ow = positions(v, 1, w);
 
 	for (int i = 0; i < oh * ow * n; i++)
 	{
-		double		sum = bias ? bias[i % n] : 0;
+		double sum = bias ? bias[i % n] : 0;
 
 		for (int p = 0; p < v->kernel[0]; p++)
 			for (int q = 0; q < v->kernel[1]; q++)
 			{
-				int			r = i / n / ow * v->stride[0] + p - v->padding[0],
-							s = i / n % ow * v->stride[1] + q - v->padding[1];
+				int r = i / n / ow * v->stride[0] + p - v->padding[0],
+					s = i / n % ow * v->stride[1] + q - v->padding[1];
 
 				for (int k = 0; k < c && r >= 0 && r < h && s >= 0 && s < w; k++)
 					sum += in[(r * w + s) * c + k] * weights[((p * v->kernel[1] + q) * c + k) * n + i % n];
@@ -65,19 +72,18 @@ plain_conv(const double *in, int h, int w, int c, const float *weights, const fl
 static void
 plain_pool(const double *in, int h, int w, int c, const window2d *v, bool largest, double *out)
 {
-	int			oh = positions(v, 0, h),
-				ow = positions(v, 1, w);
+	int oh = positions(v, 0, h), ow = positions(v, 1, w);
 
 	for (int i = 0; i < oh * ow * c; i++)
 	{
-		double		sum = 0, top = -INFINITY;
-		int			count = 0;
+		double sum = 0, top = -INFINITY;
+		int count = 0;
 
 		for (int p = 0; p < v->kernel[0]; p++)
 			for (int q = 0; q < v->kernel[1]; q++)
 			{
-				int			r = i / c / ow * v->stride[0] + p - v->padding[0],
-							s = i / c % ow * v->stride[1] + q - v->padding[1];
+				int r = i / c / ow * v->stride[0] + p - v->padding[0],
+					s = i / c % ow * v->stride[1] + q - v->padding[1];
 
 				if (r < 0 || r >= h || s < 0 || s >= w)
 					continue;
@@ -93,14 +99,14 @@ plain_pool(const double *in, int h, int w, int c, const window2d *v, bool larges
 static void
 plain_norm(const chain *t, int first, int last, int from, int to, const float *gamma, const float *beta)
 {
-	int			area = t->h * t->w;
-	double		sum = 0, squares = 0, count = (double) (last - first) * area * (to - from);
+	int area = t->h * t->w;
+	double sum = 0, squares = 0, count = (double) (last - first) * area * (to - from);
 
 	for (int pass = 0; pass < 3; pass++)
 		for (int i = first * area; i < last * area; i++)
 			for (int k = from; k < to; k++)
 			{
-				double		v = x[i * t->mid + k];
+				double v = x[i * t->mid + k];
 
 				if (pass == 0)
 					sum += v / count;
@@ -124,10 +130,9 @@ output_floats(const chain *t)
 static double
 plain_chain(const bench *b, const chain *t)
 {
-	int			area = t->h * t->w,
-				floats = output_floats(t);
-	window2d	point = {{1, 1}, {1, 1}, {0, 0}};
-	double		loss = 0;
+	int area = t->h * t->w, floats = output_floats(t);
+	window2d point = {{1, 1}, {1, 1}, {0, 0}};
+	double loss = 0;
 
 	for (int r = 0; r < ROWS; r++)
 	{
@@ -140,12 +145,13 @@ plain_chain(const bench *b, const chain *t)
 		{
 			case CONV:
 			case CONV_BIAS:
-				plain_conv(x + r * area * t->mid, t->h, t->w, t->mid, W(*b, 1), t->what == CONV ? NULL : W(*b, 2), t->out,
-						   &t->window, y + r * floats);
+				plain_conv(x + r * area * t->mid, t->h, t->w, t->mid, W(*b, 1), t->what == CONV ? NULL : W(*b, 2),
+						   t->out, &t->window, y + r * floats);
 				break;
 			case MAX_POOL:
 			case AVG_POOL:
-				plain_pool(x + r * area * t->mid, t->h, t->w, t->mid, &t->window, t->what == MAX_POOL, y + r * floats);
+				plain_pool(x + r * area * t->mid, t->h, t->w, t->mid, &t->window, t->what == MAX_POOL,
+						   y + r * floats);
 				break;
 			case BATCH:
 				for (int k = 0; k < t->mid && r == 0; k++)
@@ -164,7 +170,7 @@ plain_chain(const bench *b, const chain *t)
 static int32_t
 weights4(bench *b, int kh, int kw, int c, int n)
 {
-	int32_t		t = parameter(b, kh * kw * c, n);
+	int32_t t = parameter(b, kh * kw * c, n);
 
 	if (t != TENSOR_NONE)
 	{
@@ -177,7 +183,7 @@ weights4(bench *b, int kh, int kw, int c, int n)
 static int32_t
 record_operation(bench *b, const chain *t, int32_t in)
 {
-	int32_t		p, q, statistics, result;
+	int32_t p, q, statistics, result;
 
 	switch (t->what)
 	{
@@ -186,10 +192,8 @@ record_operation(bench *b, const chain *t, int32_t in)
 			p = weights4(b, t->window.kernel[0], t->window.kernel[1], t->mid, t->out);
 			q = t->what == CONV ? TENSOR_NONE : parameter(b, t->out, 0);
 			return op_conv2d(b->g, in, p, q, &t->window);
-		case MAX_POOL:
-			return op_max_pool(b->g, in, &t->window);
-		case AVG_POOL:
-			return op_avg_pool(b->g, in, &t->window);
+		case MAX_POOL: return op_max_pool(b->g, in, &t->window);
+		case AVG_POOL: return op_avg_pool(b->g, in, &t->window);
 		case BATCH:
 		case GROUP:
 			p = parameter(b, t->mid, 0);
@@ -210,19 +214,17 @@ check_gradients(bench *b, const chain *t)
 	for (int32_t i = 0; i < b->g->tensor_count; i++)
 	{
 		const tensor *p = &b->g->tensors[i];
-		int64_t		count = p->dims[0] * tensor_columns(p),
-					step = 1 + count / 60,
-					n = 0;
-		float		got[MAX_FLOATS / 8];
-		double		want[MAX_FLOATS / 8];
+		int64_t count = p->dims[0] * tensor_columns(p), step = 1 + count / 60, n = 0;
+		float got[MAX_FLOATS / 8];
+		double want[MAX_FLOATS / 8];
 
 		if (p->role != ROLE_PARAM || !CHECK(p->gradient != TENSOR_NONE))
 			continue;
 		for (int64_t j = 0; j < count; j += step, n++)
 		{
-			float	   *at = W(*b, p->slot) + j;
-			float		before = *at;
-			double		up, down, step_taken;
+			float *at = W(*b, p->slot) + j;
+			float before = *at;
+			double up, down, step_taken;
 
 			got[n] = ((float *) plan_address(b->p, p->gradient))[j];
 			*at = before + STEP;
@@ -241,15 +243,15 @@ check_gradients(bench *b, const chain *t)
 static void
 test_chain(const simd_kernels *simd, const chain *t)
 {
-	bench		b = bench_new();
-	int			floats = output_floats(t);
-	int32_t		dense = rows_input(&b, t->c * t->h * t->w);
-	int32_t		target = rows_input(&b, floats);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		w = weights4(&b, 1, 1, t->c, t->mid);
-	int32_t		out = op_conv2d(b.g, op_image(b.g, dense, t->c, t->h, t->w, 0), w, TENSOR_NONE,
-								&(window2d) {{1, 1}, {1, 1}, {0, 0}});
-	int32_t		loss;
+	bench b = bench_new();
+	int floats = output_floats(t);
+	int32_t dense = rows_input(&b, t->c * t->h * t->w);
+	int32_t target = rows_input(&b, floats);
+	int32_t weight = rows_input(&b, 0);
+	int32_t w = weights4(&b, 1, 1, t->c, t->mid);
+	int32_t out = op_conv2d(b.g, op_image(b.g, dense, t->c, t->h, t->w, 0), w, TENSOR_NONE,
+							&(window2d) {{1, 1}, {1, 1}, {0, 0}});
+	int32_t loss;
 
 	for (int i = 0; i < CAPACITY; i++)
 		((float *) b.input[2])[i] = 1;
@@ -260,8 +262,7 @@ test_chain(const simd_kernels *simd, const chain *t)
 	b.run.simd = simd;
 	if (bench_run(&b, ROWS))
 	{
-		double		sum = 0,
-					want = plain_chain(&b, t);
+		double sum = 0, want = plain_chain(&b, t);
 
 		CHECK_CLOSE(plan_address(b.p, out), y, ROWS * floats, 1e-11);
 		for (int i = 0; i < ROWS; i++)
@@ -279,8 +280,8 @@ static const chain chains[] = {
 	{CONV, 5, 5, 2, 33, 16, {{1, 1}, {1, 1}, {0, 0}}},
 	{CONV, 8, 7, 2, 5, 6, {{3, 3}, {2, 2}, {1, 1}}},
 	{CONV_BIAS, 8, 7, 2, 5, 6, {{3, 2}, {2, 3}, {0, 1}}},
-	{CONV, 6, 9, 2, 3, 4, {{1, 1}, {2, 3}, {0, 0}}},	/* inputs that nothing reads */
-	{CONV, 2, 2, 2, 3, 4, {{5, 5}, {1, 1}, {2, 2}}},	/* no output has all taps */
+	{CONV, 6, 9, 2, 3, 4, {{1, 1}, {2, 3}, {0, 0}}}, /* inputs that nothing reads */
+	{CONV, 2, 2, 2, 3, 4, {{5, 5}, {1, 1}, {2, 2}}}, /* no output has all taps */
 	{CONV, 3, 40, 2, 3, 4, {{3, 4}, {1, 3}, {2, 3}}},
 	{MAX_POOL, 6, 8, 2, 5, 5, {{2, 2}, {2, 2}, {0, 0}}},
 	{MAX_POOL, 7, 7, 2, 20, 20, {{3, 3}, {2, 2}, {1, 1}}},
@@ -288,24 +289,27 @@ static const chain chains[] = {
 	{AVG_POOL, 6, 8, 2, 5, 5, {{2, 2}, {2, 2}, {0, 0}}},
 	{AVG_POOL, 7, 7, 2, 20, 20, {{3, 3}, {2, 2}, {1, 1}}},
 	{AVG_POOL, 7, 5, 2, 33, 33, {{7, 5}, {1, 1}, {0, 0}}},
-	{BATCH, 3, 4, 2, 5, 5,.act = ACT_IDENTITY},
-	{BATCH, 5, 4, 2, 19, 19,.act = ACT_SILU},
-	{BATCH, 1, 1, 2, 40, 40,.act = ACT_TANH},
-	{GROUP, 3, 4, 2, 6, 6,.groups = 3,.act = ACT_IDENTITY},
-	{GROUP, 5, 4, 2, 20, 20,.groups = 1,.act = ACT_TANH},
-	{GROUP, 2, 4, 3, 36, 36,.groups = 4,.act = ACT_RELU},
+	{BATCH, 3, 4, 2, 5, 5, .act = ACT_IDENTITY},
+	{BATCH, 5, 4, 2, 19, 19, .act = ACT_SILU},
+	{BATCH, 1, 1, 2, 40, 40, .act = ACT_TANH},
+	{GROUP, 3, 4, 2, 6, 6, .groups = 3, .act = ACT_IDENTITY},
+	{GROUP, 5, 4, 2, 20, 20, .groups = 1, .act = ACT_TANH},
+	{GROUP, 2, 4, 3, 36, 36, .groups = 4, .act = ACT_RELU},
 };
 
 /* Outputs of the running norm are those of y = act((x - mean) / deviation gamma + beta). */
 static void
 test_running_norm(void)
 {
-	enum {C = 21};
-	bench		b = bench_new();
-	int32_t		in = rows_input(&b, C);
-	int32_t		p[4];
-	int32_t		out;
-	double		want[CAPACITY * C];
+	enum
+	{
+		C = 21
+	};
+	bench b = bench_new();
+	int32_t in = rows_input(&b, C);
+	int32_t p[4];
+	int32_t out;
+	double want[CAPACITY * C];
 
 	for (int i = 0; i < 4; i++)
 		p[i] = parameter(&b, C, 0);
@@ -316,7 +320,8 @@ test_running_norm(void)
 	if (bench_run(&b, 11))
 	{
 		for (int i = 0; i < 11 * C; i++)
-			want[i] = fmax(0, (F(b, 0)[i] - W(b, 2)[i % C]) / sqrt(W(b, 3)[i % C] + 1e-5) * W(b, 0)[i % C] + W(b, 1)[i % C]);
+			want[i] = fmax(0, (F(b, 0)[i] - W(b, 2)[i % C]) / sqrt(W(b, 3)[i % C] + 1e-5) * W(b, 0)[i % C] +
+								  W(b, 1)[i % C]);
 		CHECK_CLOSE(plan_address(b.p, out), want, 11 * C, 1e-12);
 	}
 	bench_free(&b);
@@ -326,11 +331,14 @@ test_running_norm(void)
 static void
 test_statistics(void)
 {
-	enum {C = 3};
-	bench		b = bench_new();
-	int32_t		in = rows_input(&b, C);
-	int32_t		gamma = parameter(&b, C, 0);
-	int32_t		statistics;
+	enum
+	{
+		C = 3
+	};
+	bench b = bench_new();
+	int32_t in = rows_input(&b, C);
+	int32_t gamma = parameter(&b, C, 0);
+	int32_t statistics;
 
 	for (int i = 0; i < CAPACITY * C; i++)
 		((float *) b.input[0])[i] += 1000;
@@ -340,7 +348,7 @@ test_statistics(void)
 		for (int k = 0; k < C; k++)
 		{
 			const float *got = plan_address(b.p, statistics);
-			double		mean = 0, variance = 0;
+			double mean = 0, variance = 0;
 
 			for (int i = 0; i < 9; i++)
 				mean += F(b, 0)[i * C + k] / 9.0;
@@ -356,14 +364,20 @@ test_statistics(void)
 static void
 test_shift(void)
 {
-	enum {H = 6, V = 5, S = 2, C = 2};
-	int			seen[2][2 * S + 1][2 * S + 1] = {0};
+	enum
+	{
+		H = 6,
+		V = 5,
+		S = 2,
+		C = 2
+	};
+	int seen[2][2 * S + 1][2 * S + 1] = {0};
 
 	for (int step = 0; step < 2; step++)
 	{
-		bench		b = bench_new();
-		int32_t		dense = rows_input(&b, C * H * V + 3);
-		int32_t		out = op_image(b.g, dense, C, H, V, S);
+		bench b = bench_new();
+		int32_t dense = rows_input(&b, C * H * V + 3);
+		int32_t out = op_image(b.g, dense, C, H, V, S);
 
 		graph_keep(b.g, out);
 		b.run.step = step;
@@ -372,17 +386,16 @@ test_shift(void)
 		for (int i = 0; i < CAPACITY; i++)
 		{
 			const float *got = (float *) plan_address(b.p, out) + i * H * V * C;
-			int			matches = 0;
+			int matches = 0;
 
 			for (int down = -S; down <= S; down++)
 				for (int right = -S; right <= S; right++)
 				{
-					bool		same = true;
+					bool same = true;
 
 					for (int j = 0; j < H * V * C; j++)
 					{
-						int			h = j / C / V - down,
-									w = j / C % V - right;
+						int h = j / C / V - down, w = j / C % V - right;
 
 						h = h < 0 ? 0 : h >= H ? H - 1 : h;
 						w = w < 0 ? 0 : w >= V ? V - 1 : w;
@@ -402,23 +415,23 @@ test_shift(void)
 static void
 test_concat(void)
 {
-	bench		b = bench_new();
-	window2d	v = {{1, 1}, {1, 1}, {0, 0}};
-	int32_t		dense = rows_input(&b, 12);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		target = rows_input(&b, 42);
-	int32_t		im = op_image(b.g, dense, 2, 2, 3, 0);
-	int32_t		p = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 3), TENSOR_NONE, &v);
-	int32_t		q = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 4), TENSOR_NONE, &v);
-	int32_t		both = op_concat(b.g, p, q);
-	int32_t		flat = op_flatten(b.g, both);
-	int32_t		d[3];
+	bench b = bench_new();
+	window2d v = {{1, 1}, {1, 1}, {0, 0}};
+	int32_t dense = rows_input(&b, 12);
+	int32_t weight = rows_input(&b, 0);
+	int32_t target = rows_input(&b, 42);
+	int32_t im = op_image(b.g, dense, 2, 2, 3, 0);
+	int32_t p = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 3), TENSOR_NONE, &v);
+	int32_t q = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 4), TENSOR_NONE, &v);
+	int32_t both = op_concat(b.g, p, q);
+	int32_t flat = op_flatten(b.g, both);
+	int32_t d[3];
 
 	op_mse(b.g, flat, target, weight, true);
 	graph_backward(b.g);
 	for (int i = 0; i < 3; i++)
 	{
-		int32_t		t = (int32_t[]) {p, q, both}[i];
+		int32_t t = (int32_t[]) {p, q, both}[i];
 
 		d[i] = b.g->tensors[t].gradient;
 		graph_keep(b.g, t);
@@ -440,18 +453,17 @@ test_concat(void)
 static void
 test_threads(void)
 {
-	llm_error	err = {0};
-	float	   *first = NULL;
-	size_t		bytes = 0;
+	llm_error err = {0};
+	float *first = NULL;
+	size_t bytes = 0;
 
 	for (int threads = 1; threads <= 3; threads++)
 	{
-		bench		b;
-		int32_t		h, statistics, gamma, dense, target, weight;
-		window2d	v = {{3, 3}, {1, 1}, {1, 1}},
-					pool = {{2, 2}, {2, 2}, {0, 0}};
-		size_t		at = 0;
-		float	   *all = calloc(1 << 16, sizeof(float));
+		bench b;
+		int32_t h, statistics, gamma, dense, target, weight;
+		window2d v = {{3, 3}, {1, 1}, {1, 1}}, pool = {{2, 2}, {2, 2}, {0, 0}};
+		size_t at = 0;
+		float *all = calloc(1 << 16, sizeof(float));
 
 		fixture_counter = 0;
 		b = bench_new();
@@ -497,11 +509,12 @@ test_threads(void)
 }
 
 #define REFUSED(record) \
-	do { \
-		bench		b = bench_new(); \
-		int32_t		dense = rows_input(&b, 50); \
-		int32_t		im = op_image(b.g, dense, 2, 5, 5, 0); \
-		llm_error	err = {0}; \
+	do \
+	{ \
+		bench b = bench_new(); \
+		int32_t dense = rows_input(&b, 50); \
+		int32_t im = op_image(b.g, dense, 2, 5, 5, 0); \
+		llm_error err = {0}; \
 		CHECK_INT(record, TENSOR_NONE); \
 		CHECK(im != TENSOR_NONE && !graph_ok(b.g, &err)); \
 		CHECK_INT(err.code, LLM_INVALID); \
@@ -512,10 +525,8 @@ test_threads(void)
 static void
 test_refused(void)
 {
-	window2d	v = {{3, 3}, {1, 1}, {1, 1}},
-				large = {{8, 3}, {1, 1}, {1, 1}},
-				deep = {{3, 3}, {1, 1}, {3, 1}},
-				still = {{3, 3}, {1, 0}, {1, 1}};
+	window2d v = {{3, 3}, {1, 1}, {1, 1}}, large = {{8, 3}, {1, 1}, {1, 1}}, deep = {{3, 3}, {1, 1}, {3, 1}},
+			 still = {{3, 3}, {1, 0}, {1, 1}};
 
 	REFUSED(op_image(b.g, dense, 3, 5, 5, 0));
 	REFUSED(op_image(b.g, im, 0, 5, 5, 0));
@@ -535,7 +546,7 @@ test_refused(void)
 int
 main(void)
 {
-	int			count;
+	int count;
 	const simd_kernels *const *all = simd_all(&count);
 
 	blas_open();

@@ -12,10 +12,11 @@ static const char *const sample = "{\"o\":{},\"a\":[1,2,3],\"s\":\"text\",\"i\":
 static void
 test_parse(void)
 {
-	static const char *const bad[] = {"", "{", "{\"a\":1,\"a\":2}", "[1,]", "{} {}", "\"\xff\"", "nul", "\"\\u0000\""};
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *json;
-	char	   *text;
+	static const char *const bad[] = {"",         "{",   "{\"a\":1,\"a\":2}", "[1,]", "{} {}",
+									  "\"\xff\"", "nul", "\"\\u0000\""};
+	llm_error err = {.code = LLM_OK};
+	json_t *json;
+	char *text;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 	{
@@ -34,11 +35,11 @@ test_parse(void)
 static void
 test_doubles(void)
 {
-	double		numbers[] = {0.1, 1.0 / 3, -2.5e-300, 1e100, 123456789.123456789, 5e-324, 1};
-	json_t	   *array = json_array();
-	json_t	   *back;
-	llm_error	err = {.code = LLM_OK};
-	char	   *text;
+	double numbers[] = {0.1, 1.0 / 3, -2.5e-300, 1e100, 123456789.123456789, 5e-324, 1};
+	json_t *array = json_array();
+	json_t *back;
+	llm_error err = {.code = LLM_OK};
+	char *text;
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		json_array_append_new(array, json_real(numbers[i]));
@@ -64,13 +65,13 @@ expect(bool ok, llm_error *err, const char *message)
 static void
 test_members(void)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *json = json_parse(sample, strlen(sample), &err);
+	llm_error err = {.code = LLM_OK};
+	json_t *json = json_parse(sample, strlen(sample), &err);
 	const json_t *part;
 	const char *string;
-	int64_t		integer;
-	double		number;
-	bool		flag;
+	int64_t integer;
+	double number;
+	bool flag;
 
 	CHECK(json_read_object(json, "o", &part, &err));
 	CHECK(json_read_array(json, "a", 3, &part, &err));
@@ -97,10 +98,10 @@ test_members(void)
 static void
 test_numbers(void)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *json = json_parse(sample, strlen(sample), &err);
-	double	   *numbers = NULL;
-	int32_t		count;
+	llm_error err = {.code = LLM_OK};
+	json_t *json = json_parse(sample, strlen(sample), &err);
+	double *numbers = NULL;
+	int32_t count;
 
 	CHECK(json_read_numbers(json, "a", 3, 3, 1, 3, &numbers, &count, &err));
 	CHECK_INT(count, 3);
@@ -120,17 +121,17 @@ static void
 test_bytes(void)
 {
 	static const char *const cases[] = {"", "plain", "gr\xC3\xBCn", "caf\xE9", "\xFF\x01\"\\"};
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *holder = json_object();
-	char	   *name;
+	llm_error err = {.code = LLM_OK};
+	json_t *holder = json_object();
+	char *name;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		json_t	   *json = json_bytes(cases[i], strlen(cases[i]));
-		char	   *text = json_text(json);
-		json_t	   *back = json_parse(text, strlen(text), &err);
-		size_t		length = 0;
-		char	   *bytes = json_take_bytes(back, "k", 16, &length, &err);
+		json_t *json = json_bytes(cases[i], strlen(cases[i]));
+		char *text = json_text(json);
+		json_t *back = json_parse(text, strlen(text), &err);
+		size_t length = 0;
+		char *bytes = json_take_bytes(back, "k", 16, &length, &err);
 
 		CHECK_INT(length, strlen(cases[i]));
 		CHECK_STR(bytes, cases[i]);

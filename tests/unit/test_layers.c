@@ -9,9 +9,12 @@
 static net_config
 image_config(void)
 {
-	net_config	c = {
-		.shape = {.dense = 3 * 32 * 32,.outputs = 10,.class_target = true},
-		.image = {3, 32, 32},.image_shift = 2,.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1,
+	net_config c = {
+		.shape = {.dense = 3 * 32 * 32, .outputs = 10, .class_target = true},
+		.image = {3, 32, 32},
+		.image_shift = 2,
+		.loss = LOSS_CROSS_ENTROPY,
+		.huber_delta = 1,
 	};
 
 	return c;
@@ -20,8 +23,8 @@ image_config(void)
 static bool
 read_text(const char *text, net_config *c, llm_error *err)
 {
-	json_t	   *json = json_parse(text, strlen(text), err);
-	bool		ok = json != NULL && layers_from_json(json, c, err);
+	json_t *json = json_parse(text, strlen(text), err);
+	bool ok = json != NULL && layers_from_json(json, c, err);
 
 	json_decref(json);
 	return ok;
@@ -46,9 +49,9 @@ static const char *const everything =
 static void
 test_read(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config();
-	net		   *n;
+	llm_error err = {0};
+	net_config c = image_config();
+	net *n;
 
 	CHECK(read_text(everything, &c, &err));
 	CHECK_STR(err.message, "");
@@ -73,12 +76,11 @@ test_read(void)
 static void
 check_round_trip(const net_config *c)
 {
-	llm_error	err = {0};
-	net_config	again;
-	json_t	   *json = network_json(c);
-	json_t	   *second;
-	char	   *a = json_text(json),
-			   *b;
+	llm_error err = {0};
+	net_config again;
+	json_t *json = network_json(c);
+	json_t *second;
+	char *a = json_text(json), *b;
 
 	CHECK(network_from_json(json, &again, &err));
 	CHECK_STR(err.message, "");
@@ -98,8 +100,8 @@ check_round_trip(const net_config *c)
 static void
 test_round_trips(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config();
+	llm_error err = {0};
+	net_config c = image_config();
 
 	read_text(everything, &c, &err);
 	check_round_trip(&c);
@@ -134,35 +136,48 @@ static const struct
 	{"[{\"type\":\"linear\",\"width\":2,\"bias\":1}]", "layer 1 (linear): \"bias\" is not true or false"},
 	{"[{\"type\":\"conv2d\",\"channels\":2}]", "layer 1 (conv2d): \"kernel\" is missing"},
 	{"[{\"type\":\"conv2d\",\"kernel\":2}]", "layer 1 (conv2d): \"channels\" is missing"},
-	{"[{\"type\":\"conv2d\",\"channels\":2,\"kernel\":[3]}]", "layer 1 (conv2d): \"kernel\" is not a whole number from 1 "
-	"to 1024, or two of them for height and width"},
-	{"[{\"type\":\"max_pool\",\"stride\":0}]", "layer 1 (max_pool): \"stride\" is not a whole number from 1 to 1024, or "
-	"two of them for height and width"},
-	{"[{\"type\":\"max_pool\",\"padding\":-1}]", "layer 1 (max_pool): \"padding\" is not a whole number from 0 to 1024, or "
-	"two of them for height and width"},
+	{"[{\"type\":\"conv2d\",\"channels\":2,\"kernel\":[3]}]",
+	 "layer 1 (conv2d): \"kernel\" is not a whole number from 1 "
+	 "to 1024, or two of them for height and width"},
+	{"[{\"type\":\"max_pool\",\"stride\":0}]",
+	 "layer 1 (max_pool): \"stride\" is not a whole number from 1 to 1024, or "
+	 "two of them for height and width"},
+	{"[{\"type\":\"max_pool\",\"padding\":-1}]",
+	 "layer 1 (max_pool): \"padding\" is not a whole number from 0 to 1024, or "
+	 "two of them for height and width"},
 	{"[{\"type\":\"batch_norm\",\"groups\":1}]", "layer 1 (batch_norm): unknown key \"groups\""},
 	{"[{\"type\":\"group_norm\"}]", "layer 1 (group_norm): \"groups\" is missing"},
-	{"[{\"type\":\"activation\"}]", "layer 1 (activation): \"function\" is not one of identity, relu, gelu, gelu_tanh, "
-	"silu, tanh, sigmoid"},
-	{"[{\"type\":\"dropout\",\"rate\":1}]", "layer 1 (dropout): \"rate\" is not a number, at least 0 and less than 1"},
-	{"[{\"type\":\"dropout\",\"rate\":0.99999999999}]", "layer 1 (dropout): \"rate\" is not a number, at least 0 and less than 1"},
+	{"[{\"type\":\"activation\"}]",
+	 "layer 1 (activation): \"function\" is not one of identity, relu, gelu, gelu_tanh, "
+	 "silu, tanh, sigmoid"},
+	{"[{\"type\":\"dropout\",\"rate\":1}]",
+	 "layer 1 (dropout): \"rate\" is not a number, at least 0 and less than 1"},
+	{"[{\"type\":\"dropout\",\"rate\":0.99999999999}]",
+	 "layer 1 (dropout): \"rate\" is not a number, at least 0 and less than 1"},
 	{"[{\"type\":\"dropout\"}]", "layer 1 (dropout): \"rate\" is not a number, at least 0 and less than 1"},
-	{"[{\"type\":\"flatten\",\"name\":\"A\"}]", "layer 1 (flatten): \"name\" is not 1 to 31 lower case letters, digits and "
-	"underscores, a letter first"},
-	{"[{\"type\":\"flatten\",\"name\":\"output\"}]", "layer 1 (flatten): \"name\" \"output\" has a meaning of its own"},
-	{"[{\"type\":\"flatten\",\"name\":\"a\"},{\"type\":\"flatten\",\"name\":\"a\"}]", "layer 2 (flatten): \"name\" \"a\" is "
-	"the name of layer 1, too"},
-	{"[{\"type\":\"flatten\",\"input\":1}]", "layer 1 (flatten): \"input\" is layer 1, which does not come before it"},
+	{"[{\"type\":\"flatten\",\"name\":\"A\"}]",
+	 "layer 1 (flatten): \"name\" is not 1 to 31 lower case letters, digits and "
+	 "underscores, a letter first"},
+	{"[{\"type\":\"flatten\",\"name\":\"output\"}]",
+	 "layer 1 (flatten): \"name\" \"output\" has a meaning of its own"},
+	{"[{\"type\":\"flatten\",\"name\":\"a\"},{\"type\":\"flatten\",\"name\":\"a\"}]",
+	 "layer 2 (flatten): \"name\" \"a\" is "
+	 "the name of layer 1, too"},
+	{"[{\"type\":\"flatten\",\"input\":1}]",
+	 "layer 1 (flatten): \"input\" is layer 1, which does not come before it"},
 	{"[{\"type\":\"flatten\",\"input\":true}]", "layer 1 (flatten): \"input\" is not the name or number of a layer, "
-	"\"image\" or \"columns\""},
-	{"[{\"type\":\"flatten\",\"input\":\"x\"}]", "layer 1 (flatten): \"input\" is \"x\", which names no layer before it"},
-	{"[{\"type\":\"flatten\"},{\"type\":\"flatten\",\"input\":\"\"}]", "layer 2 (flatten): \"input\" is \"\", which names no "
-	"layer before it"},
+												"\"image\" or \"columns\""},
+	{"[{\"type\":\"flatten\",\"input\":\"x\"}]",
+	 "layer 1 (flatten): \"input\" is \"x\", which names no layer before it"},
+	{"[{\"type\":\"flatten\"},{\"type\":\"flatten\",\"input\":\"\"}]",
+	 "layer 2 (flatten): \"input\" is \"\", which names no "
+	 "layer before it"},
 	{"[{\"type\":\"add\",\"inputs\":[\"image\"]}]", "layer 1 (add): \"inputs\" is not an array of two layers"},
 	{"[{\"type\":\"add\"}]", "layer 1 (add): \"inputs\" is not an array of two layers"},
 	{"[{\"type\":\"add\",\"input\":1}]", "layer 1 (add): unknown key \"input\""},
-	{"[{\"type\":\"add\",\"inputs\":[\"image\",\"imagine\"]}]", "layer 1 (add): \"inputs\" is \"imagine\", which names no "
-	"layer before it"},
+	{"[{\"type\":\"add\",\"inputs\":[\"image\",\"imagine\"]}]",
+	 "layer 1 (add): \"inputs\" is \"imagine\", which names no "
+	 "layer before it"},
 };
 
 static void
@@ -170,8 +185,8 @@ test_wrong(void)
 {
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 	{
-		llm_error	err = {0};
-		net_config	c = image_config();
+		llm_error err = {0};
+		net_config c = image_config();
 
 		CHECK(!read_text(wrong[i].text, &c, &err));
 		CHECK(err.code == LLM_INVALID || err.code == LLM_CORRUPT);
@@ -182,24 +197,24 @@ test_wrong(void)
 static void
 test_details(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config();
+	llm_error err = {0};
+	net_config c = image_config();
 
 	read_text("[{\"type\":\"linear\",\"widht\":3}]", &c, &err);
 	CHECK_STR(err.detail, "Keys of linear are type, name, input, width, bias.");
 	err = (llm_error) {0};
 	read_text("[{\"type\":\"dense\"}]", &c, &err);
 	CHECK_STR(err.detail, "Types are linear, conv2d, max_pool, avg_pool, global_avg_pool, batch_norm, group_norm, "
-			  "layer_norm, activation, dropout, flatten, add, concat.");
+						  "layer_norm, activation, dropout, flatten, add, concat.");
 }
 
 /* More layers than fit. */
 static void
 test_many(void)
 {
-	llm_error	err = {0};
-	net_config	c = image_config();
-	json_t	   *json = json_array();
+	llm_error err = {0};
+	net_config c = image_config();
+	json_t *json = json_array();
 
 	for (int i = 0; i <= NET_MAX_LAYERS; i++)
 		json_array_append_new(json, json_pack("{s:s}", "type", "flatten"));
@@ -227,9 +242,9 @@ test_damaged(void)
 
 	for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++)
 	{
-		llm_error	err = {0};
-		net_config	c = image_config();
-		json_t	   *json;
+		llm_error err = {0};
+		net_config c = image_config();
+		json_t *json;
 
 		net_default_cnn(&c);
 		json = network_json(&c);

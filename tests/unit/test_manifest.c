@@ -11,8 +11,13 @@ static const char *const digest = "00112233445566778899aabbccddeeff0011223344556
 static net_config
 sample_config(const sample *s)
 {
-	net_config	config = {.embed_dim = 4,.hidden_count = 1,.hidden = {8},.activation = ACT_RELU,
-	.dropout = 0.1f,.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1};
+	net_config config = {.embed_dim = 4,
+						 .hidden_count = 1,
+						 .hidden = {8},
+						 .activation = ACT_RELU,
+						 .dropout = 0.1f,
+						 .loss = LOSS_CROSS_ENTROPY,
+						 .huber_delta = 1};
 
 	encoder_shape(s->encoder, &config.shape);
 	target_shape(s->target, &config.shape);
@@ -29,8 +34,8 @@ build(const sample *s, const net *n)
 static manifest *
 parse(const json_t *json, llm_error *err)
 {
-	char	   *text = json_text(json);
-	manifest   *m = manifest_parse(text, strlen(text), err);
+	char *text = json_text(json);
+	manifest *m = manifest_parse(text, strlen(text), err);
 
 	free(text);
 	return m;
@@ -39,12 +44,11 @@ parse(const json_t *json, llm_error *err)
 static void
 test_round_trip(const sample *s, const net *n)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *json = build(s, n);
-	manifest   *m = parse(json, &err);
-	json_t	   *again;
-	char	   *a,
-			   *b;
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build(s, n);
+	manifest *m = parse(json, &err);
+	json_t *again;
+	char *a, *b;
 
 	CHECK_STR(err.message, "");
 	if (!CHECK(m != NULL))
@@ -72,9 +76,9 @@ test_round_trip(const sample *s, const net *n)
 static json_t *
 walk(json_t *json, const char *path, char *last)
 {
-	char		buffer[64];
-	char	   *key = buffer;
-	char	   *dot;
+	char buffer[64];
+	char *key = buffer;
+	char *dot;
 
 	snprintf(buffer, sizeof(buffer), "%s", path);
 	while ((dot = strchr(key, '.')) != NULL)
@@ -89,9 +93,9 @@ walk(json_t *json, const char *path, char *last)
 
 static const struct
 {
-	const char *path;			/* set to text, or removed */
+	const char *path; /* set to text, or removed */
 	const char *text;
-	const char *message;		/* part of it */
+	const char *message; /* part of it */
 } wrong[] = {
 	{"format", NULL, "\"format\" is missing"},
 	{"format", "0", "\"format\" is 0"},
@@ -154,11 +158,11 @@ test_wrong(const sample *s, const net *n)
 {
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 	{
-		llm_error	err = {.code = LLM_OK};
-		json_t	   *json = build(s, n);
-		char		key[64];
-		json_t	   *holder = walk(json, wrong[i].path, key);
-		json_t	   *value = wrong[i].text ? json_parse(wrong[i].text, strlen(wrong[i].text), &err) : NULL;
+		llm_error err = {.code = LLM_OK};
+		json_t *json = build(s, n);
+		char key[64];
+		json_t *holder = walk(json, wrong[i].path, key);
+		json_t *value = wrong[i].text ? json_parse(wrong[i].text, strlen(wrong[i].text), &err) : NULL;
 
 		if (json_is_array(holder))
 			json_array_set_new(holder, strtoul(key, NULL, 10), value);
@@ -176,8 +180,8 @@ test_wrong(const sample *s, const net *n)
 static void
 test_newer_format(const sample *s, const net *n)
 {
-	llm_error	err = {.code = LLM_OK};
-	json_t	   *json = build(s, n);
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build(s, n);
 
 	json_object_set_new(json, "format", json_integer(MANIFEST_FORMAT + 1));
 	CHECK(parse(json, &err) == NULL);
@@ -192,10 +196,10 @@ test_newer_format(const sample *s, const net *n)
 int
 main(void)
 {
-	sample	   *s = sample_new();
-	net_config	config = sample_config(s);
-	llm_error	err = {.code = LLM_OK};
-	net		   *n = net_new(&config, &err);
+	sample *s = sample_new();
+	net_config config = sample_config(s);
+	llm_error err = {.code = LLM_OK};
+	net *n = net_new(&config, &err);
 
 	CHECK_STR(err.message, "");
 	test_round_trip(s, n);

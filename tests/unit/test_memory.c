@@ -24,13 +24,13 @@ extern void __libc_free(void *pointer);
 
 static atomic_long allocations; /* asked for so far */
 static atomic_long live;
-static long fail_from = -1;		/* number of the first that fails; -1: none */
-static bool fail_all;			/* and all later ones */
+static long fail_from = -1; /* number of the first that fails; -1: none */
+static bool fail_all;       /* and all later ones */
 
 static bool
 fails(void)
 {
-	long		number = atomic_fetch_add(&allocations, 1);
+	long number = atomic_fetch_add(&allocations, 1);
 
 	return fail_from >= 0 && (number == fail_from || (fail_all && number > fail_from));
 }
@@ -92,8 +92,8 @@ static char result[1 << 20];
 static bool
 yield_json(json_t *json)
 {
-	char	   *text = json ? json_text(json) : NULL;
-	bool		ok = text != NULL && strlen(text) < sizeof(result);
+	char *text = json ? json_text(json) : NULL;
+	bool ok = text != NULL && strlen(text) < sizeof(result);
 
 	if (ok)
 		strcpy(result, text);
@@ -102,7 +102,7 @@ yield_json(json_t *json)
 	return ok;
 }
 
-typedef bool (*story) (llm_error *err);
+typedef bool (*story)(llm_error *err);
 
 static sample *s;
 static net *network;
@@ -111,9 +111,10 @@ static char *manifest_text;
 static bool
 settings_story(llm_error *err)
 {
-	static const char text[] = "{\"epochs\": 3, \"hidden\": [8, 4], \"exclude\": [\"a\", \"b\"], \"class_weight\": {\"x\": 2}, \"deploy\": \"never\"}";
+	static const char text[] = "{\"epochs\": 3, \"hidden\": [8, 4], \"exclude\": [\"a\", \"b\"], \"class_weight\": "
+							   "{\"x\": 2}, \"deploy\": \"never\"}";
 	train_params *p = params_resolve("mlp", text, sizeof(text) - 1, err);
-	bool		ok = p != NULL;
+	bool ok = p != NULL;
 
 	if (ok)
 	{
@@ -127,9 +128,9 @@ settings_story(llm_error *err)
 static bool
 encoder_story(llm_error *err)
 {
-	json_t	   *json = yield_json(encoder_json(s->encoder)) ? json_parse(result, strlen(result), err) : NULL;
-	encoder    *e = json ? encoder_from_json(json, err) : NULL;
-	bool		ok = e != NULL && yield_json(encoder_json(e));
+	json_t *json = yield_json(encoder_json(s->encoder)) ? json_parse(result, strlen(result), err) : NULL;
+	encoder *e = json ? encoder_from_json(json, err) : NULL;
+	bool ok = e != NULL && yield_json(encoder_json(e));
 
 	json_decref(json);
 	encoder_free(e);
@@ -139,9 +140,9 @@ encoder_story(llm_error *err)
 static bool
 target_story(llm_error *err)
 {
-	json_t	   *json = yield_json(target_json(s->target)) ? json_parse(result, strlen(result), err) : NULL;
-	target	   *t = json ? target_from_json(json, err) : NULL;
-	bool		ok = t != NULL && yield_json(target_json(t));
+	json_t *json = yield_json(target_json(s->target)) ? json_parse(result, strlen(result), err) : NULL;
+	target *t = json ? target_from_json(json, err) : NULL;
+	bool ok = t != NULL && yield_json(target_json(t));
 
 	json_decref(json);
 	target_free(t);
@@ -152,8 +153,8 @@ static json_t *
 build_manifest(void)
 {
 	return manifest_build("mlp", "classification", network, s->encoder, s->target,
-						  "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(), json_object(),
-						  json_array(), json_object());
+						  "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
+						  json_object(), json_array(), json_object());
 }
 
 static bool
@@ -165,12 +166,12 @@ write_story(llm_error *err)
 static bool
 read_story(llm_error *err)
 {
-	manifest   *m = manifest_parse(manifest_text, strlen(manifest_text), err);
-	bool		ok = m != NULL;
+	manifest *m = manifest_parse(manifest_text, strlen(manifest_text), err);
+	bool ok = m != NULL;
 
 	if (ok)
-		snprintf(result, sizeof(result), "%zu %s %d %d %d", m->weight_bytes, m->sha256, encoder_column_count(m->encoder),
-				 m->target->class_count, (int) json_object_size(m->json));
+		snprintf(result, sizeof(result), "%zu %s %d %d %d", m->weight_bytes, m->sha256,
+				 encoder_column_count(m->encoder), m->target->class_count, (int) json_object_size(m->json));
 	manifest_free(m);
 	return ok;
 }
@@ -179,10 +180,10 @@ static bool
 train(int32_t threads, llm_error *err)
 {
 	train_config c = small_training(threads);
-	trainer    *t = trainer_new(network, &c, 8, err);
-	batch	   *b = t ? batch_new(&net_get_config(network)->shape, 8, err) : NULL;
-	double		loss = 0;
-	bool		ok = b != NULL;
+	trainer *t = trainer_new(network, &c, 8, err);
+	batch *b = t ? batch_new(&net_get_config(network)->shape, 8, err) : NULL;
+	double loss = 0;
+	bool ok = b != NULL;
 
 	for (int r = 0; ok && r < 8; r++)
 		ok = encoder_row(s->encoder, s->rows + r * SAMPLE_COLUMNS, b, err);
@@ -216,7 +217,7 @@ static bool
 prediction_story(llm_error *err)
 {
 	static _Alignas(64) float weights[1 << 20];
-	predictor  *p = predictor_new(network, weights, 4, err);
+	predictor *p = predictor_new(network, weights, 4, err);
 	const float *out = NULL;
 
 	if (p != NULL && encoder_row(s->encoder, s->rows, predictor_batch(p), err))
@@ -231,7 +232,7 @@ static bool
 evaluation_story(llm_error *err)
 {
 	evaluation *e = evaluation_new(s->target, err);
-	bool		ok = e != NULL;
+	bool ok = e != NULL;
 
 	for (int r = 0; ok && r < 50; r++)
 		ok = evaluation_add(e, (float[]) {0.2f + (r % 3) * 0.1f, 0.5f, 0.3f - (r % 3) * 0.1f}, r % 4 - 1, NULL, err);
@@ -244,12 +245,11 @@ static void
 tell(const char *name, story run, bool all)
 {
 	static char expected[sizeof(result)];
-	llm_error	err = {0};
-	long		begin,
-				count;
+	llm_error err = {0};
+	long begin, count;
 
 	fail_from = -1;
-	run(&err);					/* what is opened once stays open */
+	run(&err); /* what is opened once stays open */
 	begin = live;
 	allocations = 0;
 	CHECK(run(&err));
@@ -257,7 +257,7 @@ tell(const char *name, story run, bool all)
 	strcpy(expected, result);
 	for (long n = 0; n < count; n++)
 	{
-		bool		ok;
+		bool ok;
 
 		err = (llm_error) {0};
 		allocations = 0;
@@ -269,7 +269,11 @@ tell(const char *name, story run, bool all)
 		if (live != begin || (ok && strcmp(result, expected) != 0) || (err.code != LLM_OK && err.code != LLM_MEMORY))
 		{
 			fprintf(stderr, "%s, allocation %ld of %ld fails: %ld left over, %s, error %d %s\n", name, n, count,
-					live - begin, !ok ? "failed" : strcmp(result, expected) == 0 ? "right" : "half a result", err.code, err.message);
+					live - begin,
+					!ok                             ? "failed"
+					: strcmp(result, expected) == 0 ? "right"
+													: "half a result",
+					err.code, err.message);
 			CHECK(!"a failed allocation is handled");
 			begin = live;
 		}
@@ -283,9 +287,10 @@ tell(const char *name, story run, bool all)
 int
 main(void)
 {
-	net_config	config = {.embed_dim = 2,.hidden_count = 1,.hidden = {4},.loss = LOSS_CROSS_ENTROPY,.huber_delta = 1};
-	llm_error	err = {0};
-	json_t	   *json;
+	net_config config = {
+		.embed_dim = 2, .hidden_count = 1, .hidden = {4}, .loss = LOSS_CROSS_ENTROPY, .huber_delta = 1};
+	llm_error err = {0};
+	json_t *json;
 
 	s = sample_new();
 	encoder_shape(s->encoder, &config.shape);

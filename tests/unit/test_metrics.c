@@ -18,8 +18,12 @@ static double scales[] = {2, 1};
 static target
 class_target(int32_t count)
 {
-	target		t = {.kind = TARGET_CLASS, .columns = 1, .names = names,
-		.outputs = count == 2 ? 1 : count, .class_count = count, .classes = classes};
+	target t = {.kind = TARGET_CLASS,
+				.columns = 1,
+				.names = names,
+				.outputs = count == 2 ? 1 : count,
+				.class_count = count,
+				.classes = classes};
 
 	return t;
 }
@@ -42,7 +46,7 @@ has_metric(const json_t *result, const char *name)
 static evaluation *
 evaluate(const target *t, const float *out, const int32_t *actual, int count)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 	evaluation *e = evaluation_new(t, &err);
 
 	for (int i = 0; i < count; i++)
@@ -56,10 +60,10 @@ test_two_classes(void)
 	/* Positive scores .9 .8 .4 .4, negative .7 .4 .2: wins 3 + 3 + 1.5 + 1.5 of 12. */
 	const float out[] = {.9f, .8f, .4f, .4f, .7f, .4f, .2f};
 	const int32_t actual[] = {1, 1, 1, 1, 0, 0, 0};
-	target		t = class_target(2);
-	llm_error	err = {0};
+	target t = class_target(2);
+	llm_error err = {0};
 	evaluation *e = evaluate(&t, out, actual, 7);
-	json_t	   *r = evaluation_json(e, &err);
+	json_t *r = evaluation_json(e, &err);
 
 	CHECK_NEAR(metric(r, "n"), 7, 0);
 	CHECK_NEAR(metric(r, "accuracy"), 4 / 7.0, 1e-12);
@@ -68,8 +72,7 @@ test_two_classes(void)
 	CHECK_NEAR(metric(r, "recall"), .5, 1e-12);
 	CHECK_NEAR(metric(r, "f1"), 4 / 7.0, 1e-12);
 	CHECK_NEAR(metric(r, "roc_auc"), 9 / 12.0, 1e-12);
-	CHECK_NEAR(metric(r, "log_loss"),
-			   -(log(.9) + log(.8) + 2 * log(.4) + log(.3) + log(.6) + log(.8)) / 7, 1e-7);
+	CHECK_NEAR(metric(r, "log_loss"), -(log(.9) + log(.8) + 2 * log(.4) + log(.3) + log(.6) + log(.8)) / 7, 1e-7);
 	CHECK_NEAR(evaluation_score(e), metric(r, "log_loss"), 1e-12);
 	json_decref(r);
 	evaluation_free(e);
@@ -80,13 +83,13 @@ test_confusion_and_curve(void)
 {
 	const float out[] = {.9f, .8f, .4f, .1f};
 	const int32_t actual[] = {1, 0, 1, 0};
-	target		t = class_target(2);
-	llm_error	err = {0};
+	target t = class_target(2);
+	llm_error err = {0};
 	evaluation *e = evaluate(&t, out, actual, 4);
-	json_t	   *r = evaluation_json(e, &err);
-	char	   *confusion = json_text(json_object_get(r, "confusion"));
-	json_t	   *no = evaluation_roc(e, 0, &err);
-	json_t	   *curve = json_object_get(json_object_get(r, "roc"), "yes");
+	json_t *r = evaluation_json(e, &err);
+	char *confusion = json_text(json_object_get(r, "confusion"));
+	json_t *no = evaluation_roc(e, 0, &err);
+	json_t *curve = json_object_get(json_object_get(r, "roc"), "yes");
 
 	CHECK_STR(confusion, "[[\"no\",\"no\",1],[\"no\",\"yes\",1],[\"yes\",\"no\",1],[\"yes\",\"yes\",1]]");
 	CHECK_INT(json_object_size(json_object_get(r, "roc")), 1);
@@ -112,18 +115,14 @@ test_many_classes(void)
 {
 	/* Predicted 0 1 1 2 1; class 3 never occurs; the last row's label is unknown. */
 	const float out[] = {
-		.7f, .2f, .1f, 0,
-		.3f, .4f, .3f, 0,
-		.1f, .6f, .3f, 0,
-		.2f, .2f, .6f, 0,
-		.1f, .8f, .1f, 0,
+		.7f, .2f, .1f, 0, .3f, .4f, .3f, 0, .1f, .6f, .3f, 0, .2f, .2f, .6f, 0, .1f, .8f, .1f, 0,
 	};
 	const int32_t actual[] = {0, 0, 1, 2, -1};
-	target		t = class_target(4);
-	llm_error	err = {0};
+	target t = class_target(4);
+	llm_error err = {0};
 	evaluation *e = evaluate(&t, out, actual, 5);
-	json_t	   *r = evaluation_json(e, &err);
-	char	   *confusion = json_text(json_object_get(r, "confusion"));
+	json_t *r = evaluation_json(e, &err);
+	char *confusion = json_text(json_object_get(r, "confusion"));
 
 	CHECK_NEAR(metric(r, "accuracy"), 3 / 5.0, 1e-12);
 	CHECK_NEAR(metric(r, "balanced_accuracy"), (.5 + 1 + 1 + 0) / 4, 1e-12);
@@ -132,7 +131,8 @@ test_many_classes(void)
 	/* Class 0: .7 .3 against .1 .2 .1; class 1: .6 against .2 .4 .2 .8; class 2: .6 against .1 .3 .3 .1. */
 	CHECK_NEAR(metric(r, "roc_auc"), (1 + .75 + 1) / 3, 1e-12);
 	CHECK_NEAR(metric(r, "log_loss"), -(log(.7) + log(.3) + log(.6) + log(.6) + log(1.1920929e-7)) / 5, 1e-6);
-	CHECK_STR(confusion, "[[\"no\",\"no\",1],[\"no\",\"yes\",1],[\"yes\",\"yes\",1],[\"maybe\",\"maybe\",1],[null,\"yes\",1]]");
+	CHECK_STR(confusion,
+			  "[[\"no\",\"no\",1],[\"no\",\"yes\",1],[\"yes\",\"yes\",1],[\"maybe\",\"maybe\",1],[null,\"yes\",1]]");
 	CHECK_INT(json_object_size(json_object_get(r, "roc")), 3);
 	free(confusion);
 	json_decref(r);
@@ -145,10 +145,10 @@ test_undefined(void)
 {
 	const float out[] = {.2f, .3f};
 	const int32_t actual[] = {0, 0};
-	target		t = class_target(2);
-	llm_error	err = {0};
+	target t = class_target(2);
+	llm_error err = {0};
 	evaluation *e = evaluate(&t, out, actual, 2);
-	json_t	   *r = evaluation_json(e, &err);
+	json_t *r = evaluation_json(e, &err);
 
 	CHECK(!has_metric(r, "roc_auc"));
 	CHECK(!has_metric(r, "precision"));
@@ -173,10 +173,10 @@ test_numbers(void)
 	/* Column a: predicted 10 12 14, actual 11 12 16; column b: predicted and actual constant. */
 	const float out[] = {0, 5, 1, 5, 2, 5};
 	const double actual[] = {11, 5, 12, 5, 16, 5};
-	target		t = {.kind = TARGET_NUMBER, .columns = 2, .names = names, .outputs = 2, .mean = means, .scale = scales};
-	llm_error	err = {0};
+	target t = {.kind = TARGET_NUMBER, .columns = 2, .names = names, .outputs = 2, .mean = means, .scale = scales};
+	llm_error err = {0};
 	evaluation *e = evaluation_new(&t, &err);
-	json_t	   *r;
+	json_t *r;
 
 	for (int i = 0; i < 3; i++)
 		CHECK(evaluation_add(e, out + i * 2, -1, actual + i * 2, &err));
@@ -212,11 +212,12 @@ test_not_finite(void)
 	const float out[] = {NAN};
 	const double actual[] = {1};
 	const int32_t label[] = {1};
-	target		number = {.kind = TARGET_NUMBER, .columns = 1, .names = names, .outputs = 1, .mean = means, .scale = scales};
-	target		two = class_target(2);
-	llm_error	err = {0};
+	target number = {
+		.kind = TARGET_NUMBER, .columns = 1, .names = names, .outputs = 1, .mean = means, .scale = scales};
+	target two = class_target(2);
+	llm_error err = {0};
 	evaluation *e = evaluation_new(&number, &err);
-	json_t	   *r;
+	json_t *r;
 
 	CHECK(evaluation_add(e, out, -1, actual, &err));
 	r = evaluation_json(e, &err);
@@ -234,8 +235,8 @@ test_not_finite(void)
 static double
 area_by_pairs(const float *score, const bool *positive, int count)
 {
-	double		won = 0;
-	int64_t		pairs = 0;
+	double won = 0;
+	int64_t pairs = 0;
 
 	for (int i = 0; i < count; i++)
 		for (int j = 0; j < count; j++)
@@ -259,15 +260,17 @@ random_unit(void)
 static void
 test_area_by_pairs(void)
 {
-	enum { COUNT = 300 };
-	float		score[COUNT];
-	bool		positive[COUNT];
+	enum
+	{
+		COUNT = 300
+	};
+	float score[COUNT];
+	bool positive[COUNT];
 
 	for (int levels = 2; levels <= 200; levels *= 3)
 	{
 		score_table *s = scores_new(1, NULL);
-		roc_curve	curve,
-					mirrored;
+		roc_curve curve, mirrored;
 
 		for (int i = 0; i < COUNT; i++)
 		{
@@ -291,19 +294,18 @@ static void
 test_bins(void)
 {
 	score_table *s = scores_new(1, NULL);
-	target		t = class_target(2);
-	llm_error	err = {0};
+	target t = class_target(2);
+	llm_error err = {0};
 	evaluation *e = evaluation_new(&t, &err);
-	roc_curve	exact,
-				binned;
-	double		area;
-	bool		ok = true;
-	json_t	   *points;
+	roc_curve exact, binned;
+	double area;
+	bool ok = true;
+	json_t *points;
 
 	for (int i = 0; i < METRICS_EXACT_ROWS; i++)
 	{
-		float		odds = 16 * random_unit() - 8;
-		float		p = 1 / (1 + expf(-odds));
+		float odds = 16 * random_unit() - 8;
+		float p = 1 / (1 + expf(-odds));
 
 		ok &= scores_add(s, &p, random_unit() < p ? 0 : -1, NULL);
 	}
@@ -336,16 +338,24 @@ test_bins(void)
 static void
 test_thousand_classes(void)
 {
-	enum { CLASSES = 1000, COUNT = METRICS_EXACT_SCORES / CLASSES + 300 };
+	enum
+	{
+		CLASSES = 1000,
+		COUNT = METRICS_EXACT_SCORES / CLASSES + 300
+	};
 	static char labels[CLASSES][8];
 	static char *label_names[CLASSES];
 	static float out[CLASSES];
-	target		t = {.kind = TARGET_CLASS, .columns = 1, .names = names, .outputs = CLASSES,
-		.class_count = CLASSES, .classes = label_names};
-	llm_error	err = {0};
+	target t = {.kind = TARGET_CLASS,
+				.columns = 1,
+				.names = names,
+				.outputs = CLASSES,
+				.class_count = CLASSES,
+				.classes = label_names};
+	llm_error err = {0};
 	evaluation *e;
-	json_t	   *r;
-	bool		ok = true;
+	json_t *r;
+	bool ok = true;
 
 	for (int i = 0; i < CLASSES; i++)
 	{
@@ -355,7 +365,7 @@ test_thousand_classes(void)
 	e = evaluation_new(&t, &err);
 	for (int row = 0; row < COUNT; row++)
 	{
-		int			actual = row % 50;
+		int actual = row % 50;
 
 		for (int i = 0; i < CLASSES; i++)
 			out[i] = random_unit() * 0.001f;

@@ -13,7 +13,7 @@ test_gradients(void)
 		for (int act = ACT_IDENTITY; act <= ACT_SIGMOID; act++)
 			for (int variant = 0; variant < 4; variant++)
 			{
-				net_config	c = small_config(loss);
+				net_config c = small_config(loss);
 
 				c.activation = act;
 				c.layer_norm = variant & 1;
@@ -28,7 +28,7 @@ test_gradients(void)
 static void
 test_shapes(void)
 {
-	net_config	c = small_config(LOSS_BINARY);
+	net_config c = small_config(LOSS_BINARY);
 
 	c.hidden_count = 0;
 	check_gradient(&c, 20);
@@ -52,8 +52,8 @@ test_shapes(void)
 static net *
 training_net(net_loss loss)
 {
-	llm_error	err = {0};
-	net_config	c = small_config(loss);
+	llm_error err = {0};
+	net_config c = small_config(loss);
 
 	c.dropout = 0.2f;
 	c.layer_norm = c.residual = true;
@@ -65,13 +65,13 @@ training_net(net_loss loss)
 static void
 test_threads_and_checkpoint(train_optimizer optimizer)
 {
-	net		   *n = training_net(LOSS_CROSS_ENTROPY);
+	net *n = training_net(LOSS_CROSS_ENTROPY);
 	train_config c = small_training(1);
-	batch	   *batches[4];
-	trainer    *t[3], *resumed;
-	void	   *state[3], *middle;
-	llm_error	err = {0};
-	size_t		bytes;
+	batch *batches[4];
+	trainer *t[3], *resumed;
+	void *state[3], *middle;
+	llm_error err = {0};
+	size_t bytes;
 
 	c.optimizer = optimizer;
 	make_batches(n, batches);
@@ -115,7 +115,7 @@ test_threads_and_checkpoint(train_optimizer optimizer)
 	net_free(n);
 }
 
-static int	polls_left;
+static int polls_left;
 
 static bool
 poll_countdown(void *arg)
@@ -127,14 +127,14 @@ poll_countdown(void *arg)
 static void
 test_cancel(void)
 {
-	net		   *n = training_net(LOSS_BINARY);
+	net *n = training_net(LOSS_BINARY);
 	train_config c = small_training(2);
-	batch	   *batches[4];
-	trainer    *t, *undisturbed;
-	void	   *before, *after;
-	double		loss;
-	int			stops;
-	bool		done = false;
+	batch *batches[4];
+	trainer *t, *undisturbed;
+	void *before, *after;
+	double loss;
+	int stops;
+	bool done = false;
 
 	make_batches(n, batches);
 	t = train_some(n, &c, batches, 0, 1, NULL);
@@ -145,7 +145,7 @@ test_cancel(void)
 	trainer_set_poll(t, poll_countdown, NULL);
 	for (stops = 0; !done && stops < 1000; stops++)
 	{
-		llm_error	err = {0};
+		llm_error err = {0};
 
 		polls_left = stops;
 		done = trainer_step(t, batches[1], &loss, &err);
@@ -172,11 +172,11 @@ test_cancel(void)
 static void
 test_cancelled_start(void)
 {
-	net		   *n = training_net(LOSS_BINARY);
+	net *n = training_net(LOSS_BINARY);
 	train_config c = small_training(1);
-	trainer    *t[2] = {NULL, NULL};
-	llm_error	err = {0};
-	int			stops;
+	trainer *t[2] = {NULL, NULL};
+	llm_error err = {0};
+	int stops;
 
 	c.poll = poll_countdown;
 	for (stops = 0; !t[0] && stops < 1000; stops++)
@@ -201,16 +201,16 @@ test_cancelled_start(void)
 static void
 test_learning(net_loss loss)
 {
-	llm_error	err = {0};
-	net_config	c = small_config(loss);
-	net		   *n = net_new(&c, &err);
+	llm_error err = {0};
+	net_config c = small_config(loss);
+	net *n = net_new(&c, &err);
 	train_config tc = small_training(2);
-	batch	   *b = batch_new(&c.shape, 64, &err);
-	trainer    *t;
-	predictor  *p;
-	double		first = 0, last = 0, sum = 0, weight = 0;
-	float	   *out = malloc(64 * c.shape.outputs * sizeof(float));
-	double		expected[64 * 8];
+	batch *b = batch_new(&c.shape, 64, &err);
+	trainer *t;
+	predictor *p;
+	double first = 0, last = 0, sum = 0, weight = 0;
+	float *out = malloc(64 * c.shape.outputs * sizeof(float));
+	double expected[64 * 8];
 	const float *got;
 
 	tc.total_steps = 300;
@@ -220,7 +220,7 @@ test_learning(net_loss loss)
 		fill_batch(b, 64);
 		for (int r = 0; r < 64; r++)
 		{
-			float	   *x = b->dense + r * c.shape.dense;
+			float *x = b->dense + r * c.shape.dense;
 
 			if (c.shape.class_target)
 				b->target_class[r] = loss == LOSS_BINARY ? x[0] + x[1] > 0 : x[0] > 0.3f ? 2 : x[1] > 0 ? 1 : 0;
@@ -239,7 +239,7 @@ test_learning(net_loss loss)
 	p = predictor_new(n, trainer_weights(t), 64, &err);
 	for (int rows = 1; rows <= 64; rows += rows < 9 ? 1 : 55)
 	{
-		batch	   *mine = predictor_batch(p);
+		batch *mine = predictor_batch(p);
 
 		mine->rows = rows;
 		memcpy(mine->dense, b->dense, rows * c.shape.dense * sizeof(float));
@@ -270,17 +270,21 @@ test_learning(net_loss loss)
 static void
 test_ensemble(net_loss loss)
 {
-	enum {ROWS = 12, MEMBERS = 3};
-	llm_error	err = {0};
-	net_config	c = small_config(loss);
-	int			outputs = c.shape.outputs;
-	net		   *one = net_new(&c, &err);
-	size_t		bytes = net_weight_bytes(one);
-	char	   *weights = aligned_alloc(64, MEMBERS * bytes);
-	double		mean[ROWS * 8] = {0};
+	enum
+	{
+		ROWS = 12,
+		MEMBERS = 3
+	};
+	llm_error err = {0};
+	net_config c = small_config(loss);
+	int outputs = c.shape.outputs;
+	net *one = net_new(&c, &err);
+	size_t bytes = net_weight_bytes(one);
+	char *weights = aligned_alloc(64, MEMBERS * bytes);
+	double mean[ROWS * 8] = {0};
 	train_config tc = small_training(1);
-	net		   *all;
-	predictor  *p;
+	net *all;
+	predictor *p;
 
 	for (int m = 0; m < MEMBERS; m++)
 	{
@@ -315,12 +319,12 @@ test_ensemble(net_loss loss)
 static void
 test_initial_values(void)
 {
-	llm_error	err = {0};
-	net_config	c = small_config(LOSS_CROSS_ENTROPY);
-	float		bias[5] = {1, 2, 3, 4, 5};
+	llm_error err = {0};
+	net_config c = small_config(LOSS_CROSS_ENTROPY);
+	float bias[5] = {1, 2, 3, 4, 5};
 	train_config tc = small_training(1);
-	net		   *n;
-	trainer    *t;
+	net *n;
+	trainer *t;
 
 	c.hidden[0] = c.hidden[1] = 200;
 	n = net_new(&c, &err);
@@ -329,7 +333,7 @@ test_initial_values(void)
 	{
 		const net_tensor_info *info = net_tensor(n, i);
 		const float *w = trainer_weights(t) + info->offset;
-		double		squares = 0;
+		double squares = 0;
 
 		for (size_t j = 0; j < info->count; j++)
 			squares += w[j] * w[j] / info->count;
@@ -351,10 +355,11 @@ test_initial_values(void)
 /* ---- what is refused ---- */
 
 #define REFUSED(change, expected_code) \
-	do { \
-		net_config	c = small_config(LOSS_CROSS_ENTROPY); \
-		llm_error	err = {0}; \
-		net		   *n; \
+	do \
+	{ \
+		net_config c = small_config(LOSS_CROSS_ENTROPY); \
+		llm_error err = {0}; \
+		net *n; \
 		change; \
 		n = net_new(&c, &err); \
 		CHECK(n == NULL); \
@@ -385,21 +390,22 @@ test_refused(void)
 	REFUSED(c.dropout = NAN, LLM_INVALID);
 	REFUSED(c.label_smoothing = -0.1f, LLM_INVALID);
 	REFUSED((c.loss = LOSS_HUBER, c.shape.class_target = false, c.huber_delta = 0), LLM_INVALID);
-	REFUSED((c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = c.shape.bag_rows = c.shape.bag_max = 0), LLM_INVALID);
+	REFUSED((c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = c.shape.bag_rows = c.shape.bag_max = 0),
+			LLM_INVALID);
 	REFUSED((c.shape.bag_rows = INT32_MAX, c.hidden[0] = 65536), LLM_MEMORY);
 }
 
 static void
 test_training_refused(void)
 {
-	net_config	c = small_config(LOSS_MSE);
-	llm_error	err = {0};
-	net		   *n = net_new(&c, &err);
+	net_config c = small_config(LOSS_MSE);
+	llm_error err = {0};
+	net *n = net_new(&c, &err);
 	train_config tc = small_training(1);
-	size_t		bytes = 0;
-	batch	   *b = batch_new(&c.shape, 4, &err);
-	trainer    *t;
-	double		loss;
+	size_t bytes = 0;
+	batch *b = batch_new(&c.shape, 4, &err);
+	trainer *t;
+	double loss;
 
 	CHECK(trainer_memory(n, &tc, 4, &bytes, &err) && bytes > 4 * net_weight_bytes(n));
 	tc.learning_rate = -1;
@@ -447,7 +453,7 @@ static void
 test_names(void)
 {
 	net_activation a;
-	net_loss	l;
+	net_loss l;
 
 	for (int i = ACT_IDENTITY; i <= ACT_SIGMOID; i++)
 		CHECK(net_activation_parse(net_activation_name(i), &a) && a == (net_activation) i);

@@ -12,10 +12,10 @@ static double expected[CAPACITY * 600];
 static void
 test_linear(int64_t rows, int64_t k, int64_t n, bool bias)
 {
-	bench		b = bench_new();
-	int32_t		x = rows_input(&b, k);
-	int32_t		w = parameter(&b, n, k);
-	int32_t		y = op_linear(b.g, x, w, bias ? parameter(&b, n, 0) : TENSOR_NONE);
+	bench b = bench_new();
+	int32_t x = rows_input(&b, k);
+	int32_t w = parameter(&b, n, k);
+	int32_t y = op_linear(b.g, x, w, bias ? parameter(&b, n, 0) : TENSOR_NONE);
 
 	graph_keep(b.g, y);
 	if (bench_run(&b, rows))
@@ -34,16 +34,21 @@ test_linear(int64_t rows, int64_t k, int64_t n, bool bias)
 static void
 test_embeddings(void)
 {
-	enum {R = 13, D = 5, C = 3};
-	bench		b = bench_new();
-	int32_t		index = index_input(&b, 0, C, R);
-	int32_t		start = index_input(&b, CAPACITY + 1, 0, 1);
-	int32_t		pairs = index_input(&b, CAPACITY * 2, 0, R);
-	int32_t		value = rows_input(&b, 2);	/* same count as pairs */
-	int32_t		base = rows_input(&b, D);
-	int32_t		table = parameter(&b, R, D);
-	int32_t		bias = parameter(&b, D, 0);
-	int32_t		e, with_base, without;
+	enum
+	{
+		R = 13,
+		D = 5,
+		C = 3
+	};
+	bench b = bench_new();
+	int32_t index = index_input(&b, 0, C, R);
+	int32_t start = index_input(&b, CAPACITY + 1, 0, 1);
+	int32_t pairs = index_input(&b, CAPACITY * 2, 0, R);
+	int32_t value = rows_input(&b, 2); /* same count as pairs */
+	int32_t base = rows_input(&b, D);
+	int32_t table = parameter(&b, R, D);
+	int32_t bias = parameter(&b, D, 0);
+	int32_t e, with_base, without;
 
 	/* pairs of a row: 0, 1 or 2 */
 	for (int i = 0; i < CAPACITY; i++)
@@ -79,12 +84,12 @@ test_embeddings(void)
 static void
 test_simple(void)
 {
-	bench		b = bench_new();
-	int32_t		x = rows_input(&b, 21);
-	int32_t		y = rows_input(&b, 21);
-	int32_t		gamma = parameter(&b, 21, 0);
-	int32_t		beta = parameter(&b, 21, 0);
-	int32_t		out[5];
+	bench b = bench_new();
+	int32_t x = rows_input(&b, 21);
+	int32_t y = rows_input(&b, 21);
+	int32_t gamma = parameter(&b, 21, 0);
+	int32_t beta = parameter(&b, 21, 0);
+	int32_t out[5];
 
 	out[0] = op_concat(b.g, x, y);
 	out[1] = op_add(b.g, x, y);
@@ -107,7 +112,7 @@ test_simple(void)
 		for (int r = 0; r < 23; r++)
 		{
 			const float *row = F(b, 0) + r * 21;
-			double		mean = 0, variance = 0;
+			double mean = 0, variance = 0;
 
 			for (int i = 0; i < 21; i++)
 				mean += row[i] / 21.0;
@@ -119,7 +124,7 @@ test_simple(void)
 		CHECK_CLOSE(plan_address(b.p, out[3]), expected, 23 * 21, 1e-12);
 		for (int r = 0; r < 23; r++)
 		{
-			double		sum = 0;
+			double sum = 0;
 
 			for (int i = 0; i < 21; i++)
 				sum += exp(F(b, 0)[r * 21 + i]);
@@ -134,16 +139,17 @@ test_simple(void)
 /* ---- losses and their gradients ---- */
 
 static double
-reference_loss(op_kind kind, const float *y, int n, int target_class, const float *target, double number, double *slope)
+reference_loss(op_kind kind, const float *y, int n, int target_class, const float *target, double number,
+			   double *slope)
 {
-	double		loss = 0, sum = 0;
+	double loss = 0, sum = 0;
 
 	for (int i = 0; i < n; i++)
 		sum += exp(y[i]);
 	for (int i = 0; i < n; i++)
 	{
-		double		d = target[i] - (double) y[i];
-		double		want = (i == target_class) * (1 - number) + number / n;
+		double d = target[i] - (double) y[i];
+		double want = (i == target_class) * (1 - number) + number / n;
 
 		if (kind == OP_cross_entropy)
 		{
@@ -158,7 +164,7 @@ reference_loss(op_kind kind, const float *y, int n, int target_class, const floa
 		}
 		else
 		{
-			bool		square = kind == OP_mse || fabs(d) < number;
+			bool square = kind == OP_mse || fabs(d) < number;
 
 			loss += kind == OP_mse ? d * d / n : (square ? d * d / 2 : number * (fabs(d) - number / 2)) / n;
 			slope[i] = kind == OP_mse ? -2 * d / n : (square ? -d : d > 0 ? -number : number) / n;
@@ -170,22 +176,22 @@ reference_loss(op_kind kind, const float *y, int n, int target_class, const floa
 static void
 test_loss(op_kind kind, int n, float number)
 {
-	bench		b = bench_new();
-	bool		classes = kind == OP_cross_entropy || kind == OP_binary;
-	int32_t		y = rows_input(&b, n);
-	int32_t		numbers = rows_input(&b, n);
-	int32_t		target_class = index_input(&b, 0, 0, n > 1 ? n : 2);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		scaled = op_scale(b.g, y, 1);
-	int32_t		loss, gradient;
-	double		slope[CAPACITY * 100],
-				total = 0;
+	bench b = bench_new();
+	bool classes = kind == OP_cross_entropy || kind == OP_binary;
+	int32_t y = rows_input(&b, n);
+	int32_t numbers = rows_input(&b, n);
+	int32_t target_class = index_input(&b, 0, 0, n > 1 ? n : 2);
+	int32_t weight = rows_input(&b, 0);
+	int32_t scaled = op_scale(b.g, y, 1);
+	int32_t loss, gradient;
+	double slope[CAPACITY * 100], total = 0;
 
 	for (int i = 0; i < CAPACITY; i++)
 		((float *) b.input[3])[i] = 0.1f + next_uniform();
-	loss = kind == OP_cross_entropy ? op_cross_entropy(b.g, scaled, target_class, weight, number, true) :
-		kind == OP_binary ? op_binary_cross_entropy(b.g, scaled, target_class, weight, number, true) :
-		kind == OP_mse ? op_mse(b.g, scaled, numbers, weight, true) : op_huber(b.g, scaled, numbers, weight, number, true);
+	loss = kind == OP_cross_entropy ? op_cross_entropy(b.g, scaled, target_class, weight, number, true)
+		   : kind == OP_binary      ? op_binary_cross_entropy(b.g, scaled, target_class, weight, number, true)
+		   : kind == OP_mse         ? op_mse(b.g, scaled, numbers, weight, true)
+									: op_huber(b.g, scaled, numbers, weight, number, true);
 	gradient = b.g->tensors[scaled].gradient;
 	graph_keep(b.g, gradient);
 	if (bench_run(&b, 17))
@@ -201,7 +207,7 @@ test_loss(op_kind kind, int n, float number)
 		}
 		CHECK_CLOSE(plan_address(b.p, loss), expected, 17, 1e-12);
 		CHECK_CLOSE(plan_address(b.p, gradient), slope, 17 * n, 1e-12);
-		CHECK(plan_address(b.p, gradient) == plan_address(b.p, scaled));	/* in place */
+		CHECK(plan_address(b.p, gradient) == plan_address(b.p, scaled)); /* in place */
 	}
 	bench_free(&b);
 }
@@ -210,21 +216,20 @@ test_loss(op_kind kind, int n, float number)
 static void
 test_loss_extremes(void)
 {
-	bench		b = bench_new();
-	int32_t		y = rows_input(&b, 3);
-	int32_t		target = index_input(&b, 0, 0, 1);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		scaled = op_scale(b.g, y, 1);
-	int32_t		loss = op_cross_entropy(b.g, scaled, target, weight, 0, true);
-	int32_t		gradient = b.g->tensors[scaled].gradient;
+	bench b = bench_new();
+	int32_t y = rows_input(&b, 3);
+	int32_t target = index_input(&b, 0, 0, 1);
+	int32_t weight = rows_input(&b, 0);
+	int32_t scaled = op_scale(b.g, y, 1);
+	int32_t loss = op_cross_entropy(b.g, scaled, target, weight, 0, true);
+	int32_t gradient = b.g->tensors[scaled].gradient;
 
 	memcpy(b.input[0], (float[]) {1e4f, 0, -1e4f, -1e4f, 1e4f, 0}, 6 * sizeof(float));
 	memcpy(b.input[2], (float[]) {1, 1}, 2 * sizeof(float));
 	graph_keep(b.g, gradient);
 	if (bench_run(&b, 2))
 	{
-		const float *l = plan_address(b.p, loss),
-				   *d = plan_address(b.p, gradient);
+		const float *l = plan_address(b.p, loss), *d = plan_address(b.p, gradient);
 
 		CHECK_NEAR(l[0], 0, 1e-6);
 		CHECK_NEAR(l[1], 2e4, 1);
@@ -237,18 +242,23 @@ test_loss_extremes(void)
 
 /* ---- gradients of single operations: y = op(x w^T), loss mse; dw against finite differences in double ---- */
 
-typedef enum tail { TAIL_SCALE, TAIL_DROPOUT, TAIL_SHARED } tail;
+typedef enum tail
+{
+	TAIL_SCALE,
+	TAIL_DROPOUT,
+	TAIL_SHARED
+} tail;
 
 static double
 tail_loss(bench *b, tail kind, int64_t rows, const float *mask)
 {
-	double		loss = 0, total = 0;
+	double loss = 0, total = 0;
 
 	for (int64_t r = 0; r < rows; r++)
 		total += F(*b, 2)[r];
 	for (int64_t i = 0; i < rows * 6; i++)
 	{
-		double		y = 0, d;
+		double y = 0, d;
 
 		for (int j = 0; j < 4; j++)
 			y += (double) F(*b, 0)[i / 6 * 4 + j] * W(*b, 0)[i % 6 * 4 + j];
@@ -263,15 +273,15 @@ tail_loss(bench *b, tail kind, int64_t rows, const float *mask)
 static void
 test_tail(tail kind)
 {
-	bench		b = bench_new();
-	int64_t		rows = 19;
-	int32_t		x = rows_input(&b, 4);
-	int32_t		target = rows_input(&b, 6);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		w = parameter(&b, 6, 4);
-	int32_t		y = op_linear(b.g, x, w, TENSOR_NONE);
-	double		slope[24];
-	float		ones[CAPACITY * 8], mask[CAPACITY * 6];
+	bench b = bench_new();
+	int64_t rows = 19;
+	int32_t x = rows_input(&b, 4);
+	int32_t target = rows_input(&b, 6);
+	int32_t weight = rows_input(&b, 0);
+	int32_t w = parameter(&b, 6, 4);
+	int32_t y = op_linear(b.g, x, w, TENSOR_NONE);
+	double slope[24];
+	float ones[CAPACITY * 8], mask[CAPACITY * 6];
 
 	for (int i = 0; i < CAPACITY; i++)
 		((float *) b.input[2])[i] = 0.1f + next_uniform();
@@ -293,8 +303,8 @@ test_tail(tail kind)
 			b.run.simd->dropout(ones, mask + r * 6, &key, (uint32_t) r, false, 6);
 		for (int i = 0; i < 24; i++)
 		{
-			float		before = W(b, 0)[i];
-			double		up, down;
+			float before = W(b, 0)[i];
+			double up, down;
 
 			W(b, 0)[i] = before + 1.0f / 1024;
 			up = tail_loss(&b, kind, rows, mask);
@@ -314,19 +324,19 @@ test_tail(tail kind)
 static void
 test_no_overlap(void)
 {
-	bench		b = bench_new();
-	int32_t		x = rows_input(&b, 30);
-	int32_t		target = rows_input(&b, 10);
-	int32_t		weight = rows_input(&b, 0);
-	int32_t		h = x;
-	size_t		sum = 0;
-	llm_error	err = {0};
-	int			overlaps = 0;
+	bench b = bench_new();
+	int32_t x = rows_input(&b, 30);
+	int32_t target = rows_input(&b, 10);
+	int32_t weight = rows_input(&b, 0);
+	int32_t h = x;
+	size_t sum = 0;
+	llm_error err = {0};
+	int overlaps = 0;
 
 	for (int i = 0; i < 6; i++)
 	{
-		int32_t		w = parameter(&b, i < 5 ? 30 : 10, 30);
-		int32_t		y = op_linear(b.g, h, w, TENSOR_NONE);
+		int32_t w = parameter(&b, i < 5 ? 30 : 10, 30);
+		int32_t y = op_linear(b.g, h, w, TENSOR_NONE);
 
 		y = i < 5 ? op_act(b.g, y, i % 2 ? ACT_RELU : ACT_SILU) : y;
 		h = i > 0 && i < 5 ? op_add(b.g, h, y) : y;
@@ -337,8 +347,8 @@ test_no_overlap(void)
 	check_no_error(&err);
 	for (int32_t s = 0; s < b.g->tensor_count; s++)
 	{
-		size_t		begin, end, other_begin, other_end;
-		int32_t		first, last, other_first, other_last;
+		size_t begin, end, other_begin, other_end;
+		int32_t first, last, other_first, other_last;
 
 		if (!plan_place(b.p, s, &begin, &end, &first, &last))
 			continue;
@@ -346,8 +356,8 @@ test_no_overlap(void)
 		CHECK(begin % 64 == 0 && end <= plan_arena_bytes(b.p));
 		for (int32_t t = 0; t < s; t++)
 			if (plan_place(b.p, t, &other_begin, &other_end, &other_first, &other_last) &&
-				!(begin == other_begin && first == other_first && last == other_last) &&
-				first <= other_last && other_first <= last && begin < other_end && other_begin < end)
+				!(begin == other_begin && first == other_first && last == other_last) && first <= other_last &&
+				other_first <= last && begin < other_end && other_begin < end)
 				overlaps++;
 	}
 	CHECK_INT(overlaps, 0);
@@ -358,13 +368,13 @@ test_no_overlap(void)
 static void
 test_refused(void)
 {
-	llm_error	err = {0};
-	bench		b = bench_new();
-	int32_t		x = rows_input(&b, 4);
-	int32_t		w = parameter(&b, 3, 5);
+	llm_error err = {0};
+	bench b = bench_new();
+	int32_t x = rows_input(&b, 4);
+	int32_t w = parameter(&b, 3, 5);
 
-	CHECK_INT(op_linear(b.g, x, w, TENSOR_NONE), TENSOR_NONE);	/* 4 is not 5 */
-	CHECK_INT(op_add(b.g, x, x), TENSOR_NONE);	/* the error sticks */
+	CHECK_INT(op_linear(b.g, x, w, TENSOR_NONE), TENSOR_NONE); /* 4 is not 5 */
+	CHECK_INT(op_add(b.g, x, x), TENSOR_NONE);                 /* the error sticks */
 	CHECK(plan_new(b.g, &backend_cpu, b.offsets, &err) == NULL);
 	CHECK_INT(err.code, LLM_INVALID);
 	bench_free(&b);

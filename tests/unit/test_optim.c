@@ -8,7 +8,7 @@
 #include "../../src/engine/plan.h"
 #include "fixture.h"
 
-#define COUNT 50000				/* several tiles */
+#define COUNT 50000 /* several tiles */
 #define WIDTH 10
 
 /* Tensor 0 is dense with decay, tensor 1 dense without, tensor 2 has rows 3 and 40 of 100 used. */
@@ -18,16 +18,16 @@ test_steps(train_optimizer kind, double clip)
 	static float w[COUNT * 2], g[COUNT * 2], m[COUNT * 2], v[COUNT * 2];
 	static double we[COUNT * 2], me[COUNT * 2], ve[COUNT * 2];
 	static const int32_t used[] = {2, 3, 40};
-	int32_t		sparse_at = COUNT + 1600;
+	int32_t sparse_at = COUNT + 1600;
 	optim_tensor tensors[] = {
 		{0, 500, 100, true, g, NULL},
 		{COUNT, 1, 1500, false, g + COUNT, NULL},
 		{COUNT + 1600, 100, WIDTH, true, g + COUNT + 1600, used},
 	};
 	train_config c = small_training(1);
-	llm_error	err = {0};
-	optim	   *o = optim_new(tensors, 3, &err);
-	pool	   *p = pool_new(2, &err);
+	llm_error err = {0};
+	optim *o = optim_new(tensors, 3, &err);
+	pool *p = pool_new(2, &err);
 
 	check_no_error(&err);
 	for (int i = 0; i < COUNT * 2; i++)
@@ -39,8 +39,13 @@ test_steps(train_optimizer kind, double clip)
 	}
 	for (int step = 1; step <= 3; step++)
 	{
-		optim_update u = {.config = &c,.step = step,.learning_rate = 0.01 * step,.gradient_scale = 1,.weights = w,.moments = {m, v}};
-		double		norm = 0, got, scale;
+		optim_update u = {.config = &c,
+						  .step = step,
+						  .learning_rate = 0.01 * step,
+						  .gradient_scale = 1,
+						  .weights = w,
+						  .moments = {m, v}};
+		double norm = 0, got, scale;
 
 		c.optimizer = kind;
 		for (int i = 0; i < COUNT * 2; i++)
@@ -56,8 +61,8 @@ test_steps(train_optimizer kind, double clip)
 		optim_apply(o, &u, simd_best(), p);
 		for (int i = 0; i < COUNT + 1600 + 100 * WIDTH; i++)
 		{
-			int			row = (i - sparse_at) / WIDTH;
-			double		gi = g[i] * scale, decay = 1 - u.learning_rate * c.weight_decay;
+			int row = (i - sparse_at) / WIDTH;
+			double gi = g[i] * scale, decay = 1 - u.learning_rate * c.weight_decay;
 
 			if (i >= COUNT + 1500 && (i < sparse_at || (row != 3 && row != 40)))
 				continue;
@@ -70,7 +75,7 @@ test_steps(train_optimizer kind, double clip)
 				me[i] = c.beta1 * me[i] + (1 - c.beta1) * gi;
 				ve[i] = c.beta2 * ve[i] + (1 - c.beta2) * gi * gi;
 				we[i] = decay * we[i] - u.learning_rate * (me[i] / (1 - pow(c.beta1, step))) /
-					(sqrt(ve[i] / (1 - pow(c.beta2, step))) + c.epsilon);
+											(sqrt(ve[i] / (1 - pow(c.beta2, step))) + c.epsilon);
 			}
 			else
 			{
@@ -89,8 +94,8 @@ test_steps(train_optimizer kind, double clip)
 
 typedef struct pool_job
 {
-	int32_t		done[1000];
-	int			limit;
+	int32_t done[1000];
+	int limit;
 } pool_job;
 
 static void
@@ -108,17 +113,17 @@ stop_at_third(void *arg)
 static void
 test_pool(void)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	for (int threads = 1; threads <= 4; threads++)
 	{
-		pool	   *p = pool_new(threads, &err);
-		bool		once = true;
+		pool *p = pool_new(threads, &err);
+		bool once = true;
 
 		for (int round = 0; round < 300; round++)
 		{
-			pool_job	job = {{0}};
-			int			tiles = 1 + round * 3;
+			pool_job job = {{0}};
+			int tiles = 1 + round * 3;
 
 			CHECK(pool_run(p, mark_tile, &job, tiles, NULL, NULL));
 			for (int i = 0; i < 1000; i++)
@@ -127,8 +132,8 @@ test_pool(void)
 		CHECK(once);
 		for (int round = 0; round < 20; round++)
 		{
-			pool_job	job = {{0}};
-			int			total = 0;
+			pool_job job = {{0}};
+			int total = 0;
 
 			if (!pool_run(p, mark_tile, &job, 1000, stop_at_third, &job))
 				total = -1;
@@ -145,7 +150,7 @@ test_pool(void)
 typedef struct product_job
 {
 	const float *a, *b;
-	float	   *c;				/* (tiles, 64, 48) */
+	float *c; /* (tiles, 64, 48) */
 } product_job;
 
 static void
@@ -153,20 +158,24 @@ product_tile(void *arg, int64_t tile)
 {
 	product_job *j = arg;
 
-	gemm(simd_best(), false, true, 64, 48, 100, j->a + tile % 4 * 64 * 100, 100, j->b, 100, 0, j->c + tile * 64 * 48, 48);
+	gemm(simd_best(), false, true, 64, 48, 100, j->a + tile % 4 * 64 * 100, 100, j->b, 100, 0, j->c + tile * 64 * 48,
+		 48);
 }
 
 /* Every call, in whatever thread, gives the bytes of a call that runs alone. */
 static void
 test_concurrent_products(void)
 {
-	enum {TILES = 400};
-	llm_error	err = {0};
-	float	   *a = malloc(4 * 64 * 100 * sizeof(float)), *b = malloc(48 * 100 * sizeof(float));
-	float	   *alone = malloc(4 * 64 * 48 * sizeof(float)), *c = malloc(TILES * 64 * 48 * sizeof(float));
+	enum
+	{
+		TILES = 400
+	};
+	llm_error err = {0};
+	float *a = malloc(4 * 64 * 100 * sizeof(float)), *b = malloc(48 * 100 * sizeof(float));
+	float *alone = malloc(4 * 64 * 48 * sizeof(float)), *c = malloc(TILES * 64 * 48 * sizeof(float));
 	product_job job = {a, b, alone};
-	bool		same = true;
-	pool	   *p = pool_new(4, &err);
+	bool same = true;
+	pool *p = pool_new(4, &err);
 
 	for (int i = 0; i < 4 * 64 * 100; i++)
 		a[i] = next_normal();

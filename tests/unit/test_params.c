@@ -18,7 +18,7 @@ resolve(const char *json, llm_error *err)
 static void
 refuse(const char *json, const char *message, const char *hint)
 {
-	llm_error	err;
+	llm_error err;
 	train_params *p = resolve(json, &err);
 
 	CHECK(p == NULL);
@@ -31,9 +31,9 @@ refuse(const char *json, const char *message, const char *hint)
 static void
 test_defaults(void)
 {
-	llm_error	err;
+	llm_error err;
 	train_params *p = resolve("{}", &err);
-	int32_t		count;
+	int32_t count;
 
 	CHECK(p != NULL);
 	CHECK(params_table("mlp", &count) != NULL && count > 30);
@@ -49,11 +49,12 @@ test_defaults(void)
 static void
 test_user_values(void)
 {
-	llm_error	err;
-	json_t	   *json;
+	llm_error err;
+	json_t *json;
 	train_params *p = resolve("{\"hidden\": [], \"epochs\": 7, \"validation\": \"is_test\", "
 							  "\"exclude\": [\"id\", \"na\\u00efve\"], \"class_weight\": {\"yes\": 3}, "
-							  "\"optimizer\": \"sgd\", \"learning_rate\": null}", &err);
+							  "\"optimizer\": \"sgd\", \"learning_rate\": null}",
+							  &err);
 
 	CHECK(p != NULL);
 	CHECK_INT(p->hidden_count, 0);
@@ -78,7 +79,7 @@ test_user_values(void)
 static void
 test_mistakes(void)
 {
-	llm_error	err = {0};
+	llm_error err = {0};
 
 	refuse("{\"epoch\": 3}", "unknown parameter \"epoch\"", "Did you mean \"epochs\"?");
 	refuse("{\"zzzzzzzzzzzz\": 3}", "unknown parameter \"zzzzzzzzzzzz\"", "llm_params");
@@ -98,7 +99,8 @@ test_mistakes(void)
 	refuse("{\"class_weight\": {\"a\": -1}}", "parameter \"class_weight\" is -1, outside 0 to 1000000000", NULL);
 	refuse("{\"class_weight\": \"heavy\"}",
 		   "parameter \"class_weight\" must be none, balanced or an object from label to weight", NULL);
-	refuse("{\"validation\": true}", "parameter \"validation\" must be a fraction or the name of a boolean column", NULL);
+	refuse("{\"validation\": true}", "parameter \"validation\" must be a fraction or the name of a boolean column",
+		   NULL);
 	refuse("{\"validation\": 0.95}", "parameter \"validation\" is 0.95, outside 0 to 0.9", NULL);
 	refuse("{\"group_column\": \"g\", \"time_column\": \"t\"}",
 		   "parameters \"group_column\" and \"time_column\" cannot be used together", "held out");
@@ -106,8 +108,8 @@ test_mistakes(void)
 		   "parameters \"group_column\" and \"validation\" cannot be used together", "held out");
 	refuse("{\"folds\": 1}", "parameter \"folds\" is 1", "two or more");
 	refuse("{\"folds\": 21}", "parameter \"folds\" is 21, outside 0 to 20", NULL);
-	refuse("{\"folds\": 5, \"validation\": 0.1}",
-		   "parameters \"folds\" and \"validation\" cannot be used together", "held out");
+	refuse("{\"folds\": 5, \"validation\": 0.1}", "parameters \"folds\" and \"validation\" cannot be used together",
+		   "held out");
 	refuse("{\"folds\": 5, \"time_column\": \"t\"}",
 		   "parameters \"folds\" and \"time_column\" cannot be used together", "later rows");
 	refuse("{\"deduplicate\": 1}", "parameter \"deduplicate\" must be true or false", NULL);
@@ -119,12 +121,14 @@ test_mistakes(void)
 static void
 test_ranges(void)
 {
-	llm_error	err;
-	train_params *p = resolve("{\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}, \"seed\": 3, "
-							  "\"hidden\": {\"choices\": [[64], [256, 256]]}, \"batch_size\": {\"min\": 32, \"max\": 34}, "
-							  "\"layer_norm\": {\"choices\": [true]}, \"trials\": 40}", &err);
-	bool		sizes[3] = {false};
-	int			low = 0;
+	llm_error err;
+	train_params *p =
+		resolve("{\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}, \"seed\": 3, "
+				"\"hidden\": {\"choices\": [[64], [256, 256]]}, \"batch_size\": {\"min\": 32, \"max\": 34}, "
+				"\"layer_norm\": {\"choices\": [true]}, \"trials\": 40}",
+				&err);
+	bool sizes[3] = {false};
+	int low = 0;
 
 	CHECK(p != NULL && p->ranges != NULL);
 	CHECK_INT(p->trials, 40);
@@ -133,7 +137,7 @@ test_ranges(void)
 	{
 		train_params *t = params_trial(p, i, &err);
 		train_params *again = params_trial(p, i, &err);
-		json_t	   *drawn = params_drawn(t);
+		json_t *drawn = params_drawn(t);
 
 		CHECK(t->learning_rate >= 1e-4 && t->learning_rate <= 1e-1 && t->learning_rate == again->learning_rate);
 		CHECK((t->hidden_count == 1 && t->hidden[0] == 64) || (t->hidden_count == 2 && t->hidden[1] == 256));
@@ -148,14 +152,15 @@ test_ranges(void)
 		params_free(again);
 	}
 	CHECK(sizes[0] && sizes[1] && sizes[2]);
-	CHECK(low > 10 && low < 30);	/* half of the magnitudes */
+	CHECK(low > 10 && low < 30); /* half of the magnitudes */
 	params_free(p);
 }
 
 static void
 test_range_mistakes(void)
 {
-	refuse("{\"learning_rate\": {}}", "the range of parameter \"learning_rate\" needs numbers \"min\" and \"max\", or \"choices\"", "log");
+	refuse("{\"learning_rate\": {}}",
+		   "the range of parameter \"learning_rate\" needs numbers \"min\" and \"max\", or \"choices\"", "log");
 	refuse("{\"learning_rate\": {\"min\": 1}}",
 		   "the range of parameter \"learning_rate\" needs numbers \"min\" and \"max\", or \"choices\"", NULL);
 	refuse("{\"learning_rate\": {\"min\": 0.1, \"max\": 0.01}}",
@@ -168,14 +173,18 @@ test_range_mistakes(void)
 		   "the range of parameter \"dropout\" has keys other than \"min\", \"max\" and \"log\"", NULL);
 	refuse("{\"dropout\": {\"min\": 0, \"max\": 2}}", "parameter \"dropout\" is 2, outside 0 to 0.95", NULL);
 	refuse("{\"batch_size\": {\"min\": 1.5, \"max\": 4}}", "parameter \"batch_size\" must be an integer", NULL);
-	refuse("{\"hidden\": {\"min\": 1, \"max\": 2}}", "the range of parameter \"hidden\" must have \"choices\"", "choices");
+	refuse("{\"hidden\": {\"min\": 1, \"max\": 2}}", "the range of parameter \"hidden\" must have \"choices\"",
+		   "choices");
 	refuse("{\"hidden\": {\"choices\": []}}", "the range of parameter \"hidden\" has no array of choices", NULL);
 	refuse("{\"hidden\": {\"choices\": [64]}}", "parameter \"hidden\" must be an array of integers", NULL);
-	refuse("{\"hidden\": {\"choices\": [[], [64]]}}", "the range of parameter \"hidden\" mixes [] with hidden layers", NULL);
-	refuse("{\"hidden\": {\"choices\": [null]}}", "parameter \"hidden\" must be a value in each of its choices", NULL);
+	refuse("{\"hidden\": {\"choices\": [[], [64]]}}", "the range of parameter \"hidden\" mixes [] with hidden layers",
+		   NULL);
+	refuse("{\"hidden\": {\"choices\": [null]}}", "parameter \"hidden\" must be a value in each of its choices",
+		   NULL);
 	refuse("{\"hidden\": {\"choices\": [[1]], \"min\": 1}}",
 		   "the range of parameter \"hidden\" has other keys beside \"choices\"", NULL);
-	refuse("{\"activation\": {\"choices\": [\"relu\", \"rellu\"]}}", "parameter \"activation\" cannot be \"rellu\"", "silu");
+	refuse("{\"activation\": {\"choices\": [\"relu\", \"rellu\"]}}", "parameter \"activation\" cannot be \"rellu\"",
+		   "silu");
 	refuse("{\"seed\": {\"min\": 1, \"max\": 9}}", "parameter \"seed\" cannot be a range", "same in all trials");
 	refuse("{\"validation\": {\"min\": 0.1, \"max\": 0.2}}",
 		   "parameter \"validation\" must be a fraction or the name of a boolean column", NULL);
@@ -194,7 +203,7 @@ test_truncation(void)
 
 	for (size_t length = 1; length <= strlen(json); length++)
 	{
-		llm_error	err = {0};
+		llm_error err = {0};
 		train_params *p = params_resolve("mlp", json, length, &err);
 
 		CHECK((p != NULL) == (length == strlen(json)));

@@ -33,11 +33,11 @@ static void
 test_act_error(void)
 {
 	static const double bound[] = {0, 0, 2e-6, 2e-6, 4e-7, 4e-7, 4e-7};
-	float		x[256], y[256];
+	float x[256], y[256];
 
 	for (int kind = ACT_IDENTITY; kind <= ACT_SIGMOID; kind++)
 	{
-		double		worst = 0;
+		double worst = 0;
 
 		for (double at = -12; at < 12; at += 256 * 0.0007)
 		{
@@ -46,9 +46,9 @@ test_act_error(void)
 			k->act(kind, x, y, 256);
 			for (int i = 0; i < 256; i++)
 			{
-				double		expected = reference_act(kind, x[i]);
-				bool		gelu = kind == ACT_GELU || kind == ACT_GELU_TANH;
-				double		error = fabs(y[i] - expected);
+				double expected = reference_act(kind, x[i]);
+				bool gelu = kind == ACT_GELU || kind == ACT_GELU_TANH;
+				double error = fabs(y[i] - expected);
 
 				if (gelu && fabs(expected) <= 1e-6)
 					error = error <= 1e-7 ? 0 : INFINITY;
@@ -65,8 +65,8 @@ test_act_error(void)
 static void
 test_act_extremes(void)
 {
-	float		x[] = {-INFINITY, -1e30f, -200, -0.0f, 0, 200, 1e30f, INFINITY, NAN};
-	float		y[9];
+	float x[] = {-INFINITY, -1e30f, -200, -0.0f, 0, 200, 1e30f, INFINITY, NAN};
+	float y[9];
 
 	for (int kind = ACT_RELU; kind <= ACT_SIGMOID; kind++)
 	{
@@ -83,25 +83,25 @@ test_act_extremes(void)
 static void
 test_act_slope(void)
 {
-	float		x[MAX], y[MAX], dy[MAX], dx[MAX];
-	double		expected[MAX];
+	float x[MAX], y[MAX], dy[MAX], dx[MAX];
+	double expected[MAX];
 
 	for (int kind = ACT_IDENTITY; kind <= ACT_SIGMOID; kind++)
 		for (int l = 0; l < LENGTHS; l++)
 			for (int accumulate = 0; accumulate <= 1; accumulate++)
 			{
-				int			n = lengths[l];
-				bool		by_input = kind == ACT_GELU || kind == ACT_GELU_TANH || kind == ACT_SILU;
+				int n = lengths[l];
+				bool by_input = kind == ACT_GELU || kind == ACT_GELU_TANH || kind == ACT_SILU;
 
 				for (int i = 0; i < n; i++)
 				{
-					double		h = 1e-5;
+					double h = 1e-5;
 
 					x[i] = 2 * next_normal();
 					dy[i] = next_normal();
 					dx[i] = next_normal();
 					expected[i] = dy[i] * (reference_act(kind, x[i] + h) - reference_act(kind, x[i] - h)) / (2 * h) +
-						(accumulate ? dx[i] : 0);
+								  (accumulate ? dx[i] : 0);
 				}
 				k->act(kind, x, y, n);
 				k->act_grad(kind, dy, by_input ? x : y, dx, accumulate, n);
@@ -112,14 +112,14 @@ test_act_slope(void)
 static void
 test_reductions(void)
 {
-	float		buffer[MAX + 1], y[MAX];
-	float	   *x = buffer + 1;	/* unaligned */
-	double		e[MAX];
+	float buffer[MAX + 1], y[MAX];
+	float *x = buffer + 1; /* unaligned */
+	double e[MAX];
 
 	for (int l = 0; l < LENGTHS; l++)
 	{
-		int			n = lengths[l];
-		double		sum = 0, squares = 0, top = -INFINITY, exp_sum = 0;
+		int n = lengths[l];
+		double sum = 0, squares = 0, top = -INFINITY, exp_sum = 0;
 
 		for (int i = 0; i < n; i++)
 		{
@@ -142,12 +142,12 @@ test_reductions(void)
 static void
 test_elementwise(void)
 {
-	float		a[MAX], b[MAX], y[MAX];
-	double		expected[MAX];
+	float a[MAX], b[MAX], y[MAX];
+	double expected[MAX];
 
 	for (int l = 0; l < LENGTHS; l++)
 	{
-		int			n = lengths[l];
+		int n = lengths[l];
 
 		for (int i = 0; i < n; i++)
 		{
@@ -179,8 +179,8 @@ static void
 test_products(void)
 {
 	static const int ks[] = {1, 3, 6, 16, 21, 108, 130, 300};
-	float	   *x = malloc(200 * 300 * 4), *w = malloc(200 * 300 * 4), *y = malloc(200 * 200 * 4), bias[200];
-	double	   *expected = malloc(200 * 200 * sizeof(double));
+	float *x = malloc(200 * 300 * 4), *w = malloc(200 * 300 * 4), *y = malloc(200 * 200 * 4), bias[200];
+	double *expected = malloc(200 * 200 * sizeof(double));
 
 	for (int i = 0; i < 200 * 300; i++)
 	{
@@ -193,12 +193,12 @@ test_products(void)
 		for (int n = 1; n <= 150; n = n * 2 + 1)
 			for (int j = 0; j < 8; j++)
 			{
-				int			kk = ks[j];
+				int kk = ks[j];
 
 				for (int r = 0; r < rows; r++)
 					for (int c = 0; c < n; c++)
 					{
-						double		sum = bias[c];
+						double sum = bias[c];
 
 						for (int i = 0; i < kk; i++)
 							sum += (double) x[r * kk + i] * w[c * kk + i];
@@ -221,9 +221,14 @@ test_products(void)
 static void
 test_transposed(void)
 {
-	enum {M = 53, N = 37, K = 141};
-	float		a[M * K], b[N * K], c[M * N], d[M * N];
-	double		expected[M * N];
+	enum
+	{
+		M = 53,
+		N = 37,
+		K = 141
+	};
+	float a[M * K], b[N * K], c[M * N], d[M * N];
+	double expected[M * N];
 
 	for (int i = 0; i < M * K; i++)
 		a[i] = next_normal();
@@ -231,8 +236,7 @@ test_transposed(void)
 		b[i] = next_normal();
 	for (int form = 0; form < 4; form++)
 	{
-		bool		ta = form & 1,
-					tb = form & 2;
+		bool ta = form & 1, tb = form & 2;
 
 		for (int i = 0; i < M * N; i++)
 			c[i] = d[i] = 1;
@@ -241,7 +245,8 @@ test_transposed(void)
 			{
 				expected[i * N + j] = 0;
 				for (int p = 0; p < K; p++)
-					expected[i * N + j] += (double) (ta ? a[p * M + i] : a[i * K + p]) * (tb ? b[j * K + p] : b[p * N + j]);
+					expected[i * N + j] +=
+						(double) (ta ? a[p * M + i] : a[i * K + p]) * (tb ? b[j * K + p] : b[p * N + j]);
 			}
 		gemm_builtin(k, ta, tb, M, N, K, a, ta ? M : K, b, tb ? K : N, 0, c, N);
 		gemm(k, ta, tb, M, N, K, a, ta ? M : K, b, tb ? K : N, 0, d, N);
@@ -253,13 +258,13 @@ test_transposed(void)
 static void
 test_layer_norm(void)
 {
-	float		x[MAX], gamma[MAX], beta[MAX], y[MAX], stats[2];
-	double		expected[MAX];
+	float x[MAX], gamma[MAX], beta[MAX], y[MAX], stats[2];
+	double expected[MAX];
 
 	for (int l = 0; l < LENGTHS; l++)
 	{
-		int			n = lengths[l];
-		double		mean = 0, variance = 0;
+		int n = lengths[l];
+		double mean = 0, variance = 0;
 
 		for (int i = 0; i < n; i++)
 		{
@@ -283,22 +288,22 @@ static void
 test_dropout(void)
 {
 	dropout_key key = {0x123456789abcdefull, (uint64_t) 1 << 40 | 5, 3, 16384, 4.0f / 3};
-	float		x[4096], y[4096];
-	uint32_t	bits[4];
-	int			dropped = 0;
+	float x[4096], y[4096];
+	uint32_t bits[4];
+	int dropped = 0;
 
 	for (int i = 0; i < 4096; i++)
 		x[i] = 1;
 	for (int l = 0; l <= LENGTHS; l++)
 	{
-		int			n = l < LENGTHS ? lengths[l] : 4096;
-		bool		same = true;
+		int n = l < LENGTHS ? lengths[l] : 4096;
+		bool same = true;
 
 		y[n < 4096 ? n : 0] = 77;
 		k->dropout(x, y, &key, 1000, false, n);
 		for (int i = 0; i < n; i++)
 		{
-			uint32_t	word;
+			uint32_t word;
 
 			philox(key.seed, key.step, key.stream, 1000 + i / 8, bits);
 			word = bits[i % 8 / 2];
@@ -314,18 +319,24 @@ test_dropout(void)
 static void
 test_optimizers(void)
 {
-	float		w[MAX], g[MAX], m[MAX], v[MAX];
-	double		we[MAX], me[MAX], ve[MAX];
+	float w[MAX], g[MAX], m[MAX], v[MAX];
+	double we[MAX], me[MAX], ve[MAX];
 
 	for (int l = 0; l < LENGTHS; l++)
 	{
-		int			n = lengths[l];
-		adamw_scalars s = {.learning_rate = 0.01f,.decay = 0.999f,.beta1 = 0.9f,.beta2 = 0.99f,.epsilon = 1e-6f,
-			.correction1 = 2.5f,.correction2 = 7,.gradient_scale = 0.5f};
+		int n = lengths[l];
+		adamw_scalars s = {.learning_rate = 0.01f,
+						   .decay = 0.999f,
+						   .beta1 = 0.9f,
+						   .beta2 = 0.99f,
+						   .epsilon = 1e-6f,
+						   .correction1 = 2.5f,
+						   .correction2 = 7,
+						   .gradient_scale = 0.5f};
 
 		for (int i = 0; i < n; i++)
 		{
-			double		gi;
+			double gi;
 
 			w[i] = next_normal();
 			g[i] = next_normal();
@@ -355,7 +366,7 @@ test_optimizers(void)
 static void
 test_philox(void)
 {
-	uint32_t	out[4];
+	uint32_t out[4];
 
 	philox(0, 0, 0, 0, out);
 	CHECK(out[0] == 0x6627e8d5 && out[1] == 0xe169c58d && out[2] == 0xbc57ac4c && out[3] == 0x9b00dbd8);
@@ -366,7 +377,7 @@ test_philox(void)
 int
 main(void)
 {
-	int			count;
+	int count;
 	const simd_kernels *const *all = simd_all(&count);
 
 	blas_open();

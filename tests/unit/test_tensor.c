@@ -14,8 +14,8 @@
 static int32_t
 code_of(int32_t ndim, const int32_t *dims)
 {
-	int32_t		again[TENSOR_MAX_DIMS];
-	int32_t		code = tensor_shape_encode(ndim, dims);
+	int32_t again[TENSOR_MAX_DIMS];
+	int32_t code = tensor_shape_encode(ndim, dims);
 
 	if (code >= 0)
 	{
@@ -48,14 +48,14 @@ test_modifier_bounds(void)
 static void
 test_modifier_codes(void)
 {
-	int32_t		dims[TENSOR_MAX_DIMS];
+	int32_t dims[TENSOR_MAX_DIMS];
 
 	CHECK_INT(tensor_shape_decode(-1, dims), 0);
 	CHECK_INT(tensor_shape_decode(INT32_MIN, dims), 0);
 	CHECK_INT(tensor_shape_decode(INT32_MAX, dims), 0);
 	for (int64_t code = 0; code <= INT32_MAX; code += 104729)
 	{
-		int32_t		ndim = tensor_shape_decode((int32_t) code, dims);
+		int32_t ndim = tensor_shape_decode((int32_t) code, dims);
 
 		if (ndim > 0)
 			CHECK_INT(tensor_shape_encode(ndim, dims), code);
@@ -65,7 +65,7 @@ test_modifier_codes(void)
 static void
 test_count(void)
 {
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	CHECK_INT(tensor_count(2, (int32_t[]) {3, 4}, &count), TENSOR_OK);
 	CHECK_INT(count, 12);
@@ -80,7 +80,7 @@ test_count(void)
 static void
 test_numbers(void)
 {
-	float		value = 0;
+	float value = 0;
 
 	CHECK_INT(tensor_text_number("3.4028235e38", &value), TENSOR_OK);
 	CHECK(value == FLT_MAX);
@@ -102,8 +102,8 @@ static void
 test_portions(void)
 {
 	tensor_text reader;
-	float		values[8];
-	int32_t		count;
+	float values[8];
+	int32_t count;
 
 	tensor_text_start(&reader, "[[1,2,3],[4,5,6]] ");
 	for (int32_t i = 0; i < 6; i++)
@@ -127,13 +127,12 @@ test_portions(void)
 static void
 test_wire(void)
 {
-	int32_t		dims[TENSOR_MAX_DIMS] = {2, 3};
-	float		values[6] = {1, -2, 3.5f, 0, FLT_MAX, FLT_MIN};
-	float		again[6];
-	uint8_t		bytes[64];
-	size_t		size = tensor_wire_size(2, 6);
-	int32_t		ndim,
-				count;
+	int32_t dims[TENSOR_MAX_DIMS] = {2, 3};
+	float values[6] = {1, -2, 3.5f, 0, FLT_MAX, FLT_MIN};
+	float again[6];
+	uint8_t bytes[64];
+	size_t size = tensor_wire_size(2, 6);
+	int32_t ndim, count;
 
 	tensor_wire_write(2, dims, values, 6, bytes);
 	for (size_t length = 0; length < sizeof(bytes); length++)
