@@ -1,90 +1,27 @@
 /*
  * llmapp.c
- *	  Module load: settings, hooks of the subsystems, and what all of them share.
+ *	  Module load: settings, kinds of jobs, hooks of the subsystems.
  *
  * Loading does nothing but define settings: no BLAS, no CUDA, no thread.  When the
  * library is preloaded, the launcher is registered too (src/job/launcher.c).
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
+#include "common.h"
 #include "job/job.h"
-#include "llmapp.h"
+#include "score/scoring.h"
 #include "serve/batching.h"
 #include "serve/stat.h"
+#include "train/training.h"
 
 PG_MODULE_MAGIC;
 
-char *llmapp_device = NULL;
-int llmapp_threads = 0;
-int llmapp_train_memory = 1024 * 1024;
-int llmapp_cache_size = 4096;
-int llmapp_max_jobs = 2;
-int llmapp_checkpoint_interval = 60;
-bool llmapp_progress_notices = true;
-bool llmapp_batch_predictions = true;
-char *llmapp_databases = NULL;
-
 PGDLLEXPORT void _PG_init(void);
 PG_FUNCTION_INFO_V1(llm_version);
-
-/* Accept auto, cpu, cuda and cuda:N. */
-static bool
-CheckDevice(char **value, void **extra, GucSource source)
-{
-	const char *device = *value;
-
-	if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "cuda") == 0)
-		return true;
-	if (strncmp(device, "cuda:", 5) == 0 && device[5] != '\0' &&
-		strspn(device + 5, "0123456789") == strlen(device + 5))
-		return true;
-	GUC_check_errhint("Use auto, cpu, cuda or cuda:N.");
-	return false;
-}
-
-static void
-DefineSettings(void)
-{
-	DefineCustomStringVariable("llmapp.device", "Device that trains when a call names none.",
-							   "auto, cpu, cuda or cuda:N.", &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice,
-							   NULL, NULL);
-	DefineCustomIntVariable("llmapp.threads", "Threads of a job worker.",
-							"0 means half the processors, at most 4. Results do not depend on it.", &llmapp_threads,
-							0, 0, 256, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("llmapp.train_memory", "Memory that a training job may use.",
-							"Rows beyond it are read from a temporary file; a model that needs more is refused.",
-							&llmapp_train_memory, 1024 * 1024, 16 * 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("llmapp.cache_size", "Size of the files that share weights between sessions.",
-							"The least recently used files are removed beyond it.", &llmapp_cache_size, 4096, 0,
-							1024 * 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
-	DefineCustomIntVariable("llmapp.max_jobs", "Jobs that run at the same time in the cluster.",
-							"Each takes one of max_worker_processes; further jobs wait in the queue.",
-							&llmapp_max_jobs, 2, 0, JOB_SLOTS, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("llmapp.checkpoint_interval", "Time between two checkpoints of a job.", NULL,
-							&llmapp_checkpoint_interval, 60, 1, 86400, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomBoolVariable("llmapp.progress_notices", "Report progress while llm_train or llm_wait waits.", NULL,
-							 &llmapp_progress_notices, true, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomBoolVariable("llmapp.batch_predictions", "Run llm_predict in a SELECT list for many rows at once.",
-							 "Only with shared_preload_libraries, and where it pays.", &llmapp_batch_predictions,
-							 true, PGC_USERSET, 0, NULL, NULL, NULL);
-	if (process_shared_preload_libraries_in_progress)
-		DefineCustomStringVariable("llmapp.databases", "Databases whose jobs the launcher resumes after a restart.",
-								   "A comma-separated list.", &llmapp_databases, "postgres", PGC_POSTMASTER,
-								   GUC_LIST_INPUT, NULL, NULL, NULL);
-	MarkGUCPrefixReserved("llmapp");
-}
 
 void
 _PG_init(void)
@@ -93,6 +30,8 @@ _PG_init(void)
 		return;
 	DefineSettings();
 	InitJobs();
+	DefineJobKind("train", "training", RunTraining);
+	DefineJobKind("score", "scoring with", RunScoring);
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestStatMemory();
@@ -104,76 +43,4 @@ Datum
 llm_version(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(LLMAPP_VERSION));
-}
-
-/* SQLSTATE of a failure code. */
-static int
-ErrorSqlState(llm_code code)
-{
-	switch (code)
-	{
-		case LLM_INVALID: return ERRCODE_INVALID_PARAMETER_VALUE;
-		case LLM_CORRUPT: return ERRCODE_DATA_CORRUPTED;
-		case LLM_MEMORY: return ERRCODE_OUT_OF_MEMORY;
-		case LLM_CANCELLED: return ERRCODE_QUERY_CANCELED;
-		case LLM_UNAVAILABLE: return ERRCODE_FEATURE_NOT_SUPPORTED;
-		case LLM_OK: break;
-	}
-	return ERRCODE_INTERNAL_ERROR;
-}
-
-void
-ThrowError(const llm_error *err)
-{
-	if (err->code == LLM_CANCELLED)
-		CHECK_FOR_INTERRUPTS();
-	ereport(ERROR, (errcode(ErrorSqlState(err->code)), errmsg_internal("%s", err->message),
-					err->detail[0] ? errdetail_internal("%s", err->detail) : 0,
-					err->hint[0] ? errhint("%s", err->hint) : 0));
-}
-
-/* Report that the extension's objects are not in this database. */
-static void
-ThrowNotInstalled(const char *name)
-{
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("\"%s.%s\" does not exist", LLMAPP_SCHEMA, name),
-					errhint("Install the extension: CREATE EXTENSION llmapp;")));
-}
-
-Oid
-LlmappRelationOid(const char *name)
-{
-	Oid schema = get_namespace_oid(LLMAPP_SCHEMA, true);
-	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-
-	if (!OidIsValid(relid))
-		ThrowNotInstalled(name);
-	return relid;
-}
-
-Oid
-LlmappTypeOid(const char *name)
-{
-	Oid schema = get_namespace_oid(LLMAPP_SCHEMA, true);
-	Oid typid = InvalidOid;
-
-	if (OidIsValid(schema))
-		typid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name), ObjectIdGetDatum(schema));
-	if (!OidIsValid(typid))
-		ThrowNotInstalled(name);
-	return typid;
-}
-
-Oid
-LlmappOwner(void)
-{
-	Oid relid = LlmappRelationOid("job");
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
 }

@@ -21,7 +21,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "slots.h"
 #include "worker.h"
 

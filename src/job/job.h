@@ -8,14 +8,11 @@
  * A running job is alive exactly while its worker holds the job's session lock; a slot
  * in shared memory shows its progress and takes requests to pause.
  *
- * Who does what: submit.c checks a call and queues it; worker.c is the life of one
- * worker; slots.c is shared memory; record.c is every read and write of llmapp.job,
- * llmapp.job_metric and llmapp.job_trial; control.c is cancel, pause, resume and wait; launcher.c goes on
- * after a restart.  A kind of job is a row of the table in worker.c: its name and the function
- * that does it.  prepare.c (with source.c) checks what a training is asked to do; training.c
- * is the work itself, with dataset.c, split.c, duplicates.c and records.c for the rows, learn.c for
- * one network, trials.c for several, checkpoint.c and version.c.  score.c and
- * scoring.c are the same for llm_score().
+ * Who does what: submit.c checks a call and queues it, pending.c starts it at COMMIT;
+ * worker.c is the life of one worker, session.c its settings and interrupts; slots.c is
+ * shared memory; job_table.c is the rows, report.c what a running job adds to them;
+ * control.c is cancel, pause, resume and wait; launcher.c goes on after a restart.  What a
+ * job does is not known here: src/train and src/score define the kinds of jobs.
  * Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_H
@@ -25,48 +22,7 @@
 
 #include "../format/json.h"
 
-#define JOB_SLOTS 32 /* most jobs running at once in a cluster */
-
 extern void InitJobs(void); /* at module load: callbacks, and the launcher when preloaded */
-
-/* What a training job was asked to do; every name resolved, so that session settings do not matter. */
-typedef struct TrainingSpec
-{
-	char *schema; /* of the model table */
-	char *model;
-	char *query;        /* one SELECT; a relation became SELECT * FROM schema.name */
-	char *target;       /* column names, comma-separated as given; NULL when the task needs none */
-	char *task;         /* classification or regression; NULL: by the values of an integer target */
-	char *architecture; /* mlp */
-	char *params;       /* the user's JSON, already validated by params_resolve() */
-	Oid base;           /* model table to start from, or InvalidOid */
-	char *device;       /* cpu (resolved) */
-	char *search_path;  /* of the submitter, for the query */
-	char *timezone;
-	char *datestyle;
-	int32 threads; /* the submitter's settings, as in llmapp.h */
-	int32 train_memory;
-	int32 checkpoint_interval;
-} TrainingSpec;
-
-/* ---- prepare.c, source.c, training.c: used by submit.c, worker.c and src/serve ---- */
-
-/*
- * The SELECT that a source means: a relation becomes SELECT * FROM schema.name, a text must
- * be one SELECT, VALUES, WITH or TABLE and is returned without what surrounds it.  palloc'd.
- */
-extern char *SourceQuery(const char *source);
-
-/*
- * Check everything that can be checked before a job starts, as the submitter: the
- * source is a relation or one read-only SELECT that can be planned, the target columns exist,
- * task and architecture fit, params resolve, the model name is free or a writable model, memory for the
- * network suffices where known.  palloc'd; ERROR otherwise.
- */
-extern TrainingSpec *PrepareTraining(const char *model, const char *source, const char *target, const char *task,
-									 const char *architecture, const char *params, Oid base, const char *device);
-extern json_t *TrainingSpecJson(const TrainingSpec *spec); /* for column job.spec */
-extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
 
 /* What the worker has claimed; palloc'd. */
 typedef struct ClaimedJob
@@ -86,10 +42,13 @@ typedef struct ClaimedJob
  */
 typedef bool (*JobRunner)(const ClaimedJob *claimed);
 
-extern bool RunTraining(const ClaimedJob *claimed);
-extern bool RunScoring(const ClaimedJob *claimed);
-extern bool HasCheckpoint(int64 job);    /* of this database */
-extern void RemoveCheckpoint(int64 job); /* of this database; no error when absent */
+/* At module load: jobs of this kind are done by this function; activity stands before the model in pg_stat_activity. */
+extern void DefineJobKind(const char *kind, const char *activity, JobRunner run);
+
+#define LLMAPP_DIRECTORY "llmapp"                  /* in the data directory */
+extern void CheckpointPath(int64 job, char *path); /* of this database; path has MAXPGPATH bytes */
+extern bool HasCheckpoint(int64 job);              /* of this database */
+extern void RemoveCheckpoint(int64 job);           /* of this database; no error when absent */
 
 /* ---- what a running job tells the world (worker only; record.c and slots.c) ---- */
 

@@ -27,7 +27,7 @@
 #include "utils/varlena.h"
 #include "utils/wait_event.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "slots.h"
 #include "worker.h"
 
@@ -48,7 +48,7 @@ DescribeProcess(BackgroundWorker *worker, const char *name, const char *function
 	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
 }
 
-void
+static void
 RegisterLauncher(void)
 {
 	BackgroundWorker worker;
@@ -135,5 +135,16 @@ llmapp_launcher(Datum arg)
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
+	}
+}
+
+void
+InitJobs(void)
+{
+	RegisterPendingStarts();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		RequestJobMemory();
+		RegisterLauncher();
 	}
 }

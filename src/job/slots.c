@@ -29,7 +29,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "slots.h"
 
 #define JOB_LOCK_CLASS 0x4c4d /* fourth field of the lock's tag; pg_advisory_lock() uses 1 and 2 */

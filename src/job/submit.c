@@ -1,15 +1,10 @@
 /*
  * submit.c
- *	  Queue a job and start its worker at COMMIT; llm_train().
+ *	  Queue a job, or run one and wait for it.
  *
- * The worker of a queued job must not start before its row is visible and never when the
- * row has been rolled back.  So a job waits in a list of this transaction; the entry goes
- * with the subtransaction that made it, and what is left at COMMIT is started then.
- * Nothing at that point may raise an ERROR: a job whose worker cannot be started stays
- * queued.
- *
- * With wait => true the call cannot commit, so the worker inserts the row itself and this
- * session only waits; see Submission in worker.h.
+ * A queued job starts when the transaction commits (pending.c).  With wait => true the
+ * call cannot commit, so the worker inserts the row itself and this session only waits;
+ * see Submission in worker.h.
  */
 #include "postgres.h"
 
@@ -33,122 +28,9 @@
 #include "utils/syscache.h"
 #include "utils/wait_event.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "slots.h"
 #include "worker.h"
-
-PG_FUNCTION_INFO_V1(llm_train);
-
-/* ---- starting at the end of the transaction ---- */
-
-typedef struct PendingStart
-{
-	int64 job;
-	Oid owner;
-	SubTransactionId subtransaction;
-	bool at_commit; /* forgotten when rolled back */
-	bool at_abort;  /* forgotten unless rolled back */
-} PendingStart;
-
-static List *pending = NIL; /* in TopTransactionContext */
-
-static void
-AddPending(int64 job, Oid owner, bool at_commit)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	PendingStart *start = palloc(sizeof(PendingStart));
-
-	*start = (PendingStart) {job, owner, GetCurrentSubTransactionId(), at_commit, !at_commit};
-	pending = lappend(pending, start);
-	MemoryContextSwitchTo(old);
-}
-
-void
-StartAtCommit(int64 job, Oid owner)
-{
-	AddPending(job, owner, true);
-}
-
-void
-StartAtAbort(int64 job, Oid owner)
-{
-	AddPending(job, owner, false);
-}
-
-bool
-StartsAtCommit(int64 job)
-{
-	ListCell *cell;
-
-	foreach(cell, pending)
-		if (((PendingStart *) lfirst(cell))->job == job && ((PendingStart *) lfirst(cell))->at_commit)
-			return true;
-	return false;
-}
-
-/* A slot may be free that an earlier entry will take: its worker has not begun. */
-static void
-StartPending(bool committed)
-{
-	int free = pending != NIL ? FreeSlots() : 0;
-	ListCell *cell;
-
-	foreach(cell, pending)
-	{
-		PendingStart *start = lfirst(cell);
-
-		if (!(committed ? start->at_commit : start->at_abort))
-			continue;
-		if (free > 0 && StartWorker(start->job, start->owner))
-			free--;
-		else
-			NoteWaiting(&(WaitingJob) {start->job, MyDatabaseId, start->owner});
-	}
-	pending = NIL;
-}
-
-static void
-AtTransactionEnd(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		StartPending(event == XACT_EVENT_COMMIT);
-	else if (event == XACT_EVENT_PRE_PREPARE && pending != NIL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("cannot PREPARE a transaction that has submitted or changed jobs"),
-						errhint("End it with COMMIT, or submit jobs in a transaction of their own.")));
-}
-
-/* What a subtransaction did is undone: its starts are forgotten, its changes have to be started at any end. */
-static void
-AtSubtransactionEnd(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	ListCell *cell;
-
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	foreach(cell, pending)
-	{
-		PendingStart *start = lfirst(cell);
-
-		if (start->subtransaction != mine)
-			continue;
-		start->subtransaction = parent;
-		if (event == SUBXACT_EVENT_ABORT_SUB)
-			start->at_commit = start->at_abort;
-	}
-}
-
-void
-InitJobs(void)
-{
-	RegisterXactCallback(AtTransactionEnd, NULL);
-	RegisterSubXactCallback(AtSubtransactionEnd, NULL);
-	if (process_shared_preload_libraries_in_progress)
-	{
-		RequestJobMemory();
-		RegisterLauncher();
-	}
-}
 
 /* ---- checks ---- */
 
@@ -355,7 +237,7 @@ SubmitJob(const JobRequest *request, bool wait)
 	return job;
 }
 
-/* ---- llm_train ---- */
+/* ---- arguments of calls that submit ---- */
 
 char *
 TextArgument(FunctionCallInfo fcinfo, int n)
@@ -372,28 +254,34 @@ RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *na
 	return TextArgument(fcinfo, n);
 }
 
-/* llm_train(model, source, target, task, architecture, params, base, device, wait) */
-Datum
-llm_train(PG_FUNCTION_ARGS)
+char *
+ResolveDevice(const char *device)
 {
-	char *name = RequireText(fcinfo, 0, "llm_train()", "model");
-	char *source = RequireText(fcinfo, 1, "llm_train()", "source");
-	char *params = NULL;
-	bool wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
-	JobRequest request = {.kind = "train", .function = "llm_train()", .verb = "train"};
-	TrainingSpec *spec;
+	if (device == NULL)
+		device = llmapp_device;
+	if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
+		return pstrdup("cpu");
+	if (strncmp(device, "cuda", 4) != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown device \"%s\"", device),
+						errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
+					errdetail("This build has no GPU backend."),
+					errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
+}
 
-	RequireSubmission(request.function, request.verb, wait);
-	if (!PG_ARGISNULL(5))
-	{
-		Jsonb *given = PG_GETARG_JSONB_P(5);
+/* ---- texts of a description ---- */
 
-		params = JsonbToCString(NULL, &given->root, VARSIZE(given));
-	}
-	spec = PrepareTraining(name, source, TextArgument(fcinfo, 2), TextArgument(fcinfo, 3), TextArgument(fcinfo, 4),
-						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7));
-	request.model = quote_qualified_identifier(spec->schema, spec->model);
-	request.device = spec->device;
-	request.spec = TrainingSpecJson(spec);
-	PG_RETURN_INT64(SubmitJob(&request, wait));
+void
+SetSpecText(json_t *object, const char *key, const char *string)
+{
+	json_object_set_new(object, key,
+						string ? json_string(pg_server_to_any(string, strlen(string), PG_UTF8)) : json_null());
+}
+
+char *
+GetSpecText(const json_t *object, const char *key)
+{
+	const char *string = json_string_value(json_object_get(object, key));
+
+	return string ? pstrdup(pg_any_to_server(string, strlen(string), PG_UTF8)) : NULL;
 }

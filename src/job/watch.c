@@ -18,7 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "../engine/simd.h"
-#include "../llmapp.h"
+#include "../common.h"
 #include "slots.h"
 
 PG_FUNCTION_INFO_V1(llmapp_running_jobs);

@@ -33,7 +33,8 @@
 #include "utils/syscache.h"
 #include "utils/wait_event.h"
 
-#include "../llmapp.h"
+#include "../common.h"
+#include "session.h"
 #include "slots.h"
 #include "worker.h"
 
@@ -41,15 +42,14 @@
 #define FINISH_ATTEMPTS 3 /* writing the end may itself be interrupted */
 
 /* What jobs do. */
-static const struct JobKind
+#define MOST_KINDS 8
+static struct JobKind
 {
 	const char *name;     /* column kind of llmapp.job */
 	const char *activity; /* in pg_stat_activity, before the model */
 	JobRunner run;
-} job_kinds[] = {
-	{"train", "training", RunTraining},
-	{"score", "scoring with", RunScoring},
-};
+} job_kinds[MOST_KINDS];
+static int job_kind_count = 0;
 
 /* What a worker is told at its start, in bgw_extra. */
 typedef struct WorkerStart
@@ -70,7 +70,12 @@ typedef struct JobRun
 
 PGDLLEXPORT void llmapp_job_worker(Datum arg);
 
-static volatile sig_atomic_t terminated = false;
+void
+DefineJobKind(const char *kind, const char *activity, JobRunner run)
+{
+	Assert(job_kind_count < MOST_KINDS);
+	job_kinds[job_kind_count++] = (struct JobKind) {kind, activity, run};
+}
 
 /* ---- starting workers ---- */
 
@@ -154,83 +159,6 @@ StartQueuedJobs(void)
 	}
 }
 
-/* ---- interrupts ---- */
-
-static void
-HandleTermination(SIGNAL_ARGS)
-{
-	int saved = errno;
-
-	terminated = true;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-	errno = saved;
-}
-
-/*
- * Barriers and requests to log memory must be served here, because a step may take long,
- * and must not look like a cancel.  With cancels held, serving them raises no ERROR, so
- * nothing jumps through the engine.
- */
-bool
-JobPoll(void *arg)
-{
-	if (!PostmasterIsAlive())
-	{
-		terminated = true;
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
-	if (InterruptPending)
-	{
-		HOLD_CANCEL_INTERRUPTS();
-		CHECK_FOR_INTERRUPTS();
-		RESUME_CANCEL_INTERRUPTS();
-	}
-	return QueryCancelPending || JobPauseRequested();
-}
-
-bool
-JobTerminating(void)
-{
-	return terminated;
-}
-
-/* ---- the session ---- */
-
-/*
- * Nothing that the role, the database or the query of the training has set may time the job
- * out, make its writes fail, or change the order in which rows arrive.
- */
-static void
-ConfigureSession(void)
-{
-	static const char *const settings[][2] = {
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"synchronize_seqscans", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL) /* transaction_timeout is of version 17 */
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
-}
-
-void
-JobPhase(const char *phase, int64 total)
-{
-	if (!IsTransactionState())
-		ConfigureSession();
-	SetSlotPhase(phase, total);
-	CHECK_FOR_INTERRUPTS(); /* a pause that was sent to the phase before */
-}
-
 /* ---- one job ---- */
 
 static bool
@@ -279,7 +207,7 @@ Claim(JobRun *run)
 static const struct JobKind *
 RequireKind(const char *name)
 {
-	for (int i = 0; i < (int) lengthof(job_kinds); i++)
+	for (int i = 0; i < job_kind_count; i++)
 		if (strcmp(job_kinds[i].name, name) == 0)
 			return &job_kinds[i];
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -340,9 +268,9 @@ Work(JobRun *run)
 static const char *
 FailureStatus(int64 job, ErrorData *error)
 {
-	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !terminated)
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !JobTerminating())
 		return "failed";
-	if (terminated)
+	if (JobTerminating())
 	{
 		error->sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
 		error->message = "the worker was terminated by a shutdown or an administrator";
@@ -503,6 +431,6 @@ llmapp_job_worker(Datum arg)
 		pgstat_report_stat(true);
 	}
 	pqsignal(SIGINT, SIG_IGN); /* a cancel that came too late must not hold up the queue */
-	QueryCancelPending = terminated;
+	QueryCancelPending = JobTerminating();
 	StartQueuedJobs();
 }

@@ -14,7 +14,7 @@
 #include "storage/dsm.h"
 
 #include "job.h"
-#include "record.h"
+#include "job_table.h"
 
 /*
  * In dynamic shared memory: what a call with wait => true hands to its worker, which inserts
@@ -48,7 +48,7 @@ extern void StartQueuedJobs(void);
 /* What can be submitted; every field but model, device and spec is a literal. */
 typedef struct JobRequest
 {
-	const char *kind;     /* as in worker.c */
+	const char *kind;     /* as in DefineJobKind() */
 	const char *function; /* llm_train() */
 	const char *verb;     /* train */
 	const char *model;    /* quoted and qualified */
@@ -64,15 +64,20 @@ extern int64 SubmitJob(const JobRequest *request, bool wait);
 extern char *TextArgument(FunctionCallInfo fcinfo, int n);
 extern char *RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *name);
 
+/* The device a job runs on when the user asked for this one, or for none (NULL); palloc'd. */
+extern char *ResolveDevice(const char *device);
+/* A string of a job's description, in UTF-8 there and in the server's encoding here; NULL is null. */
+extern void SetSpecText(json_t *object, const char *key, const char *string);
+extern char *GetSpecText(const json_t *object, const char *key);
+
+/* ---- pending.c ---- */
+
+extern void RegisterPendingStarts(void); /* at module load */
 /* Start the job's worker when the transaction commits; not when it or this subtransaction is rolled back. */
 extern void StartAtCommit(int64 job, Oid owner);
 /* A queued job has been changed: start its worker when that is rolled back. */
 extern void StartAtAbort(int64 job, Oid owner);
 extern bool StartsAtCommit(int64 job);
-
-/* ---- launcher.c ---- */
-
-extern void RegisterLauncher(void); /* in the postmaster, when preloaded */
 
 /* ---- control.c ---- */
 

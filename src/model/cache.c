@@ -22,7 +22,7 @@
 #include "storage/lock.h"
 #include "utils/memutils.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "cache.h"
 
 #define HEADER_BYTES 4096

@@ -17,7 +17,7 @@
 #include "storage/procarray.h"
 #include "utils/syscache.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "cache.h"
 
 typedef struct CacheFile

@@ -21,7 +21,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "parts.h"
 
 PG_FUNCTION_INFO_V1(llm_describe_model);

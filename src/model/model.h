@@ -13,7 +13,7 @@
 
 #include "utils/palloc.h"
 
-#include "../format/manifest.h"
+#include "../manifest/manifest.h"
 
 #define MODEL_PART_BYTES (1024 * 1024)
 

@@ -22,7 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "cache.h"
 #include "parts.h"
 

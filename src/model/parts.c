@@ -23,7 +23,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "parts.h"
 
 #define HEAD_BYTES_MAX 1024

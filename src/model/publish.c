@@ -26,7 +26,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "cache.h"
 #include "parts.h"
 

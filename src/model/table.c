@@ -29,7 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "parts.h"
 
 /* Fourth field of advisory lock tags that stand for the name of a model being created. */

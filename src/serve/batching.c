@@ -39,7 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "batching.h"
 #include "support.h"
 

@@ -11,7 +11,7 @@
 #include "utils/builtins.h"
 
 #include "../format/params.h"
-#include "../llmapp.h"
+#include "../common.h"
 
 PG_FUNCTION_INFO_V1(llm_architectures);
 PG_FUNCTION_INFO_V1(llm_params);

@@ -19,9 +19,9 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 
-#include "../job/job.h"
-#include "../llmapp.h"
-#include "metrics.h"
+#include "../row/source.h"
+#include "../common.h"
+#include "../metrics/metrics.h"
 #include "predict.h"
 
 PG_FUNCTION_INFO_V1(llm_evaluate);

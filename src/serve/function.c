@@ -27,8 +27,8 @@
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
-#include "../llmapp.h"
-#include "../model/column_type.h"
+#include "../common.h"
+#include "../row/column_type.h"
 #include "predict.h"
 
 PG_FUNCTION_INFO_V1(llm_create_function);

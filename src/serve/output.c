@@ -22,8 +22,8 @@
 
 #include <math.h>
 
-#include "../llmapp.h"
-#include "metrics.h"
+#include "../common.h"
+#include "../metrics/metrics.h"
 #include "output.h"
 
 /* Longest text of one number, time or interval. */

@@ -18,8 +18,8 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "../llmapp.h"
-#include "metrics.h"
+#include "../common.h"
+#include "../metrics/metrics.h"
 #include "predict.h"
 #include "support.h"
 

@@ -10,7 +10,7 @@
 
 #include "fmgr.h"
 
-#include "../model/input.h"
+#include "../row/input.h"
 #include "../model/model.h"
 #include "output.h"
 #include "stat.h"

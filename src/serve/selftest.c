@@ -21,10 +21,10 @@
 #include <math.h>
 
 #include "../engine/blas.h"
-#include "../llmapp.h"
+#include "../common.h"
 #include "../type/tensor.h"
-#include "metrics.h"
-#include "roc.h"
+#include "../metrics/metrics.h"
+#include "../metrics/roc.h"
 
 PG_FUNCTION_INFO_V1(llm_selftest);
 

@@ -31,7 +31,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "stat.h"
 
 #define STAT_MODELS 128

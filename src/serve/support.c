@@ -17,7 +17,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/hsearch.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "support.h"
 
 /* In units of cpu_operator_cost: a call without its arithmetic, and multiplications for one more unit. */

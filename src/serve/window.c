@@ -16,7 +16,7 @@
 #include "utils/memutils.h"
 #include "windowapi.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "predict.h"
 
 PG_FUNCTION_INFO_V1(llm_predict_over);

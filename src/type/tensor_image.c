@@ -10,7 +10,7 @@
 #include "miscadmin.h"
 
 #include "../format/image.h"
-#include "../llmapp.h"
+#include "../common.h"
 #include "tensor.h"
 
 PG_FUNCTION_INFO_V1(llm_image);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../../src/feature/encoder.h"
-#include "../../src/format/manifest.h"
+#include "../../src/manifest/manifest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

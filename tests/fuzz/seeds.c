@@ -2,7 +2,7 @@
  * seeds.c
  *	  Writes the first inputs of a fuzz target: seeds NAME DIRECTORY.
  */
-#include "../../src/format/manifest.h"
+#include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
 #include "feature_sample.h"
 #include "image_sample.h"

@@ -3,7 +3,7 @@
  *	  Layers as JSON: read, written and read again; each mistake named.
  */
 #include "../../src/format/layers.h"
-#include "../../src/format/manifest.h"
+#include "../../src/manifest/manifest.h"
 #include "fixture.h"
 
 static net_config

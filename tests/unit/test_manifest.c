@@ -2,7 +2,7 @@
  * test_manifest.c
  *	  A manifest that was built is read back; one that contradicts itself is refused.
  */
-#include "../../src/format/manifest.h"
+#include "../../src/manifest/manifest.h"
 #include "feature_sample.h"
 
 static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";

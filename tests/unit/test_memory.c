@@ -10,9 +10,9 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "../../src/format/manifest.h"
+#include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
-#include "../../src/serve/metrics.h"
+#include "../../src/metrics/metrics.h"
 #include "feature_sample.h"
 #include "fixture.h"
 

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#include "../../src/serve/metrics.h"
-#include "../../src/serve/roc.h"
+#include "../../src/metrics/metrics.h"
+#include "../../src/metrics/roc.h"
 
 static char *names[] = {"a", "b"};
 static char *classes[] = {"no", "yes", "maybe", "never"};

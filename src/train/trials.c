@@ -24,8 +24,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "../llmapp.h"
-#include "../serve/metrics.h"
+#include "../common.h"
+#include "../metrics/metrics.h"
 #include "trials.h"
 
 #define STAGES 3

@@ -1,5 +1,5 @@
 /*
- * records.h
+ * record_file.h
  *	  Encoded rows of a training, in memory while they fit and in a temporary file
  *	  otherwise, read back in order or shuffled.
  *
@@ -8,8 +8,8 @@
  * reading depends on seed, epoch and the size of memory only, so any position in it can
  * be found again.  Include after postgres.h.
  */
-#ifndef LLMAPP_RECORDS_H
-#define LLMAPP_RECORDS_H
+#ifndef LLMAPP_RECORD_FILE_H
+#define LLMAPP_RECORD_FILE_H
 
 #include "../feature/feature.h"
 
@@ -28,4 +28,4 @@ extern void SkipRecords(Records *records, int64 count);
 /* Valid until the next call; NULL at the end. */
 extern const uint8 *NextRecord(Records *records, uint32 *bytes);
 
-#endif /* LLMAPP_RECORDS_H */
+#endif /* LLMAPP_RECORD_FILE_H */

@@ -21,11 +21,11 @@
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
-#include "../llmapp.h"
-#include "../model/input.h"
+#include "../common.h"
+#include "../row/input.h"
+#include "../row/source.h"
 #include "scoring.h"
-#include "training.h"
-#include "worker.h"
+#include "../job/worker.h"
 
 PG_FUNCTION_INFO_V1(llm_score);
 

@@ -20,8 +20,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
-#include "../serve/metrics.h"
+#include "../common.h"
+#include "../metrics/metrics.h"
 #include "learn.h"
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */

@@ -1,6 +1,6 @@
 /*
  * training.h
- *	  What jobs share that read a source, and the roles of its columns in a training.
+ *	  What a training is asked to do, and the roles of its columns.
  *
  * Include after postgres.h.
  */
@@ -11,9 +11,32 @@
 #include "utils/palloc.h"
 
 #include "../feature/feature.h"
-#include "../format/manifest.h"
+#include "../manifest/manifest.h"
 #include "../format/params.h"
-#include "job.h"
+#include "../job/job.h"
+
+/* What a training job was asked to do; every name resolved, so that session settings do not matter. */
+typedef struct TrainingSpec
+{
+	char *schema; /* of the model table */
+	char *model;
+	char *query;        /* one SELECT; a relation became SELECT * FROM schema.name */
+	char *target;       /* column names, comma-separated as given; NULL when the task needs none */
+	char *task;         /* classification or regression; NULL: by the values of an integer target */
+	char *architecture; /* mlp */
+	char *params;       /* the user's JSON, already validated by params_resolve() */
+	Oid base;           /* model table to start from, or InvalidOid */
+	char *device;       /* cpu (resolved) */
+	char *search_path;  /* of the submitter, for the query */
+	char *timezone;
+	char *datestyle;
+	int32 threads; /* the submitter's settings, as in llmapp.h */
+	int32 train_memory;
+	int32 checkpoint_interval;
+} TrainingSpec;
+
+extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
+extern bool RunTraining(const ClaimedJob *claimed); /* does jobs of kind "train" */
 
 /* What each column of the query is for. */
 typedef struct SourceRoles
@@ -30,10 +53,6 @@ typedef struct SourceRoles
 	int time;               /* column that orders the rows, or -1 */
 } SourceRoles;
 
-/* Columns of a checked query, which the current user may run and a worker can. */
-extern TupleDesc DescribeSource(const char *query);
-/* Index of a column of the source; role: what it was named as, "the target" or "parameter \"exclude\"". */
-extern int RequireColumn(TupleDesc tupdesc, const char *name, const char *role);
 /* base: the encoder of the model to start from, or NULL. */
 extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
 								const encoder *base);
@@ -46,17 +65,6 @@ extern void CheckTaskSettings(const char *task, const train_params *params);
 extern const char *const base_settings[];
 /* ERROR unless the base model predicts the same columns. */
 extern void CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task);
-
-/* The device a job runs on when the user asked for this one, or for none (NULL); palloc'd. */
-extern char *ResolveDevice(const char *device);
-
-/* A string of a job's description, in UTF-8 there and in the server's encoding here; NULL is null. */
-extern void SetSpecText(json_t *object, const char *key, const char *string);
-extern char *GetSpecText(const json_t *object, const char *key);
-
-/* Free an object of PostgreSQL-free code together with the current memory context. */
-extern void OwnObject(void *object, MemoryContextCallbackFunction release);
-#define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))
 
 /* Settings, freed with the current memory context; ERROR when they are wrong. */
 extern train_params *ResolveParams(const char *architecture, const char *json);

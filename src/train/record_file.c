@@ -1,5 +1,5 @@
 /*
- * records.c
+ * record_file.c
  *	  Encoded rows of a training, in memory or in a temporary file, shuffled by epoch.
  *
  * Records are gathered in chunks of about 256 kB.  While all chunks fit into the budget
@@ -19,8 +19,8 @@
 #include "utils/resowner.h"
 
 #include "../engine/philox.h"
-#include "../llmapp.h"
-#include "records.h"
+#include "../common.h"
+#include "record_file.h"
 
 #define CHUNK_BYTES (256 * 1024)
 #define MIN_WINDOW_BYTES (4 * 1024 * 1024)

@@ -29,14 +29,14 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "../llmapp.h"
-#include "../model/input.h"
-#include "../serve/metrics.h"
+#include "../common.h"
+#include "../row/input.h"
+#include "../metrics/metrics.h"
 #include "../serve/output.h"
 #include "../serve/predict.h"
-#include "record.h"
+#include "../job/job_table.h"
 #include "scoring.h"
-#include "training.h"
+#include "../row/source.h"
 
 /* A chunk ends after so many rows or so much time, whatever comes first. */
 #define CHUNK_ROWS (64 * MODEL_BULK_ROWS)

@@ -1,19 +1,23 @@
 /*
- * llmapp.h
+ * common.h
  *	  What every part of the extension that includes postgres.h shares: settings,
- *	  catalog names, and the bridge from llm_error to ereport().
+ *	  catalog names, and the bridge from code that knows nothing of PostgreSQL.
  *
  * Include after postgres.h.
  */
-#ifndef LLMAPP_H
-#define LLMAPP_H
+#ifndef LLMAPP_COMMON_H
+#define LLMAPP_COMMON_H
+
+#include "utils/palloc.h"
 
 #include "compat.h"
 #include "engine/error.h"
 
 #define LLMAPP_SCHEMA "llmapp"
+#define JOB_SLOTS 32 /* most jobs running at once in a cluster */
 
-/* Settings (src/llmapp.c defines them). */
+extern void DefineSettings(void); /* at module load */
+
 extern char *llmapp_device;            /* auto, cpu, cuda, cuda:N */
 extern int llmapp_threads;             /* 0 = half the processors, at most 4 */
 extern int llmapp_train_memory;        /* kB */
@@ -27,6 +31,10 @@ extern char *llmapp_databases;         /* databases the launcher looks after */
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);
 
+/* Free an object of PostgreSQL-free code together with the current memory context. */
+extern void OwnObject(void *object, MemoryContextCallbackFunction release);
+#define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))
+
 /* Oid of schema llmapp's relation or type `name`; ERROR with a hint when the extension is not installed. */
 extern Oid LlmappRelationOid(const char *name);
 extern Oid LlmappTypeOid(const char *name);
@@ -34,4 +42,4 @@ extern Oid LlmappTypeOid(const char *name);
 /* Owner of the extension, under whose id own tables are written. */
 extern Oid LlmappOwner(void);
 
-#endif /* LLMAPP_H */
+#endif /* LLMAPP_COMMON_H */

@@ -1,7 +1,6 @@
 /*
  * source.c
- *	  What a training or evaluation reads: a relation or one SELECT, and the part that
- *	  each of its columns plays.
+ *	  What a job or an evaluation reads: a relation or one SELECT.
  *
  * Everything runs as the current user.  A query is accepted when it is a single
  * statement that only reads; whether the user may read it is checked here once, so that
@@ -22,12 +21,10 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/typcache.h"
 #include "utils/varlena.h"
 
-#include "../llmapp.h"
-#include "../model/input.h"
-#include "training.h"
+#include "../common.h"
+#include "source.h"
 
 /* ---- names that are nearly right ---- */
 
@@ -232,10 +229,9 @@ DescribeSource(const char *query)
 	return ExecCleanTypeFromTL(plan->planTree->targetlist);
 }
 
-/* ---- the part of each column ---- */
+/* ---- its columns ---- */
 
-/* Index of a column: exact name first, then the only one that differs in case; -1. */
-static int
+int
 FindColumn(TupleDesc tupdesc, const char *name)
 {
 	int found = -1;
@@ -254,7 +250,7 @@ FindColumn(TupleDesc tupdesc, const char *name)
 	return found;
 }
 
-static char *
+char *
 ColumnNames(TupleDesc tupdesc)
 {
 	StringInfoData names;
@@ -283,191 +279,4 @@ RequireColumn(TupleDesc tupdesc, const char *name, const char *role)
 					errdetail("It was named as %s.", role),
 					nearest ? errhint("Did you mean \"%s\"?", nearest)
 							: errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
-}
-
-static const char *
-AttributeName(TupleDesc tupdesc, int i)
-{
-	return NameStr(TupleDescAttr(tupdesc, i)->attname);
-}
-
-static column
-AttributeColumn(TupleDesc tupdesc, int i)
-{
-	Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
-
-	return MakeColumn(NameStr(attribute->attname), attribute->atttypid, attribute->atttypmod);
-}
-
-/* One name, or several separated by commas; one column may have a comma in its name. */
-static void
-AssignTargets(SourceRoles *roles, TupleDesc tupdesc, const char *target)
-{
-	List *names;
-	ListCell *cell;
-
-	if (target == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the target is missing"),
-						errhint("Name the column to predict, target => 'column'; the source has: %s.",
-								ColumnNames(tupdesc))));
-	if (FindColumn(tupdesc, target) >= 0 || !SplitIdentifierString(pstrdup(target), ',', &names) || names == NIL)
-		names = list_make1((char *) target);
-	roles->target_columns = palloc0(list_length(names) * sizeof(column));
-	roles->target_attributes = palloc0(list_length(names) * sizeof(int));
-	foreach(cell, names)
-	{
-		int i = RequireColumn(tupdesc, lfirst(cell), "the target");
-
-		for (int k = 0; k < roles->targets; k++)
-			if (roles->target_attributes[k] == i)
-				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
-								errmsg("target column \"%s\" is named twice", AttributeName(tupdesc, i))));
-		roles->target_attributes[roles->targets] = i;
-		roles->target_columns[roles->targets++] = AttributeColumn(tupdesc, i);
-	}
-}
-
-/* A column with a task of its own, which therefore is not an input. */
-static int
-AssignSpecial(TupleDesc tupdesc, const char *name, const char *parameter, column_kind kind, const char *wanted)
-{
-	int i;
-	ValueReader reader;
-
-	if (name == NULL)
-		return -1;
-	i = RequireColumn(tupdesc, name, psprintf("parameter \"%s\"", parameter));
-	if (!InitValueReader(&reader, TupleDescAttr(tupdesc, i)->atttypid) || reader.kind != kind)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" is of type %s, parameter \"%s\" needs %s", AttributeName(tupdesc, i),
-							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid), parameter, wanted)));
-	return i;
-}
-
-/* Any type whose values are numbers or strings. */
-static int
-AssignGroup(TupleDesc tupdesc, const char *name)
-{
-	int i;
-	ValueReader reader;
-
-	if (name == NULL)
-		return -1;
-	i = RequireColumn(tupdesc, name, "parameter \"group_column\"");
-	if (!InitValueReader(&reader, TupleDescAttr(tupdesc, i)->atttypid) || reader.kind == COLUMN_VECTOR)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s cannot group rows", AttributeName(tupdesc, i),
-							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
-						errhint("Convert it to text in the source.")));
-	return i;
-}
-
-static int
-AssignTime(TupleDesc tupdesc, const char *name)
-{
-	int i;
-
-	if (name == NULL)
-		return -1;
-	i = RequireColumn(tupdesc, name, "parameter \"time_column\"");
-	if (!OidIsValid(lookup_type_cache(TupleDescAttr(tupdesc, i)->atttypid, TYPECACHE_LT_OPR)->lt_opr))
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s has no order", AttributeName(tupdesc, i),
-							   format_type_be(TupleDescAttr(tupdesc, i)->atttypid)),
-						errdetail("Parameter \"time_column\" needs one.")));
-	return i;
-}
-
-/* Mark the columns that are not inputs; the target cannot be left out. */
-static bool *
-TakenColumns(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
-{
-	bool *taken = palloc0(Max(tupdesc->natts, 1) * sizeof(bool));
-
-	for (int32 i = 0; i < params->exclude_count; i++)
-		taken[RequireColumn(tupdesc, params->exclude[i], "parameter \"exclude\"")] = true;
-	if (roles->validation >= 0)
-		taken[roles->validation] = true;
-	if (roles->weight >= 0)
-		taken[roles->weight] = true;
-	if (roles->group >= 0)
-		taken[roles->group] = true;
-	for (int32 i = 0; i < roles->targets; i++)
-	{
-		if (taken[roles->target_attributes[i]])
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("column \"%s\" is the target and cannot be excluded or have another use",
-								   roles->target_columns[i].name)));
-		taken[roles->target_attributes[i]] = true;
-	}
-	return taken;
-}
-
-/* All columns without another use, in their order. */
-static void
-AssignInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken)
-{
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		if (taken[i])
-			continue;
-		for (int32 k = 0; k < roles->inputs; k++)
-			if (strcmp(roles->columns[k].name, AttributeName(tupdesc, i)) == 0)
-				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
-								errmsg("the source has two columns \"%s\"", roles->columns[k].name),
-								errhint("Give one another name with AS, or leave it out of the SELECT.")));
-		roles->attributes[roles->inputs] = i;
-		roles->columns[roles->inputs++] = AttributeColumn(tupdesc, i);
-	}
-	if (roles->inputs == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source has no column to learn from"),
-						errhint("Select at least one column beside the target.")));
-}
-
-/* The columns of the model to start from, in its order. */
-static void
-AssignBaseInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken, const encoder *base)
-{
-	for (int32 i = 0; i < encoder_column_count(base); i++)
-	{
-		const column *c = encoder_column(base, i);
-		int a = FindColumn(tupdesc, c->name);
-
-		roles->columns[i] = *c;
-		roles->attributes[i] = -1;
-		roles->inputs++;
-		if (!encoder_column_used(base, i))
-			continue;
-		if (a < 0 || taken[a])
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-							errmsg("the source has no column \"%s\", which the base model needs", c->name),
-							errhint("Columns of the source: %s.", ColumnNames(tupdesc))));
-		if (AttributeColumn(tupdesc, a).kind != c->kind)
-			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-							errmsg("column \"%s\" is of type %s, the base model was trained with %s", c->name,
-								   format_type_be(TupleDescAttr(tupdesc, a)->atttypid), c->sql_type)));
-		roles->attributes[i] = a;
-	}
-}
-
-SourceRoles *
-AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, const encoder *base)
-{
-	SourceRoles *roles = palloc0(sizeof(SourceRoles));
-	int most = Max(tupdesc->natts, base ? encoder_column_count(base) : 0);
-	bool *taken;
-
-	roles->columns = palloc0(Max(most, 1) * sizeof(column));
-	roles->attributes = palloc0(Max(most, 1) * sizeof(int));
-	AssignTargets(roles, tupdesc, target);
-	roles->validation = AssignSpecial(tupdesc, params->validation_column, "validation", COLUMN_BOOLEAN, "boolean");
-	roles->weight = AssignSpecial(tupdesc, params->weight_column, "weight_column", COLUMN_NUMBER, "a number");
-	roles->group = AssignGroup(tupdesc, params->group_column);
-	roles->time = AssignTime(tupdesc, params->time_column);
-	taken = TakenColumns(roles, tupdesc, params);
-	if (base != NULL)
-		AssignBaseInputs(roles, tupdesc, taken, base);
-	else
-		AssignInputs(roles, tupdesc, taken);
-	return roles;
 }

@@ -28,10 +28,10 @@
 #include "utils/ruleutils.h"
 #include "utils/typcache.h"
 
-#include "../llmapp.h"
-#include "../model/column_type.h"
+#include "../common.h"
+#include "../row/column_type.h"
 #include "scoring.h"
-#include "training.h"
+#include "../row/source.h"
 
 static const char *const score_names[SCORE_COLUMNS] = {"prediction", "probability", "model_version", "predicted_at",
 													   "error"};

@@ -8,7 +8,7 @@
 #ifndef LLMAPP_CHECKPOINT_H
 #define LLMAPP_CHECKPOINT_H
 
-#include "job.h"
+#include "../job/job.h"
 
 /* Where a training stands, beside the state of its trainer. */
 typedef struct TrainingState

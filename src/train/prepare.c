@@ -1,6 +1,6 @@
 /*
  * prepare.c
- *	  Check what a training is asked to do, and carry it to the worker as JSON.
+ *	  Check what a training is asked to do, and carry it to the worker as JSON; llm_train().
  *
  * A TrainingSpec holds names that are resolved and settings of the submitter's session,
  * because the worker is another session: with it a job means the same whenever it
@@ -12,31 +12,26 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
-#include "mb/pg_wchar.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "../llmapp.h"
+#include "../common.h"
+#include "../job/worker.h"
 #include "../model/model.h"
+#include "../row/source.h"
 #include "training.h"
 
-void
-OwnObject(void *object, MemoryContextCallbackFunction release)
-{
-	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
-
-	callback->func = release;
-	callback->arg = object;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-}
+PG_FUNCTION_INFO_V1(llm_train);
 
 train_params *
 ResolveParams(const char *architecture, const char *json)
@@ -141,22 +136,7 @@ CheckTaskSettings(const char *task, const train_params *params)
 		ThrowUseless("loss", task);
 }
 
-/* ---- the other arguments ---- */
-
-char *
-ResolveDevice(const char *device)
-{
-	if (device == NULL)
-		device = llmapp_device;
-	if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
-		return pstrdup("cpu");
-	if (strncmp(device, "cuda", 4) != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown device \"%s\"", device),
-						errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
-					errdetail("This build has no GPU backend."),
-					errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
-}
+/* ---- the model ---- */
 
 /* First schema of the search path in which the user may create a table. */
 static char *
@@ -306,7 +286,7 @@ CheckQuery(TrainingSpec *spec, const char *task)
 	spec->task = task ? pstrdup(task) : NULL;
 }
 
-TrainingSpec *
+static TrainingSpec *
 PrepareTraining(const char *model, const char *source, const char *target, const char *task, const char *architecture,
 				const char *params, Oid base, const char *device)
 {
@@ -327,22 +307,7 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 
 /* ---- to and from JSON ---- */
 
-void
-SetSpecText(json_t *object, const char *key, const char *string)
-{
-	json_object_set_new(object, key,
-						string ? json_string(pg_server_to_any(string, strlen(string), PG_UTF8)) : json_null());
-}
-
-char *
-GetSpecText(const json_t *object, const char *key)
-{
-	const char *string = json_string_value(json_object_get(object, key));
-
-	return string ? pstrdup(pg_any_to_server(string, strlen(string), PG_UTF8)) : NULL;
-}
-
-json_t *
+static json_t *
 TrainingSpecJson(const TrainingSpec *spec)
 {
 	json_t *json = json_object();
@@ -394,4 +359,32 @@ TrainingSpecFromJson(const char *text, Size length)
 		!spec->timezone || !spec->datestyle)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the description of the job is incomplete")));
 	return spec;
+}
+
+/* ---- llm_train ---- */
+
+/* llm_train(model, source, target, task, architecture, params, base, device, wait) */
+Datum
+llm_train(PG_FUNCTION_ARGS)
+{
+	char *name = RequireText(fcinfo, 0, "llm_train()", "model");
+	char *source = RequireText(fcinfo, 1, "llm_train()", "source");
+	char *params = NULL;
+	bool wait = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	JobRequest request = {.kind = "train", .function = "llm_train()", .verb = "train"};
+	TrainingSpec *spec;
+
+	RequireSubmission(request.function, request.verb, wait);
+	if (!PG_ARGISNULL(5))
+	{
+		Jsonb *given = PG_GETARG_JSONB_P(5);
+
+		params = JsonbToCString(NULL, &given->root, VARSIZE(given));
+	}
+	spec = PrepareTraining(name, source, TextArgument(fcinfo, 2), TextArgument(fcinfo, 3), TextArgument(fcinfo, 4),
+						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7));
+	request.model = quote_qualified_identifier(spec->schema, spec->model);
+	request.device = spec->device;
+	request.spec = TrainingSpecJson(spec);
+	PG_RETURN_INT64(SubmitJob(&request, wait));
 }

@@ -24,8 +24,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
-#include "../model/input.h"
+#include "../common.h"
+#include "../row/source.h"
+#include "../row/value_reader.h"
 #include "dataset.h"
 #include "duplicates.h"
 #include "split.h"

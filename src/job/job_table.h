@@ -1,11 +1,12 @@
 /*
- * record.h
- *	  Every read and write of llmapp.job, llmapp.job_metric and llmapp.job_trial.
+ * job_table.h
+ *	  Every read and write of llmapp.job, and with report.c of llmapp.job_metric and
+ *	  llmapp.job_trial.
  *
  * Callers are in a transaction, unless a comment says otherwise.  Include after postgres.h.
  */
-#ifndef LLMAPP_RECORD_H
-#define LLMAPP_RECORD_H
+#ifndef LLMAPP_JOB_TABLE_H
+#define LLMAPP_JOB_TABLE_H
 
 #include "job.h"
 
@@ -34,6 +35,8 @@ typedef struct OwnAccess
 
 extern void BeginOwnAccess(OwnAccess *access);
 extern void EndOwnAccess(const OwnAccess *access);
+/* In between: run a statement that must return `expected` of SPI; the number of rows. */
+extern uint64 ExecuteOwn(const char *sql, int expected, int count, Oid *types, Datum *values, const char *nulls);
 
 /* A short transaction with a snapshot; ends in the memory context it began in. */
 extern MemoryContext BeginShortTransaction(void);
@@ -51,11 +54,13 @@ extern bool ChangeStatus(int64 job, const char *from, const char *to);
 extern int64 NextQueuedJob(int64 after, Oid *owner);
 /* A queued job becomes running; NULL when it is not queued any more or somebody is changing it. */
 extern ClaimedJob *ClaimJob(int64 job);
-/* The end of a run, with the metrics and reports it left; error may be NULL. */
-extern void FinishJob(int64 job, const char *from, const char *to, const char *phase, const ErrorData *error);
 /* After a restart: running jobs without worker become interrupted; those to go on with become queued. */
 extern void RecoverJobs(void);
 
+/* ---- report.c ---- */
+
+/* The end of a run, with the metrics and reports it left; error may be NULL. */
+extern void FinishJob(int64 job, const char *from, const char *to, const char *phase, const ErrorData *error);
 extern void StartRecording(int64 job); /* in the worker: of which job it reports */
 
-#endif /* LLMAPP_RECORD_H */
+#endif /* LLMAPP_JOB_TABLE_H */

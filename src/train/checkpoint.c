@@ -23,10 +23,9 @@
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "checkpoint.h"
 
-#define CHECKPOINT_DIR "llmapp"
 #define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c) /* LLMPCK02 in little-endian memory */
 #define PIECE_BYTES (16 * 1024 * 1024)
 
@@ -40,12 +39,6 @@ typedef struct CheckpointHeader
 	pg_crc32c crc; /* of header (with this field 0) and all parts */
 	uint32 unused; /* 0 */
 } CheckpointHeader;
-
-static void
-CheckpointPath(int64 job, char *path)
-{
-	snprintf(path, MAXPGPATH, CHECKPOINT_DIR "/pgsql_tmp.checkpoint.%u." INT64_FORMAT, MyDatabaseId, job);
-}
 
 static pg_crc32c
 AddToCrc(pg_crc32c crc, const void *data, Size bytes)
@@ -131,8 +124,8 @@ WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
 
 	CheckpointPath(job, path);
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
-	if (MakePGDirectory(CHECKPOINT_DIR) != 0 && errno != EEXIST)
-		ThrowFile("create", CHECKPOINT_DIR);
+	if (MakePGDirectory(LLMAPP_DIRECTORY) != 0 && errno != EEXIST)
+		ThrowFile("create", LLMAPP_DIRECTORY);
 	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
 	if (fd < 0)
 		ThrowFile("create", temporary);
@@ -240,26 +233,4 @@ ReadCheckpoint(int64 job, Checkpoint *checkpoint, const char **problem)
 	if (*problem == NULL)
 		*checkpoint = found;
 	return *problem == NULL;
-}
-
-bool
-HasCheckpoint(int64 job)
-{
-	char path[MAXPGPATH];
-
-	CheckpointPath(job, path);
-	return access(path, F_OK) == 0;
-}
-
-void
-RemoveCheckpoint(int64 job)
-{
-	char path[MAXPGPATH];
-	char temporary[MAXPGPATH + 4];
-
-	CheckpointPath(job, path);
-	snprintf(temporary, sizeof(temporary), "%s.new", path);
-	unlink(temporary);
-	if (unlink(path) != 0 && errno != ENOENT)
-		ereport(WARNING, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
 }

@@ -18,7 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "../model/model.h"
 #include "trials.h"
 #include "version.h"

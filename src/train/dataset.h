@@ -8,7 +8,7 @@
 #ifndef LLMAPP_DATASET_H
 #define LLMAPP_DATASET_H
 
-#include "records.h"
+#include "record_file.h"
 #include "training.h"
 
 typedef struct RawRows RawRows;

@@ -1,16 +1,15 @@
 /*
- * input.h
- *	  SQL values to the values of src/feature: by type when a training set is read, and
- *	  by column name when a row is to be predicted.
+ * value_reader.h
+ *	  SQL values to the values of src/feature, by their type.
  *
  * Strings and vectors of the values produced live in the memory context current at the
- * call; callers reset it per row.
+ * call; callers reset it per row.  Include after postgres.h.
  */
-#ifndef LLMAPP_INPUT_H
-#define LLMAPP_INPUT_H
+#ifndef LLMAPP_VALUE_READER_H
+#define LLMAPP_VALUE_READER_H
 
-#include "access/tupdesc.h"
 #include "fmgr.h"
+#include "utils/jsonb.h"
 
 #include "../feature/feature.h"
 
@@ -34,15 +33,12 @@ extern void ReadValue(ValueReader *reader, Datum datum, bool isnull, value *resu
 /* palloc'd strings; sql_type is the base type of a domain.  ERROR when the type cannot be a model column. */
 extern column MakeColumn(const char *name, Oid typid, int32 typmod);
 
-/* Binds inputs of one SQL type (and, for records, one row type) to an encoder's columns. */
-typedef struct InputBinding InputBinding;
+/* ---- the pieces, for other forms of the same values ---- */
 
-/*
- * input is a record, jsonb, text (one text column models), tensor or real[] (one vector column, or as
- * many numbers as there are used columns).  ERROR naming a column that is missing or retyped.
- */
-extern InputBinding *BindInput(const encoder *e, Oid typid, MemoryContext cxt);
-/* Values in the encoder's column order; rebinding when a record's row type changes. */
-extern const value *ReadInput(InputBinding *binding, Datum input);
+extern bool IsNumberType(Oid typid);
+extern void SetNumber(value *result, double number); /* not finite: NULL */
+extern void SetString(value *result, const char *string, Size length);
+extern void SetJsonScalar(value *result, const JsonbValue *scalar);
+extern double NumericToDouble(Datum datum);
 
-#endif /* LLMAPP_INPUT_H */
+#endif /* LLMAPP_VALUE_READER_H */

@@ -20,7 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "../llmapp.h"
+#include "../common.h"
 #include "../model/model.h"
 #include "version.h"
 

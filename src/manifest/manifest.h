@@ -21,7 +21,7 @@
 
 #include "../engine/net.h"
 #include "../feature/feature.h"
-#include "json.h"
+#include "../format/json.h"
 
 #define MANIFEST_FORMAT 1
 

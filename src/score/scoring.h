@@ -11,7 +11,7 @@
 #include "lib/stringinfo.h"
 
 #include "../model/model.h"
-#include "job.h"
+#include "../job/job.h"
 
 /* What llm_score() was asked to do; every name resolved. */
 typedef struct ScoringSpec
@@ -29,6 +29,7 @@ typedef struct ScoringSpec
 	char *datestyle;
 } ScoringSpec;
 
+extern bool RunScoring(const ClaimedJob *claimed); /* does jobs of kind "score" */
 extern ScoringSpec *ScoringSpecFromJson(const char *text, Size length);
 
 /* Columns of a result behind those of the key. */

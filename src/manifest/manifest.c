@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers.h"
+#include "../format/layers.h"
 
 #define MANIFEST_BYTES_MAX (256 << 20)
 #define HIDDEN_WIDTH_MAX 65536
