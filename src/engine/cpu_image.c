@@ -12,8 +12,9 @@
 
 /* ---- image: size = columns of the input, height, width, channels ---- */
 
-/* No dropout has this stream. */
-#define SHIFT_STREAM UINT32_MAX
+/* No dropout has these streams. */
+#define MOVE_STREAM UINT32_MAX
+#define CROP_STREAM (UINT32_MAX - 1)
 
 void
 prepare_image(step *s, const graph *g, const node *n)
@@ -22,34 +23,126 @@ prepare_image(step *s, const graph *g, const node *n)
 	memcpy(s->size + 1, g->tensors[n->out[0]].dims + 1, 3 * sizeof(int64_t));
 }
 
-/* y (height, width, channels) from x (channels, height, width) moved by (down, right). */
+/* Where a row of the result, or a column, comes from: pixels of the image, with the share of the second. */
+typedef struct sample_point
+{
+	int64_t first, second;
+	float share;
+} sample_point;
+
+/* Point at of `length` along one side. */
+static sample_point
+point_at(float at, int64_t length)
+{
+	float bounded = MAX(0.0f, MIN((float) (length - 1), at));
+	int64_t first = (int64_t) bounded;
+
+	return (sample_point) {first, MIN(first + 1, length - 1), bounded - first};
+}
+
+/* What becomes of one image: one point of it for each row and column of the result. */
+typedef struct image_move
+{
+	int32_t down, right; /* pixels */
+	bool mirrored;       /* left to right */
+	float top, left;     /* of the window, in pixels */
+	float height, width; /* shares of the image */
+} image_move;
+
+static image_move
+draw_move(const step *s, const run_args *r, uint32_t row)
+{
+	uint32_t places = 2 * (uint32_t) s->attr.index + 1;
+	image_move m = {.height = 1, .width = 1};
+	uint32_t bits[4];
+
+	philox(r->seed, r->step, MOVE_STREAM, row, bits);
+	m.down = (int32_t) ((int64_t) (bits[0] % places) - s->attr.index);
+	m.right = (int32_t) ((int64_t) (bits[1] % places) - s->attr.index);
+	m.mirrored = s->attr.flag && bits[2] & 1;
+	if (s->attr.number > 0)
+	{
+		philox(r->seed, r->step, CROP_STREAM, row, bits);
+		m.height = 1 - s->attr.number * philox_uniform(bits[0]);
+		m.width = 1 - s->attr.number * philox_uniform(bits[1]);
+		m.top = philox_uniform(bits[2]) * (1 - m.height) * s->size[1];
+		m.left = philox_uniform(bits[3]) * (1 - m.width) * s->size[2];
+	}
+	return m;
+}
+
+/* Centers of pixels go to centers of pixels; without a window the points are whole. */
+static sample_point
+row_point(const step *s, const image_move *m, int64_t h)
+{
+	return point_at(m->top + (h + 0.5f) * m->height - 0.5f - m->down, s->size[1]);
+}
+
+static sample_point
+column_point(const step *s, const image_move *m, int64_t w)
+{
+	int64_t from = m->mirrored ? s->size[2] - 1 - w : w;
+
+	return point_at(m->left + (from + 0.5f) * m->width - 0.5f - m->right, s->size[2]);
+}
+
+/* y (height, width, channels) from x (channels, height, width). */
 static void
-move_image(const step *s, const float *x, int64_t down, int64_t right, float *y)
+move_image(const step *s, const image_move *m, const float *x, float *y)
 {
 	int64_t height = s->size[1], width = s->size[2], channels = s->size[3];
 
 	for (int64_t h = 0; h < height; h++)
+	{
+		sample_point v = row_point(s, m, h);
+
 		for (int64_t w = 0; w < width; w++)
 		{
-			int64_t from_h = MAX(0, MIN(height - 1, h - down)), from_w = MAX(0, MIN(width - 1, w - right));
+			sample_point u = column_point(s, m, w);
 
 			for (int64_t c = 0; c < channels; c++)
-				*y++ = x[(c * height + from_h) * width + from_w];
+			{
+				const float *upper = x + (c * height + v.first) * width;
+				const float *lower = x + (c * height + v.second) * width;
+				float above = upper[u.first] + u.share * (upper[u.second] - upper[u.first]);
+				float below = lower[u.first] + u.share * (lower[u.second] - lower[u.first]);
+
+				*y++ = above + v.share * (below - above);
+			}
 		}
+	}
+}
+
+/* The same without any change. */
+static void
+turn_image(const step *s, const float *x, float *y)
+{
+	int64_t pixels = s->size[1] * s->size[2], channels = s->size[3];
+
+	for (int64_t p = 0; p < pixels; p++)
+		for (int64_t c = 0; c < channels; c++)
+			*y++ = x[c * pixels + p];
 }
 
 void
 run_image(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	int64_t floats = s->size[1] * s->size[2] * s->size[3];
-	uint32_t places = 2 * (uint32_t) s->attr.index + 1;
-	uint32_t bits[4];
+	bool moves = s->attr.index > 0 || s->attr.flag || s->attr.number > 0;
 
 	for (int64_t i = begin; i < end; i++)
 	{
-		philox(r->seed, r->step, SHIFT_STREAM, (uint32_t) i, bits);
-		move_image(s, (const float *) s->in[0] + i * s->size[0], (int64_t) (bits[0] % places) - s->attr.index,
-				   (int64_t) (bits[1] % places) - s->attr.index, (float *) s->out[0] + i * floats);
+		const float *x = (const float *) s->in[0] + i * s->size[0];
+		float *y = (float *) s->out[0] + i * floats;
+
+		if (moves)
+		{
+			image_move m = draw_move(s, r, (uint32_t) i);
+
+			move_image(s, &m, x, y);
+		}
+		else
+			turn_image(s, x, y);
 	}
 }
 

@@ -155,7 +155,8 @@ extern int32_t op_huber(graph *g, int32_t y, int32_t target, int32_t weight, flo
  * as an image; moved by up to `shift` pixels each way, at random by row and step, with
  * the edge repeated.
  */
-extern int32_t op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, int32_t shift);
+extern int32_t op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width,
+						const image_augment *augment);
 extern int32_t op_columns(graph *g, int32_t dense, int64_t first, int32_t count); /* (rows, count) of an input */
 extern int32_t op_flatten(graph *g, int32_t x); /* (rows, height * width * channels) */
 /* w (kernel height, kernel width, channels, n), bias (n) or none */

@@ -18,6 +18,7 @@
 #define MAX_INPUTS (1 << 20)
 #define MAX_EMBED_DIM 4096
 #define MAX_SHIFT 256
+#define MAX_CROP 0.9
 
 static const char *const activation_names[] = {
 	[ACT_IDENTITY] = "identity", [ACT_RELU] = "relu", [ACT_GELU] = "gelu",       [ACT_GELU_TANH] = "gelu_tanh",
@@ -145,7 +146,7 @@ check_image(const net_config *c, llm_error *err)
 {
 	int64_t pixels = 1;
 
-	if (c->image[0] == 0 && c->image[1] == 0 && c->image[2] == 0 && c->image_shift == 0)
+	if (c->image[0] == 0 && c->image[1] == 0 && c->image[2] == 0 && c->augment.shift == 0)
 		return true;
 	for (int i = 0; i < 3; i++)
 	{
@@ -156,8 +157,10 @@ check_image(const net_config *c, llm_error *err)
 	}
 	if (pixels > c->shape.dense)
 		return llm_fail(err, LLM_INVALID, "image has %lld numbers, rows have %d", (long long) pixels, c->shape.dense);
-	if (c->image_shift < 0 || c->image_shift > MAX_SHIFT)
-		return llm_fail(err, LLM_INVALID, "image_shift %d is not between 0 and %d", c->image_shift, MAX_SHIFT);
+	if (c->augment.shift < 0 || c->augment.shift > MAX_SHIFT)
+		return llm_fail(err, LLM_INVALID, "image_shift %d is not between 0 and %d", c->augment.shift, MAX_SHIFT);
+	if (!(c->augment.crop >= 0 && c->augment.crop <= MAX_CROP))
+		return llm_fail(err, LLM_INVALID, "image_crop %g is not between 0 and %g", c->augment.crop, MAX_CROP);
 	return true;
 }
 

@@ -82,6 +82,14 @@ typedef struct net_layer
 	float rate; /* dropout, [0, 1) */
 } net_layer;
 
+/* How images change at random while training; all zero: not at all. */
+typedef struct image_augment
+{
+	int32_t shift; /* pixels up to which they move, edges repeated */
+	bool flip;     /* half of them are mirrored left to right */
+	float crop;    /* share of height and width up to which they are cut off, [0, 0.9]; the rest is enlarged */
+} image_augment;
+
 /*
  * An mlp by its widths, or any network by its layers.  Either ends with a linear layer
  * "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
@@ -90,9 +98,9 @@ typedef struct net_layer
 typedef struct net_config
 {
 	batch_shape shape;
-	int32_t image[3];    /* channels, height, width; zeros: none.  Else dense begins with it, in this order */
-	int32_t image_shift; /* images move by up to so many pixels while training */
-	int32_t layer_count; /* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
+	int32_t image[3];      /* channels, height, width; zeros: none.  Else dense begins with it, in this order */
+	image_augment augment; /* of images, while training */
+	int32_t layer_count;   /* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
 	net_layer layers[NET_MAX_LAYERS];
 	int32_t embed_dim;              /* width of one learned embedding */
 	int32_t hidden_count;           /* 0 .. NET_MAX_HIDDEN */

@@ -85,7 +85,7 @@ record_sources(recorder *r)
 	r->columns = r->dense;
 	if (pixels > 0)
 	{
-		r->image = op_image(r->g, r->dense, c->image[0], c->image[1], c->image[2], r->training ? c->image_shift : 0);
+		r->image = op_image(r->g, r->dense, c->image[0], c->image[1], c->image[2], r->training ? &c->augment : NULL);
 		r->columns =
 			pixels < c->shape.dense ? op_columns(r->g, r->dense, pixels, c->shape.dense - pixels) : TENSOR_NONE;
 	}

@@ -264,9 +264,17 @@ grad_channel_norm(graph *g, const node *n)
 /* ---- recording ---- */
 
 int32_t
-op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, int32_t shift)
+op_image(graph *g, int32_t dense, int32_t channels, int32_t height, int32_t width, const image_augment *augment)
 {
-	return RECORD(image, ((op_attr) {.index = shift, .count = channels, .window.kernel = {height, width}}), dense);
+	op_attr attr = {.count = channels, .window.kernel = {height, width}};
+
+	if (augment != NULL)
+	{
+		attr.index = augment->shift;
+		attr.flag = augment->flip;
+		attr.number = augment->crop;
+	}
+	return RECORD(image, attr, dense);
 }
 
 int32_t

@@ -40,7 +40,9 @@ network_json(const net_config *config)
 	{
 		json_object_set_new(json, "image",
 							json_pack("[i, i, i]", config->image[0], config->image[1], config->image[2]));
-		json_object_set_new(json, "image_shift", json_integer(config->image_shift));
+		json_object_set_new(json, "image_shift", json_integer(config->augment.shift));
+		json_object_set_new(json, "image_flip", json_boolean(config->augment.flip));
+		json_object_set_new(json, "image_crop", json_real(config->augment.crop));
 	}
 	if (config->layer_count > 0)
 		json_object_set_new(json, "layers", layers_json(config));
@@ -122,7 +124,10 @@ read_image(const json_t *o, net_config *config, llm_error *err)
 
 	if (json_object_get(o, "image") == NULL)
 		return true;
-	if (!json_read_array(o, "image", 3, &image, err) || !read_int32(o, "image_shift", 0, &config->image_shift, err))
+	if (!json_read_array(o, "image", 3, &image, err) ||
+		!read_int32(o, "image_shift", 0, &config->augment.shift, err) ||
+		!json_read_bool(o, "image_flip", &config->augment.flip, err) ||
+		!read_float(o, "image_crop", 0, 1, &config->augment.crop, err))
 		return false;
 	for (int i = 0; i < 3; i++)
 	{

@@ -130,7 +130,7 @@ main(int argc, char **argv)
 	static net_config c = {
 		.shape = {.dense = SIDE * SIDE, .outputs = 10, .class_target = true},
 		.image = {1, SIDE, SIDE},
-		.image_shift = 2,
+		.augment = {.shift = 2},
 		.dropout = 0.25f,
 		.loss = LOSS_CROSS_ENTROPY,
 	};

@@ -95,7 +95,7 @@ test_gradients(void)
 	net_config c = branching_config();
 
 	check_smooth(c, 12);
-	c.image_shift = 2;
+	c.augment.shift = 2;
 	check_smooth(c, 3);
 	c = image_config(false);
 	c.dropout = 0.1f;
@@ -215,7 +215,7 @@ test_threads_and_checkpoint(void)
 	void *state[4];
 	size_t bytes = 0;
 
-	c.image_shift = 1;
+	c.augment.shift = 1;
 	c.layers[0].width = c.layers[3].width = 24; /* work for several tiles */
 	n = net_new(&c, &err);
 	check_no_error(&err);
@@ -404,7 +404,7 @@ test_refused(void)
 	REFUSED(false, LLM_INVALID, "image has 105 numbers, rows have 84", c.image[2] = 6; c.image[0] = 5; c.image[1] = 7;
 			c.image[2] = 3);
 	REFUSED(false, LLM_INVALID, "image of 2 channels, height 0 and width 6 is not possible", c.image[1] = 0);
-	REFUSED(false, LLM_INVALID, "image_shift -1 is not between 0 and 256", c.image_shift = -1);
+	REFUSED(false, LLM_INVALID, "image_shift -1 is not between 0 and 256", c.augment.shift = -1);
 	REFUSED(false, LLM_MEMORY, "layer 1 (conv2d) is too large: it makes 70 x 69 x 65536 of each row",
 			add_window(&c, LAYER_CONV2D, 64, 1, 63, 65536));
 }

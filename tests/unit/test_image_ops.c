@@ -249,7 +249,7 @@ test_chain(const simd_kernels *simd, const chain *t)
 	int32_t target = rows_input(&b, floats);
 	int32_t weight = rows_input(&b, 0);
 	int32_t w = weights4(&b, 1, 1, t->c, t->mid);
-	int32_t out = op_conv2d(b.g, op_image(b.g, dense, t->c, t->h, t->w, 0), w, TENSOR_NONE,
+	int32_t out = op_conv2d(b.g, op_image(b.g, dense, t->c, t->h, t->w, NULL), w, TENSOR_NONE,
 							&(window2d) {{1, 1}, {1, 1}, {0, 0}});
 	int32_t loss;
 
@@ -377,7 +377,7 @@ test_shift(void)
 	{
 		bench b = bench_new();
 		int32_t dense = rows_input(&b, C * H * V + 3);
-		int32_t out = op_image(b.g, dense, C, H, V, S);
+		int32_t out = op_image(b.g, dense, C, H, V, &(image_augment) {.shift = S});
 
 		graph_keep(b.g, out);
 		b.run.step = step;
@@ -411,6 +411,81 @@ test_shift(void)
 	CHECK(memcmp(seen[0], seen[1], sizeof(seen[0])) != 0);
 }
 
+/* Half of the images are mirrored, and a mirrored image is nothing else. */
+static void
+test_flip(void)
+{
+	enum
+	{
+		H = 3,
+		V = 4,
+		C = 2
+	};
+	bench b = bench_new();
+	int32_t dense = rows_input(&b, C * H * V);
+	int32_t out = op_image(b.g, dense, C, H, V, &(image_augment) {.flip = true});
+	int mirrored = 0;
+
+	graph_keep(b.g, out);
+	if (!bench_run(&b, CAPACITY))
+		return;
+	for (int i = 0; i < CAPACITY; i++)
+	{
+		const float *got = (float *) plan_address(b.p, out) + i * H * V * C, *x = F(b, 0) + i * C * H * V;
+		bool plain = true, turned = true;
+
+		for (int j = 0; j < H * V * C; j++)
+		{
+			int h = j / C / V, w = j / C % V, c = j % C;
+
+			plain &= got[j] == x[(c * H + h) * V + w];
+			turned &= got[j] == x[(c * H + h) * V + V - 1 - w];
+		}
+		CHECK(plain != turned);
+		mirrored += turned;
+	}
+	CHECK(mirrored > 0 && mirrored < CAPACITY);
+	bench_free(&b);
+}
+
+/*
+ * Bilinear interpolation is exact on a plane: a crop of one is the plane seen through a window of
+ * the image, no side of which is shorter than the crop leaves.
+ */
+static void
+test_crop(void)
+{
+	enum
+	{
+		H = 9,
+		V = 12
+	};
+	const float crop = 0.4f;
+	bench b = bench_new();
+	int32_t dense = rows_input(&b, H * V);
+	int32_t out = op_image(b.g, dense, 1, H, V, &(image_augment) {.crop = crop});
+	float narrowest = 1;
+
+	graph_keep(b.g, out);
+	for (int i = 0; i < CAPACITY * H * V; i++)
+		((float *) F(b, 0))[i] = (float) (i / V % H) + 100 * (float) (i % V);
+	if (!bench_run(&b, CAPACITY))
+		return;
+	for (int i = 0; i < CAPACITY; i++)
+	{
+		const float *got = (float *) plan_address(b.p, out) + i * H * V;
+		/* Inside the image the plane rises by the window's share from pixel to pixel. */
+		float across = (got[4 * V + 7] - got[4 * V + 4]) / 300, down = (got[5 * V + 6] - got[3 * V + 6]) / 2;
+
+		CHECK(across >= 1 - crop - 1e-5f && across <= 1 + 1e-5f);
+		CHECK(down >= 1 - crop - 1e-3f && down <= 1 + 1e-3f);
+		CHECK(got[0] >= -1e-3f && got[H * V - 1] <= H - 1 + 100 * (V - 1) + 1e-3f);
+		narrowest = across < narrowest ? across : narrowest;
+	}
+	CHECK(narrowest < 1);
+	bench_free(&b);
+}
+
 /* The last dimension of images, forward and back. */
 static void
 test_concat(void)
@@ -420,7 +495,7 @@ test_concat(void)
 	int32_t dense = rows_input(&b, 12);
 	int32_t weight = rows_input(&b, 0);
 	int32_t target = rows_input(&b, 42);
-	int32_t im = op_image(b.g, dense, 2, 2, 3, 0);
+	int32_t im = op_image(b.g, dense, 2, 2, 3, NULL);
 	int32_t p = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 3), TENSOR_NONE, &v);
 	int32_t q = op_conv2d(b.g, im, weights4(&b, 1, 1, 2, 4), TENSOR_NONE, &v);
 	int32_t both = op_concat(b.g, p, q);
@@ -470,7 +545,7 @@ test_threads(void)
 		dense = rows_input(&b, 3 * 20 * 20);
 		target = rows_input(&b, 10 * 10 * 24);
 		weight = rows_input(&b, 0);
-		h = op_image(b.g, dense, 3, 20, 20, 1);
+		h = op_image(b.g, dense, 3, 20, 20, &(image_augment) {.shift = 1});
 		h = op_conv2d(b.g, h, weights4(&b, 3, 3, 3, 16), TENSOR_NONE, &v);
 		gamma = parameter(&b, 16, 0);
 		h = op_batch_norm(b.g, h, gamma, parameter(&b, 16, 0), ACT_RELU, &statistics);
@@ -513,7 +588,7 @@ test_threads(void)
 	{ \
 		bench b = bench_new(); \
 		int32_t dense = rows_input(&b, 50); \
-		int32_t im = op_image(b.g, dense, 2, 5, 5, 0); \
+		int32_t im = op_image(b.g, dense, 2, 5, 5, NULL); \
 		llm_error err = {0}; \
 		CHECK_INT(record, TENSOR_NONE); \
 		CHECK(im != TENSOR_NONE && !graph_ok(b.g, &err)); \
@@ -528,8 +603,8 @@ test_refused(void)
 	window2d v = {{3, 3}, {1, 1}, {1, 1}}, large = {{8, 3}, {1, 1}, {1, 1}}, deep = {{3, 3}, {1, 1}, {3, 1}},
 			 still = {{3, 3}, {1, 0}, {1, 1}};
 
-	REFUSED(op_image(b.g, dense, 3, 5, 5, 0));
-	REFUSED(op_image(b.g, im, 0, 5, 5, 0));
+	REFUSED(op_image(b.g, dense, 3, 5, 5, NULL));
+	REFUSED(op_image(b.g, im, 0, 5, 5, NULL));
 	REFUSED(op_columns(b.g, dense, 48, 3));
 	REFUSED(op_conv2d(b.g, im, weights4(&b, 3, 3, 3, 4), TENSOR_NONE, &v));
 	REFUSED(op_conv2d(b.g, im, weights4(&b, 3, 2, 2, 4), TENSOR_NONE, &v));
@@ -556,6 +631,8 @@ main(void)
 	test_running_norm();
 	test_statistics();
 	test_shift();
+	test_flip();
+	test_crop();
 	test_concat();
 	test_threads();
 	test_refused();

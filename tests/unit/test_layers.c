@@ -12,7 +12,7 @@ image_config(void)
 	net_config c = {
 		.shape = {.dense = 3 * 32 * 32, .outputs = 10, .class_target = true},
 		.image = {3, 32, 32},
-		.image_shift = 2,
+		.augment = {.shift = 2, .flip = true, .crop = 0.25f},
 		.loss = LOSS_CROSS_ENTROPY,
 		.huber_delta = 1,
 	};
@@ -87,7 +87,9 @@ check_round_trip(const net_config *c)
 	CHECK_INT(again.layer_count, c->layer_count);
 	CHECK_BYTES(again.layers, c->layers, c->layer_count * sizeof(net_layer));
 	CHECK_BYTES(again.image, c->image, sizeof(c->image));
-	CHECK_INT(again.image_shift, c->image_shift);
+	CHECK_INT(again.augment.shift, c->augment.shift);
+	CHECK_INT(again.augment.flip, c->augment.flip);
+	CHECK(again.augment.crop == c->augment.crop);
 	second = network_json(&again);
 	b = json_text(second);
 	CHECK_STR(a, b);
@@ -109,7 +111,7 @@ test_round_trips(void)
 	net_default_cnn(&c);
 	check_round_trip(&c);
 	memset(c.image, 0, sizeof(c.image));
-	c.image_shift = 0;
+	memset(&c.augment, 0, sizeof(c.augment));
 	read_text("[{\"type\":\"linear\",\"width\":8}]", &c, &err);
 	CHECK_INT(c.layers[0].from[0], FROM_COLUMNS);
 	check_round_trip(&c);
@@ -238,6 +240,8 @@ test_damaged(void)
 		{"image", "[1,2,0]", "\"image\" is not an array of channels, height and width"},
 		{"image", "[1,2,3,4]", "array \"image\" has 4 elements, at most 3 are allowed"},
 		{"image_shift", "-1", "\"image_shift\" is -1, outside 0 to 2147483647"},
+		{"image_flip", "1", "key \"image_flip\" is not true or false"},
+		{"image_crop", "-1", "\"image_crop\" is -1, outside 0 to 1"},
 	};
 
 	for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++)
