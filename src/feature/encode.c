@@ -6,6 +6,7 @@
  * encoder and the row alone.  See encoder.h for the two steps.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "encoder.h"
@@ -92,6 +93,90 @@ compact_vector(const encoding *c, const value *v, float *out, llm_error *err)
 		double x = missing ? NAN : v->vector[i];
 
 		out[i] = missing ? NAN : isnan(x) ? 0 : standard_clamp((x - c->means[i]) * c->inverses[i]);
+	}
+	return true;
+}
+
+/* "28 x 28" */
+static const char *
+shape_text(int32_t ndim, const int32_t *dims, char *text, size_t size)
+{
+	int used = 0;
+
+	for (int32_t i = 0; i < ndim; i++)
+		used += snprintf(text + used, size - used, "%s%d", i > 0 ? " x " : "", dims[i]);
+	return text;
+}
+
+#define SHAPE_TEXT(ndim, dims) shape_text((ndim), (dims), (char[64]) {0}, 64)
+
+bool
+image_of_shape(const char *column, int32_t ndim, const int32_t *dims, int32_t image[3], llm_error *err)
+{
+	double numbers = 1;
+
+	if (ndim != 2 && ndim != 3)
+	{
+		llm_fail(err, LLM_INVALID, "column \"%s\" is no image: it has %d dimension%s", column, ndim < 1 ? 1 : ndim,
+				 ndim <= 1 ? "" : "s");
+		return llm_hint(err, "An image is a tensor (height, width) or (channels, height, width): "
+							 "llm_image(file), or llm_reshape(value, '{1, 28, 28}').");
+	}
+	image[0] = ndim == 3 ? dims[0] : 1;
+	image[1] = dims[ndim - 2];
+	image[2] = dims[ndim - 1];
+	for (int i = 0; i < 3; i++)
+		numbers *= image[i];
+	if (numbers < 1 || numbers > IMAGE_MAX)
+	{
+		llm_fail(err, LLM_INVALID, "column \"%s\" has images of %s numbers, 1 to %d are possible", column,
+				 SHAPE_TEXT(ndim, dims), IMAGE_MAX);
+		return llm_hint(err, "Make them smaller: llm_image(file, width, height).");
+	}
+	if (image[2] <= 4 && image[0] > 4)
+	{
+		llm_fail(err, LLM_INVALID, "column \"%s\" has images of shape %s, which looks like (height, width, channels)",
+				 column, SHAPE_TEXT(ndim, dims));
+		return llm_hint(err, "An image is a tensor (channels, height, width), as llm_image() makes it.");
+	}
+	return true;
+}
+
+/* Numbers without a shape are taken as they come. */
+static bool
+check_image(const encoding *c, const value *v, llm_error *err)
+{
+	int32_t image[3];
+
+	if (v->ndim <= 1 && v->length == c->length)
+		return true;
+	if (!image_of_shape(c->column.name, v->ndim, v->dims, image, err))
+		return false;
+	return memcmp(image, c->image, sizeof(image)) == 0 ||
+		   (llm_fail(err, LLM_INVALID, "column \"%s\" has an image of %s, the model was trained with %s",
+					 c->column.name, SHAPE_TEXT(3, image), SHAPE_TEXT(3, c->image)),
+			llm_hint(err, "llm_image(file, %d, %d, %d) makes it fit.", c->image[2], c->image[1], c->image[0]));
+}
+
+/* NaN where a pixel is missing, or all of the image. */
+static bool
+compact_image(const encoding *c, const value *v, float *out, llm_error *err)
+{
+	int32_t pixels = c->image[1] * c->image[2];
+	bool missing = value_missing(v) || v->kind != VALUE_VECTOR;
+
+	if (!missing && !check_image(c, v, err))
+		return false;
+	for (int32_t i = 0; i < c->image[0]; i++)
+	{
+		float mean = (float) c->means[i], inverse = c->inverses[i];
+
+		for (int32_t p = i * pixels; p < (i + 1) * pixels; p++)
+		{
+			float z = missing ? NAN : (v->vector[p] - mean) * inverse;
+
+			out[p] = z > STANDARD_MAX ? STANDARD_MAX : z < -STANDARD_MAX ? -STANDARD_MAX : z;
+		}
 	}
 	return true;
 }
@@ -206,6 +291,10 @@ encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *
 				if (!compact_vector(c, &row[i], out->narrow + c->narrow, err))
 					return false;
 				break;
+			case ENCODING_IMAGE:
+				if (!compact_image(c, &row[i], out->narrow + c->narrow, err))
+					return false;
+				break;
 		}
 	}
 	/* Texts come last, so that pairs of value 1 stand in front in a record. */
@@ -273,6 +362,8 @@ encode_widen(const encoder *e, float *dense)
 	const float *in = dense + (e->shape.dense - e->narrow);
 	float *out = dense;
 
+	for (int32_t i = 0; e->image >= 0 && i < e->encodings[e->image].length; i++)
+		*out++ = isnan(in[i]) ? 0 : in[i];
 	for (int32_t i = 0; i < e->count; i++)
 	{
 		const encoding *c = &e->encodings[i];

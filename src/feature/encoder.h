@@ -22,6 +22,7 @@
 #define BAG_PAIRS_MAX (1 << 20)
 #define BINS_MAX 1024
 #define VECTOR_MAX 65536
+#define IMAGE_MAX (DENSE_MAX / 2) /* numbers of one */
 #define CATEGORIES_MAX 65536
 #define CATEGORY_BYTES_MAX (4 << 20) /* all categories of a column together */
 #define BUCKETS_MAX (1 << 20)
@@ -42,7 +43,8 @@ typedef enum encoding_kind
 	ENCODING_ONE_HOT, /* one pair of value 1 in the bag */
 	ENCODING_EMBED,   /* one row of the embedding table */
 	ENCODING_TEXT,    /* hashed n-grams in the bag */
-	ENCODING_VECTOR
+	ENCODING_VECTOR,
+	ENCODING_IMAGE /* standardised by channel; a missing one is the mean everywhere */
 } encoding_kind;
 
 /* Parts of a date, in this order behind the time's own number. */
@@ -84,11 +86,12 @@ typedef struct encoding
 	int32_t kept;    /* buckets that are used */
 	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
 
-	/* VECTOR */
+	/* VECTOR, IMAGE */
 	int32_t length;
-	double *means;   /* (length) */
-	double *scales;  /* (length) > 0, or 0 for a constant element */
-	float *inverses; /* (length) 1 / scale or 0 */
+	int32_t image[3]; /* channels, height, width; their product is the length */
+	double *means;    /* (length), of an image (channels); the same for those below */
+	double *scales;   /* > 0, or 0 for a constant element */
+	float *inverses;  /* 1 / scale or 0 */
 
 	/* Where it goes, computed by encoder_layout(). */
 	int32_t narrow; /* first float of the compact row, and how many */
@@ -106,6 +109,7 @@ struct encoder
 	encoding *encodings; /* (count) */
 	batch_shape shape;   /* without outputs */
 	int32_t narrow;      /* floats of a compact row, <= shape.dense */
+	int32_t image;       /* encoding that is an image, or -1 */
 	int32_t text_columns;
 };
 
@@ -127,6 +131,15 @@ extern void encoding_slots(encoding *c, bool has_null, bool has_other);
 
 /* Derive everything that is not stored: inverses, edges, places, shape.  Sizes beyond a cap fail with code. */
 extern bool encoder_layout(encoder *e, llm_code code, llm_error *err);
+
+/* How many means, scales and inverses it has: one for each element, or for each channel. */
+extern int32_t encoding_scales(const encoding *c);
+
+/*
+ * The image that a shape means: (height, width) or (channels, height, width).  LLM_INVALID with a
+ * hint for another shape, or for one that is too large.
+ */
+extern bool image_of_shape(const char *column, int32_t ndim, const int32_t *dims, int32_t image[3], llm_error *err);
 
 /* First step. */
 extern bool encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *err);

@@ -14,6 +14,7 @@
  *	 one_hot, embedding	missing, rare, categories
  *	 text		missing, buckets, kept (bits as hexadecimal digits), pairs
  *	 vector		missing, squash, means, scales
+ *	 image		shape (channels, height, width), means, scales
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static const char *const kind_names[] = {
 static const char *const encoding_names[] = {
 	[ENCODING_DROPPED] = "dropped", [ENCODING_NUMBER] = "number",   [ENCODING_TIME] = "time",
 	[ENCODING_ONE_HOT] = "one_hot", [ENCODING_EMBED] = "embedding", [ENCODING_TEXT] = "text",
-	[ENCODING_VECTOR] = "vector"};
+	[ENCODING_VECTOR] = "vector",   [ENCODING_IMAGE] = "image"};
 
 static const char *const part_names[] = {
 	[PART_HOUR] = "hour", [PART_WEEKDAY] = "weekday", [PART_DAY] = "day", [PART_MONTH] = "month"};
@@ -113,6 +114,14 @@ write_vector(const encoding *c, json_t *o)
 	json_object_set_new(o, "scales", numbers_json(c->scales, c->length));
 }
 
+static void
+write_image(const encoding *c, json_t *o)
+{
+	json_object_set_new(o, "shape", json_pack("[i, i, i]", c->image[0], c->image[1], c->image[2]));
+	json_object_set_new(o, "means", numbers_json(c->means, c->image[0]));
+	json_object_set_new(o, "scales", numbers_json(c->scales, c->image[0]));
+}
+
 /* Members that cannot be made for want of memory are missing, which reading will report. */
 static json_t *
 encoding_json(const encoding *c)
@@ -133,6 +142,7 @@ encoding_json(const encoding *c)
 		case ENCODING_EMBED: write_categories(c, o); break;
 		case ENCODING_TEXT: write_text(c, o); break;
 		case ENCODING_VECTOR: write_vector(c, o); break;
+		case ENCODING_IMAGE: write_image(c, o); break;
 	}
 	return o;
 }
@@ -315,6 +325,31 @@ read_vector(const json_t *o, encoding *c, llm_error *err)
 		   llm_fail(err, LLM_CORRUPT, "\"scales\" has %d elements, \"means\" has %d", count, c->length);
 }
 
+static bool
+read_image(const json_t *o, encoding *c, llm_error *err)
+{
+	const json_t *shape;
+	int32_t dims[3], means, scales;
+
+	if (!json_read_array(o, "shape", 3, &shape, err))
+		return false;
+	for (int i = 0; i < 3; i++)
+	{
+		const json_t *dim = json_array_get(shape, i);
+
+		if (!json_is_integer(dim) || json_integer_value(dim) < 1 || json_integer_value(dim) > IMAGE_MAX)
+			return llm_fail(err, LLM_CORRUPT, "\"shape\" is not an array of channels, height and width");
+		dims[i] = (int32_t) json_integer_value(dim);
+	}
+	if ((double) dims[0] * dims[1] * dims[2] > IMAGE_MAX)
+		return llm_fail(err, LLM_CORRUPT, "\"shape\" has more than %d numbers", IMAGE_MAX);
+	memcpy(c->image, dims, sizeof(dims));
+	c->length = dims[0] * dims[1] * dims[2];
+	c->column.image = true;
+	return json_read_numbers(o, "means", dims[0], dims[0], -NUMBER_MAX, NUMBER_MAX, &c->means, &means, err) &&
+		   json_read_numbers(o, "scales", dims[0], dims[0], 0, 2 * NUMBER_MAX, &c->scales, &scales, err);
+}
+
 /* Can a column of this kind be encoded so? */
 static bool
 kinds_agree(column_kind column, encoding_kind encoding)
@@ -327,7 +362,8 @@ kinds_agree(column_kind column, encoding_kind encoding)
 		case ENCODING_ONE_HOT:
 		case ENCODING_EMBED: return column == COLUMN_CATEGORY || column == COLUMN_TEXT || column == COLUMN_JSON;
 		case ENCODING_TEXT: return column == COLUMN_TEXT;
-		case ENCODING_VECTOR: return column == COLUMN_VECTOR;
+		case ENCODING_VECTOR:
+		case ENCODING_IMAGE: return column == COLUMN_VECTOR;
 	}
 	return false;
 }
@@ -364,6 +400,7 @@ read_encoding(const json_t *o, encoding *c, llm_error *err)
 		case ENCODING_EMBED: return read_categories(o, c, err);
 		case ENCODING_TEXT: return read_text(o, c, err);
 		case ENCODING_VECTOR: return read_vector(o, c, err);
+		case ENCODING_IMAGE: return read_image(o, c, err);
 	}
 	return false;
 }

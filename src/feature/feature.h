@@ -41,7 +41,10 @@ typedef struct column
 	char *sql_type; /* format_type() at training, for messages */
 	column_kind kind;
 	bool integer; /* int2, int4, int8: only these can look like identifiers */
+	bool image;   /* COLUMN_VECTOR: the image of a convolutional network; one column at most */
 } column;
+
+#define VALUE_MAX_DIMS 4
 
 typedef enum value_kind
 {
@@ -57,8 +60,10 @@ typedef struct value
 	value_kind kind;
 	int32_t length; /* bytes of string, elements of vector */
 	double number;
-	const char *string; /* UTF-8 or the server's encoding, no terminator */
-	const float *vector;
+	const char *string;  /* UTF-8 or the server's encoding, no terminator */
+	const float *vector; /* (dims), row-major */
+	int32_t ndim;        /* of a vector; 0 or 1: it has no shape but its length */
+	int32_t dims[VALUE_MAX_DIMS];
 } value;
 
 /*
@@ -99,6 +104,8 @@ extern void finding_free(finding *list);
 extern void encoder_free(encoder *e);
 /* dense, embed_* and bag_* of the row's shape; outputs are the target's. */
 extern void encoder_shape(const encoder *e, batch_shape *shape);
+/* Channels, height and width of the image column; zeros when there is none.  Its numbers come first in dense. */
+extern void encoder_image(const encoder *e, int32_t image[3]);
 extern int32_t encoder_column_count(const encoder *e);
 extern const column *encoder_column(const encoder *e, int32_t i);
 extern bool encoder_column_used(const encoder *e, int32_t i); /* false: dropped, need not be present */

@@ -189,6 +189,37 @@ fit_vector(encoding *c, const column_stats *s, bool linear)
 	return true;
 }
 
+/* Mean and deviation of each channel from those of its pixels. */
+static bool
+fit_image(encoding *c, const column_stats *s)
+{
+	int32_t channels = s->image[0], pixels = s->image[1] * s->image[2];
+
+	c->kind = ENCODING_IMAGE;
+	c->length = s->length;
+	memcpy(c->image, s->image, sizeof(c->image));
+	c->means = calloc(channels, sizeof(double));
+	c->scales = calloc(channels, sizeof(double));
+	if (c->means == NULL || c->scales == NULL)
+		return false;
+	for (int32_t i = 0; i < channels; i++)
+	{
+		const moments *m = s->elements + (size_t) i * pixels;
+		double count = 0, squares = 0;
+
+		for (int32_t p = 0; p < pixels; p++)
+		{
+			count += m[p].count;
+			c->means[i] += m[p].mean * m[p].count;
+		}
+		c->means[i] /= fmax(count, 1);
+		for (int32_t p = 0; p < pixels; p++)
+			squares += m[p].m2 + m[p].count * (m[p].mean - c->means[i]) * (m[p].mean - c->means[i]);
+		c->scales[i] = sqrt(squares / fmax(count, 1));
+	}
+	return true;
+}
+
 /* A category and its place in the tally. */
 typedef struct ranked
 {
@@ -286,7 +317,11 @@ fit_encoding(fitter *f, int32_t i)
 		case COLUMN_NUMBER:
 		case COLUMN_BOOLEAN: c->kind = ENCODING_NUMBER; return fit_number(c, s, linear);
 		case COLUMN_TIME: c->kind = ENCODING_TIME; return fit_time(c, s, linear);
-		case COLUMN_VECTOR: c->kind = ENCODING_VECTOR; return fit_vector(c, s, linear);
+		case COLUMN_VECTOR:
+			if (c->column.image)
+				return fit_image(c, s);
+			c->kind = ENCODING_VECTOR;
+			return fit_vector(c, s, linear);
 		case COLUMN_CATEGORY: return fit_category(c, s, &f->options);
 		case COLUMN_TEXT:
 			if (text_is_category(s))

@@ -79,6 +79,14 @@ encoder_shape(const encoder *e, batch_shape *shape)
 	shape->bag_max = e->shape.bag_max;
 }
 
+void
+encoder_image(const encoder *e, int32_t image[3])
+{
+	memset(image, 0, 3 * sizeof(int32_t));
+	if (e->image >= 0)
+		memcpy(image, e->encodings[e->image].image, 3 * sizeof(int32_t));
+}
+
 int32_t
 encoder_column_count(const encoder *e)
 {
@@ -127,13 +135,19 @@ derive_bins(encoding *c)
 	return true;
 }
 
+int32_t
+encoding_scales(const encoding *c)
+{
+	return c->kind == ENCODING_IMAGE ? c->image[0] : c->length;
+}
+
 static bool
 derive_vector(encoding *c)
 {
-	c->inverses = malloc(c->length * sizeof(float));
+	c->inverses = malloc(encoding_scales(c) * sizeof(float));
 	if (c->inverses == NULL)
 		return false;
-	for (int32_t i = 0; i < c->length; i++)
+	for (int32_t i = 0; i < encoding_scales(c); i++)
 		c->inverses[i] = c->scales[i] > 0 ? standard_clamp(1 / c->scales[i]) : 0;
 	return true;
 }
@@ -147,7 +161,7 @@ derive(encoding *c)
 		c->inverse = 1 / c->scale;
 		return c->bins == 0 || derive_bins(c);
 	}
-	return c->kind != ENCODING_VECTOR || derive_vector(c);
+	return (c->kind != ENCODING_VECTOR && c->kind != ENCODING_IMAGE) || derive_vector(c);
 }
 
 static int32_t
@@ -180,6 +194,7 @@ measure(encoding *c)
 			c->narrow_count = c->length;
 			c->dense_count = c->length + c->indicator;
 			break;
+		case ENCODING_IMAGE: c->narrow_count = c->dense_count = c->length; break;
 		case ENCODING_ONE_HOT:
 			c->pairs_max = 1;
 			/* fall through */
@@ -214,20 +229,42 @@ place(encoder *e, encoding *c)
 		   s->bag_max <= BAG_PAIRS_MAX;
 }
 
+/* Sets e->image. */
+static bool
+find_image(encoder *e, llm_code code, llm_error *err)
+{
+	e->image = -1;
+	for (int32_t i = 0; i < e->count; i++)
+	{
+		if (e->encodings[i].kind != ENCODING_IMAGE)
+			continue;
+		if (e->image >= 0)
+			return llm_fail(err, code, "columns \"%s\" and \"%s\" are both images",
+							e->encodings[e->image].column.name, e->encodings[i].column.name);
+		e->image = i;
+	}
+	return true;
+}
+
+static bool
+lay_out(encoder *e, encoding *c, llm_code code, llm_error *err)
+{
+	if (!derive(c))
+		return llm_fail(err, LLM_MEMORY, "out of memory while laying out the inputs");
+	measure(c);
+	return place(e, c) ||
+		   llm_fail(err, code, "the inputs up to column \"%s\" are wider than %d numbers or %d categories",
+					c->column.name, DENSE_MAX, BAG_ROWS_MAX);
+}
+
 bool
 encoder_layout(encoder *e, llm_code code, llm_error *err)
 {
+	if (!find_image(e, code, err) || (e->image >= 0 && !lay_out(e, &e->encodings[e->image], code, err)))
+		return false;
 	for (int32_t i = 0; i < e->count; i++)
-	{
-		encoding *c = &e->encodings[i];
-
-		if (!derive(c))
-			return llm_fail(err, LLM_MEMORY, "out of memory while laying out the inputs");
-		measure(c);
-		if (!place(e, c))
-			return llm_fail(err, code, "the inputs up to column \"%s\" are wider than %d numbers or %d categories",
-							c->column.name, DENSE_MAX, BAG_ROWS_MAX);
-	}
+		if (i != e->image && !lay_out(e, &e->encodings[i], code, err))
+			return false;
 	if (e->shape.dense == 0 && e->shape.embed_columns == 0 && e->shape.bag_rows == 0)
 		return llm_fail(err, code, "no column can be used as an input");
 	return true;

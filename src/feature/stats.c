@@ -169,19 +169,44 @@ add_string(column_stats *s, const column *c, const value *v, double target, int3
 	return tally_add_string(s->values, text, length, target);
 }
 
+/* The first vector decides what all of them must be. */
+static bool
+start_vector(column_stats *s, const column *c, const value *v, llm_error *err)
+{
+	if (c->image && !image_of_shape(c->name, v->ndim, v->dims, s->image, err))
+		return false;
+	if (!c->image && (v->length < 1 || v->length > VECTOR_MAX))
+		return llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements, 1 to %d are possible", c->name, v->length,
+						VECTOR_MAX);
+	s->elements = calloc(v->length, sizeof(moments));
+	if (s->elements == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
+	s->length = v->length;
+	return true;
+}
+
+static bool
+same_image(const column_stats *s, const column *c, const value *v, llm_error *err)
+{
+	int32_t image[3];
+
+	if (!image_of_shape(c->name, v->ndim, v->dims, image, err))
+		return false;
+	if (memcmp(image, s->image, sizeof(image)) == 0)
+		return true;
+	llm_fail(err, LLM_INVALID, "column \"%s\" has an image of %d x %d x %d in one row and of %d x %d x %d in another",
+			 c->name, s->image[0], s->image[1], s->image[2], image[0], image[1], image[2]);
+	return llm_hint(err, "Give all of them one size: llm_image(file, %d, %d, %d).", s->image[2], s->image[1],
+					s->image[0]);
+}
+
 static bool
 add_vector(column_stats *s, const column *c, const value *v, llm_error *err)
 {
-	if (s->length == 0)
-	{
-		if (v->length < 1 || v->length > VECTOR_MAX)
-			return llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements, 1 to %d are possible", c->name,
-							v->length, VECTOR_MAX);
-		s->elements = calloc(v->length, sizeof(moments));
-		if (s->elements == NULL)
-			return llm_fail(err, LLM_MEMORY, "out of memory for column \"%s\"", c->name);
-		s->length = v->length;
-	}
+	if (s->length == 0 && !start_vector(s, c, v, err))
+		return false;
+	if (c->image && !same_image(s, c, v, err))
+		return false;
 	if (v->length != s->length)
 	{
 		llm_fail(err, LLM_INVALID, "column \"%s\" has %d elements in one row and %d in another", c->name, s->length,

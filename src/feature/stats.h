@@ -52,6 +52,7 @@ typedef struct column_stats
 
 	/* vectors */
 	int32_t length;    /* 0 = none seen */
+	int32_t image[3];  /* of an image column: channels, height, width */
 	moments *elements; /* (length) */
 } column_stats;
 

@@ -7,7 +7,8 @@
  *	  TAG_INTEGER	zigzag varint, for whole numbers of 32 bits
  *	  TAG_NUMBER	8 bytes of the double
  *	  TAG_STRING	varint length, bytes
- *	  TAG_VECTOR	varint length, zeros up to a multiple of 4 bytes from the start, floats
+ *	  TAG_VECTOR	number of dimensions in 1 byte, a varint for each, zeros up to a multiple of 4 bytes
+ *				from the start, floats
  * The file lives on one machine for one job, so numbers keep the machine's byte order.  Unpacked
  * strings and vectors point into the buffer, which must therefore be aligned to 4 bytes.
  */
@@ -81,7 +82,11 @@ static void
 put_vector(writer *w, const value *v)
 {
 	put_byte(w, TAG_VECTOR);
-	put_varint(w, (uint32_t) v->length);
+	put_byte(w, v->ndim > 1 ? (uint8_t) v->ndim : 1);
+	if (v->ndim <= 1)
+		put_varint(w, (uint32_t) v->length);
+	for (int32_t i = 0; v->ndim > 1 && i < v->ndim; i++)
+		put_varint(w, (uint32_t) v->dims[i]);
 	while (w->used % sizeof(float) != 0)
 		put_byte(w, 0);
 	put(w, v->vector, v->length * sizeof(float));
@@ -181,6 +186,31 @@ get_string(reader *r, value *v)
 	return true;
 }
 
+/* The shape of a vector; its length is the product. */
+static bool
+get_dims(reader *r, value *v)
+{
+	uint8_t ndim;
+	uint64_t length = 1;
+
+	if (!get(r, &ndim, 1) || ndim < 1 || ndim > VALUE_MAX_DIMS)
+		return false;
+	v->ndim = ndim;
+	for (int32_t i = 0; i < ndim; i++)
+	{
+		uint32_t dim;
+
+		if (!get_varint(r, &dim) || dim > INT32_MAX)
+			return false;
+		v->dims[i] = (int32_t) dim;
+		length *= dim;
+		if (length > INT32_MAX)
+			return false;
+	}
+	v->length = (int32_t) length;
+	return true;
+}
+
 static bool
 get_vector(reader *r, value *v)
 {
@@ -188,14 +218,14 @@ get_vector(reader *r, value *v)
 	uint8_t zero;
 
 	v->kind = VALUE_VECTOR;
-	if (!get_varint(r, &length) || length > INT32_MAX)
+	if (!get_dims(r, v))
 		return false;
+	length = (uint32_t) v->length;
 	while (r->used % sizeof(float) != 0)
 		if (!get(r, &zero, 1) || zero != 0)
 			return false;
 	if (length > (r->bytes - r->used) / sizeof(float))
 		return false;
-	v->length = (int32_t) length;
 	v->vector = (const float *) (const void *) (r->buffer + r->used);
 	r->used += length * sizeof(float);
 	return true;

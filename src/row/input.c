@@ -260,10 +260,13 @@ ReadJsonVector(JsonbContainer *container, value *result)
 	JsonbValue json;
 	int32 room = 16;
 	float *numbers = palloc(room * sizeof(float));
+	double numbers_expected = 1;
 
-	result->length = 0;
+	result->length = result->ndim = 0;
 	while ((token = JsonbIteratorNext(&it, &json, false)) != WJB_DONE)
 	{
+		if (token == WJB_BEGIN_ARRAY && result->length == 0 && result->ndim < VALUE_MAX_DIMS)
+			result->dims[result->ndim++] = json.val.array.nElems;
 		if (token == WJB_BEGIN_ARRAY || token == WJB_END_ARRAY)
 			continue;
 		if (token != WJB_ELEM || (json.type != jbvNumeric && json.type != jbvNull))
@@ -276,9 +279,11 @@ ReadJsonVector(JsonbContainer *container, value *result)
 		numbers[result->length++] =
 			json.type == jbvNull ? NAN : (float) NumericToDouble(NumericGetDatum(json.val.numeric));
 	}
+	for (int i = 0; i < result->ndim; i++)
+		numbers_expected *= result->dims[i];
 	result->kind = VALUE_VECTOR;
 	result->vector = numbers;
-	return true;
+	return numbers_expected == result->length;
 }
 
 /* The value of one key as the column takes it; false when it does not fit. */

@@ -192,6 +192,8 @@ ReadArray(const ValueReader *reader, Datum datum, value *result)
 
 	result->kind = VALUE_VECTOR;
 	result->length = count;
+	result->ndim = ARR_NDIM(array) <= VALUE_MAX_DIMS ? ARR_NDIM(array) : 0;
+	memcpy(result->dims, ARR_DIMS(array), result->ndim * sizeof(int));
 	if (elemtype == FLOAT4OID && !ARR_HASNULL(array))
 	{
 		result->vector = (const float *) ARR_DATA_PTR(array);
@@ -323,6 +325,7 @@ MakeColumn(const char *name, Oid typid, int32 typmod)
 	made.name = pstrdup(name);
 	made.sql_type = format_type_with_typemod(basetype, typmod);
 	made.kind = reader.kind;
+	made.image = false;
 	made.integer = basetype == INT2OID || basetype == INT4OID || basetype == INT8OID;
 	return made;
 }

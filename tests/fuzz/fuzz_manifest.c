@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static float zeros[VECTOR_MAX];
+static float zeros[IMAGE_MAX];
 
 static value
 some_value(const encoding *c, int turn)
@@ -21,7 +21,7 @@ some_value(const encoding *c, int turn)
 
 	if (turn == 0)
 		return v;
-	if (c->kind == ENCODING_VECTOR)
+	if (c->kind == ENCODING_VECTOR || c->kind == ENCODING_IMAGE)
 		return (value) {.kind = VALUE_VECTOR, .vector = zeros, .length = c->length};
 	if (c->column.kind == COLUMN_TEXT || c->column.kind == COLUMN_CATEGORY)
 		return (value) {.kind = VALUE_STRING, .string = "late delivery, red", .length = 18};

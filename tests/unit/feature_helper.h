@@ -14,6 +14,8 @@
 #define NUMBER(x) ((value) {.kind = VALUE_NUMBER, .number = (x)})
 #define STRING(s) ((value) {.kind = VALUE_STRING, .string = (s), .length = (int32_t) strlen(s)})
 #define VECTOR(v, n) ((value) {.kind = VALUE_VECTOR, .vector = (v), .length = (n)})
+#define IMAGE(v, c, h, w) \
+	((value) {.kind = VALUE_VECTOR, .vector = (v), .length = (c) * (h) * (w), .ndim = 3, .dims = {(c), (h), (w)}})
 #define NOTHING ((value) {.kind = VALUE_NULL})
 #define COLUMN(n, t, k) \
 	{ \

@@ -7,24 +7,27 @@
 
 #include "feature_helper.h"
 
-#define SAMPLE_COLUMNS 9
+#define SAMPLE_COLUMNS 10
 #define SAMPLE_ROWS 1100
 
-static const column sample_columns[SAMPLE_COLUMNS] = {COLUMN("amount", "numeric", COLUMN_NUMBER),
-													  COLUMN("paid", "boolean", COLUMN_BOOLEAN),
-													  COLUMN("at", "timestamp with time zone", COLUMN_TIME),
-													  COLUMN("colour", "text", COLUMN_TEXT),
-													  COLUMN("shop", "text", COLUMN_CATEGORY),
-													  COLUMN("note", "text", COLUMN_TEXT),
-													  COLUMN("pixels", "real[]", COLUMN_VECTOR),
-													  COLUMN("extra", "jsonb", COLUMN_JSON),
-													  COLUMN("same", "integer", COLUMN_NUMBER)};
+static const column sample_columns[SAMPLE_COLUMNS] = {
+	COLUMN("amount", "numeric", COLUMN_NUMBER),
+	COLUMN("paid", "boolean", COLUMN_BOOLEAN),
+	COLUMN("at", "timestamp with time zone", COLUMN_TIME),
+	COLUMN("colour", "text", COLUMN_TEXT),
+	COLUMN("shop", "text", COLUMN_CATEGORY),
+	COLUMN("note", "text", COLUMN_TEXT),
+	COLUMN("pixels", "real[]", COLUMN_VECTOR),
+	COLUMN("extra", "jsonb", COLUMN_JSON),
+	COLUMN("same", "integer", COLUMN_NUMBER),
+	{.name = "picture", .sql_type = "tensor", .kind = COLUMN_VECTOR, .image = true}};
 
 typedef struct sample
 {
 	value rows[SAMPLE_ROWS * SAMPLE_COLUMNS];
 	char text[SAMPLE_ROWS][2][96];
 	float pixels[SAMPLE_ROWS][4];
+	float picture[SAMPLE_ROWS][2 * 3 * 2];
 	value label[SAMPLE_ROWS];
 	encoder *encoder;
 	target *target;
@@ -51,6 +54,9 @@ sample_row(sample *s, int r)
 	v[6] = r % 30 == 2 ? NOTHING : VECTOR(s->pixels[r], 4);
 	v[7] = r % 4 == 1 ? STRING("n/a") : NUMBER(r % 5);
 	v[8] = NUMBER(1);
+	for (int i = 0; i < 12; i++)
+		s->picture[r][i] = (float) (r * (i + 5) % 23) / 22;
+	v[9] = r % 40 == 6 ? NOTHING : IMAGE(s->picture[r], 2, 3, 2);
 	s->label[r] = STRING(colours[r % 5 % 3]);
 }
 

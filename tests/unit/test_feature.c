@@ -241,6 +241,70 @@ test_vector(void)
 	encoder_free(e);
 }
 
+/* Standardised by channel, before all other numbers; a missing image is the mean. */
+static void
+test_image(void)
+{
+	column columns[] = {COLUMN("n", "integer", COLUMN_NUMBER),
+						{.name = "p", .sql_type = "tensor", .kind = COLUMN_VECTOR, .image = true}};
+	float first[] = {0, 1, 2, 3, 10, 10}, second[] = {4, 5, 6, 7, 30, 30}, hole[] = {3.5f, NAN, 2, 3, 10, 10};
+	value rows[] = {NUMBER(1), IMAGE(first, 3, 1, 2), NUMBER(3), IMAGE(second, 3, 1, 2)};
+	value gap[] = {NUMBER(1), IMAGE(hole, 3, 1, 2)}, nothing[] = {NUMBER(3), NOTHING};
+	value flat[] = {NUMBER(1), VECTOR(first, 6)};
+	llm_error err = {.code = LLM_OK};
+	encoder *e = fit_rows(columns, 2, &linear_options, rows, 2, NULL, NULL, &err);
+	batch *b = encoder_batch(e, 5);
+	float deviation = sqrtf(4.25f), step = sqrtf(4.25f);
+	float expected[] = {-2.5f / deviation, -1.5f / deviation, -2.5f / step, -1.5f / step, -1, -1, -1};
+	int32_t image[3];
+
+	encoder_image(e, image);
+	CHECK(image[0] == 3 && image[1] == 1 && image[2] == 2);
+	CHECK_INT(b->shape.dense, 7);
+	CHECK(encoder_row(e, rows, b, &err) && encoder_row(e, gap, b, &err) && encoder_row(e, nothing, b, &err) &&
+		  encoder_row(e, flat, b, &err));
+	for (int i = 0; i < 7; i++)
+	{
+		CHECK_NEAR(b->dense[i], expected[i], 1e-6);
+		CHECK(b->dense[21 + i] == b->dense[i]);
+		CHECK_NEAR(b->dense[14 + i], i < 6 ? 0 : 1, 0);
+	}
+	CHECK_NEAR(b->dense[8], 0, 0); /* a missing pixel */
+	batch_free(b);
+	encoder_free(e);
+}
+
+static void
+test_image_refused(void)
+{
+	column c = {.name = "p", .sql_type = "tensor", .kind = COLUMN_VECTOR, .image = true};
+	float pixels[24] = {0};
+	struct
+	{
+		value rows[2];
+		const char *message;
+	} cases[] = {
+		{{VECTOR(pixels, 24)}, "column \"p\" is no image: it has 1 dimension"},
+		{{IMAGE(pixels, 6, 4, 1)},
+		 "column \"p\" has images of shape 6 x 4 x 1, which looks like (height, width, channels)"},
+		{{IMAGE(pixels, 0, 4, 1)}, "column \"p\" has images of 0 x 4 x 1 numbers, 1 to 524288 are possible"},
+		{{IMAGE(pixels, 3, 1000, 1000)},
+		 "column \"p\" has images of 3 x 1000 x 1000 numbers, 1 to 524288 are possible"},
+		{{IMAGE(pixels, 1, 4, 6), IMAGE(pixels, 1, 6, 4)},
+		 "column \"p\" has an image of 1 x 4 x 6 in one row and of 1 x 6 x 4 in another"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		llm_error err = {.code = LLM_OK};
+
+		CHECK(fit_rows(&c, 1, &linear_options, cases[i].rows, 2, NULL, NULL, &err) == NULL);
+		CHECK_INT(err.code, LLM_INVALID);
+		CHECK_STR(err.message, cases[i].message);
+		CHECK(err.hint[0] != '\0');
+	}
+}
+
 static void
 test_json_column(void)
 {
@@ -408,6 +472,8 @@ main(void)
 	test_embedding();
 	test_small_one_hot_max();
 	test_vector();
+	test_image();
+	test_image_refused();
 	test_json_column();
 	test_rows_are_independent();
 	test_refused();
