@@ -238,6 +238,8 @@ extern bool trainer_restore(trainer *t, const void *state, size_t bytes, llm_err
 
 typedef struct predictor predictor;
 
+/* Bytes that predictor_new() will allocate for max_rows rows. */
+extern bool predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err);
 /*
  * weights: net_weight_bytes() bytes, 64-byte aligned, kept by the caller as long as the
  * predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.

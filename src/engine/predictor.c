@@ -26,6 +26,20 @@ struct predictor
 	run_args run;
 };
 
+bool
+predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
+{
+	const batch_shape *s = &n->config.shape;
+	size_t row = sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + s->outputs);
+	net_plan forward;
+
+	if (!net_plan_new(&forward, n, MODE_PREDICT, max_rows, err))
+		return false;
+	*bytes = plan_arena_bytes(forward.plan) + row * max_rows;
+	net_plan_free(&forward);
+	return true;
+}
+
 predictor *
 predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err)
 {

@@ -303,6 +303,31 @@ layers_from_json(const json_t *layers, net_config *config, llm_error *err)
 	return true;
 }
 
+/* Convolutions and pools read nothing else. */
+bool
+layers_read_image(const json_t *layers)
+{
+	static const layer_kind windows[] = {LAYER_CONV2D, LAYER_MAX_POOL, LAYER_AVG_POOL, LAYER_GLOBAL_AVG_POOL};
+	size_t i, k;
+	json_t *layer, *input;
+
+	json_array_foreach((json_t *) layers, i, layer)
+	{
+		const char *type = json_string_value(json_object_get(layer, "type"));
+		const char *from = json_string_value(json_object_get(layer, "input"));
+
+		if (from != NULL && strcmp(from, "image") == 0)
+			return true;
+		for (k = 0; k < sizeof(windows) / sizeof(windows[0]); k++)
+			if (strcmp(type, net_layer_name(windows[k])) == 0)
+				return true;
+		json_array_foreach(json_object_get(layer, "inputs"), k, input)
+			if (json_is_string(input) && strcmp(json_string_value(input), "image") == 0)
+				return true;
+	}
+	return false;
+}
+
 /* ---- writing ---- */
 
 static json_t *

@@ -30,6 +30,8 @@
  * layer, the key and what is legal; whether shapes fit is for net_new() to say.
  */
 extern bool layers_from_json(const json_t *layers, net_config *config, llm_error *err);
+/* Of layers that are valid: does any of them need an image? */
+extern bool layers_read_image(const json_t *layers);
 /* The same with every key; NULL when out of memory. */
 extern json_t *layers_json(const net_config *config);
 

@@ -13,35 +13,41 @@
 #include <string.h>
 
 #include "json.h"
+#include "layers.h"
 #include "search.h"
 
-#define PARAM(name, type, fallback, minimum, maximum, choices, description) \
-	{name, type, fallback, minimum, maximum, choices, description},
-static const param_info mlp_params[] = {
+#define PARAM(name, type, fallback, minimum, maximum, choices, architectures, description) \
+	{name, type, fallback, minimum, maximum, choices, architectures, description},
+static const param_info param_rows[] = {
 #include "params.def"
 };
 #undef PARAM
 
-#define PARAM_COUNT ((int32_t) (sizeof(mlp_params) / sizeof(mlp_params[0])))
+#define PARAM_COUNT ((int32_t) (sizeof(param_rows) / sizeof(param_rows[0])))
+#define SHIFT_SHARE 14 /* of the shorter side of an image */
 #define MAX_NAMES 1600 /* a table has no more columns */
 
 const param_info *
-params_table(const char *architecture, int32_t *count)
+params_table(int32_t *count)
 {
-	if (strcmp(architecture, "mlp") != 0)
-		return NULL;
 	*count = PARAM_COUNT;
-	return mlp_params;
+	return param_rows;
 }
 
-/* Row of the table, or -1. */
-static int32_t
-param_index(const char *name)
+int32_t
+params_index(const char *name)
 {
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
-		if (strcmp(mlp_params[i].name, name) == 0)
+		if (strcmp(param_rows[i].name, name) == 0)
 			return i;
 	return -1;
+}
+
+/* Has row i a meaning for the network that p is for? */
+static bool
+applies(const train_params *p, int32_t i)
+{
+	return (param_rows[i].architectures & p->architecture->bit) != 0;
 }
 
 /* Edit distance of two short names; longer ones count as far apart. */
@@ -72,19 +78,27 @@ name_distance(const char *a, const char *b)
 	return row[width];
 }
 
+/* A setting that there is not, or that the architecture has no use for. */
 static bool
-fail_unknown_key(const char *key, llm_error *err)
+fail_key(const train_params *p, const char *key, llm_error *err)
 {
-	int32_t nearest = 0;
+	const char *architecture = p->architecture->name;
+	int32_t nearest = -1;
 
-	for (int32_t i = 1; i < PARAM_COUNT; i++)
-		if (name_distance(key, mlp_params[i].name) < name_distance(key, mlp_params[nearest].name))
+	if (params_index(key) >= 0)
+	{
+		llm_fail(err, LLM_INVALID, "parameter \"%s\" has no meaning for architecture \"%s\"", key, architecture);
+		return llm_hint(err, "See SELECT * FROM llm_params('%s');", architecture);
+	}
+	for (int32_t i = 0; i < PARAM_COUNT; i++)
+		if (applies(p, i) &&
+			(nearest < 0 || name_distance(key, param_rows[i].name) < name_distance(key, param_rows[nearest].name)))
 			nearest = i;
 	llm_fail(err, LLM_INVALID, "unknown parameter \"%.100s\"", key);
-	if (name_distance(key, mlp_params[nearest].name) <= 4)
-		return llm_hint(err, "Did you mean \"%s\"? All of them: SELECT * FROM llm_params('mlp');",
-						mlp_params[nearest].name);
-	return llm_hint(err, "See SELECT * FROM llm_params('mlp');");
+	if (name_distance(key, param_rows[nearest].name) <= 4)
+		return llm_hint(err, "Did you mean \"%s\"? All of them: SELECT * FROM llm_params('%s');",
+						param_rows[nearest].name, architecture);
+	return llm_hint(err, "See SELECT * FROM llm_params('%s');", architecture);
 }
 
 static bool
@@ -152,10 +166,26 @@ check_list(const param_info *info, const json_t *list, llm_error *err)
 	return err->code == LLM_OK;
 }
 
+/* Every layer by itself; whether they fit the data is known when there are data. */
+static bool
+check_layers(const json_t *layers, llm_error *err)
+{
+	net_config *config = calloc(1, sizeof(net_config));
+	bool ok;
+
+	if (config == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
+	ok = layers_from_json(layers, config, err);
+	free(config);
+	return ok;
+}
+
 /* validation: fraction or column name. class_weight: word or object of numbers. */
 static bool
 check_any(const param_info *info, const json_t *value, llm_error *err)
 {
+	if (strcmp(info->name, "layers") == 0)
+		return check_layers(value, err);
 	if (strcmp(info->name, "validation") == 0)
 		return json_is_string(value)   ? true
 			   : json_is_number(value) ? check_range(info, json_number_value(value), err)
@@ -246,25 +276,25 @@ params_merge(train_params *p, const json_t *user, llm_error *err)
 
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
 	{
-		const char *fallback = mlp_params[i].fallback;
+		const char *fallback = param_rows[i].fallback;
 		json_t *json = json_parse(fallback, strlen(fallback), err);
 
-		if (json == NULL || json_object_set_new(p->resolved, mlp_params[i].name, json) != 0)
+		if (json == NULL || json_object_set_new(p->resolved, param_rows[i].name, json) != 0)
 			return llm_fail(err, LLM_MEMORY, "out of memory");
 	}
 	json_object_foreach((json_t *) user, key, value)
 	{
-		int32_t i = param_index(key);
+		int32_t i = params_index(key);
 
-		if (i < 0)
-			return fail_unknown_key(key, err);
-		if (json_is_object(value) && mlp_params[i].type != PARAM_ANY)
+		if (i < 0 || !applies(p, i))
+			return fail_key(p, key, err);
+		if (json_is_object(value) && param_rows[i].type != PARAM_ANY)
 		{
-			if (!params_add_range(p, &mlp_params[i], value, err))
+			if (!params_add_range(p, &param_rows[i], value, err))
 				return false;
 			continue;
 		}
-		if (!check_value(&mlp_params[i], value, err))
+		if (!check_value(&param_rows[i], value, err))
 			return false;
 		if (json_is_null(value))
 			continue;
@@ -398,6 +428,13 @@ fill_network(train_params *p, llm_error *err)
 	p->loss_given = !json_is_null(loss);
 	p->loss = p->loss_given && strcmp(json_string_value(loss), "huber") == 0 ? LOSS_HUBER : LOSS_MSE;
 	p->huber_delta = get_number(p, "huber_delta");
+	if (json_is_array(get(p, "layers")))
+		p->layers = json_incref((json_t *) get(p, "layers"));
+	p->augment.shift = json_is_null(get(p, "shift")) ? -1 : (int32_t) get_int(p, "shift");
+	p->augment.flip = json_is_true(get(p, "flip"));
+	p->augment.crop = (float) get_number(p, "crop");
+	if (!get_string(p, "image", &p->image_column, err))
+		return false;
 	return get_string(p, "deploy", &p->deploy, err);
 }
 
@@ -426,7 +463,7 @@ check_together(const train_params *p, llm_error *err)
 		llm_fail(err, LLM_INVALID, "parameter \"folds\" is 1");
 		return llm_hint(err, "Folds are held out in turn: use two or more, or 0 for one held-out part.");
 	}
-	if (p->folds > 0 && p->sources[param_index("validation")] == SOURCE_USER)
+	if (p->folds > 0 && p->sources[params_index("validation")] == SOURCE_USER)
 		return fail_together("folds", "validation", both, err);
 	if (p->folds > 0 && p->time_column != NULL)
 		return fail_together("folds", "time_column",
@@ -435,7 +472,7 @@ check_together(const train_params *p, llm_error *err)
 		return fail_together("folds", json_object_iter_key(json_object_iter(p->ranges)),
 							 "Search with a held-out part first, then judge the setting that was found with folds.",
 							 err);
-	if (p->ranges == NULL && p->sources[param_index("trials")] == SOURCE_USER)
+	if (p->ranges == NULL && p->sources[params_index("trials")] == SOURCE_USER)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"trials\" needs a range to search");
 		return llm_hint(err, "For example {\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}}.");
@@ -460,11 +497,11 @@ is_complete(llm_error *err)
 train_params *
 params_resolve(const char *architecture, const char *json, size_t length, llm_error *err)
 {
-	int32_t count;
+	const architecture_info *info = architecture_find(architecture);
 	json_t *user;
 	train_params *p;
 
-	if (params_table(architecture, &count) == NULL)
+	if (info == NULL)
 	{
 		llm_fail(err, LLM_INVALID, "unknown architecture \"%.100s\"", architecture);
 		llm_hint(err, "See SELECT * FROM llm_architectures();");
@@ -476,6 +513,7 @@ params_resolve(const char *architecture, const char *json, size_t length, llm_er
 	p = calloc(1, sizeof(train_params));
 	if (p != NULL)
 	{
+		p->architecture = info;
 		p->resolved = json_object();
 		p->sources = calloc(PARAM_COUNT, sizeof(param_source));
 	}
@@ -500,12 +538,12 @@ params_resolve(const char *architecture, const char *json, size_t length, llm_er
 static json_t *
 trial_value(const train_params *p, int32_t i, int32_t trial)
 {
-	const json_t *range = json_object_get(p->ranges, mlp_params[i].name);
-	json_t *here = json_object_get(p->resolved, mlp_params[i].name);
+	const json_t *range = json_object_get(p->ranges, param_rows[i].name);
+	json_t *here = json_object_get(p->resolved, param_rows[i].name);
 
 	if (range == NULL || (trial == 0 && search_holds(range, here)))
 		return json_incref(here);
-	return search_draw(&mlp_params[i], range, p->seed, trial, i);
+	return search_draw(&param_rows[i], range, p->seed, trial, i);
 }
 
 train_params *
@@ -515,6 +553,7 @@ params_trial(const train_params *p, int32_t trial, llm_error *err)
 
 	if (t != NULL)
 	{
+		t->architecture = p->architecture;
 		t->resolved = json_object();
 		t->sources = calloc(PARAM_COUNT, sizeof(param_source));
 	}
@@ -522,8 +561,8 @@ params_trial(const train_params *p, int32_t trial, llm_error *err)
 		llm_fail(err, LLM_MEMORY, "out of memory");
 	for (int32_t i = 0; i < PARAM_COUNT && err->code == LLM_OK; i++)
 	{
-		t->sources[i] = json_object_get(p->ranges, mlp_params[i].name) != NULL ? SOURCE_SEARCH : p->sources[i];
-		if (json_object_set_new(t->resolved, mlp_params[i].name, trial_value(p, i, trial)) != 0)
+		t->sources[i] = json_object_get(p->ranges, param_rows[i].name) != NULL ? SOURCE_SEARCH : p->sources[i];
+		if (json_object_set_new(t->resolved, param_rows[i].name, trial_value(p, i, trial)) != 0)
 			llm_fail(err, LLM_MEMORY, "out of memory");
 	}
 	if (err->code == LLM_OK && is_complete(err) && fill(t, err))
@@ -539,7 +578,7 @@ params_drawn(const train_params *p)
 
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
 		if (p->sources[i] == SOURCE_SEARCH)
-			json_object_set(json, mlp_params[i].name, json_object_get(p->resolved, mlp_params[i].name));
+			json_object_set(json, param_rows[i].name, json_object_get(p->resolved, param_rows[i].name));
 	return json;
 }
 
@@ -553,7 +592,7 @@ choose(train_params *p, const char *key, int64_t *field, int64_t value)
 		return;
 	*field = value;
 	json_object_set_new(p->resolved, key, json_integer(value));
-	p->sources[param_index(key)] = SOURCE_AUTO;
+	p->sources[params_index(key)] = SOURCE_AUTO;
 }
 
 void
@@ -577,6 +616,18 @@ params_choose(train_params *p, int64_t training_rows)
 }
 
 void
+params_choose_image(train_params *p, const int32_t image[3])
+{
+	int64_t shift = p->augment.shift;
+	int32_t side = image[1] < image[2] ? image[1] : image[2];
+
+	if (image[0] == 0)
+		return;
+	choose(p, "shift", &shift, side / SHIFT_SHARE);
+	p->augment.shift = (int32_t) shift;
+}
+
+void
 params_free(train_params *p)
 {
 	if (p == NULL)
@@ -589,6 +640,8 @@ params_free(train_params *p)
 	free(p->weight_column);
 	free(p->group_column);
 	free(p->deploy);
+	free(p->image_column);
+	json_decref(p->layers);
 	json_decref(p->class_weight);
 	json_decref(p->ranges);
 	json_decref(p->resolved);
@@ -604,9 +657,11 @@ params_json(const train_params *p)
 
 	for (int32_t i = 0; i < PARAM_COUNT && json != NULL; i++)
 	{
-		json_t *value = json_object_get(p->resolved, mlp_params[i].name);
+		json_t *value = json_object_get(p->resolved, param_rows[i].name);
 
-		json_object_set_new(json, mlp_params[i].name,
+		if (!applies(p, i))
+			continue;
+		json_object_set_new(json, param_rows[i].name,
 							json_pack("{s:O, s:s}", "value", value, "source", source_names[p->sources[i]]));
 	}
 	return json;

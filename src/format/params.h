@@ -14,6 +14,7 @@
 
 #include "../engine/error.h"
 #include "../engine/net.h"
+#include "architecture.h"
 #include "json.h"
 
 #define PARAMS_MAX_FOLDS 20
@@ -37,6 +38,7 @@ typedef struct param_info
 	const char *fallback;    /* JSON text of the default; "null" means chosen from the data */
 	double minimum, maximum; /* of numbers, and of the elements of lists */
 	const char *choices;     /* legal strings, separated by '|', or NULL */
+	uint32_t architectures;  /* ARCH_ bits of those for which it has a meaning */
 	const char *description;
 } param_info;
 
@@ -51,6 +53,7 @@ typedef enum param_source
 /* Resolved settings.  Fields stand in the order of params.def. */
 typedef struct train_params
 {
+	const architecture_info *architecture;
 	/* the run */
 	int64_t epochs; /* >= 1 */
 	int64_t steps;  /* 0 = by epochs */
@@ -92,7 +95,10 @@ typedef struct train_params
 	net_activation activation;
 	bool layer_norm;
 	bool residual;
-	bool loss_given; /* false: by task */
+	json_t *layers;        /* of ARCH_LAYERS, valid by itself; otherwise NULL */
+	char *image_column;    /* or NULL */
+	image_augment augment; /* shift -1: not chosen yet */
+	bool loss_given;       /* false: by task */
 	net_loss loss;
 	double huber_delta;
 	char *deploy; /* if_better, always, never */
@@ -101,12 +107,15 @@ typedef struct train_params
 	json_t *resolved;      /* object key -> value, complete */
 } train_params;
 
-extern const param_info *params_table(const char *architecture, int32_t *count); /* NULL: unknown architecture */
+extern const param_info *params_table(int32_t *count); /* of all architectures */
+extern int32_t params_index(const char *name);         /* row of the table, or -1 */
 
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
 extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
 /* Choose what the user left open and depends on the number of training rows. */
 extern void params_choose(train_params *p, int64_t training_rows);
+/* The same for what depends on the size of the image: channels, height, width. */
+extern void params_choose_image(train_params *p, const int32_t image[3]);
 /*
  * The settings of one trial (from 0) of a search, after params_choose(): those in ranges are
  * drawn, or in trial 0 as they are in p where that lies in the range.  NULL: LLM_MEMORY.

@@ -16,8 +16,9 @@
 #define MAX_CHOICES 1000
 
 static const char *const searchable[] = {
-	"batch_size", "learning_rate", "optimizer", "momentum", "schedule",   "warmup",     "weight_decay", "clip_norm",
-	"dropout",    "ema_decay",     "embed_dim", "hidden",   "activation", "layer_norm", "residual",
+	"batch_size",   "learning_rate", "optimizer", "momentum",  "schedule",  "warmup",
+	"weight_decay", "clip_norm",     "dropout",   "ema_decay", "embed_dim", "hidden",
+	"activation",   "layer_norm",    "residual",  "shift",     "flip",      "crop",
 };
 
 bool

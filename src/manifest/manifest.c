@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../format/architecture.h"
 #include "../format/layers.h"
 
 #define MANIFEST_BYTES_MAX (256 << 20)
@@ -224,25 +225,13 @@ check_format(const json_t *json, llm_error *err)
 	return llm_hint(err, "Install the newer llmapp and run ALTER EXTENSION llmapp UPDATE.");
 }
 
-/* An mlp is described by its widths, the others by their layers. */
-static const char *const architectures[] = {"mlp", "cnn", "layers"};
-
-static bool
-is_architecture(const char *name)
-{
-	for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++)
-		if (strcmp(name, architectures[i]) == 0)
-			return true;
-	return false;
-}
-
 static bool
 read_names(manifest *m, llm_error *err)
 {
 	if (!json_read_string(m->json, "architecture", &m->architecture, err) ||
 		!json_read_string(m->json, "task", &m->task, err))
 		return false;
-	if (!is_architecture(m->architecture))
+	if (architecture_find(m->architecture) == NULL)
 		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
 						m->architecture);
 	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0)
@@ -284,6 +273,16 @@ check_shape(const manifest *m, const batch_shape *s, llm_error *err)
 }
 
 static bool
+check_image(const manifest *m, const int32_t image[3], llm_error *err)
+{
+	int32_t own[3];
+
+	encoder_image(m->encoder, own);
+	return memcmp(own, image, sizeof(own)) == 0 ||
+		   llm_fail(err, LLM_CORRUPT, "\"image\" of \"network\" is not the image of \"columns\"");
+}
+
+static bool
 check_loss(const manifest *m, const net_config *config, llm_error *err)
 {
 	bool class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
@@ -300,9 +299,10 @@ read_network(manifest *m, llm_error *err)
 	llm_error why = {.code = LLM_OK};
 
 	if (!json_read_object(m->json, "network", &network, err) || !network_from_json(network, &config, err) ||
-		!check_shape(m, &config.shape, err) || !check_loss(m, &config, err))
+		!check_shape(m, &config.shape, err) || !check_image(m, config.image, err) || !check_loss(m, &config, err))
 		return false;
-	if ((config.layer_count == 0) != (strcmp(m->architecture, architectures[0]) == 0))
+	if ((config.layer_count == 0) !=
+		(architecture_find(m->architecture)->bit == ARCH_MLP)) /* widths instead of layers */
 		return llm_fail(err, LLM_CORRUPT, "\"network\" does not fit \"architecture\" \"%s\"", m->architecture);
 	m->net = net_new(&config, &why);
 	if (m->net != NULL)

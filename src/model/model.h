@@ -47,7 +47,7 @@ typedef struct Model
 	manifest *manifest;
 	const float *weights; /* shared, read-only, 64-byte aligned */
 	predictor *predictor; /* for one row at a time */
-	predictor *bulk;      /* for up to MODEL_BULK_ROWS rows, made on first use by ModelBulkPredictor() */
+	predictor *bulk;      /* for many rows, made on first use by ModelBulkPredictor() */
 } Model;
 
 #define MODEL_BULK_ROWS 256
@@ -66,7 +66,9 @@ extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
  * False after publish, promote, drop, or in another statement's snapshot.
  */
 extern bool ModelIsCurrent(const Model *m);
+/* Its batch has room for MODEL_BULK_ROWS rows, or fewer where rows take much memory. */
 extern predictor *ModelBulkPredictor(Model *m);
+extern int32 ModelBulkRows(Model *m);
 
 /* The manifest's text of a version, without opening weights; palloc'd. */
 extern char *ReadManifestText(Oid relid, int32 version);

@@ -29,6 +29,8 @@
 /* Versions that stay open without a pin, for the next statement. */
 #define IDLE_VERSIONS_MAX 16
 
+#define BULK_BYTES (32 * 1024 * 1024) /* memory of the predictor for many rows, about */
+
 typedef struct VersionKey
 {
 	Oid relid;
@@ -349,15 +351,38 @@ ModelIsCurrent(const Model *m)
 		   check->transaction == MyLocalTransaction && check->subtransaction == GetCurrentSubTransactionId();
 }
 
+/* As many rows as a session may spend memory on; a network on images may take megabytes for each. */
+static int64
+BulkRows(const net *n)
+{
+	int64 rows = MODEL_BULK_ROWS;
+	llm_error err = {0};
+	size_t bytes;
+
+	for (;; rows /= 2)
+	{
+		if (!predictor_memory(n, rows, &bytes, &err))
+			ThrowError(&err);
+		if (rows == 1 || bytes <= BULK_BYTES)
+			return rows;
+	}
+}
+
 predictor *
 ModelBulkPredictor(Model *m)
 {
 	OpenVersion *version = ((Handle *) m)->version;
 
 	if (version->bulk == NULL)
-		version->bulk = NewPredictor(version, MODEL_BULK_ROWS);
+		version->bulk = NewPredictor(version, BulkRows(version->manifest->net));
 	m->bulk = version->bulk;
 	return m->bulk;
+}
+
+int32
+ModelBulkRows(Model *m)
+{
+	return (int32) predictor_batch(ModelBulkPredictor(m))->capacity;
 }
 
 char *

@@ -4,7 +4,7 @@
  *
  * Phases: loading, scoring.  Loading reads the rows that are still to be scored once, with one
  * snapshot, into the store of a holdable cursor (memory, then a temporary file), and commits.
- * Scoring takes them MODEL_BULK_ROWS at a time through the bulk predictor and writes them in
+ * Scoring takes up to MODEL_BULK_ROWS at a time through the bulk predictor and writes them in
  * chunks, each a short transaction of its own together with the counts in the job's report: no
  * snapshot is held longer than a chunk.  Whatever ends a run, the next one asks the table what
  * is done (score_table.c).
@@ -289,7 +289,7 @@ ScoreBatch(Scoring *s, Tuplestorestate *scored)
 	instr_time start;
 	MemoryContext old = CurrentMemoryContext;
 
-	SPI_cursor_fetch(s->portal, true, MODEL_BULK_ROWS);
+	SPI_cursor_fetch(s->portal, true, ModelBulkRows(s->model));
 	INSTR_TIME_SET_CURRENT(start);
 	s->tuples = SPI_tuptable->vals;
 	s->rows = (int) SPI_processed;
@@ -369,7 +369,7 @@ FillChunk(Scoring *s, Tuplestorestate *scored, int64 before)
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), CHUNK_MS))
 	{
 		CHECK_FOR_INTERRUPTS();
-		more = ScoreBatch(s, scored) == MODEL_BULK_ROWS;
+		more = ScoreBatch(s, scored) == ModelBulkRows(s->model);
 		s->done += s->rows;
 		ReportProgress(s, s->done - before);
 	}

@@ -16,18 +16,6 @@
 PG_FUNCTION_INFO_V1(llm_architectures);
 PG_FUNCTION_INFO_V1(llm_params);
 
-typedef struct Architecture
-{
-	const char *name;
-	const char *tasks;
-	const char *description;
-} Architecture;
-
-static const Architecture architectures[] = {
-	{"mlp", "classification, regression",
-	 "multilayer perceptron on table columns; without hidden layers a linear or logistic regression"},
-};
-
 static const char *const param_type_names[] = {
 	[PARAM_INTEGER] = "integer",
 	[PARAM_NUMBER] = "number",
@@ -42,9 +30,11 @@ Datum
 llm_architectures(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int32_t count;
+	const architecture_info *architectures = architecture_table(&count);
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (size_t i = 0; i < lengthof(architectures); i++)
+	for (int32_t i = 0; i < count; i++)
 	{
 		Datum values[3] = {CStringGetTextDatum(architectures[i].name), CStringGetTextDatum(architectures[i].tasks),
 						   CStringGetTextDatum(architectures[i].description)};
@@ -70,12 +60,13 @@ Datum
 llm_params(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char *architecture = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const architecture_info *architecture = architecture_find(name);
 	int32_t count;
-	const param_info *table = params_table(architecture, &count);
+	const param_info *table = params_table(&count);
 
-	if (table == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown architecture \"%s\"", architecture),
+	if (architecture == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown architecture \"%s\"", name),
 						errhint("See SELECT * FROM llm_architectures();")));
 	InitMaterializedSRF(fcinfo, 0);
 	for (int32_t i = 0; i < count; i++)
@@ -87,7 +78,8 @@ llm_params(PG_FUNCTION_ARGS)
 						   CStringGetTextDatum(table[i].description)};
 		bool nulls[5] = {false, false, strcmp(table[i].fallback, "null") == 0, range == NULL, false};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		if (table[i].architectures & architecture->bit)
+			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }

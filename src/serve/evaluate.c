@@ -3,7 +3,7 @@
  *	  llm_evaluate(), llm_confusion(), llm_roc(): quality of a model on rows with known targets.
  *
  * Without a source the results are those that training stored in the manifest.  A source is
- * read by a cursor as the caller, read-only, MODEL_BULK_ROWS rows at a time, each of which is
+ * read by a cursor as the caller, read-only, up to MODEL_BULK_ROWS rows at a time, each of which is
  * one pass through the network.  Rows whose target is NULL say nothing and are skipped.
  */
 #include "postgres.h"
@@ -234,7 +234,7 @@ EvaluateSource(Evaluation *e, const char *source)
 	do
 	{
 		MemoryContextSwitchTo(old);
-		SPI_cursor_fetch(portal, true, MODEL_BULK_ROWS);
+		SPI_cursor_fetch(portal, true, ModelBulkRows(e->model));
 		MemoryContextSwitchTo(batch_cxt);
 		CountTuples(&reader, SPI_tuptable, SPI_processed);
 		MemoryContextReset(batch_cxt);

@@ -35,13 +35,13 @@ typedef struct Ahead
 
 /* Inputs from the current row on, copied into the current memory context; sets rows and nulls. */
 static void
-ReadAhead(WindowObject window, Ahead *ahead, Oid type, Datum *inputs)
+ReadAhead(WindowObject window, Ahead *ahead, Oid type, int32 most, Datum *inputs)
 {
 	int16 length;
 	bool by_value;
 
 	get_typlenbyval(type, &length, &by_value);
-	for (ahead->rows = 0; ahead->rows < MODEL_BULK_ROWS; ahead->rows++)
+	for (ahead->rows = 0; ahead->rows < most; ahead->rows++)
 	{
 		int32 i = ahead->rows;
 		bool outside;
@@ -94,8 +94,8 @@ FillAhead(FunctionCallInfo fcinfo, WindowObject window, PredictCall *call, Oid r
 						errmsg("the model of llm_predict_over() must be the same for all rows"),
 						errhint("Use llm_predict() where it differs from row to row.")));
 	old = MemoryContextSwitchTo(call->row_cxt);
-	ReadAhead(window, ahead, call->input_type, inputs);
 	OpenPredictModel(call, relid);
+	ReadAhead(window, ahead, call->input_type, ModelBulkRows(call->model), inputs);
 	PredictAhead(call, ahead, inputs);
 	ahead->first = WinGetCurrentPosition(window);
 	MemoryContextSwitchTo(old);

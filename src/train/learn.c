@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "../common.h"
+#include "../format/layers.h"
 #include "../metrics/metrics.h"
 #include "learn.h"
 
@@ -29,6 +30,21 @@
 #define RECORD_MEMORY (8 * 1024 * 1024)          /* least memory beside the network's: windows of records */
 
 /* ---- planning ---- */
+
+/* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
+static void
+SetLayers(const train_params *p, bool has_base, net_config *c)
+{
+	llm_error err = {0};
+
+	if (p->architecture->bit == ARCH_CNN && !has_base)
+		net_default_cnn(c);
+	else if (p->layers != NULL && !layers_from_json(p->layers, c, &err))
+		ThrowError(&err);
+	for (int32 i = 0; p->architecture->bit == ARCH_CNN && i < c->layer_count; i++)
+		if (c->layers[i].kind == LAYER_DROPOUT)
+			c->layers[i].rate = p->dropout;
+}
 
 static net_config
 NetworkConfig(const Learning *l)
@@ -41,6 +57,7 @@ NetworkConfig(const Learning *l)
 		c = *net_get_config(l->base->manifest->net);
 	else
 	{
+		encoder_image(l->data->encoder, c.image);
 		encoder_shape(l->data->encoder, &c.shape);
 		target_shape(goal, &c.shape);
 		c.embed_dim = p->embed_dim;
@@ -56,6 +73,9 @@ NetworkConfig(const Learning *l)
 	c.dropout = p->dropout;
 	c.huber_delta = p->huber_delta;
 	c.label_smoothing = p->label_smoothing;
+	if (c.image[0] > 0)
+		c.augment = p->augment;
+	SetLayers(p, l->base != NULL, &c);
 	return c;
 }
 

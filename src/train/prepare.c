@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -26,6 +27,7 @@
 #include "utils/varlena.h"
 
 #include "../common.h"
+#include "../format/tensor_shape.h"
 #include "../job/worker.h"
 #include "../model/model.h"
 #include "../row/source.h"
@@ -191,8 +193,8 @@ ResolveModel(TrainingSpec *spec, const char *model)
 }
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
-const char *const base_settings[] = {"hidden",    "activation",  "layer_norm",   "residual",
-									 "embed_dim", "one_hot_max", "text_buckets", NULL};
+const char *const base_settings[] = {"hidden",      "activation",   "layer_norm", "residual", "embed_dim",
+									 "one_hot_max", "text_buckets", "layers",     "image",    NULL};
 
 static void
 CheckBaseSettings(const char *json)
@@ -267,14 +269,83 @@ CopySettings(TrainingSpec *spec)
 	spec->checkpoint_interval = llmapp_checkpoint_interval;
 }
 
+/* ---- the architecture ---- */
+
+#define IMAGE_SIDE 8 /* tensors smaller than that are no pictures */
+
+static bool
+IsExcluded(const json_t *user, const char *name)
+{
+	size_t i;
+	json_t *excluded;
+
+	json_array_foreach(json_object_get(user, "exclude"), i, excluded)
+		if (json_is_string(excluded) && strcmp(json_string_value(excluded), name) == 0)
+			return true;
+	return false;
+}
+
+/* Is an input declared as tensor(channels, height, width)? */
+static bool
+DeclaresImage(const TrainingSpec *spec, const json_t *user, TupleDesc tupdesc, Oid tensor)
+{
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute a = TupleDescAttr(tupdesc, i);
+		int32 dims[4];
+
+		if (a->atttypid == tensor && tensor_shape_decode(a->atttypmod, dims) == 3 && dims[0] <= 4 &&
+			dims[1] >= IMAGE_SIDE && dims[2] >= IMAGE_SIDE && !IsExcluded(user, NameStr(a->attname)) &&
+			(spec->target == NULL || strcmp(spec->target, NameStr(a->attname)) != 0))
+			return true;
+	}
+	return false;
+}
+
+/* What params and columns ask for when the user names no architecture; schema: of the type tensor. */
+static const char *
+InferArchitecture(const TrainingSpec *spec, TupleDesc tupdesc, Oid schema)
+{
+	Oid tensor = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tensor"), ObjectIdGetDatum(schema));
+	llm_error err = {0};
+	json_t *user = json_parse(spec->params, strlen(spec->params), &err);
+	const char *found = "mlp";
+
+	if (user == NULL)
+		ThrowError(&err);
+	if (json_object_get(user, "layers") != NULL)
+		found = "layers";
+	else if (json_object_get(user, "image") != NULL || DeclaresImage(spec, user, tupdesc, tensor))
+		found = "cnn";
+	json_decref(user);
+	return found;
+}
+
+static void
+ResolveArchitecture(TrainingSpec *spec, const char *architecture, const manifest *base, TupleDesc tupdesc, Oid schema)
+{
+	if (architecture != NULL && base != NULL && strcmp(architecture, base->architecture) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the base model is of architecture \"%s\", not \"%s\"", base->architecture, architecture),
+				 errhint("Leave the architecture out, or train without base.")));
+	if (architecture == NULL)
+		architecture = base != NULL ? base->architecture : InferArchitecture(spec, tupdesc, schema);
+	spec->architecture = pstrdup(architecture);
+}
+
 /* Everything about source, target and params, in memory that goes with the caller's. */
 static void
-CheckQuery(TrainingSpec *spec, const char *task)
+CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid schema)
 {
-	train_params *params = ResolveParams(spec->architecture, spec->params);
 	TupleDesc tupdesc = DescribeSource(spec->query);
 	const manifest *base = OidIsValid(spec->base) ? OpenBase(spec->base, spec->params) : NULL;
-	SourceRoles *roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
+	train_params *params;
+	SourceRoles *roles;
+
+	ResolveArchitecture(spec, architecture, base, tupdesc, schema);
+	params = ResolveParams(spec->architecture, spec->params);
+	roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
 
 	if (task == NULL && base != NULL)
 		task = base->task;
@@ -288,19 +359,17 @@ CheckQuery(TrainingSpec *spec, const char *task)
 
 static TrainingSpec *
 PrepareTraining(const char *model, const char *source, const char *target, const char *task, const char *architecture,
-				const char *params, Oid base, const char *device)
+				const char *params, Oid base, const char *device, Oid schema)
 {
 	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
 
 	spec->device = ResolveDevice(device);
-	spec->architecture = pstrdup(architecture ? architecture : "mlp");
 	spec->params = pstrdup(params ? params : "{}");
 	spec->base = base;
 	spec->target = target ? pstrdup(target) : NULL;
-	ResolveParams(spec->architecture, spec->params);
 	ResolveModel(spec, model);
 	spec->query = SourceQuery(source);
-	CheckQuery(spec, task);
+	CheckQuery(spec, architecture, task, schema);
 	CopySettings(spec);
 	return spec;
 }
@@ -382,7 +451,8 @@ llm_train(PG_FUNCTION_ARGS)
 		params = JsonbToCString(NULL, &given->root, VARSIZE(given));
 	}
 	spec = PrepareTraining(name, source, TextArgument(fcinfo, 2), TextArgument(fcinfo, 3), TextArgument(fcinfo, 4),
-						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7));
+						   params, PG_ARGISNULL(6) ? InvalidOid : PG_GETARG_OID(6), TextArgument(fcinfo, 7),
+						   get_func_namespace(fcinfo->flinfo->fn_oid));
 	request.model = quote_qualified_identifier(spec->schema, spec->model);
 	request.device = spec->device;
 	request.spec = TrainingSpecJson(spec);

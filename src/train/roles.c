@@ -10,6 +10,7 @@
 #include "utils/varlena.h"
 
 #include "../common.h"
+#include "../format/layers.h"
 #include "../row/source.h"
 #include "../row/value_reader.h"
 #include "training.h"
@@ -179,6 +180,82 @@ AssignBaseInputs(SourceRoles *roles, TupleDesc tupdesc, const bool *taken, const
 	}
 }
 
+/* ---- the image ---- */
+
+/* "a, b", the inputs that may be one */
+static char *
+VectorNames(const SourceRoles *roles)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int32 i = 0; i < roles->inputs; i++)
+		if (roles->columns[i].kind == COLUMN_VECTOR)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", quote_identifier(roles->columns[i].name));
+	return names.data;
+}
+
+/* The column that the user named. */
+static column *
+NamedImage(SourceRoles *roles, TupleDesc tupdesc, const char *name)
+{
+	int a = RequireColumn(tupdesc, name, "parameter \"image\"");
+
+	for (int32 i = 0; i < roles->inputs; i++)
+	{
+		if (roles->attributes[i] != a)
+			continue;
+		if (roles->columns[i].kind == COLUMN_VECTOR)
+			return &roles->columns[i];
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of type %s is no image", roles->columns[i].name, roles->columns[i].sql_type),
+				 errhint("Decode files in the source: SELECT llm_image(%s, 32, 32) AS %s, ...",
+						 quote_identifier(roles->columns[i].name), quote_identifier(roles->columns[i].name))));
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("column \"%s\" is not an input", name),
+					errdetail("It was named as parameter \"image\"."),
+					errhint("Leave it out of \"exclude\", or name another column.")));
+}
+
+/* The only column that can be one. */
+static column *
+OnlyImage(SourceRoles *roles)
+{
+	column *found = NULL;
+
+	for (int32 i = 0; i < roles->inputs; i++)
+	{
+		if (roles->columns[i].kind != COLUMN_VECTOR)
+			continue;
+		if (found != NULL)
+			ereport(ERROR, (errcode(ERRCODE_AMBIGUOUS_COLUMN),
+							errmsg("the source has several columns that may be the image"),
+							errdetail("They are %s.", VectorNames(roles)),
+							errhint("Name one: params => '{\"image\": \"%s\"}'.", found->name)));
+		found = &roles->columns[i];
+	}
+	if (found == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source has no column with an image"),
+						errdetail("An image is a tensor (height, width) or (channels, height, width)."),
+						errhint("Decode files in the source: SELECT llm_image(file, 32, 32) AS image, ... "
+								"or use architecture => 'mlp'.")));
+	return found;
+}
+
+static void
+AssignImage(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
+{
+	if (params->architecture->bit == ARCH_LAYERS && params->layers == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"layers\" is missing"),
+						errhint("For example params => '{\"layers\": [{\"type\": \"linear\", \"width\": 64}, "
+								"{\"type\": \"activation\", \"function\": \"relu\"}]}'.")));
+	if (params->image_column != NULL)
+		NamedImage(roles, tupdesc, params->image_column)->image = true;
+	else if (params->architecture->bit == ARCH_CNN || (params->layers != NULL && layers_read_image(params->layers)))
+		OnlyImage(roles)->image = true;
+}
+
 SourceRoles *
 AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, const encoder *base)
 {
@@ -197,6 +274,9 @@ AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, c
 	if (base != NULL)
 		AssignBaseInputs(roles, tupdesc, taken, base);
 	else
+	{
 		AssignInputs(roles, tupdesc, taken);
+		AssignImage(roles, tupdesc, params);
+	}
 	return roles;
 }

@@ -53,10 +53,7 @@ static void
 AdoptBaseSettings(train_params *params, const manifest *base)
 {
 	const json_t *settings = json_object_get(base->json, "settings");
-	const param_info *table;
-	int32 count;
 
-	table = params_table("mlp", &count);
 	for (int i = 0; base_settings[i] != NULL; i++)
 	{
 		json_t *value = json_object_get(json_object_get(settings, base_settings[i]), "value");
@@ -64,9 +61,7 @@ AdoptBaseSettings(train_params *params, const manifest *base)
 		if (value == NULL)
 			continue;
 		json_object_set(params->resolved, base_settings[i], value);
-		for (int32 k = 0; k < count; k++)
-			if (strcmp(table[k].name, base_settings[i]) == 0)
-				params->sources[k] = SOURCE_AUTO;
+		params->sources[params_index(base_settings[i])] = SOURCE_AUTO;
 	}
 }
 
@@ -111,7 +106,7 @@ TrainOne(TrainingRun *t, Learned *learned)
 	Learning *l;
 
 	FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
-	params_choose(t->params, t->data->training_rows);
+	ChooseParams(t);
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
 	CloseRows(t->data);

@@ -23,7 +23,7 @@ typedef struct TrainingSpec
 	char *query;        /* one SELECT; a relation became SELECT * FROM schema.name */
 	char *target;       /* column names, comma-separated as given; NULL when the task needs none */
 	char *task;         /* classification or regression; NULL: by the values of an integer target */
-	char *architecture; /* mlp */
+	char *architecture; /* a name of architecture_table() */
 	char *params;       /* the user's JSON, already validated by params_resolve() */
 	Oid base;           /* model table to start from, or InvalidOid */
 	char *device;       /* cpu (resolved) */

@@ -53,6 +53,16 @@ typedef struct Search
 	Trial trials[FLEXIBLE_ARRAY_MEMBER];
 } Search;
 
+void
+ChooseParams(TrainingRun *run)
+{
+	int32 image[3];
+
+	encoder_image(run->data->encoder, image);
+	params_choose(run->params, run->data->training_rows);
+	params_choose_image(run->params, image);
+}
+
 static MemoryContext
 CreateFitContext(void)
 {
@@ -570,7 +580,7 @@ PrepareSearch(TrainingRun *run)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("no rows are held out, and a search needs them to tell which trial is best"),
 						errhint("Use another \"validation\" or \"group_column\".")));
-	params_choose(run->params, run->data->training_rows);
+	ChooseParams(run);
 	EncodeDataset(run->data, run->params, SearchRecordMemory(run));
 	CloseRows(run->data);
 	JobReport("data", DataReport(run->data));

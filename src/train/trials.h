@@ -29,6 +29,9 @@ typedef struct Learned
 	double score;
 } Learned;
 
+/* Settings that the rows decide, once the columns are fitted. */
+extern void ChooseParams(TrainingRun *run);
+
 /* Both return false after a checkpoint because the job is to pause. */
 
 /* Cross-validation: judge on each fold in turn, then learn from all rows. */

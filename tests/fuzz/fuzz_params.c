@@ -47,17 +47,20 @@ given_text(const train_params *p)
 	return text;
 }
 
+static const int32_t image[3] = {1, 28, 30};
+
 static void
 try_again(const train_params *p, int64_t rows)
 {
 	llm_error err = {.code = LLM_OK};
 	char *text = given_text(p);
-	train_params *again = text ? params_resolve("mlp", text, strlen(text), &err) : NULL;
+	train_params *again = text ? params_resolve(p->architecture->name, text, strlen(text), &err) : NULL;
 	char *second;
 
 	if (again == NULL)
 		abort();
 	params_choose(again, rows);
+	params_choose_image(again, image);
 	check_ranges(again);
 	second = given_text(again);
 	if (second == NULL || strcmp(text, second) != 0)
@@ -71,8 +74,10 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	llm_error err = {.code = LLM_OK};
+	int32_t count;
 	int64_t rows = size > 0 ? (int64_t) 1 << data[size - 1] % 40 : 1;
-	train_params *p = params_resolve("mlp", (const char *) data, size, &err);
+	const architecture_info *architectures = architecture_table(&count);
+	train_params *p = params_resolve(architectures[size % count].name, (const char *) data, size, &err);
 	json_t *json;
 
 	if ((p == NULL) == (err.code == LLM_OK))
@@ -80,6 +85,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (p == NULL)
 		return 0;
 	params_choose(p, rows);
+	params_choose_image(p, image);
 	check_ranges(p);
 	json = params_json(p);
 	if (json == NULL)

@@ -19,7 +19,7 @@ start(void)
 {
 	llm_error err = {.code = LLM_OK};
 
-	s = sample_new();
+	s = sample_new(true);
 	direct = sample_batch(s, 1);
 	stored = sample_batch(s, 1);
 	record_capacity = encoder_record(s->encoder, s->target, s->rows, s->label, 1, NULL, 0, &err);

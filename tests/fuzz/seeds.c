@@ -144,7 +144,7 @@ params_seeds(const char *directory)
 		"{\"epochs\": 3, \"hidden\": [8, 4], \"validation\": \"held\", \"exclude\": [\"a\"], "
 		"\"class_weight\": {\"yes\": 2}, \"activation\": \"relu\", \"layer_norm\": true, \"warmup\": 0.1}";
 	int32_t count;
-	const param_info *table = params_table("mlp", &count);
+	const param_info *table = params_table(&count);
 	llm_error err = {.code = LLM_OK};
 	json_t *all = json_object();
 
@@ -186,7 +186,7 @@ lines_seeds(const sample *s, const char *directory)
 int
 main(int argc, char **argv)
 {
-	sample *s = sample_new();
+	sample *s = sample_new(argc < 2 || strcmp(argv[1], "manifest") != 0);
 	bool ok = true;
 
 	if (argc == 3 && strcmp(argv[1], "manifest") == 0)

@@ -10,17 +10,16 @@
 #define SAMPLE_COLUMNS 10
 #define SAMPLE_ROWS 1100
 
-static const column sample_columns[SAMPLE_COLUMNS] = {
-	COLUMN("amount", "numeric", COLUMN_NUMBER),
-	COLUMN("paid", "boolean", COLUMN_BOOLEAN),
-	COLUMN("at", "timestamp with time zone", COLUMN_TIME),
-	COLUMN("colour", "text", COLUMN_TEXT),
-	COLUMN("shop", "text", COLUMN_CATEGORY),
-	COLUMN("note", "text", COLUMN_TEXT),
-	COLUMN("pixels", "real[]", COLUMN_VECTOR),
-	COLUMN("extra", "jsonb", COLUMN_JSON),
-	COLUMN("same", "integer", COLUMN_NUMBER),
-	{.name = "picture", .sql_type = "tensor", .kind = COLUMN_VECTOR, .image = true}};
+static const column sample_columns[SAMPLE_COLUMNS] = {COLUMN("amount", "numeric", COLUMN_NUMBER),
+													  COLUMN("paid", "boolean", COLUMN_BOOLEAN),
+													  COLUMN("at", "timestamp with time zone", COLUMN_TIME),
+													  COLUMN("colour", "text", COLUMN_TEXT),
+													  COLUMN("shop", "text", COLUMN_CATEGORY),
+													  COLUMN("note", "text", COLUMN_TEXT),
+													  COLUMN("pixels", "real[]", COLUMN_VECTOR),
+													  COLUMN("extra", "jsonb", COLUMN_JSON),
+													  COLUMN("same", "integer", COLUMN_NUMBER),
+													  COLUMN("picture", "tensor", COLUMN_VECTOR)};
 
 typedef struct sample
 {
@@ -60,10 +59,11 @@ sample_row(sample *s, int r)
 	s->label[r] = STRING(colours[r % 5 % 3]);
 }
 
-/* Rows, an encoder with embedding, and a target of three classes. */
+/* Rows, an encoder with embedding, and a target of three classes.  image: the picture is one, not just numbers. */
 static inline sample *
-sample_new(void)
+sample_new(bool image)
 {
+	column columns[SAMPLE_COLUMNS];
 	sample *s = calloc(1, sizeof(sample));
 	column label = COLUMN("label", "text", COLUMN_TEXT);
 	fit_options options = default_options;
@@ -75,9 +75,11 @@ sample_new(void)
 		sample_row(s, r);
 		target_fitter_add(f, &s->label[r], &err);
 	}
+	memcpy(columns, sample_columns, sizeof(columns));
+	columns[SAMPLE_COLUMNS - 1].image = image;
 	options.one_hot_max = 20;
 	s->target = target_fitter_finish(f, &err);
-	s->encoder = fit_rows(sample_columns, SAMPLE_COLUMNS, &options, s->rows, SAMPLE_ROWS, NULL, NULL, &err);
+	s->encoder = fit_rows(columns, SAMPLE_COLUMNS, &options, s->rows, SAMPLE_ROWS, NULL, NULL, &err);
 	CHECK_STR(err.message, "");
 	return s;
 }

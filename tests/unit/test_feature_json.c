@@ -247,7 +247,7 @@ test_limits_by_name(void)
 int
 main(void)
 {
-	sample *s = sample_new();
+	sample *s = sample_new(true);
 
 	test_round_trip(s);
 	test_corrupt(s);

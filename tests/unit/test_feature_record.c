@@ -205,7 +205,7 @@ test_number_target(void)
 int
 main(void)
 {
-	sample *s = sample_new();
+	sample *s = sample_new(true);
 
 	test_values();
 	test_records(s);

@@ -196,7 +196,7 @@ test_newer_format(const sample *s, const net *n)
 int
 main(void)
 {
-	sample *s = sample_new();
+	sample *s = sample_new(false);
 	net_config config = sample_config(s);
 	llm_error err = {.code = LLM_OK};
 	net *n = net_new(&config, &err);

@@ -292,7 +292,7 @@ main(void)
 	llm_error err = {0};
 	json_t *json;
 
-	s = sample_new();
+	s = sample_new(false);
 	encoder_shape(s->encoder, &config.shape);
 	target_shape(s->target, &config.shape);
 	network = net_new(&config, &err);

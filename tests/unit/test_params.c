@@ -36,8 +36,9 @@ test_defaults(void)
 	int32_t count;
 
 	CHECK(p != NULL);
-	CHECK(params_table("mlp", &count) != NULL && count > 30);
-	CHECK(params_table("nonsense", &count) == NULL);
+	CHECK(params_table(&count) != NULL && count > 30);
+	CHECK(architecture_find("nonsense") == NULL);
+	CHECK_INT(params_index("nonsense"), -1);
 	CHECK_INT(p->optimizer, OPT_ADAMW);
 	CHECK(p->validation > 0 && p->validation < 0.5);
 	CHECK_INT(p->epochs, 0);
@@ -116,6 +117,49 @@ test_mistakes(void)
 	refuse("[]", "params must be a JSON object", "epochs");
 	refuse("{\"epochs\": 1, \"epochs\": 2}", "invalid JSON at byte 22: duplicate object key near '\"epochs\"'", NULL);
 	CHECK(params_resolve("gpt9", "{}", 2, &err) == NULL && err.code == LLM_INVALID);
+}
+
+/* Each architecture has settings of its own. */
+static void
+test_architectures(void)
+{
+	static const struct
+	{
+		const char *architecture, *json, *message;
+	} wrong[] = {
+		{"mlp", "{\"layers\": []}", "parameter \"layers\" has no meaning for architecture \"mlp\""},
+		{"mlp", "{\"shift\": 1}", "parameter \"shift\" has no meaning for architecture \"mlp\""},
+		{"cnn", "{\"hidden\": [3]}", "parameter \"hidden\" has no meaning for architecture \"cnn\""},
+		{"cnn", "{\"crop\": 1}", "parameter \"crop\" is 1, outside 0 to 0.9"},
+		{"layers", "{\"dropout\": 0.1}", "parameter \"dropout\" has no meaning for architecture \"layers\""},
+		{"layers", "{\"layers\": []}", "\"layers\" is not an array of 1 to 96 layers"},
+		{"layers", "{\"layers\": [{\"type\": \"linear\"}]}", "layer 1 (linear): \"width\" is missing"},
+		{"layers", "{\"layer\": []}", "unknown parameter \"layer\""},
+	};
+	const char *layers = "{\"layers\": [{\"type\": \"conv2d\", \"channels\": 4, \"kernel\": 3}], \"image\": \"p\"}";
+	int32_t image[3] = {1, 28, 30};
+	llm_error err = {.code = LLM_OK};
+	train_params *p;
+	json_t *json;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+	{
+		err = (llm_error) {.code = LLM_OK};
+		CHECK(params_resolve(wrong[i].architecture, wrong[i].json, strlen(wrong[i].json), &err) == NULL);
+		CHECK_INT(err.code, LLM_INVALID);
+		CHECK_STR(err.message, wrong[i].message);
+	}
+	err = (llm_error) {.code = LLM_OK};
+	p = params_resolve("layers", layers, strlen(layers), &err);
+	CHECK(p != NULL && p->layers != NULL && strcmp(p->image_column, "p") == 0);
+	params_choose(p, 1000);
+	params_choose_image(p, image);
+	CHECK_INT(p->augment.shift, 2);
+	json = params_json(p);
+	CHECK_STR(json_string_value(json_object_get(json_object_get(json, "shift"), "source")), "auto");
+	CHECK(json_object_get(json, "hidden") == NULL && json_object_get(json, "epochs") != NULL);
+	json_decref(json);
+	params_free(p);
 }
 
 static void
@@ -217,6 +261,7 @@ main(void)
 	test_defaults();
 	test_user_values();
 	test_mistakes();
+	test_architectures();
 	test_ranges();
 	test_range_mistakes();
 	test_truncation();

@@ -1,0 +1,35 @@
+/*
+ * architecture.c
+ *	  The kinds of networks that a training can make.
+ */
+#include "architecture.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define TASKS "classification, regression"
+
+static const architecture_info architectures[] = {
+	{"mlp", ARCH_MLP, TASKS,
+	 "multilayer perceptron on table columns; without hidden layers a linear or logistic regression"},
+	{"cnn", ARCH_CNN, TASKS, "convolutional network on an image column, with other columns beside it"},
+	{"layers", ARCH_LAYERS, TASKS, "the network that the setting layers declares, on columns, an image or both"},
+};
+
+#define ARCHITECTURES ((int32_t) (sizeof(architectures) / sizeof(architectures[0])))
+
+const architecture_info *
+architecture_table(int32_t *count)
+{
+	*count = ARCHITECTURES;
+	return architectures;
+}
+
+const architecture_info *
+architecture_find(const char *name)
+{
+	for (int32_t i = 0; i < ARCHITECTURES; i++)
+		if (strcmp(architectures[i].name, name) == 0)
+			return &architectures[i];
+	return NULL;
+}

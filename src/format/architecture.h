@@ -1,0 +1,28 @@
+/*
+ * architecture.h
+ *	  The kinds of networks that a training can make: one table for settings, manifests
+ *	  and llm_architectures().
+ */
+#ifndef LLMAPP_ARCHITECTURE_H
+#define LLMAPP_ARCHITECTURE_H
+
+#include <stdint.h>
+
+/* As bits: a setting says by them for which it has a meaning. */
+#define ARCH_MLP 1
+#define ARCH_CNN 2
+#define ARCH_LAYERS 4
+#define ARCH_ALL (ARCH_MLP | ARCH_CNN | ARCH_LAYERS)
+
+typedef struct architecture_info
+{
+	const char *name;
+	uint32_t bit;
+	const char *tasks;
+	const char *description;
+} architecture_info;
+
+extern const architecture_info *architecture_table(int32_t *count);
+extern const architecture_info *architecture_find(const char *name); /* NULL: unknown */
+
+#endif /* LLMAPP_ARCHITECTURE_H */
