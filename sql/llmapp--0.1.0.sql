@@ -62,6 +62,10 @@ CREATE FUNCTION tensor_to_jsonb(tensor) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'tensor to nested JSON arrays';
 
+CREATE FUNCTION tensor_to_json(tensor) RETURNS json
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tensor_to_json(tensor) IS 'tensor to nested JSON arrays';
+
 CREATE FUNCTION tensor_from_array(real[]) RETURNS tensor
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION tensor_from_array(real[]) IS 'array to tensor of the same shape';
@@ -98,6 +102,9 @@ COMMENT ON CAST (tensor AS real[]) IS 'tensor to array of the same shape';
 
 CREATE CAST (tensor AS jsonb) WITH FUNCTION tensor_to_jsonb(tensor) AS ASSIGNMENT;
 COMMENT ON CAST (tensor AS jsonb) IS 'tensor to nested JSON arrays';
+
+CREATE CAST (tensor AS json) WITH FUNCTION tensor_to_json(tensor) AS ASSIGNMENT;
+COMMENT ON CAST (tensor AS json) IS 'tensor to nested JSON arrays, for to_jsonb(row) and row_to_json(row)';
 
 CREATE CAST (real[] AS tensor) WITH FUNCTION tensor_from_array(real[]) AS ASSIGNMENT;
 COMMENT ON CAST (real[] AS tensor) IS 'array to tensor of the same shape';

@@ -83,6 +83,7 @@ mlp_layers(const net_config *c, net_layer *layers)
 #define CNN_SMALL 6        /* pixels below which an image is not made smaller */
 #define CNN_FLAT_PIXELS 64 /* more are averaged, fewer are all inputs of the last layers */
 #define CNN_HIDDEN 128
+#define CNN_COLUMNS 64 /* made of the columns beside the image */
 
 static void
 append_window(net_layer *layers, int32_t *count, layer_kind kind, int32_t size, int32_t stride)
@@ -124,7 +125,13 @@ net_default_cnn(net_config *c)
 	if (c->shape.dense > c->image[0] * c->image[1] * c->image[2] || c->shape.embed_columns > 0 ||
 		c->shape.bag_rows > 0)
 	{
-		append(layers, count, 0, LAYER_CONCAT)->from[1] = FROM_COLUMNS;
+		int32_t seen = *count - 1;
+
+		/* Columns get a layer of their own, else they drown among the many numbers of the image. */
+		append_linear(layers, count, 0, CNN_COLUMNS);
+		layers[*count - 1].from[0] = FROM_COLUMNS;
+		append_activation(layers, count, ACT_RELU);
+		append(layers, count, 0, LAYER_CONCAT)->from[1] = seen;
 		append_linear(layers, count, 0, CNN_HIDDEN);
 		append_activation(layers, count, ACT_RELU);
 	}

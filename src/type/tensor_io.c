@@ -13,6 +13,7 @@
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/array.h"
 
 #include "../format/tensor_wire.h"
@@ -21,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(tensor_in);
 PG_FUNCTION_INFO_V1(tensor_out);
+PG_FUNCTION_INFO_V1(tensor_to_json);
 PG_FUNCTION_INFO_V1(tensor_recv);
 PG_FUNCTION_INFO_V1(tensor_send);
 PG_FUNCTION_INFO_V1(tensor_typmod_in);
@@ -142,6 +144,13 @@ tensor_out(PG_FUNCTION_ARGS)
 	AppendRepeated(&out, ']', tensor->ndim);
 	appendStringInfoCharMacro(&out, '\0');
 	PG_RETURN_CSTRING(out.data);
+}
+
+/* The text form is nested JSON arrays; with this cast to_jsonb() and row_to_json() know it. */
+Datum
+tensor_to_json(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(DatumGetCString(tensor_out(fcinfo))));
 }
 
 Datum

@@ -53,7 +53,7 @@ SELECT is((report('public.kinds_model') -> 'data' ->> 'training_rows')::int + (r
 SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k WHERE llm_predict('kinds_model', k) IS NOT NULL),
           500, 'every row can be predicted, NULLs and all');
 SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tensor FROM kinds) AS k
-           WHERE llm_predict('kinds_model', k) IS DISTINCT FROM llm_predict('kinds_model', to_jsonb(k) || jsonb_build_object('tensor', k.tensor::real[]))),
+           WHERE llm_predict('kinds_model', k) IS DISTINCT FROM llm_predict('kinds_model', to_jsonb(k))),
           0, 'a row means the same as its JSON form');
 
 -- Tasks
