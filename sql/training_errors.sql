@@ -39,6 +39,7 @@ SELECT llm_train('m', 'SELECT id, at FROM training_rows', 'at');
 
 -- task, architecture, device, name
 SELECT llm_train('m', 'training_input', 'good', task => 'ranking');
+SELECT llm_train('m', 'training_input', 'good', architecture => 'gnn');
 SELECT llm_train('m', 'training_input', 'good', architecture => 'cnn');
 SELECT llm_train('m', 'training_input', 'good', device => 'cuda');
 SELECT llm_train('m', 'training_input', 'good', device => 'tpu');
