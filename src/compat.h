@@ -7,6 +7,8 @@
 #ifndef LLMAPP_COMPAT_H
 #define LLMAPP_COMPAT_H
 
+#include "catalog/pg_namespace.h"
+
 /* ERROR unless the current user may read all that a planned statement reads. */
 #if PG_VERSION_NUM >= 160000
 #define CheckStatementPermissions(stmt) ExecCheckPermissions((stmt)->rtable, (stmt)->permInfos, true)
