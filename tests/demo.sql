@@ -32,7 +32,7 @@ SELECT llm_train('comment_kind', 'SELECT comment, kind FROM comments WHERE NOT p
 SELECT llm_wait(:job);
 
 \echo 'What the worker did'
-SELECT job, model, status, device, report -> 'training_rows' AS training_rows, report -> 'held_out_rows' AS held_out_rows,
+SELECT job, model, status, device, report #> '{data,training_rows}' AS training_rows, report #> '{data,held_out_rows}' AS held_out_rows,
        round(extract(epoch FROM finished_at - started_at), 1) AS seconds FROM llmapp.jobs;
 
 \echo 'The loss on the rows it held out, epoch by epoch'
