@@ -329,6 +329,16 @@ CREATE FUNCTION llm_drop_version(model regclass, version integer) RETURNS void
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION llm_drop_version(regclass, integer) IS 'remove a version that is not live from a model, in this transaction';
 
+CREATE FUNCTION llm_import(model text, data bytea, params jsonb DEFAULT '{}') RETURNS regclass
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_import(text, bytea, jsonb) IS
+    'make a safetensors file the live version of a model, in this transaction; params says which network it holds';
+
+CREATE FUNCTION llm_export(model regclass) RETURNS bytea
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llm_export(regclass) IS
+    'live version of a model as a safetensors file with the names and orders of PyTorch';
+
 CREATE FUNCTION llmapp.llm_describe_model(model oid, OUT task text, OUT architecture text, OUT target text,
                                           OUT live_version integer, OUT versions integer, OUT size bigint,
                                           OUT trained_at timestamptz, OUT rows bigint, OUT metrics jsonb,

@@ -201,6 +201,7 @@ typedef struct layout
 {
 	net *n;
 	char prefix[24]; /* of the member */
+	int32_t layer;   /* -1: the embeddings */
 	llm_error *err;
 } layout;
 
@@ -217,6 +218,7 @@ add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const i
 	snprintf(t->name, sizeof(t->name), "%s%s.%s", l->prefix, layer, name);
 	t->ndim = ndim;
 	t->offset = n->weight_floats;
+	t->layer = l->layer;
 	t->count = 1;
 	for (int32_t i = 0; i < ndim; i++)
 	{
@@ -293,11 +295,12 @@ lay_out_member(layout *l)
 	const net *n = l->n;
 	int64_t table[2] = {n->config.shape.embed_rows, n->config.embed_dim};
 
+	l->layer = -1;
 	if (n->config.shape.embed_columns > 0 &&
 		!add_tensor(l, "embed", "weight", 2, table, 1 / sqrtf((float) n->config.embed_dim), 0))
 		return false;
-	for (int32_t i = 0; i < n->layer_count; i++)
-		if (!add_layer(l, &n->layers[i], i == n->layer_count - 1))
+	for (l->layer = 0; l->layer < n->layer_count; l->layer++)
+		if (!add_layer(l, &n->layers[l->layer], l->layer == n->layer_count - 1))
 			return false;
 	return true;
 }

@@ -137,6 +137,7 @@ typedef struct net_tensor_info
 	int64_t dims[4];
 	size_t offset; /* multiple of 16 floats (64 bytes) */
 	size_t count;  /* product of dims */
+	int32_t layer; /* number from 0, the output layer last; -1: the table of embeddings */
 } net_tensor_info; /* running statistics of batch_norm are tensors that the optimizer leaves alone */
 
 extern net *net_new(const net_config *config, llm_error *err);

@@ -14,6 +14,7 @@
 
 #include "json.h"
 #include "layers.h"
+#include "nearest.h"
 #include "search.h"
 
 #define PARAM(name, type, fallback, minimum, maximum, choices, architectures, description) \
@@ -50,34 +51,6 @@ applies(const train_params *p, int32_t i)
 	return (param_rows[i].architectures & p->architecture->bit) != 0;
 }
 
-/* Edit distance of two short names; longer ones count as far apart. */
-static int
-name_distance(const char *a, const char *b)
-{
-	int row[64];
-	size_t width = strlen(b);
-
-	if (strlen(a) >= 64 || width >= 64)
-		return 1000;
-	for (size_t j = 0; j <= width; j++)
-		row[j] = (int) j;
-	for (size_t i = 1; a[i - 1] != '\0'; i++)
-	{
-		int diagonal = row[0];
-
-		row[0] = (int) i;
-		for (size_t j = 1; j <= width; j++)
-		{
-			int substitute = diagonal + (a[i - 1] != b[j - 1]);
-			int shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-
-			diagonal = row[j];
-			row[j] = substitute < shorter ? substitute : shorter;
-		}
-	}
-	return row[width];
-}
-
 /* A setting that there is not, or that the architecture has no use for. */
 static bool
 fail_key(const train_params *p, const char *key, llm_error *err)
@@ -95,7 +68,7 @@ fail_key(const train_params *p, const char *key, llm_error *err)
 			(nearest < 0 || name_distance(key, param_rows[i].name) < name_distance(key, param_rows[nearest].name)))
 			nearest = i;
 	llm_fail(err, LLM_INVALID, "unknown parameter \"%.100s\"", key);
-	if (name_distance(key, param_rows[nearest].name) <= 4)
+	if (name_distance(key, param_rows[nearest].name) <= NAME_DISTANCE_NEAR)
 		return llm_hint(err, "Did you mean \"%s\"? All of them: SELECT * FROM llm_params('%s');",
 						param_rows[nearest].name, architecture);
 	return llm_hint(err, "See SELECT * FROM llm_params('%s');", architecture);

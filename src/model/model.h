@@ -26,6 +26,11 @@ typedef enum DeployPolicy
 
 /* ---- write (in the caller's transaction, as the caller) ---- */
 
+/*
+ * Schema and table for the name that a user gives a model: one that the search path finds, or a
+ * new one in the first schema where it may be created.  ERROR where CheckModelName() has one.
+ */
+extern void ResolveModelName(const char *model, char **schema, char **name);
 /* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
 extern Oid CheckModelName(const char *schema, const char *name);
 extern Oid CreateModelTable(const char *schema, const char *name);

@@ -11,11 +11,9 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -24,7 +22,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/varlena.h"
 
 #include "../common.h"
 #include "../format/tensor_shape.h"
@@ -138,59 +135,7 @@ CheckTaskSettings(const char *task, const train_params *params)
 		ThrowUseless("loss", task);
 }
 
-/* ---- the model ---- */
-
-/* First schema of the search path in which the user may create a table. */
-static char *
-CreationSchema(void)
-{
-	List *path = fetch_search_path(false);
-	ListCell *cell;
-
-	foreach(cell, path)
-		if (!isAnyTempNamespace(lfirst_oid(cell)) && MayCreateInSchema(lfirst_oid(cell)))
-			return get_namespace_name(lfirst_oid(cell));
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("no schema of the search path allows %s to create a model",
-						   GetUserNameFromId(GetUserId(), false)),
-					errhint("Name one, model => 'schema.name', or ask for GRANT CREATE ON SCHEMA.")));
-}
-
-static bool
-IsModel(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	result = ((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-/* A model that the search path finds is trained again; otherwise the name is for a new one. */
-static void
-ResolveModel(TrainingSpec *spec, const char *model)
-{
-	List *names;
-	RangeVar *wanted;
-	Oid relid;
-
-	if (!SplitIdentifierString(pstrdup(model), '.', &names) || names == NIL || list_length(names) > 2)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not a name for a model", model),
-						errhint("A model is named like a table: 'name', 'schema.name' or '\"Any Name\"'.")));
-	wanted = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
-	relid = RangeVarGetRelid(wanted, NoLock, true);
-	if (wanted->schemaname != NULL)
-		spec->schema = wanted->schemaname;
-	else if (OidIsValid(relid) && IsModel(relid))
-		spec->schema = get_namespace_name(get_rel_namespace(relid));
-	else
-		spec->schema = CreationSchema();
-	spec->model = wanted->relname;
-	CheckModelName(spec->schema, spec->model);
-}
+/* ---- the base model ---- */
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
 const char *const base_settings[] = {"hidden",      "activation",   "layer_norm", "residual", "embed_dim",
@@ -367,7 +312,7 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 	spec->params = pstrdup(params ? params : "{}");
 	spec->base = base;
 	spec->target = target ? pstrdup(target) : NULL;
-	ResolveModel(spec, model);
+	ResolveModelName(model, &spec->schema, &spec->model);
 	spec->query = SourceQuery(source);
 	CheckQuery(spec, architecture, task, schema);
 	CopySettings(spec);

@@ -1,0 +1,82 @@
+/*
+ * safetensors.h
+ *	  Read and write safetensors files held in memory: named tensors behind a JSON header.
+ *
+ *	8 bytes: N, little-endian | N bytes: JSON, may end with spaces | data
+ *	{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
+ *	 "__metadata__": {"key": "string", ...}}                 (offsets in bytes, from the data on)
+ *
+ * Source of the format and of what is refused: README and safetensors/src/tensor.rs of
+ * github.com/huggingface/safetensors.  Tensors fill the data without holes or overlaps, row-major,
+ * little-endian.  Some writers do not pad the header, so tensors may start at any byte: data is
+ * read byte by byte and never as an array of numbers.
+ */
+#ifndef LLMAPP_SAFETENSORS_H
+#define LLMAPP_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "json.h"
+
+#define SAFETENSORS_HEADER_MAX 100000000 /* bytes of JSON, as the reference reader's limit */
+#define SAFETENSORS_TENSORS_MAX 65536
+#define SAFETENSORS_DIMS_MAX 8
+#define SAFETENSORS_TEXT_BYTES 160 /* of safetensor_text() */
+
+typedef struct safetensors safetensors;
+
+/* One tensor; name, dtype and data belong to the file. */
+typedef struct safetensor
+{
+	const char *name;  /* UTF-8 without a zero byte */
+	const char *dtype; /* "F32", ... */
+	int32_t ndim;      /* 0 (one number) .. SAFETENSORS_DIMS_MAX */
+	int64_t dims[SAFETENSORS_DIMS_MAX];
+	size_t count; /* product of dims */
+	const uint8_t *data;
+	size_t bytes;
+} safetensor;
+
+/*
+ * Check the whole file but the values.  bytes must stay as long as the result is used.  NULL:
+ * LLM_CORRUPT for whatever is wrong with the file, LLM_MEMORY.
+ */
+extern safetensors *safetensors_open(const void *bytes, size_t size, llm_error *err);
+extern void safetensors_close(safetensors *file);
+extern int32_t safetensors_count(const safetensors *file);
+extern const safetensor *safetensors_at(const safetensors *file, int32_t i); /* in the order of their data */
+extern const safetensor *safetensors_find(const safetensors *file, const char *name);
+extern const char *safetensors_metadata(const safetensors *file, const char *key); /* NULL: not there */
+
+/* A name for messages, shortened, as printable ASCII; text is returned. */
+extern const char *safetensors_shown(const char *name, char text[64]);
+#define SHOWN(name) safetensors_shown((name), (char[64]) {0})
+
+/* "name F32 (2, 3)" for messages, printable ASCII; text has SAFETENSORS_TEXT_BYTES and is returned. */
+extern const char *safetensor_text(const safetensor *t, char *text);
+
+/* Numbers first .. first + count - 1 to float32; F64 is rounded.  LLM_INVALID unless F32, F16, BF16 or F64. */
+extern bool safetensor_floats(const safetensor *t, size_t first, size_t count, float *out, llm_error *err);
+
+/* A tensor of F32 to write. */
+typedef struct safetensors_entry
+{
+	const char *name;
+	int32_t ndim;
+	int64_t dims[SAFETENSORS_DIMS_MAX];
+	int32_t id;    /* the caller's, to know it again in the file's order */
+	size_t offset; /* set: bytes from the start of the file, a multiple of 4 */
+} safetensors_entry;
+
+/*
+ * Lay out a file: sort the entries by name, set their offsets, and return the bytes before the
+ * data, malloc'd, a multiple of 8.  metadata is an object of strings or NULL.  NULL: LLM_MEMORY,
+ * also for a header beyond the limit.
+ */
+extern uint8_t *safetensors_header(safetensors_entry *entries, int32_t count, const json_t *metadata,
+								   size_t *header_bytes, size_t *file_bytes, llm_error *err);
+/* float32 to the bytes of a file, 4 each. */
+extern void safetensors_put(const float *numbers, size_t count, uint8_t *out);
+
+#endif /* LLMAPP_SAFETENSORS_H */

@@ -1,0 +1,625 @@
+/*
+ * import_params.c
+ *	  What a user says about a file of tensors, so that it becomes a model.
+ *
+ * Encoder and target are written as the JSON of a manifest and read by its readers, so a model
+ * that was imported holds nothing that those would refuse.  A target keeps its labels in an order
+ * of its own and has one output for two classes: the file is read into a network shaped
+ * as the file is, and the rows of its last layer are then put where the target has them.
+ */
+#include "import_params.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../feature/encoder.h"
+#include "../format/layers.h"
+#include "../format/nearest.h"
+
+#define SCALE_RANGE 1e12 /* of mean and std, either way */
+#define NAME_ROOM 512    /* of a tensor's name in the file, with its end */
+
+static const char *const keys[] = {"layers", "task", "classes", "input", "target", "layout", "tensors"};
+static const char *const input_keys[] = {"name", "shape", "mean", "std"};
+
+#define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
+
+/* What is being read. */
+typedef struct builder
+{
+	import_plan *plan;
+	const json_t *params;
+	net_config config;     /* without the last layer */
+	net_layer last;        /* the output, as the user wrote it */
+	int32_t dims[3];       /* of the input; [0] alone when it is no image */
+	const char *last_name; /* "" when it has none */
+	llm_error *err;
+} builder;
+
+/* ---- helpers ---- */
+
+/* Keys other than the known ones, with the nearest as a hint. */
+static bool
+check_keys(const json_t *object, const char *what, const char *const *known, int count, llm_error *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *) object, key, value)
+	{
+		int nearest = 0, i = 0;
+
+		while (i < count && strcmp(key, known[i]) != 0)
+			i++;
+		if (i < count)
+			continue;
+		for (i = 1; i < count; i++)
+			if (name_distance(key, known[i]) < name_distance(key, known[nearest]))
+				nearest = i;
+		llm_fail(err, LLM_INVALID, "unknown %s \"%s\"", what, SHOWN(key));
+		if (name_distance(key, known[nearest]) <= NAME_DISTANCE_NEAR)
+			llm_hint(err, "Did you mean \"%s\"?", known[nearest]);
+		return false;
+	}
+	return true;
+}
+
+/* A string of at least one byte and without a zero byte, or the default. */
+static bool
+read_string(const json_t *object, const char *key, const char *fallback, const char **out, llm_error *err)
+{
+	const json_t *value = json_object_get(object, key);
+
+	*out = value == NULL ? fallback : json_string_value(value);
+	return (*out != NULL && **out != '\0' && (value == NULL || strlen(*out) == json_string_length(value))) ||
+		   llm_fail(err, LLM_INVALID, "parameter \"%s\" must be a string that is not empty", key);
+}
+
+static bool
+read_choice(const json_t *object, const char *key, const char *first, const char *second, bool *is_second,
+			llm_error *err)
+{
+	const char *value;
+
+	if (!read_string(object, key, first, &value, err))
+		return false;
+	*is_second = strcmp(value, second) == 0;
+	if (*is_second || strcmp(value, first) == 0)
+		return true;
+	llm_fail(err, LLM_INVALID, "parameter \"%s\" cannot be \"%s\"", key, SHOWN(value));
+	return llm_hint(err, "Legal values: %s, %s.", first, second);
+}
+
+static json_t *
+column_json(const char *name, const char *type)
+{
+	return json_pack("{s:s, s:s}", "name", name, "type", type);
+}
+
+/* The user's own words are wrong where a manifest's reader would say that bytes are damaged. */
+static bool
+as_invalid(const llm_error *why, llm_error *err)
+{
+	return llm_fail(err, why->code == LLM_CORRUPT ? LLM_INVALID : why->code, "%s", why->message);
+}
+
+/* ---- the input ---- */
+
+static bool
+read_shape(builder *b, const json_t *input)
+{
+	const json_t *shape = json_object_get(input, "shape");
+	size_t count = json_array_size(shape);
+	int64_t numbers = 1;
+
+	if (count != 1 && count != 3)
+		return llm_fail(b->err, LLM_INVALID,
+						"\"shape\" of parameter \"input\" must be [numbers] or [channels, height, width]");
+	for (size_t i = 0; i < count; i++)
+	{
+		const json_t *dim = json_array_get(shape, i);
+
+		if (!json_is_integer(dim) || json_integer_value(dim) < 1 || json_integer_value(dim) > VECTOR_MAX)
+			return llm_fail(b->err, LLM_INVALID, "\"shape\" of parameter \"input\" must hold numbers from 1 to %d",
+							VECTOR_MAX);
+		b->dims[i] = (int32_t) json_integer_value(dim);
+		numbers *= b->dims[i];
+	}
+	if (numbers > VECTOR_MAX)
+		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" has %lld numbers, at most %d are possible",
+						(long long) numbers, VECTOR_MAX);
+	if (count == 3)
+		memcpy(b->config.image, b->dims, sizeof(b->dims));
+	return true;
+}
+
+/* One number per element of the input, from one number or one per element of its first dimension. */
+static json_t *
+spread_numbers(builder *b, const json_t *input, const char *key, double fallback, double low)
+{
+	const json_t *given = json_object_get(input, key);
+	int64_t each = b->config.image[0] > 0 ? (int64_t) b->dims[1] * b->dims[2] : 1;
+	json_t *spread = json_array();
+
+	for (int32_t i = 0; i < b->dims[0]; i++)
+	{
+		const json_t *one = json_is_array(given) ? json_array_get(given, i) : given;
+		double number = given == NULL ? fallback : json_number_value(one);
+
+		if ((given != NULL && !json_is_number(one)) || !(number >= low && number <= SCALE_RANGE) ||
+			(json_is_array(given) && json_array_size(given) != (size_t) b->dims[0]))
+		{
+			json_decref(spread);
+			llm_fail(b->err, LLM_INVALID,
+					 "\"%s\" of parameter \"input\" must be a number from %g to %g, or an array of %d of them", key,
+					 low, SCALE_RANGE, b->dims[0]);
+			return NULL;
+		}
+		for (int64_t j = 0; j < each; j++)
+			json_array_append_new(spread, json_real(number));
+	}
+	return spread;
+}
+
+static bool
+read_input(builder *b)
+{
+	const json_t *input = json_object_get(b->params, "input");
+	const char *name;
+	json_t *means, *scales, *columns;
+	llm_error why = {.code = LLM_OK};
+
+	if (!json_is_object(input))
+		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" must be an object with the \"shape\" of the input");
+	if (!check_keys(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) ||
+		!read_string(input, "name", "input", &name, b->err) || !read_shape(b, input))
+		return false;
+	means = spread_numbers(b, input, "mean", 0, -SCALE_RANGE);
+	scales = means ? spread_numbers(b, input, "std", 1, 1 / SCALE_RANGE) : NULL;
+	if (scales == NULL)
+	{
+		json_decref(means);
+		return false;
+	}
+	columns = json_pack("{s:[{s:s, s:s, s:s, s:b, s:s, s:b, s:b, s:o, s:o}]}", "columns", "name", name, "type",
+						"real[]", "kind", "vector", "integer", 0, "encoding", "vector", "missing", 0, "squash", 0,
+						"means", means, "scales", scales);
+	if (json_memory_failed())
+		llm_fail(&why, LLM_MEMORY, "out of memory for the input");
+	else
+		b->plan->encoder = encoder_from_json(columns, &why);
+	json_decref(columns);
+	return b->plan->encoder != NULL || as_invalid(&why, b->err);
+}
+
+/* ---- the layers ---- */
+
+/* The list for layers_from_json(), which reserves the name "output" for what we append. */
+static json_t *
+without_output_name(const json_t *layers)
+{
+	json_t *copy = json_copy((json_t *) layers);
+	size_t last = json_array_size(copy) - 1;
+	json_t *output = json_copy(json_array_get(copy, last));
+
+	if (json_is_string(json_object_get(output, "name")) &&
+		strcmp(json_string_value(json_object_get(output, "name")), "output") == 0)
+		json_object_del(output, "name");
+	json_array_set_new(copy, last, output);
+	return copy;
+}
+
+static bool
+check_last(builder *b, const json_t *json)
+{
+	int32_t count = b->config.layer_count;
+
+	if (b->last.kind != LAYER_LINEAR)
+	{
+		llm_fail(b->err, LLM_INVALID, "the last layer is %s, not linear", net_layer_name(b->last.kind));
+		return llm_hint(b->err, "It makes the outputs; softmax and the like follow from the task and are no layers.");
+	}
+	if (count > 1 && b->last.from[0] != count - 2)
+		return llm_fail(b->err, LLM_INVALID, "the last layer does not read the layer before it");
+	b->last_name = json_string_value(json_object_get(json, "name"));
+	if (b->last_name == NULL)
+		b->last_name = "";
+	return true;
+}
+
+static bool
+has_layers(builder *b)
+{
+	const json_t *layers = json_object_get(b->params, "layers");
+
+	if (layers == NULL)
+	{
+		llm_fail(b->err, LLM_INVALID, "parameter \"layers\" is missing");
+		return llm_hint(b->err, "For example {\"layers\": [{\"type\": \"linear\", \"name\": \"fc\", \"width\": 10}], "
+								"\"input\": {\"shape\": [784]}}.");
+	}
+	return json_array_size(layers) > 0 ||
+		   llm_fail(b->err, LLM_INVALID, "parameter \"layers\" must be an array of layers, at least one");
+}
+
+static bool
+read_layers(builder *b)
+{
+	const json_t *layers = json_object_get(b->params, "layers");
+	json_t *copy;
+	bool ok;
+
+	copy = without_output_name(layers);
+	ok = layers_from_json(copy, &b->config, b->err);
+	json_decref(copy);
+	if (!ok)
+		return false;
+	b->last = b->config.layers[b->config.layer_count - 1];
+	if (!check_last(b, json_array_get(layers, b->config.layer_count - 1)))
+		return false;
+	b->config.layer_count--;
+	if (b->config.layer_count == 0) /* a linear layer reads the pixels in their order */
+		memset(b->config.image, 0, sizeof(b->config.image));
+	return true;
+}
+
+/* ---- the target ---- */
+
+/* Label of output i, or its number. */
+static const char *
+label_of(const json_t *classes, int32_t i, char number[16])
+{
+	if (classes != NULL)
+		return json_string_value(json_array_get(classes, i));
+	snprintf(number, 16, "%d", i);
+	return number;
+}
+
+static value
+string_value(const char *string)
+{
+	return (value) {.kind = VALUE_STRING, .string = string, .length = (int32_t) strlen(string)};
+}
+
+static bool
+check_classes(const builder *b, const json_t *classes, int32_t count)
+{
+	if (b->last.width == 1)
+		count = 2;
+	if (classes == NULL)
+		return true;
+	if (!json_is_array(classes) || json_array_size(classes) != (size_t) count)
+		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" must be an array of %d labels for %d outputs", count,
+						b->last.width);
+	for (int32_t i = 0; i < count; i++)
+	{
+		const json_t *label = json_array_get(classes, i);
+
+		if (json_string_length(label) == 0 || strlen(json_string_value(label)) != json_string_length(label))
+			return llm_fail(b->err, LLM_INVALID, "label %d of parameter \"classes\" must be a string that is not empty",
+							i + 1);
+	}
+	return true;
+}
+
+/* A target that has these labels; they are added as if rows had them, then no row has. */
+static bool
+make_classes(builder *b, const char *name, const json_t *classes, int32_t count)
+{
+	column c = {.name = (char *) name, .sql_type = "text", .kind = COLUMN_TEXT};
+	target_fitter *f = target_fitter_new(TARGET_CLASS, &c, 1, b->err);
+	target *t;
+	bool ok = f != NULL;
+	char number[16];
+
+	for (int32_t i = 0; ok && i < count; i++)
+		ok = target_fitter_add(f, (value[1]) {string_value(label_of(classes, i, number))}, b->err);
+	t = f ? target_fitter_finish(f, b->err) : NULL;
+	b->plan->target = t;
+	if (!ok || t == NULL)
+		return false;
+	if (t->class_count != count)
+		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" holds a label twice");
+	memset(t->class_rows, 0, count * sizeof(int64_t));
+	b->plan->rows = calloc(count, sizeof(int32_t));
+	if (b->plan->rows == NULL)
+		return llm_fail(b->err, LLM_MEMORY, "out of memory for the classes");
+	for (int32_t i = 0; i < count; i++)
+		b->plan->rows[target_class_of(t, (value[1]) {string_value(label_of(classes, i, number))})] = i;
+	return true;
+}
+
+static bool
+make_numbers(builder *b, const char *name)
+{
+	json_t *means = json_array(), *scales = json_array(), *json;
+	llm_error why = {.code = LLM_OK};
+
+	for (int32_t i = 0; i < b->last.width; i++)
+	{
+		json_array_append_new(means, json_real(0));
+		json_array_append_new(scales, json_real(1));
+	}
+	json = json_pack("{s:s, s:[o], s:o, s:o}", "kind", "number", "columns",
+					 column_json(name, b->last.width > 1 ? "double precision[]" : "double precision"), "means", means,
+					 "scales", scales);
+	if (json_memory_failed())
+		llm_fail(&why, LLM_MEMORY, "out of memory for the target");
+	else
+		b->plan->target = target_from_json(json, &why);
+	json_decref(json);
+	return b->plan->target != NULL || as_invalid(&why, b->err);
+}
+
+static bool
+read_target(builder *b)
+{
+	const json_t *classes = json_object_get(b->params, "classes");
+	int32_t count = b->last.width == 1 ? 2 : b->last.width;
+	const char *name;
+	bool regression;
+
+	if (!read_choice(b->params, "task", "classification", "regression", &regression, b->err) ||
+		!read_string(b->params, "target", "label", &name, b->err))
+		return false;
+	b->plan->task = regression ? "regression" : "classification";
+	if (!regression)
+		return check_classes(b, classes, count) && make_classes(b, name, classes, count);
+	if (classes != NULL)
+		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" has no meaning for task \"regression\"");
+	return make_numbers(b, name);
+}
+
+/* ---- the networks ---- */
+
+static bool
+make_networks(builder *b)
+{
+	import_plan *p = b->plan;
+	net_config *c = &b->config;
+	bool tensorflow;
+
+	if (!read_choice(b->params, "layout", "pytorch", "tensorflow", &tensorflow, b->err))
+		return false;
+	encoder_shape(p->encoder, &c->shape);
+	target_shape(p->target, &c->shape);
+	c->loss = !c->shape.class_target ? LOSS_MSE : c->shape.outputs == 1 ? LOSS_BINARY : LOSS_CROSS_ENTROPY;
+	p->architecture = c->layer_count > 0 ? "layers" : "mlp";
+	p->net = net_new(c, b->err);
+	c->shape.outputs = b->last.width;
+	c->loss = !c->shape.class_target ? LOSS_MSE : c->shape.outputs == 1 ? LOSS_BINARY : LOSS_CROSS_ENTROPY;
+	p->file_net = p->net ? net_new(c, b->err) : NULL;
+	return p->file_net != NULL &&
+		   exchange_init(&p->file, p->file_net, tensorflow ? ORDER_TENSORFLOW : ORDER_PYTORCH, b->err);
+}
+
+/* ---- names ---- */
+
+/* Name of the layer of tensor i, as the user knows it. */
+static const char *
+layer_name(const builder *b, int32_t i, char number[16])
+{
+	int32_t layer = net_tensor(b->plan->file_net, i)->layer;
+	const char *name = layer == b->config.layer_count ? b->last_name : b->config.layers[layer].name;
+
+	if (name[0] != '\0')
+		return name;
+	snprintf(number, 16, "%d", layer);
+	return number;
+}
+
+/* The name that "tensors" gives to key; NULL when it gives none, and an error when it is no name. */
+static const char *
+renamed(const builder *b, const char *key)
+{
+	const json_t *value = json_object_get(json_object_get(b->params, "tensors"), key);
+	size_t length = json_string_length(value);
+
+	if (value == NULL)
+		return NULL;
+	if (length == 0 || length > NAME_ROOM - 32 || strlen(json_string_value(value)) != length)
+		llm_fail(b->err, LLM_INVALID, "\"%s\" of parameter \"tensors\" must be a string of 1 to %d bytes", SHOWN(key),
+				 NAME_ROOM - 32);
+	return json_string_value(value);
+}
+
+/* Name in the file of tensor i, malloc'd: given for itself, or made of what is given for its layer. */
+static char *
+file_name(const builder *b, int32_t i)
+{
+	char usual[EXCHANGE_NAME_BYTES], number[16], name[NAME_ROOM];
+	const char *layer = layer_name(b, i, number);
+	const char *part = strrchr(exchange_name(b->plan->file_net, i, usual), '.');
+	const char *given;
+
+	snprintf(name, sizeof(name), "%s%s", layer, part);
+	given = renamed(b, name);
+	if (given != NULL)
+		return strdup(given);
+	given = renamed(b, layer);
+	if (given != NULL)
+		snprintf(name, sizeof(name), "%s%s", given, part);
+	return strdup(name);
+}
+
+/* Every member of "tensors" must name something. */
+static bool
+check_renames(const builder *b, const json_t *tensors)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *) tensors, key, value)
+	{
+		bool found = false;
+
+		for (int32_t i = 0; !found && i < net_tensor_count(b->plan->file_net); i++)
+		{
+			char usual[EXCHANGE_NAME_BYTES], number[16];
+			const char *layer = layer_name(b, i, number);
+			const char *part = strrchr(exchange_name(b->plan->file_net, i, usual), '.');
+			size_t length = strlen(layer);
+
+			found = strncmp(key, layer, length) == 0 && (key[length] == '\0' || strcmp(key + length, part) == 0);
+		}
+		if (!found)
+		{
+			llm_fail(b->err, LLM_INVALID, "parameter \"tensors\" has \"%s\", but no layer has such a tensor", SHOWN(key));
+			return llm_hint(b->err, "Name a layer, or one of its tensors as \"layer.weight\".");
+		}
+	}
+	return true;
+}
+
+static bool
+make_names(builder *b)
+{
+	import_plan *p = b->plan;
+	const json_t *tensors = json_object_get(b->params, "tensors");
+	int32_t count = net_tensor_count(p->file_net);
+
+	if (tensors != NULL && !json_is_object(tensors))
+		return llm_fail(b->err, LLM_INVALID, "parameter \"tensors\" must be an object from name to name in the file");
+	if (!check_renames(b, tensors))
+		return false;
+	p->names = calloc(count, sizeof(char *));
+	if (p->names == NULL)
+		return llm_fail(b->err, LLM_MEMORY, "out of memory for names");
+	for (int32_t i = 0; i < count; i++)
+	{
+		if (i == count - 1 && !b->last.bias)
+			continue;
+		p->names[i] = file_name(b, i);
+		if (p->names[i] == NULL)
+			return llm_fail(b->err, LLM_MEMORY, "out of memory for names");
+	}
+	return b->err->code == LLM_OK;
+}
+
+/* ---- settings ---- */
+
+static void
+add_setting(json_t *settings, const json_t *params, const char *key, json_t *fallback)
+{
+	json_t *given = json_object_get(params, key);
+
+	json_object_set_new(settings, key,
+						json_pack("{s:O, s:s}", "value", given ? given : fallback, "source",
+								  given ? "user" : "default"));
+	json_decref(fallback);
+}
+
+static bool
+make_settings(builder *b)
+{
+	json_t *classes = json_array();
+	json_t *settings = b->plan->settings = json_object();
+	const target *t = b->plan->target;
+
+	for (int32_t i = 0; i < t->class_count; i++)
+		json_array_append_new(classes, json_string(t->classes[i]));
+	add_setting(settings, b->params, "layers", json_array());
+	add_setting(settings, b->params, "input", json_object());
+	add_setting(settings, b->params, "task", json_string("classification"));
+	if (t->kind == TARGET_CLASS)
+		add_setting(settings, b->params, "classes", classes);
+	else
+		json_decref(classes);
+	add_setting(settings, b->params, "target", json_string("label"));
+	add_setting(settings, b->params, "layout", json_string("pytorch"));
+	add_setting(settings, b->params, "tensors", json_object());
+	return !json_memory_failed() || llm_fail(b->err, LLM_MEMORY, "out of memory for the settings");
+}
+
+/* ---- the plan ---- */
+
+import_plan *
+import_plan_new(const json_t *params, llm_error *err)
+{
+	builder b = {.params = params, .config = {.huber_delta = 1, .members = 1}, .err = err};
+
+	b.plan = calloc(1, sizeof(import_plan));
+	if (b.plan == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory for an import");
+	else if (check_keys(params, "parameter", keys, COUNT(keys), err) && has_layers(&b) && read_input(&b) &&
+			 read_layers(&b) && read_target(&b) && make_networks(&b) && make_names(&b) && make_settings(&b))
+		return b.plan;
+	import_plan_free(b.plan);
+	return NULL;
+}
+
+void
+import_plan_free(import_plan *p)
+{
+	if (p == NULL)
+		return;
+	for (int32_t i = 0; p->names && i < net_tensor_count(p->file_net); i++)
+		free(p->names[i]);
+	free(p->names);
+	free(p->rows);
+	net_free(p->file_net);
+	net_free(p->net);
+	encoder_free(p->encoder);
+	target_free(p->target);
+	json_decref(p->settings);
+	free(p);
+}
+
+/* ---- weights ---- */
+
+/*
+ * Row i of the last layer's weight or bias for the target: that of its class.  Two outputs of two
+ * classes become one: softmax of both is the sigmoid of their difference.  One output of two
+ * classes is about the second one that the user named.
+ */
+static void
+take_row(const import_plan *p, int32_t i, const float *from, float *to, int64_t columns)
+{
+	int32_t outputs = net_get_config(p->file_net)->shape.outputs;
+	bool folded = p->rows != NULL && net_get_config(p->net)->shape.outputs == 1;
+
+	if (!folded)
+		memcpy(to, from + (p->rows ? p->rows[i] : i) * columns, columns * sizeof(float));
+	else
+		for (int64_t j = 0; j < columns; j++)
+			to[j] = outputs == 2      ? from[p->rows[1] * columns + j] - from[p->rows[0] * columns + j]
+					: p->rows[1] == 1 ? from[j]
+									  : -from[j];
+}
+
+/* Weights of file_net as those of net, which differ in the last layer only: the weight and bias at the end. */
+static void
+place_outputs(const import_plan *p, const float *from, float *to)
+{
+	int32_t last = net_tensor_count(p->net) - 1;
+	int32_t outputs = net_get_config(p->net)->shape.outputs;
+
+	memcpy(to, from, net_tensor(p->net, last - 1)->offset * sizeof(float));
+	for (int32_t i = 0; i < outputs; i++)
+		for (int32_t t = last - 1; t <= last; t++)
+		{
+			int64_t columns = t == last ? 1 : net_tensor(p->net, t)->dims[1];
+
+			take_row(p, i, from + net_tensor(p->file_net, t)->offset, to + net_tensor(p->net, t)->offset + i * columns,
+					 columns);
+		}
+}
+
+float *
+import_plan_read(const import_plan *p, const safetensors *file, llm_poll poll, void *arg, llm_error *err)
+{
+	float *from = tensor_file_read(&p->file, file, (const char *const *) p->names, poll, arg, err);
+	float *to;
+
+	if (from == NULL)
+		return NULL;
+	to = calloc(1, net_weight_bytes(p->net));
+	if (to != NULL)
+		place_outputs(p, from, to);
+	else
+		llm_fail(err, LLM_MEMORY, "out of memory for the weights of the network");
+	free(from);
+	return to;
+}

@@ -1,0 +1,240 @@
+/*
+ * import.c
+ *	  A model from the bytes of a safetensors file: llm_import().
+ *
+ * The file may hold tensors alone; then the user's parameters say which network they are.  Or
+ * llm_export() wrote it; then the manifest is in its metadata, and manifest_parse() believes
+ * as little of it as of one in a table.  Either way the version is published as every other:
+ * in the caller's transaction, with the caller's rights.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "../common.h"
+#include "../manifest/import_params.h"
+#include "model.h"
+
+PG_FUNCTION_INFO_V1(llm_import);
+
+/* What is about to be published. */
+typedef struct Import
+{
+	const safetensors *file;
+	json_t *origin; /* where it came from, for the lineage */
+	json_t *manifest;
+	float *weights;
+	Size bytes;
+} Import;
+
+static bool
+ImportCancelled(void *arg)
+{
+	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
+}
+
+static void
+ReleaseJson(void *json)
+{
+	json_decref(json);
+}
+
+static json_t *
+OwnJson(json_t *json)
+{
+	OwnObject(json, ReleaseJson);
+	return json;
+}
+
+/* ---- what the caller gave ---- */
+
+static const safetensors *
+OpenFile(const void *bytes, Size size)
+{
+	llm_error err = {0};
+	safetensors *file = safetensors_open(bytes, size, &err);
+
+	if (file == NULL)
+		ThrowError(&err);
+	OWN(file, safetensors_close);
+	return file;
+}
+
+static json_t *
+OriginJson(const void *bytes, Size size)
+{
+	char sha256[65];
+
+	HashWeights(bytes, size, sha256);
+	return OwnJson(json_pack("{s:s, s:s, s:I, s:s, s:s}", "format", "safetensors", "sha256", sha256, "bytes",
+							 (json_int_t) size, "extension_version", LLMAPP_VERSION, "at",
+							 timestamptz_to_str(GetCurrentTimestamp())));
+}
+
+static json_t *
+ParamsJson(Jsonb *params)
+{
+	char *text = JsonbToCString(NULL, &params->root, VARSIZE(params));
+	llm_error err = {0};
+	json_t *json;
+
+	if (!JB_ROOT_IS_OBJECT(params))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("params is not a JSON object")));
+	text = pg_server_to_any(text, strlen(text), PG_UTF8);
+	json = json_parse(text, strlen(text), &err);
+	if (json == NULL)
+		ThrowError(&err);
+	return OwnJson(json);
+}
+
+/* ---- tensors that the parameters explain ---- */
+
+static void
+ReadTensors(Import *import, const json_t *params)
+{
+	llm_error err = {0};
+	import_plan *plan = import_plan_new(params, &err);
+	json_t *lineage;
+	char sha256[65];
+
+	if (plan == NULL)
+		ThrowError(&err);
+	OWN(plan, import_plan_free);
+	import->weights = import_plan_read(plan, import->file, ImportCancelled, NULL, &err);
+	if (import->weights == NULL)
+		ThrowError(&err);
+	OWN(import->weights, free);
+	import->bytes = net_weight_bytes(plan->net);
+	HashWeights(import->weights, import->bytes, sha256);
+	lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
+	import->manifest = OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
+											  sha256, json_incref(plan->settings), json_object(), json_array(),
+											  lineage));
+}
+
+/* ---- a file of llm_export() ---- */
+
+static manifest *
+OpenOwnManifest(const safetensors *file)
+{
+	const char *text = safetensors_metadata(file, "llmapp");
+	llm_error err = {0};
+	manifest *m;
+
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the file does not say which network it holds"),
+				 errdetail("Files of llm_export() do; others hold tensors alone."),
+				 errhint("Name the layers: params => '{\"layers\": [...], \"input\": {\"shape\": [...]}}'.")));
+	m = manifest_parse(text, strlen(text), &err);
+	if (m == NULL && err.code == LLM_CORRUPT)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the manifest in the file is damaged"),
+						errdetail_internal("%s.%s%s", err.message, err.detail[0] ? " " : "", err.detail)));
+	if (m == NULL)
+		ThrowError(&err);
+	OWN(m, manifest_free);
+	return m;
+}
+
+/* Weights that the manifest's network takes from the file under its own names. */
+static float *
+ReadOwnWeights(const safetensors *file, const net *n)
+{
+	int32 count = net_tensor_count(n);
+	char(*text)[EXCHANGE_NAME_BYTES] = palloc(count * sizeof(*text));
+	const char **names = palloc(count * sizeof(char *));
+	float *weights = NULL;
+	llm_error err = {0};
+	exchange x;
+
+	for (int32 i = 0; i < count; i++)
+		names[i] = exchange_name(n, i, text[i]);
+	if (exchange_init(&x, n, ORDER_PYTORCH, &err))
+		weights = tensor_file_read(&x, file, names, ImportCancelled, NULL, &err);
+	if (weights == NULL)
+		ThrowError(&err);
+	OWN(weights, free);
+	return weights;
+}
+
+/*
+ * The manifest stays what it was, with the checksum of the weights as they are here.  Whoever
+ * changed them in between has left metrics that are not theirs.  The number of a job means nothing
+ * in another database.
+ */
+static void
+ReadOwnModel(Import *import)
+{
+	manifest *m = OpenOwnManifest(import->file);
+	json_t *lineage = json_object_get(m->json, "lineage");
+	char sha256[65];
+
+	import->weights = ReadOwnWeights(import->file, m->net);
+	import->bytes = m->weight_bytes;
+	import->manifest = m->json;
+	HashWeights(import->weights, import->bytes, sha256);
+	json_object_set_new(json_object_get(m->json, "weights"), "sha256", json_string(sha256));
+	if (strcmp(sha256, m->sha256) != 0)
+		json_object_set_new(m->json, "metrics", json_object());
+	json_object_del(lineage, "job");
+	json_object_set(lineage, "imported", import->origin);
+}
+
+/* ---- publishing ---- */
+
+static char *
+ManifestText(const json_t *json)
+{
+	char *text = json_text(json);
+	char *result;
+
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing the manifest of the model")));
+	OWN(text, free);
+	result = pg_any_to_server(text, strlen(text), PG_UTF8);
+	return result;
+}
+
+static Oid
+Publish(const char *schema, const char *name, const Import *import)
+{
+	char *text = ManifestText(import->manifest);
+	Oid relid = CheckModelName(schema, name);
+	int32 version;
+
+	if (!OidIsValid(relid))
+		relid = CreateModelTable(schema, name);
+	CommandCounterIncrement();
+	version = PublishVersion(relid, text, import->weights, import->bytes);
+	CommandCounterIncrement();
+	PromoteVersion(relid, version);
+	return relid;
+}
+
+Datum
+llm_import(PG_FUNCTION_ARGS)
+{
+	bytea *data = PG_GETARG_BYTEA_PP(1);
+	Import import = {NULL};
+	char *schema, *name;
+	json_t *params;
+
+	PreventCommandDuringRecovery("llm_import()");
+	PreventCommandIfReadOnly("llm_import()");
+	ResolveModelName(text_to_cstring(PG_GETARG_TEXT_PP(0)), &schema, &name);
+	params = ParamsJson(PG_GETARG_JSONB_P(2));
+	import.file = OpenFile(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
+	import.origin = OriginJson(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
+	if (json_object_size(params) > 0)
+		ReadTensors(&import, params);
+	else
+		ReadOwnModel(&import);
+	PG_RETURN_OID(Publish(schema, name, &import));
+}
