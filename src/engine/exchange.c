@@ -41,8 +41,9 @@ shape_of(const net *n, int32_t from)
 		return n->layers[from].shape;
 	if (from == FROM_IMAGE)
 		return (layer_shape) {false, c->image[1], c->image[2], c->image[0]};
-	return (layer_shape) {
-		true, 1, 1, c->shape.dense - pixels + (c->shape.embed_columns > 0 ? c->shape.embed_columns * c->embed_dim : 0)};
+	return (layer_shape) {true, 1, 1,
+						  c->shape.dense - pixels +
+							  (c->shape.embed_columns > 0 ? c->shape.embed_columns * c->embed_dim : 0)};
 }
 
 static bool

@@ -53,8 +53,8 @@ safetensor_text(const safetensor *t, char *text)
 	int used = snprintf(text, SAFETENSORS_TEXT_BYTES, "%s %s (", SHOWN(t->name), t->dtype);
 
 	for (int32_t i = 0; i < t->ndim && used < SAFETENSORS_TEXT_BYTES - 1; i++)
-		used += snprintf(text + used, SAFETENSORS_TEXT_BYTES - used, "%s%lld", i > 0 ? ", " : "",
-						 (long long) t->dims[i]);
+		used +=
+			snprintf(text + used, SAFETENSORS_TEXT_BYTES - used, "%s%lld", i > 0 ? ", " : "", (long long) t->dims[i]);
 	if (used < SAFETENSORS_TEXT_BYTES - 1)
 		strcpy(text + used, ")");
 	return text;
@@ -140,7 +140,8 @@ safetensor_floats(const safetensor *t, size_t first, size_t count, float *out, l
 	const dtype *type = find_dtype(t->dtype);
 
 	if (type->read == NULL)
-		return llm_fail(err, LLM_INVALID, "tensor %s cannot be read as numbers of type real; F32, F16, BF16 and F64 can",
+		return llm_fail(err, LLM_INVALID,
+						"tensor %s cannot be read as numbers of type real; F32, F16, BF16 and F64 can",
 						safetensor_text(t, (char[SAFETENSORS_TEXT_BYTES]) {0}));
 	for (size_t i = 0; i < count; i++)
 		out[i] = type->read(t->data + (first + i) * type->bytes);
@@ -212,8 +213,8 @@ read_offsets(const json_t *entry, const uint8_t *data, size_t size, safetensor *
 	t->data = data + json_integer_value(begin);
 	t->bytes = (size_t) (json_integer_value(end) - json_integer_value(begin));
 	if (__builtin_mul_overflow(t->count, find_dtype(t->dtype)->bytes, &bytes) || bytes != t->bytes)
-		return CORRUPT(err, "tensor \"%s\" has %zu bytes, which are not those of its shape and dtype",
-					   SHOWN(t->name), t->bytes);
+		return CORRUPT(err, "tensor \"%s\" has %zu bytes, which are not those of its shape and dtype", SHOWN(t->name),
+					   t->bytes);
 	return true;
 }
 
@@ -261,7 +262,8 @@ check_data(const safetensors *file, const uint8_t *data, size_t size, llm_error 
 			return CORRUPT(err, "%td bytes before tensor \"%s\" belong to no tensor", t->data - end, SHOWN(t->name));
 		end += t->bytes;
 	}
-	return end == data + size || CORRUPT(err, "%td bytes at the end of the file belong to no tensor", data + size - end);
+	return end == data + size ||
+		   CORRUPT(err, "%td bytes at the end of the file belong to no tensor", data + size - end);
 }
 
 static bool

@@ -291,15 +291,15 @@ check_classes(const builder *b, const json_t *classes, int32_t count)
 	if (classes == NULL)
 		return true;
 	if (!json_is_array(classes) || json_array_size(classes) != (size_t) count)
-		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" must be an array of %d labels for %d outputs", count,
-						b->last.width);
+		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" must be an array of %d labels for %d outputs",
+						count, b->last.width);
 	for (int32_t i = 0; i < count; i++)
 	{
 		const json_t *label = json_array_get(classes, i);
 
 		if (json_string_length(label) == 0 || strlen(json_string_value(label)) != json_string_length(label))
-			return llm_fail(b->err, LLM_INVALID, "label %d of parameter \"classes\" must be a string that is not empty",
-							i + 1);
+			return llm_fail(b->err, LLM_INVALID,
+							"label %d of parameter \"classes\" must be a string that is not empty", i + 1);
 	}
 	return true;
 }
@@ -466,7 +466,8 @@ check_renames(const builder *b, const json_t *tensors)
 		}
 		if (!found)
 		{
-			llm_fail(b->err, LLM_INVALID, "parameter \"tensors\" has \"%s\", but no layer has such a tensor", SHOWN(key));
+			llm_fail(b->err, LLM_INVALID, "parameter \"tensors\" has \"%s\", but no layer has such a tensor",
+					 SHOWN(key));
 			return llm_hint(b->err, "Name a layer, or one of its tensors as \"layer.weight\".");
 		}
 	}
@@ -505,9 +506,9 @@ add_setting(json_t *settings, const json_t *params, const char *key, json_t *fal
 {
 	json_t *given = json_object_get(params, key);
 
-	json_object_set_new(settings, key,
-						json_pack("{s:O, s:s}", "value", given ? given : fallback, "source",
-								  given ? "user" : "default"));
+	json_object_set_new(
+		settings, key,
+		json_pack("{s:O, s:s}", "value", given ? given : fallback, "source", given ? "user" : "default"));
 	json_decref(fallback);
 }
 
@@ -602,8 +603,8 @@ place_outputs(const import_plan *p, const float *from, float *to)
 		{
 			int64_t columns = t == last ? 1 : net_tensor(p->net, t)->dims[1];
 
-			take_row(p, i, from + net_tensor(p->file_net, t)->offset, to + net_tensor(p->net, t)->offset + i * columns,
-					 columns);
+			take_row(p, i, from + net_tensor(p->file_net, t)->offset,
+					 to + net_tensor(p->net, t)->offset + i * columns, columns);
 		}
 }
 

@@ -113,9 +113,9 @@ ReadTensors(Import *import, const json_t *params)
 	import->bytes = net_weight_bytes(plan->net);
 	HashWeights(import->weights, import->bytes, sha256);
 	lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
-	import->manifest = OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
-											  sha256, json_incref(plan->settings), json_object(), json_array(),
-											  lineage));
+	import->manifest =
+		OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, sha256,
+							   json_incref(plan->settings), json_object(), json_array(), lineage));
 }
 
 /* ---- a file of llm_export() ---- */
@@ -135,7 +135,8 @@ OpenOwnManifest(const safetensors *file)
 	m = manifest_parse(text, strlen(text), &err);
 	if (m == NULL && err.code == LLM_CORRUPT)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the manifest in the file is damaged"),
-						errdetail_internal("%s.%s%s", err.message, err.detail[0] ? " " : "", err.detail)));
+						errdetail_internal("%s.%s%s", err.message, err.detail[0] ? " " : "", err.detail),
+						err.hint[0] ? errhint("%s", err.hint) : 0));
 	if (m == NULL)
 		ThrowError(&err);
 	OWN(m, manifest_free);

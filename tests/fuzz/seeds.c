@@ -4,8 +4,10 @@
  */
 #include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
+#include "../../src/manifest/import_params.h"
 #include "feature_sample.h"
 #include "image_sample.h"
+#include "tensor_sample.h"
 
 static bool
 write_seed(const char *directory, const char *name, const void *bytes, size_t size)
@@ -183,6 +185,68 @@ lines_seeds(const sample *s, const char *directory)
 	return true;
 }
 
+/* A file of metadata and the tensors of the sample. */
+static bool
+write_tensors(const char *directory, const char *name, const char *key, const char *text)
+{
+	json_t *metadata = json_pack("{s:s}", key, text);
+	size_t size;
+	uint8_t *file = sample_file(SAMPLE_TENSORS, metadata, &size);
+	bool ok = write_seed(directory, name, file, size);
+
+	free(file);
+	json_decref(metadata);
+	return ok;
+}
+
+/* The model of the sample's parameters as an exported file has it: no counters, the last layer by our name. */
+static bool
+manifest_tensors(const char *directory)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *params = json_parse(sample_params, strlen(sample_params), &err);
+	import_plan *plan = import_plan_new(params, &err);
+	exchange x;
+	tensor_file f;
+	json_t *metadata;
+	char *text;
+	float *weights;
+	uint8_t *bytes;
+	bool ok;
+
+	if (plan == NULL || !exchange_init(&x, plan->net, ORDER_PYTORCH, &err))
+		return false;
+	text = json_text(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
+									"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
+									json_object(), json_array(), json_object()));
+	metadata = json_pack("{s:s, s:s}", "format", "pt", "llmapp", text);
+	weights = calloc(1, net_weight_bytes(plan->net));
+	ok = tensor_file_plan(&f, &x, metadata, &err);
+	bytes = malloc(f.bytes);
+	ok = ok && tensor_file_write(&f, &x, weights, bytes, NULL, NULL, &err) &&
+		 write_seed(directory, "manifest", bytes, f.bytes);
+	tensor_file_free(&f);
+	free(bytes);
+	free(weights);
+	free(text);
+	json_decref(metadata);
+	json_decref(params);
+	import_plan_free(plan);
+	return ok;
+}
+
+static bool
+tensor_seeds(const char *directory)
+{
+	static const char tiny[] = "\x44\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[0,2]},"
+							   "\"__metadata__\":{}}  \0\x3c";
+
+	sample_fill();
+	return write_tensors(directory, "plain", "format", "pt") &&
+		   write_tensors(directory, "params", "params", sample_params) && manifest_tensors(directory) &&
+		   write_seed(directory, "tiny", tiny, sizeof(tiny) - 1);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -197,6 +261,8 @@ main(int argc, char **argv)
 		ok = image_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "params") == 0)
 		ok = params_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "safetensors") == 0)
+		ok = tensor_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "text") == 0)
 		ok = lines_seeds(s, argv[2]);
 	sample_free(s);

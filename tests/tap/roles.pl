@@ -60,6 +60,16 @@ fails('bob', q(SELECT llm_promote('alice.m', 1)), qr/permission denied/, 'promot
 fails('bob', q(SELECT llm_train('alice.m', 'SELECT 1.0 AS x, true AS positive', target => 'positive', wait => true)),
 	qr/permission denied/, 'adding a version to the model of another role');
 
+# Files: whoever may read the weights may take them along, whoever may write a model may import into it.
+fails('bob', q(SELECT llm_export('alice.m')), qr/permission denied for model "m".*GRANT SELECT \(data\)/s, 'exporting without SELECT on data');
+as('alice', 'GRANT SELECT (data) ON alice.m TO bob');
+as('bob', q(SELECT llm_import('copy', llm_export('alice.m'))));
+is(as('bob', q(SELECT owner, live_version FROM llmapp.models WHERE name = 'copy')), 'bob|1', 'a copy is his own');
+fails('bob', q(SELECT llm_import('alice.m', llm_export('copy'))), qr/permission denied for model "m"/, 'importing into the model of another role');
+fails('bob', q(SELECT llm_import('alice.m2', llm_export('copy'))), qr/permission denied for schema alice/, 'importing into another schema');
+as('alice', 'REVOKE SELECT (meta) ON alice.m FROM bob');
+fails('bob', q(SELECT llm_export('alice.m')), qr/permission denied for model "m".*GRANT SELECT \(meta\)/s, 'exporting without SELECT on meta');
+
 # A role that cannot log in cannot have a worker.
 $node->safe_psql('postgres', 'GRANT nobody_logs_in TO bob');
 fails('bob', q(SET ROLE nobody_logs_in; SELECT llm_train('bob.m', 'SELECT 1.0 AS x, true AS positive', target => 'positive')),
