@@ -420,8 +420,8 @@ test_wrong_file(void)
 {
 	check_file(0, "the file has no tensor \"c1.weight\" of shape (3, 2, 3, 2)", "The file has: no tensor.");
 	check_file(15, "the file has no tensor \"out.bias\" of shape (3)", "bn.bias F32 (3), ");
-	sample_tensors[15].name = "a_name_so_long_that_the_list_has_no_room_for_it";
-	check_file(SAMPLE_TENSORS, "the file has no tensor \"out.bias\" of shape (3)", ", and 2 more.");
+	sample_tensors[15].name = "a_name_so_long_that_the_list_has_no_room_for_all_of_them";
+	check_file(SAMPLE_TENSORS, "the file has no tensor \"out.bias\" of shape (3)", " more.");
 	sample_tensors[15].name = "out.bias";
 	sample_tensors[1].dims[0] = 4;
 	check_file(SAMPLE_TENSORS, "tensor c1.bias F32 (4) does not have the shape (3) that the network needs", "The file has");
