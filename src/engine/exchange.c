@@ -22,12 +22,6 @@ plan_of(const net *n, int32_t tensor)
 	return layer < 0 ? NULL : &n->layers[layer];
 }
 
-layer_kind
-exchange_layer_kind(const net *n, int32_t layer)
-{
-	return n->layers[layer].layer.kind;
-}
-
 /* ---- the order of flattened numbers ---- */
 
 /* What a layer, or an input of the network, makes of one row. */

@@ -47,7 +47,4 @@ extern bool exchange_read(const exchange *x, int32_t i, const float *outside, fl
 extern bool exchange_write(const exchange *x, int32_t i, const float *inside, float *outside, llm_poll poll,
 						   void *arg, llm_error *err);
 
-/* What kind of layer a net_tensor()'s `layer`, from 0 on, is. */
-extern layer_kind exchange_layer_kind(const net *n, int32_t layer);
-
 #endif /* LLMAPP_EXCHANGE_H */

@@ -20,16 +20,29 @@ typedef struct sample_tensor
 
 /* An image of 2 x 5 x 6: (channels, height, width) */
 static sample_tensor sample_tensors[SAMPLE_TENSORS] = {
-	{"c1.weight", 4, {3, 2, 3, 2}}, {"c1.bias", 1, {3}},        {"bn.weight", 1, {3}},
-	{"bn.bias", 1, {3}},            {"bn.running_mean", 1, {3}}, {"bn.running_var", 1, {3}},
-	{"ln.weight", 3, {3, 2, 2}},    {"ln.bias", 3, {3, 2, 2}},   {"flat.weight", 1, {12}},
-	{"flat.bias", 1, {12}},         {"flat.running_mean", 1, {12}}, {"flat.running_var", 1, {12}},
-	{"fc.weight", 2, {4, 15}},      {"fc.bias", 1, {4}},         {"out.weight", 2, {3, 4}},
-	{"out.bias", 1, {3}},           {"bn.num_batches_tracked", 0, {0}}, {"flat.num_batches_tracked", 0, {0}},
+	{"c1.weight", 4, {3, 2, 3, 2}},
+	{"c1.bias", 1, {3}},
+	{"bn.weight", 1, {3}},
+	{"bn.bias", 1, {3}},
+	{"bn.running_mean", 1, {3}},
+	{"bn.running_var", 1, {3}},
+	{"ln.weight", 3, {3, 2, 2}},
+	{"ln.bias", 3, {3, 2, 2}},
+	{"flat.weight", 1, {12}},
+	{"flat.bias", 1, {12}},
+	{"flat.running_mean", 1, {12}},
+	{"flat.running_var", 1, {12}},
+	{"fc.weight", 2, {4, 15}},
+	{"fc.bias", 1, {4}},
+	{"out.weight", 2, {3, 4}},
+	{"out.bias", 1, {3}},
+	{"bn.num_batches_tracked", 0, {0}},
+	{"flat.num_batches_tracked", 0, {0}},
 };
 
 static const char *const sample_params =
-	"{\"layers\": [{\"type\": \"conv2d\", \"name\": \"c1\", \"channels\": 3, \"kernel\": [3, 2], \"padding\": [1, 0]},"
+	"{\"layers\": [{\"type\": \"conv2d\", \"name\": \"c1\", \"channels\": 3, \"kernel\": [3, 2], \"padding\": [1, "
+	"0]},"
 	"{\"type\": \"batch_norm\", \"name\": \"bn\"}, {\"type\": \"activation\", \"function\": \"relu\"},"
 	"{\"type\": \"max_pool\"}, {\"type\": \"layer_norm\", \"name\": \"ln\"}, {\"type\": \"flatten\"},"
 	"{\"type\": \"batch_norm\", \"name\": \"flat\"}, {\"type\": \"global_avg_pool\", \"input\": \"ln\"},"

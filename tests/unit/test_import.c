@@ -298,8 +298,8 @@ test_outputs(void)
 	/* numbers */
 	CHECK_NEAR(linear_output(LINEAR(1, ", \"task\": \"regression\""), "0.weight", "0.bias", 1, 2, one, bias, 0), z0,
 			   1e-6);
-	CHECK_NEAR(linear_output(LINEAR(3, ", \"task\": \"regression\""), "0.weight", "0.bias", 3, 2, three, bias, 2), -0.7,
-			   1e-6);
+	CHECK_NEAR(linear_output(LINEAR(3, ", \"task\": \"regression\""), "0.weight", "0.bias", 3, 2, three, bias, 2),
+			   -0.7, 1e-6);
 	/* (in, out) */
 	CHECK_NEAR(linear_output(LINEAR(3, ", \"task\": \"regression\", \"layout\": \"tensorflow\","
 									   "\"tensors\": {\"0\": \"dense\"}"),
@@ -332,8 +332,8 @@ static const wrong wrongs[] = {
 	{"{\"layers\": [{\"type\": \"linear\", \"width\": 2, \"name\": \"a\"}, {\"type\": \"flatten\"},"
 	 "{\"type\": \"linear\", \"width\": 2, \"input\": \"a\"}]" INPUT "}",
 	 "the last layer does not read the layer before it", ""},
-	{"{\"layers\": [{\"type\": \"conv2d\", \"channels\": 2, \"kernel\": 1}, {\"type\": \"linear\", \"width\": 2}]" INPUT
-	 "}",
+	{"{\"layers\": [{\"type\": \"conv2d\", \"channels\": 2, \"kernel\": 1}, {\"type\": \"linear\", \"width\": "
+	 "2}]" INPUT "}",
 	 "layer 1 (conv2d) reads 4 numbers, not an image", ""},
 	{"{" LAYER "}", "parameter \"input\" must be an object", ""},
 	{"{" LAYER ", \"input\": {}}", "must be [numbers] or [channels, height, width]", ""},
@@ -343,7 +343,8 @@ static const wrong wrongs[] = {
 	{"{" LAYER ", \"input\": {\"shape\": [4], \"naem\": \"x\"}}", "unknown key of parameter \"input\" \"naem\"",
 	 "Did you mean \"name\"?"},
 	{"{" LAYER ", \"input\": {\"shape\": [4], \"name\": \"\"}}", "\"name\" must be a string that is not empty", ""},
-	{"{" LAYER ", \"input\": {\"shape\": [4], \"mean\": \"x\"}}", "\"mean\" of parameter \"input\" must be a number", ""},
+	{"{" LAYER ", \"input\": {\"shape\": [4], \"mean\": \"x\"}}", "\"mean\" of parameter \"input\" must be a number",
+	 ""},
 	{"{" LAYER ", \"input\": {\"shape\": [4], \"mean\": [1, 2, 3]}}", "or an array of 4 of them", ""},
 	{"{" LAYER ", \"input\": {\"shape\": [4], \"std\": 0}}", "\"std\" of parameter \"input\" must be a number", ""},
 	{"{" LAYER ", \"input\": {\"shape\": [4], \"std\": [1, 1, 1, -1]}}", "\"std\" of parameter \"input\"", ""},
@@ -355,14 +356,17 @@ static const wrong wrongs[] = {
 	{"{" LAYER INPUT ", \"classes\": [\"a\", \"b\"]}", "must be an array of 3 labels for 3 outputs", ""},
 	{"{" LAYER INPUT ", \"classes\": [\"a\", \"b\", 1]}", "label 3 of parameter \"classes\"", ""},
 	{"{" LAYER INPUT ", \"classes\": [\"a\", \"b\", \"a\"]}", "holds a label twice", ""},
-	{"{" LAYER INPUT ", \"classes\": [\"a\", \"b\", \"c\"], \"task\": \"regression\"}", "has no meaning for task", ""},
+	{"{" LAYER INPUT ", \"classes\": [\"a\", \"b\", \"c\"], \"task\": \"regression\"}", "has no meaning for task",
+	 ""},
 	{"{" LAYER INPUT ", \"tensors\": []}", "\"tensors\" must be an object", ""},
 	{"{" LAYER INPUT ", \"tensors\": {\"1.weight\": \"x\"}}", "has \"1.weight\", but no layer has", "Name a layer"},
 	{"{" LAYER INPUT ", \"tensors\": {\"0.weight\": 1}}", "must be a string of 1 to", ""},
-	{"{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"group_norm\", \"groups\": 2}, {\"type\": \"linear\", \"width\": 2}],"
+	{"{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"group_norm\", \"groups\": 2}, {\"type\": \"linear\", "
+	 "\"width\": 2}],"
 	 "\"input\": {\"shape\": [2, 2, 2]}}",
 	 "layer 2 (group_norm) groups the numbers of a flattened image", "Put the group_norm before"},
-	{"{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"linear\", \"width\": 8}, {\"type\": \"add\", \"inputs\": [1, 2]},"
+	{"{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"linear\", \"width\": 8}, {\"type\": \"add\", \"inputs\": "
+	 "[1, 2]},"
 	 "{\"type\": \"linear\", \"width\": 2}], \"input\": {\"shape\": [2, 2, 2]}}",
 	 "layer 3 (add) adds other numbers", "Add before the flatten"},
 };
@@ -389,11 +393,10 @@ static void
 test_plain_order(void)
 {
 	llm_error err = {0};
-	import_plan *plan =
-		plan_of("{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"linear\", \"width\": 4},"
-				"{\"type\": \"add\", \"inputs\": [1, 2]}, {\"type\": \"group_norm\", \"groups\": 2},"
-				"{\"type\": \"linear\", \"width\": 2}], \"input\": {\"shape\": [1, 2, 2]}}",
-				&err);
+	import_plan *plan = plan_of("{\"layers\": [{\"type\": \"flatten\"}, {\"type\": \"linear\", \"width\": 4},"
+								"{\"type\": \"add\", \"inputs\": [1, 2]}, {\"type\": \"group_norm\", \"groups\": 2},"
+								"{\"type\": \"linear\", \"width\": 2}], \"input\": {\"shape\": [1, 2, 2]}}",
+								&err);
 
 	CHECK_STR(err.message, "");
 	import_plan_free(plan);
@@ -424,7 +427,8 @@ test_wrong_file(void)
 	check_file(SAMPLE_TENSORS, "the file has no tensor \"out.bias\" of shape (3)", " more.");
 	sample_tensors[15].name = "out.bias";
 	sample_tensors[1].dims[0] = 4;
-	check_file(SAMPLE_TENSORS, "tensor c1.bias F32 (4) does not have the shape (3) that the network needs", "The file has");
+	check_file(SAMPLE_TENSORS, "tensor c1.bias F32 (4) does not have the shape (3) that the network needs",
+			   "The file has");
 	sample_tensors[1].dims[0] = 3;
 	sample_tensors[17].name = "spare";
 	check_file(SAMPLE_TENSORS, "no layer takes tensor spare F32 () of the file", "The file has");
@@ -461,9 +465,10 @@ static void
 test_no_bias(void)
 {
 	llm_error err = {0};
-	import_plan *plan = plan_of("{\"layers\": [{\"type\": \"linear\", \"name\": \"output\", \"width\": 3, \"bias\": false}],"
-								"\"input\": {\"shape\": [2, 1, 1]}}",
-								&err);
+	import_plan *plan =
+		plan_of("{\"layers\": [{\"type\": \"linear\", \"name\": \"output\", \"width\": 3, \"bias\": false}],"
+				"\"input\": {\"shape\": [2, 1, 1]}}",
+				&err);
 
 	CHECK_STR(err.message, "");
 	if (plan != NULL)

@@ -31,9 +31,11 @@ static void
 test_read(void)
 {
 	llm_error err = {0};
-	size_t size = make_file("{\"__metadata__\":{\"format\":\"pt\"}," F32("b", "2,1", 0, 8) "," F32("a", "", 8, 12) ","
-							"\"empty\":{\"dtype\":\"I64\",\"shape\":[0,3],\"data_offsets\":[8,8]}}   ",
-							12);
+	size_t size =
+		make_file("{\"__metadata__\":{\"format\":\"pt\"}," F32("b", "2,1", 0, 8) "," F32(
+					  "a", "", 8, 12) ","
+									  "\"empty\":{\"dtype\":\"I64\",\"shape\":[0,3],\"data_offsets\":[8,8]}}   ",
+				  12);
 	safetensors *file = safetensors_open(bytes, size, &err);
 	const safetensor *t;
 
