@@ -32,6 +32,15 @@ SELECT llm_predict('m', '{2,1}'::real[], NULL::float8[]);
 SELECT llm_import('m', fc('0.weight', '0.bias'), '{"layers": [{"type": "linear", "width": 3}], "input": {"shape": [2], "mean": [1, 0], "std": 2}, "task": "regression"}');
 SELECT llm_predict('m', '{"input": [2, 1]}'::jsonb);
 SELECT version, live, target FROM llmapp.model_versions ORDER BY version;
+-- an image: PyTorch flattens it channel by channel
+SELECT llm_import('picture', safetensors('{"c.weight":{"dtype":"F32","shape":[2,1,1,1],"data_offsets":[0,8]},"2.weight":{"dtype":"F32","shape":[1,8],"data_offsets":[8,40]},"2.bias":{"dtype":"F32","shape":[1],"data_offsets":[40,44]}}  ',
+                                         '{1,10, 1,2,3,4,0.1,0.2,0.3,0.4, 0}'),
+    '{"layers": [{"type": "conv2d", "name": "c", "channels": 2, "kernel": 1, "bias": false}, {"type": "flatten"}, {"type": "linear", "width": 1}],
+      "input": {"name": "pixels", "shape": [1, 2, 2], "std": [0.5]}, "task": "regression", "target": "sum"}');
+SELECT llm_predict('picture', '[[[1,2],[3,4]]]'::tensor), llm_predict('picture', '{1,2,3,4}'::real[]), llm_predict('picture', '{"pixels": [[1,2],[3,4]]}'::jsonb);
+SELECT llm_predict('picture', '[1,2,3]'::tensor);
+SELECT llm_import('picture2', llm_export('picture'));
+SELECT llm_predict('picture2', '[[[1,2],[3,4]]]'::tensor);
 -- part of the caller's transaction
 BEGIN;
 SELECT llm_import('n', fc(), params) FROM p;

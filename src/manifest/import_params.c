@@ -33,7 +33,9 @@ typedef struct builder
 	const json_t *params;
 	net_config config;     /* without the last layer */
 	net_layer last;        /* the output, as the user wrote it */
-	int32_t dims[3];       /* of the input; [0] alone when it is no image */
+	int32_t dims[3];       /* of the input; [0] alone when it has one dimension */
+	int64_t each;          /* numbers of one element of the first dimension */
+	bool image;            /* layers read an image: the column is one */
 	const char *last_name; /* "" when it has none */
 	llm_error *err;
 } builder;
@@ -107,13 +109,16 @@ as_invalid(const llm_error *why, llm_error *err)
 
 /* ---- the input ---- */
 
+/* A single layer reads the pixels of an image in their order, so it needs none. */
 static bool
 read_shape(builder *b, const json_t *input)
 {
 	const json_t *shape = json_object_get(input, "shape");
 	size_t count = json_array_size(shape);
-	int64_t numbers = 1;
+	int64_t numbers = 1, most;
 
+	b->image = count == 3 && json_array_size(json_object_get(b->params, "layers")) > 1;
+	most = b->image ? IMAGE_MAX : VECTOR_MAX;
 	if (count != 1 && count != 3)
 		return llm_fail(b->err, LLM_INVALID,
 						"\"shape\" of parameter \"input\" must be [numbers] or [channels, height, width]");
@@ -121,26 +126,25 @@ read_shape(builder *b, const json_t *input)
 	{
 		const json_t *dim = json_array_get(shape, i);
 
-		if (!json_is_integer(dim) || json_integer_value(dim) < 1 || json_integer_value(dim) > VECTOR_MAX)
-			return llm_fail(b->err, LLM_INVALID, "\"shape\" of parameter \"input\" must hold numbers from 1 to %d",
-							VECTOR_MAX);
+		if (!json_is_integer(dim) || json_integer_value(dim) < 1 || json_integer_value(dim) > most)
+			return llm_fail(b->err, LLM_INVALID, "\"shape\" of parameter \"input\" must hold numbers from 1 to %lld",
+							(long long) most);
 		b->dims[i] = (int32_t) json_integer_value(dim);
 		numbers *= b->dims[i];
 	}
-	if (numbers > VECTOR_MAX)
-		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" has %lld numbers, at most %d are possible",
-						(long long) numbers, VECTOR_MAX);
-	if (count == 3)
+	b->each = numbers / b->dims[0];
+	if (b->image)
 		memcpy(b->config.image, b->dims, sizeof(b->dims));
-	return true;
+	return numbers <= most ||
+		   llm_fail(b->err, LLM_INVALID, "parameter \"input\" has %lld numbers, at most %lld are possible",
+					(long long) numbers, (long long) most);
 }
 
-/* One number per element of the input, from one number or one per element of its first dimension. */
+/* One number per channel of an image, or per element of a vector. */
 static json_t *
-spread_numbers(builder *b, const json_t *input, const char *key, double fallback, double low)
+read_scale(builder *b, const json_t *input, const char *key, double fallback, double low)
 {
 	const json_t *given = json_object_get(input, key);
-	int64_t each = b->config.image[0] > 0 ? (int64_t) b->dims[1] * b->dims[2] : 1;
 	json_t *spread = json_array();
 
 	for (int32_t i = 0; i < b->dims[0]; i++)
@@ -157,10 +161,49 @@ spread_numbers(builder *b, const json_t *input, const char *key, double fallback
 					 low, SCALE_RANGE, b->dims[0]);
 			return NULL;
 		}
-		for (int64_t j = 0; j < each; j++)
+		for (int64_t j = 0; j < (b->image ? 1 : b->each); j++)
 			json_array_append_new(spread, json_real(number));
 	}
 	return spread;
+}
+
+/* The column as a manifest has it, taking over means and scales. */
+static json_t *
+input_json(const builder *b, const char *name, json_t *means, json_t *scales)
+{
+	json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:o}", "name", name, "type", "real[]", "kind", "vector",
+						  "integer", 0, "encoding", b->image ? "image" : "vector", "means", means, "scales", scales);
+
+	if (b->image)
+		json_object_set_new(o, "shape", json_pack("[i, i, i]", b->dims[0], b->dims[1], b->dims[2]));
+	else
+	{
+		json_object_set_new(o, "missing", json_false());
+		json_object_set_new(o, "squash", json_false());
+	}
+	return json_pack("{s:[o]}", "columns", o);
+}
+
+static bool
+make_encoder(builder *b, const json_t *input, const char *name)
+{
+	json_t *means = read_scale(b, input, "mean", 0, -SCALE_RANGE);
+	json_t *scales = means ? read_scale(b, input, "std", 1, 1 / SCALE_RANGE) : NULL;
+	llm_error why = {.code = LLM_OK};
+	json_t *columns;
+
+	if (scales == NULL)
+	{
+		json_decref(means);
+		return false;
+	}
+	columns = input_json(b, name, means, scales);
+	if (json_memory_failed())
+		llm_fail(&why, LLM_MEMORY, "out of memory for the input");
+	else
+		b->plan->encoder = encoder_from_json(columns, &why);
+	json_decref(columns);
+	return b->plan->encoder != NULL || as_invalid(&why, b->err);
 }
 
 static bool
@@ -168,30 +211,11 @@ read_input(builder *b)
 {
 	const json_t *input = json_object_get(b->params, "input");
 	const char *name;
-	json_t *means, *scales, *columns;
-	llm_error why = {.code = LLM_OK};
 
 	if (!json_is_object(input))
 		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" must be an object with the \"shape\" of the input");
-	if (!check_keys(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) ||
-		!read_string(input, "name", "input", &name, b->err) || !read_shape(b, input))
-		return false;
-	means = spread_numbers(b, input, "mean", 0, -SCALE_RANGE);
-	scales = means ? spread_numbers(b, input, "std", 1, 1 / SCALE_RANGE) : NULL;
-	if (scales == NULL)
-	{
-		json_decref(means);
-		return false;
-	}
-	columns = json_pack("{s:[{s:s, s:s, s:s, s:b, s:s, s:b, s:b, s:o, s:o}]}", "columns", "name", name, "type",
-						"real[]", "kind", "vector", "integer", 0, "encoding", "vector", "missing", 0, "squash", 0,
-						"means", means, "scales", scales);
-	if (json_memory_failed())
-		llm_fail(&why, LLM_MEMORY, "out of memory for the input");
-	else
-		b->plan->encoder = encoder_from_json(columns, &why);
-	json_decref(columns);
-	return b->plan->encoder != NULL || as_invalid(&why, b->err);
+	return check_keys(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) &&
+		   read_string(input, "name", "input", &name, b->err) && read_shape(b, input) && make_encoder(b, input, name);
 }
 
 /* ---- the layers ---- */
@@ -260,8 +284,6 @@ read_layers(builder *b)
 	if (!check_last(b, json_array_get(layers, b->config.layer_count - 1)))
 		return false;
 	b->config.layer_count--;
-	if (b->config.layer_count == 0) /* a linear layer reads the pixels in their order */
-		memset(b->config.image, 0, sizeof(b->config.image));
 	return true;
 }
 
