@@ -113,3 +113,5 @@ SELECT llm_import('f', forged((jsonb_set(meta, '{weights,sha256}', to_jsonb(repe
        || '{"metrics": {"metrics": {"accuracy": 1}}, "lineage": {"job": 77, "query": "SELECT 1"}}')::text)) FROM n WHERE kind = 'manifest';
 SELECT metrics, job, lineage ->> 'query' AS query, problem FROM llmapp.model_versions WHERE model = 'f'::regclass AND live;
 SELECT llm_predict('f', '{2,1}'::real[]);
+DROP TABLE m, n, copy, f, picture, picture2, empty, p;
+DROP FUNCTION little_endian, safetensors, fc, forged;

@@ -299,12 +299,12 @@ read_length(const uint8_t *bytes, size_t size, size_t *length, llm_error *err)
 	uint64_t n;
 
 	if (size < LENGTH_BYTES)
-		return CORRUPT(err, "the file is too short to be a safetensors file: %zu bytes", size);
+		return llm_fail(err, LLM_INVALID, "the file is too short to be a safetensors file: %zu bytes", size);
 	n = little_endian(bytes, LENGTH_BYTES);
 	if (n > SAFETENSORS_HEADER_MAX)
 	{
-		CORRUPT(err, "the header of the file has %llu bytes, at most %d are allowed", (unsigned long long) n,
-				SAFETENSORS_HEADER_MAX);
+		llm_fail(err, LLM_INVALID, "the header of the file has %llu bytes, at most %d are allowed",
+				 (unsigned long long) n, SAFETENSORS_HEADER_MAX);
 		return llm_detail(err, "A safetensors file begins with this number, in 8 bytes; is it one?");
 	}
 	if (n > size - LENGTH_BYTES)
@@ -321,7 +321,7 @@ parse_header(safetensors *file, const char *text, size_t length, llm_error *err)
 	llm_error why = {.code = LLM_OK};
 
 	if (length == 0 || text[0] != '{')
-		return CORRUPT(err, "the header of the file does not begin with \"{\"");
+		return llm_fail(err, LLM_INVALID, "the header of the file does not begin with \"{\"");
 	file->header = json_parse(text, length, &why);
 	if (file->header == NULL)
 	{

@@ -40,7 +40,8 @@ typedef struct safetensor
 
 /*
  * Check the whole file but the values.  bytes must stay as long as the result is used.  NULL:
- * LLM_CORRUPT for whatever is wrong with the file, LLM_MEMORY.
+ * LLM_INVALID for what cannot be a safetensors file at all, LLM_CORRUPT for one that is damaged,
+ * LLM_MEMORY.
  */
 extern safetensors *safetensors_open(const void *bytes, size_t size, llm_error *err);
 extern void safetensors_close(safetensors *file);
