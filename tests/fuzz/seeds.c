@@ -191,7 +191,7 @@ write_tensors(const char *directory, const char *name, const char *key, const ch
 {
 	json_t *metadata = json_pack("{s:s}", key, text);
 	size_t size;
-	uint8_t *file = sample_file(SAMPLE_TENSORS, metadata, &size);
+	uint8_t *file = sample_tensor_file(SAMPLE_TENSORS, metadata, &size);
 	bool ok = write_seed(directory, name, file, size);
 
 	free(file);
@@ -208,7 +208,7 @@ manifest_tensors(const char *directory)
 	import_plan *plan = import_plan_new(params, &err);
 	exchange x;
 	tensor_file f;
-	json_t *metadata;
+	json_t *model, *metadata;
 	char *text;
 	float *weights;
 	uint8_t *bytes;
@@ -216,9 +216,11 @@ manifest_tensors(const char *directory)
 
 	if (plan == NULL || !exchange_init(&x, plan->net, ORDER_PYTORCH, &err))
 		return false;
-	text = json_text(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
-									"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
-									json_object(), json_array(), json_object()));
+	model = manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
+						   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
+						   json_object(), json_array(), json_object());
+	text = json_text(model);
+	json_decref(model);
 	metadata = json_pack("{s:s, s:s}", "format", "pt", "llmapp", text);
 	weights = calloc(1, net_weight_bytes(plan->net));
 	ok = tensor_file_plan(&f, &x, metadata, &err);
@@ -238,7 +240,7 @@ manifest_tensors(const char *directory)
 static bool
 tensor_seeds(const char *directory)
 {
-	static const char tiny[] = "\x44\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[0,2]},"
+	static const char tiny[] = "\x4c\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[0,2]},"
 							   "\"__metadata__\":{}}  \0\x3c";
 
 	sample_fill();

@@ -73,7 +73,7 @@ sample_fill(void)
 
 /* The file of the first `count` tensors, malloc'd. */
 static inline uint8_t *
-sample_file(int32_t count, const json_t *metadata, size_t *size)
+sample_tensor_file(int32_t count, const json_t *metadata, size_t *size)
 {
 	safetensors_entry entries[SAMPLE_TENSORS];
 	llm_error err = {0};

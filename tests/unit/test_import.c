@@ -150,7 +150,7 @@ static float *
 read_sample(const import_plan *plan, int32_t count, llm_error *err)
 {
 	size_t size;
-	uint8_t *bytes = sample_file(count, NULL, &size);
+	uint8_t *bytes = sample_tensor_file(count, NULL, &size);
 	safetensors *file = safetensors_open(bytes, size, err);
 	float *weights = file ? import_plan_read(plan, file, NULL, NULL, err) : NULL;
 
@@ -450,7 +450,7 @@ test_cancel(void)
 	llm_error err = {0};
 	import_plan *plan = plan_of(sample_params, &err);
 	size_t size;
-	uint8_t *bytes = sample_file(SAMPLE_TENSORS, NULL, &size);
+	uint8_t *bytes = sample_tensor_file(SAMPLE_TENSORS, NULL, &size);
 	safetensors *file = safetensors_open(bytes, size, &err);
 
 	CHECK(import_plan_read(plan, file, stop, NULL, &err) == NULL);
