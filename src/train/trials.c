@@ -112,96 +112,6 @@ WriteFolds(TrainingRun *run, const json_t *folds)
 	free(text);
 }
 
-/* ---- what the folds say together ---- */
-
-/* Mean of a metric over the folds that have it, and its standard deviation (of a sample); rows are summed. */
-static void
-SummarizeMetric(const json_t *folds, const char *name, json_t *mean, json_t *sd)
-{
-	double sum = 0;
-	double squares = 0;
-	int n = 0;
-	size_t i;
-	json_t *fold;
-
-	json_array_foreach(folds, i, fold)
-	{
-		const json_t *metric = json_object_get(json_object_get(fold, "metrics"), name);
-
-		if (metric != NULL)
-			n++;
-		sum += json_number_value(metric);
-	}
-	if (strcmp(name, "n") == 0)
-	{
-		json_object_set_new(mean, name, json_integer((json_int_t) sum));
-		return;
-	}
-	json_array_foreach(folds, i, fold)
-	{
-		const json_t *metric = json_object_get(json_object_get(fold, "metrics"), name);
-
-		if (metric != NULL)
-			squares += pow(json_number_value(metric) - sum / n, 2);
-	}
-	json_object_set_new(mean, name, json_real(sum / n));
-	if (n > 1)
-		json_object_set_new(sd, name, json_real(sqrt(squares / (n - 1))));
-}
-
-/* Add the cells of a confusion matrix to those of another; labels are the same. */
-static void
-AddConfusion(json_t *sum, const json_t *cells)
-{
-	size_t i;
-	json_t *cell;
-
-	json_array_foreach(cells, i, cell)
-	{
-		size_t k;
-		json_t *there = NULL;
-
-		json_array_foreach(sum, k, there)
-			if (json_equal(json_array_get(there, 0), json_array_get(cell, 0)) &&
-				json_equal(json_array_get(there, 1), json_array_get(cell, 1)))
-				break;
-		if (k == json_array_size(sum))
-			json_array_append_new(sum, json_deep_copy(cell));
-		else
-			json_integer_set(json_array_get(there, 2), json_integer_value(json_array_get(there, 2)) +
-														   json_integer_value(json_array_get(cell, 2)));
-	}
-}
-
-/* The form of evaluation_json(), with "folds" and "sd" beside it and without curves. */
-static json_t *
-SummarizeFolds(const json_t *folds)
-{
-	json_t *mean = json_object();
-	json_t *sd = json_object();
-	json_t *each = json_array();
-	json_t *confusion = json_array();
-	json_t *json = json_pack("{s:o, s:o, s:o, s:s}", "metrics", mean, "sd", sd, "folds", each, "rows", "held_out");
-	size_t i;
-	json_t *fold;
-
-	json_array_foreach(folds, i, fold)
-	{
-		const char *name;
-		json_t *metric;
-
-		json_object_foreach(json_object_get(fold, "metrics"), name, metric)
-			if (json_object_get(mean, name) == NULL)
-				SummarizeMetric(folds, name, mean, sd);
-		json_array_append(each, json_object_get(fold, "metrics"));
-		AddConfusion(confusion, json_object_get(fold, "confusion"));
-	}
-	if (json_array_size(confusion) > 0)
-		json_object_set(json, "confusion", confusion);
-	json_decref(confusion);
-	return json;
-}
-
 /* ---- folds ---- */
 
 /* What is left for records beside one network and the weights of all. */
@@ -288,7 +198,6 @@ TrainFold(TrainingRun *run, int32 fold, json_t *folds, MemoryContext cxt)
 	if (!StartLearning(l, run->resumed) || RunLearning(l) == LEARN_PAUSED)
 		return false;
 	result = Evaluate(l, LearnedWeights(l), &score);
-	json_object_del(result, "roc");
 	json_object_set_new(result, "score", json_real(isfinite(score) ? score : DBL_MAX));
 	json_object_set_new(result, "epochs", json_integer(s->best_epoch > 0 ? s->best_epoch : s->epoch));
 	json_object_set_new(result, "data", DataReport(run->data));
@@ -354,6 +263,7 @@ TrainFolds(TrainingRun *run, Learned *learned)
 {
 	TrainingState *s = &run->checkpoint.state;
 	json_t *folds = ReadFolds(run);
+	llm_error err = {0};
 
 	if (run->data->rows < run->params->folds * 2)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -371,7 +281,10 @@ TrainFolds(TrainingRun *run, Learned *learned)
 	learned->net = CreateEnsemble(PlanLearning(run->job, run->params, run->base, run->data, &run->checkpoint),
 								  run->params->folds);
 	learned->weights = run->checkpoint.parts[PART_RESULT].data;
-	learned->evaluation = SummarizeFolds(folds);
+	learned->evaluation = evaluation_mean(folds, &err);
+	if (learned->evaluation == NULL)
+		ThrowError(&err);
+	json_object_set_new(learned->evaluation, "rows", json_string("held_out"));
 	learned->score = MeanOfFolds(folds, "score");
 	ReportFolds(folds, learned->evaluation);
 	return true;
