@@ -28,7 +28,8 @@ static const param_info param_rows[] = {
 #define MAX_NAMES 1600 /* a table has no more columns */
 /*
  * Numbers of rows for which folds are the default: with more, one held-out part says enough
- * and one network learns enough, with fewer, folds have hardly a row.
+ * and one network learns enough, with fewer, folds have hardly a row.  Only an mlp of so few
+ * rows is trained several times in seconds.
  */
 #define FOLDS_FROM_ROWS 20
 #define FOLDS_BELOW_ROWS 2000
@@ -605,7 +606,7 @@ void
 params_choose_folds(train_params *p, int64_t rows, bool possible)
 {
 	bool open = p->sources[params_index("validation")] != SOURCE_USER && p->time_column == NULL && p->ranges == NULL;
-	bool few = rows >= FOLDS_FROM_ROWS && rows < FOLDS_BELOW_ROWS;
+	bool few = rows >= FOLDS_FROM_ROWS && rows < FOLDS_BELOW_ROWS && p->architecture->bit == ARCH_MLP;
 	int64_t folds = p->folds;
 
 	choose(p, "folds", &folds, open && few && possible ? PARAMS_AUTO_FOLDS : 0);

@@ -114,7 +114,7 @@ extern int32_t params_index(const char *name);         /* row of the table, or -
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
 extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
 /*
- * Choose folds when the user named no way of holding rows out, and rows are few, but enough.
+ * Choose folds for an mlp when the user named no way of holding rows out, and rows are few, but enough.
  * possible: a caller may know that folds cannot be drawn.
  */
 extern void params_choose_folds(train_params *p, int64_t rows, bool possible);

@@ -106,7 +106,7 @@ TrainOne(TrainingRun *t, Learned *learned)
 	Learning *l;
 
 	FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
-	ChooseParams(t);
+	ChooseParams(t, t->data->training_rows);
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
 	CloseRows(t->data);

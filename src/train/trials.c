@@ -59,12 +59,12 @@ typedef struct Search
 } Search;
 
 void
-ChooseParams(TrainingRun *run)
+ChooseParams(TrainingRun *run, int64 training_rows)
 {
 	int32 image[3];
 
 	encoder_image(run->data->encoder, image);
-	params_choose(run->params, run->data->training_rows);
+	params_choose(run->params, training_rows);
 	params_choose_image(run->params, image);
 }
 
@@ -129,7 +129,7 @@ PrepareFolds(TrainingRun *run)
 	MemoryContext cxt = CreateFitContext();
 
 	FitDataset(run->data, run->params, run->base ? run->base->manifest : NULL);
-	params_choose(run->params, run->data->rows - run->data->rows / run->params->folds);
+	ChooseParams(run, run->data->rows - run->data->rows / run->params->folds);
 	MemoryContextSwitchTo(cxt);
 	EncodeDataset(run->data, run->params,
 				  FoldRecordMemory(run, PlanLearning(run->job, run->params, run->base, run->data, NULL)));
@@ -535,7 +535,7 @@ PrepareSearch(TrainingRun *run)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("no rows are held out, and a search needs them to tell which trial is best"),
 						errhint("Use another \"validation\" or \"group_column\".")));
-	ChooseParams(run);
+	ChooseParams(run, run->data->training_rows);
 	EncodeDataset(run->data, run->params, SearchRecordMemory(run));
 	CloseRows(run->data);
 	JobReport("data", DataReport(run->data));

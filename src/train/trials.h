@@ -31,7 +31,7 @@ typedef struct Learned
 } Learned;
 
 /* Settings that the rows decide, once the columns are fitted. */
-extern void ChooseParams(TrainingRun *run);
+extern void ChooseParams(TrainingRun *run, int64 training_rows);
 
 /* Both return false after a checkpoint because the job is to pause. */
 

@@ -74,6 +74,12 @@ SELECT llm_train('auto_few_rows', 'SELECT a, z FROM waves', target => 'z', base 
 SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'auto_few_rows'::regclass AND setting = 'folds' AND version = 2), '0auto', 'folds: from a base model');
 SELECT llm_train('auto_few_rows', 'SELECT a, z FROM waves', target => 'z', base => 'auto_without', params => '{"epochs": 1, "folds": 2}', wait => true) \g /dev/null
 SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'auto_few_rows'::regclass AND setting = 'folds' AND version = 3), '2user', 'where they can be asked for');
+CREATE TABLE pictures AS SELECT llm_reshape((SELECT array_agg(sin(i * k)::real) FROM generate_series(1, 64) AS k)::tensor, '{1,8,8}') AS picture, sin(i) AS z FROM generate_series(1, 60) AS i;
+SELECT llm_train('of_pictures', 'pictures', target => 'z', params => '{"epochs": 1, "image": "picture"}', wait => true) \g /dev/null
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'of_pictures'::regclass AND setting = 'folds'), '0auto', 'folds: a convolutional network takes long enough once');
+SELECT llm_train('folded_pictures', 'pictures', target => 'z', params => '{"epochs": 1, "image": "picture", "folds": 2}', wait => true) \g /dev/null
+SELECT is(network_of('folded_pictures') ->> 'members', '2', 'but can be averaged');
+SELECT is((SELECT count(llm_predict('folded_pictures', p)) FROM pictures AS p), 60::bigint, 'and predicts');
 
 SELECT throws_ok($$ SELECT llm_train('m', 'waves', target => 'y', params => '{"folds": 3, "validation": 0.2}') $$, '22023',
                  'parameters "folds" and "validation" cannot be used together', 'one way of holding out');
