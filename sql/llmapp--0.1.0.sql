@@ -479,7 +479,7 @@ CREATE TABLE llmapp.job_trial (
 );
 REVOKE ALL ON llmapp.job_trial FROM PUBLIC;
 COMMENT ON TABLE llmapp.job_trial IS 'trials and folds of jobs of all roles; read llmapp.job_trials instead. Not dumped';
-COMMENT ON COLUMN llmapp.job_trial.fold IS 'from 1; 0 for the network that learns from all folds, and in trials without folds';
+COMMENT ON COLUMN llmapp.job_trial.fold IS 'from 1; 0 in trials without folds';
 
 CREATE FUNCTION llmapp.job_status(job bigint, status text, system_identifier bigint) RETURNS text
     AS 'MODULE_PATHNAME', 'llmapp_job_status' LANGUAGE C VOLATILE STRICT;
@@ -526,7 +526,7 @@ CREATE VIEW llmapp.job_trials WITH (security_barrier) AS
     WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 GRANT SELECT ON llmapp.job_trials TO PUBLIC;
 COMMENT ON VIEW llmapp.job_trials IS 'networks that jobs trained to compare, of the roles of which the reader is a member';
-COMMENT ON COLUMN llmapp.job_trials.fold IS 'fold that was held out; NULL in trials without folds and for the network that learned from all rows';
+COMMENT ON COLUMN llmapp.job_trials.fold IS 'fold that was held out; NULL in trials without folds';
 COMMENT ON COLUMN llmapp.job_trials.settings IS 'what this trial does not have in common with the others';
 COMMENT ON COLUMN llmapp.job_trials.metric IS 'what is compared, lower is better: loss, log_loss or rmse';
 COMMENT ON COLUMN llmapp.job_trials.value IS 'on the held-out rows; NULL as long as it is not known';

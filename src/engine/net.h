@@ -22,7 +22,7 @@
 #include "error.h"
 
 #define NET_MAX_HIDDEN 16
-#define NET_MAX_MEMBERS 8
+#define NET_MAX_MEMBERS 20
 #define NET_MAX_LAYERS 96
 #define NET_NAME_BYTES 32
 

@@ -27,6 +27,13 @@ static const param_info param_rows[] = {
 #define PARAM_COUNT ((int32_t) (sizeof(param_rows) / sizeof(param_rows[0])))
 #define SHIFT_SHARE 14 /* of the shorter side of an image */
 #define MAX_NAMES 1600 /* a table has no more columns */
+/*
+ * Numbers of rows for which folds are the default: with more, one held-out part says enough
+ * and one network learns enough, with fewer, folds have hardly a row.  Only an mlp of so few
+ * rows is trained several times in seconds.
+ */
+#define FOLDS_FROM_ROWS 20
+#define FOLDS_BELOW_ROWS 2000
 
 const param_info *
 params_table(int32_t *count)
@@ -566,6 +573,17 @@ choose(train_params *p, const char *key, int64_t *field, int64_t value)
 	*field = value;
 	json_object_set_new(p->resolved, key, json_integer(value));
 	p->sources[params_index(key)] = SOURCE_AUTO;
+}
+
+void
+params_choose_folds(train_params *p, int64_t rows, bool possible)
+{
+	bool open = p->sources[params_index("validation")] != SOURCE_USER && p->time_column == NULL && p->ranges == NULL;
+	bool few = rows >= FOLDS_FROM_ROWS && rows < FOLDS_BELOW_ROWS && p->architecture->bit == ARCH_MLP;
+	int64_t folds = p->folds;
+
+	choose(p, "folds", &folds, open && few && possible ? PARAMS_AUTO_FOLDS : 0);
+	p->folds = (int32_t) folds;
 }
 
 void

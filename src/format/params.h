@@ -17,7 +17,8 @@
 #include "architecture.h"
 #include "json.h"
 
-#define PARAMS_MAX_FOLDS 20
+#define PARAMS_MAX_FOLDS NET_MAX_MEMBERS /* each is a member of the network that is published */
+#define PARAMS_AUTO_FOLDS 5
 
 typedef enum param_type
 {
@@ -75,7 +76,7 @@ typedef struct train_params
 	double validation;       /* fraction, 0 = none, when validation_column is NULL */
 	char *validation_column; /* boolean column of the source, true = held out */
 	char *time_column;       /* the last fraction by this column is held out */
-	int32_t folds;           /* 0 or >= 2 */
+	int32_t folds;           /* 0 or >= 2; 0 while it is open */
 	char *group_column;      /* rows of one value are held out together, or NULL */
 	bool deduplicate;
 	int32_t trials;
@@ -112,7 +113,12 @@ extern int32_t params_index(const char *name);         /* row of the table, or -
 
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
 extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
-/* Choose what the user left open and depends on the number of training rows. */
+/*
+ * Choose folds for an mlp when the user named no way of holding rows out, and rows are few, but enough.
+ * possible: a caller may know that folds cannot be drawn.
+ */
+extern void params_choose_folds(train_params *p, int64_t rows, bool possible);
+/* Choose what the user left open and depends on the number of training rows; after the folds. */
 extern void params_choose(train_params *p, int64_t training_rows);
 /* The same for what depends on the size of the image: channels, height, width. */
 extern void params_choose_image(train_params *p, const int32_t image[3]);

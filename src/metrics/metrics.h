@@ -68,6 +68,12 @@ extern json_t *evaluation_json(evaluation *e, llm_error *err);
  */
 extern json_t *evaluation_roc(evaluation *e, int32_t label, llm_error *err);
 /*
+ * What evaluation_json() objects of several folds, in an array, say together, in the same form:
+ * means of metrics and curves, sums of confusions, and besides "sd", the standard deviation of
+ * each metric, and "folds", the metrics of each.  NULL: LLM_MEMORY.
+ */
+extern json_t *evaluation_mean(const json_t *folds, llm_error *err);
+/*
  * The number by which versions and epochs are compared, lower is better: log_loss or rmse.
  * INFINITY without rows or when predictions are not finite.
  */

@@ -34,7 +34,7 @@ typedef enum CheckpointPartKind
 	PART_TRAINER, /* trainer_save() */
 	PART_BEST,    /* weights of the best epoch */
 	PART_HISTORY, /* what the networks done gave; trials.c knows its form */
-	PART_WINNER,  /* weights of the best network done */
+	PART_RESULT,  /* weights of the best trial done, or of all folds done */
 	CHECKPOINT_PARTS
 } CheckpointPartKind;
 

@@ -338,6 +338,13 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	return d;
 }
 
+void
+ChooseFolds(Dataset *d, train_params *params, bool has_base)
+{
+	params_choose_folds(params, d->rows, !has_base && SplitIsEven(d->raw->split, PARAMS_AUTO_FOLDS));
+	SplitInFolds(d->raw->split, params->folds);
+}
+
 /* ---- passes over the loaded rows ---- */
 
 static void
@@ -437,20 +444,6 @@ FinishTarget(Dataset *d, target_fitter *fitter)
 	d->target = t;
 }
 
-void
-FitTarget(Dataset *d, const manifest *base)
-{
-	target_fitter *fitter;
-
-	if (base != NULL)
-		return;
-	fitter = CreateTargetFitter(d);
-	StartPass(d);
-	while (NextRow(d))
-		AddToTarget(d, fitter);
-	FinishTarget(d, fitter);
-}
-
 /* One pass over the rows: count them, and show the training rows to the fitters that there are. */
 static void
 FitRows(Dataset *d, fitter *columns, target_fitter *targets)
@@ -480,7 +473,7 @@ FitDataset(Dataset *d, const train_params *params, const manifest *base)
 						   .seed = params->seed};
 	llm_error err = {0};
 	fitter *columns;
-	target_fitter *targets = NULL;
+	target_fitter *targets;
 	encoder *e;
 
 	if (base != NULL)
@@ -494,12 +487,10 @@ FitDataset(Dataset *d, const train_params *params, const manifest *base)
 	columns = fitter_new(d->roles->columns, d->roles->inputs, &options, &err);
 	if (columns == NULL)
 		ThrowError(&err);
-	if (d->target == NULL)
-		targets = CreateTargetFitter(d);
+	targets = CreateTargetFitter(d);
 	FitRows(d, columns, targets);
 	CheckTrainingRows(d, params);
-	if (targets != NULL)
-		FinishTarget(d, targets);
+	FinishTarget(d, targets);
 	d->encoder = e = fitter_finish(columns, &d->findings, &err);
 	if (d->findings != NULL)
 		OWN(d->findings, finding_free);
@@ -512,6 +503,7 @@ void
 HoldOutFold(Dataset *d, int32 fold)
 {
 	SplitHoldOutFold(d->raw->split, fold);
+	FitRows(d, NULL, NULL);
 }
 
 /* ---- encoding ---- */

@@ -28,7 +28,7 @@ typedef struct Dataset
 	uint64 fingerprint; /* of columns and values in their order, and of the version of llmapp */
 	RawRows *raw;
 	const encoder *encoder;
-	const target *target; /* NULL until FitTarget() or FitDataset() */
+	const target *target; /* NULL until FitDataset() */
 	finding *findings;
 	int64 *missing;        /* (inputs) rows without a value in a column that is used */
 	int64 *unknown;        /* (inputs) held-out rows with a category that the training rows do not give a place */
@@ -43,19 +43,20 @@ typedef struct Dataset
  * Incomplete, and of no use, when JobPauseRequested() afterwards.
  */
 extern Dataset *LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base);
-/* Learn columns and target from the training rows, or take over those of base. */
+/* Once all rows are loaded: decide on folds where the user left that open; a base model has none. */
+extern void ChooseFolds(Dataset *d, train_params *params, bool has_base);
+/*
+ * Learn columns and target from the training rows, or take over those of base.  With folds
+ * this comes before HoldOutFold() and sees all rows: the networks of all folds read and
+ * predict the same numbers.
+ */
 extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
 /* Encode all rows into d->training and d->held_out. */
 extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
 /* Give up the rows as loaded, when nothing will be fitted or encoded any more. */
 extern void CloseRows(Dataset *d);
 
-/*
- * For several folds: labels, mean and deviation of the target are learned from all rows
- * once, before the first FitDataset(), so that the networks of all folds predict the same.
- */
-extern void FitTarget(Dataset *d, const manifest *base);
-/* What FitDataset() and EncodeDataset() hold out from now on: one fold, or nothing for -1. */
+/* What EncodeDataset() holds out from now on: one fold, or nothing for -1; counts the rows of both parts. */
 extern void HoldOutFold(Dataset *d, int32 fold);
 
 /* What became of the rows, for the job's report: see docs/reference.md. */

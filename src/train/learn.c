@@ -147,6 +147,21 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 	return l;
 }
 
+net *
+CreateEnsemble(const Learning *l, int32 members)
+{
+	net_config config = *net_get_config(l->net);
+	llm_error err = {0};
+	net *ensemble;
+
+	config.members = members;
+	ensemble = net_new(&config, &err);
+	if (ensemble == NULL)
+		ThrowError(&err);
+	OWN(ensemble, net_free);
+	return ensemble;
+}
+
 void
 ShortenLearning(Learning *l, double share)
 {
@@ -453,7 +468,7 @@ IsFinished(const Learning *l)
 	const TrainingState *s = &l->checkpoint->state;
 	const train_params *p = l->params;
 
-	if (s->step >= l->config.total_steps || (l->last_epoch > 0 && s->epoch >= l->last_epoch))
+	if (s->step >= l->config.total_steps)
 		return true;
 	if (s->step > 0 && IsLate(l))
 		return true;
@@ -517,7 +532,7 @@ RunEpoch(Learning *l)
 	TrainingState *s = &l->checkpoint->state;
 	LearnEnd end;
 
-	StartReading(l->data->training, true, l->params->seed, s->epoch);
+	StartReading(l->data->training, true, l->config.seed, s->epoch);
 	SkipRecords(l->data->training, s->batch * l->batch_rows);
 	while (s->step < l->config.total_steps && FillBatch(l, l->data->training))
 	{

@@ -29,9 +29,8 @@ typedef struct Learning
 	Dataset *data;
 	Checkpoint *checkpoint; /* of the job */
 	/* planned; may be changed until RunLearning() */
-	int64 job_steps;  /* steps of all networks of the job, for its progress */
-	double deadline;  /* elapsed seconds of the job at which to end, 0: none */
-	int64 last_epoch; /* end after so many epochs, 0: none */
+	int64 job_steps; /* steps of all networks of the job, for its progress */
+	double deadline; /* elapsed seconds of the job at which to end, 0: none */
 	bool may_diverge;
 	net *net;
 	train_config config;
@@ -50,6 +49,8 @@ typedef struct Learning
 /* The network and what depends on the number of rows; data is fitted. */
 extern Learning *PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data,
 							  Checkpoint *checkpoint);
+/* The network that predicts the mean of so many of this form. */
+extern net *CreateEnsemble(const Learning *l, int32 members);
 /* Before StartLearning(): learn for this share of the epochs only, with a schedule as long as that. */
 extern void ShortenLearning(Learning *l, double share);
 /* Bytes that it takes, without records. */

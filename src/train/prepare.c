@@ -185,7 +185,8 @@ OpenBase(Oid base, const char *params)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("base model \"%s\" is a mean of %d networks", get_rel_name(base),
 							   net_get_config(m->net)->members),
-						errdetail("Only a single network can be trained further.")));
+						errdetail("Only a single network can be trained further."),
+						errhint("Train the base model with params => '{\"folds\": 0}', which makes one network.")));
 	return m;
 }
 

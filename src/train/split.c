@@ -78,7 +78,6 @@ CreateSplit(const train_params *params, int32 most_classes)
 
 	s->seed = params->seed;
 	s->fraction = params->validation;
-	s->folds = params->folds;
 	s->fold = -1;
 	s->by_column = params->validation_column != NULL;
 	s->by_order = params->time_column != NULL && !s->by_column;
@@ -161,6 +160,31 @@ SplitForgetClasses(Split *s)
 {
 	hash_destroy(s->strata);
 	s->strata = NULL;
+}
+
+bool
+SplitIsEven(const Split *s, int32 folds)
+{
+	HASH_SEQ_STATUS scan;
+	const Stratum *stratum;
+	const Group *group;
+	bool even = s->group_column == NULL || s->groups != NULL;
+
+	if (s->strata != NULL)
+		hash_seq_init(&scan, s->strata);
+	while (s->strata != NULL && (stratum = hash_seq_search(&scan)) != NULL)
+		even &= stratum->rows >= folds;
+	if (s->groups != NULL)
+		hash_seq_init(&scan, s->groups);
+	while (s->groups != NULL && (group = hash_seq_search(&scan)) != NULL)
+		even &= group->rows <= s->all.rows / folds;
+	return even;
+}
+
+void
+SplitInFolds(Split *s, int32 folds)
+{
+	s->folds = folds;
 }
 
 /* ---- drawing groups ---- */

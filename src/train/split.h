@@ -21,6 +21,10 @@ extern void SplitCount(Split *split, const value *label, const value *group);
 extern int32 SplitClasses(const Split *split); /* distinct labels, 0 when rows are not stratified */
 extern void SplitForgetClasses(Split *split);
 
+/* Whether so many folds come out alike: a row of each class in each of them, no group larger than one. */
+extern bool SplitIsEven(const Split *split, int32 folds);
+/* Before the first pass: draw so many folds, 0 for one held-out part. */
+extern void SplitInFolds(Split *split, int32 folds);
 /* With folds: hold out this one in the passes that follow, or nothing for -1, as at first. */
 extern void SplitHoldOutFold(Split *split, int32 fold);
 /* All rows are counted: start a pass.  ERROR when groups are fewer than folds. */

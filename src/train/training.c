@@ -106,14 +106,15 @@ TrainOne(TrainingRun *t, Learned *learned)
 	Learning *l;
 
 	FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
-	ChooseParams(t);
+	ChooseParams(t, t->data->training_rows);
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
 	CloseRows(t->data);
 	JobReport("data", DataReport(t->data));
 	if (!StartLearning(l, t->resumed) || RunLearning(l) == LEARN_PAUSED)
 		return false;
-	learned->learning = l;
+	learned->params = l->params;
+	learned->net = l->net;
 	learned->weights = LearnedWeights(l);
 	learned->evaluation = Evaluate(l, learned->weights, &learned->score);
 	return true;
@@ -122,12 +123,11 @@ TrainOne(TrainingRun *t, Learned *learned)
 static void
 Publish(const TrainingRun *t, const Learned *learned)
 {
-	const Learning *l = learned->learning;
 	TrainedNetwork trained = {.job = t->job,
 							  .spec = t->spec,
-							  .params = l->params,
+							  .params = learned->params,
 							  .data = t->data,
-							  .net = l->net,
+							  .net = learned->net,
 							  .weights = learned->weights,
 							  .state = &t->checkpoint.state,
 							  .evaluation = learned->evaluation,
@@ -159,6 +159,7 @@ Train(int64 job, const TrainingSpec *spec)
 	t->data = LoadDataset(spec, t->params, t->base ? t->base->manifest : NULL);
 	if (JobPauseRequested())
 		return false;
+	ChooseFolds(t->data, t->params, t->base != NULL);
 	OpenCheckpoint(t);
 	done = t->params->folds > 0        ? TrainFolds(t, &learned)
 		   : t->params->ranges != NULL ? TrainTrials(t, &learned)

@@ -14,6 +14,10 @@
  * always which setting is better in the end.  The first trial, the defaults as far as the
  * ranges hold them, always comes to the last stage, as the yardstick of the others.
  *
+ * Of the folds all networks are published, and the version predicts the mean of their
+ * outputs: each has left out and stopped by other rows, so they err in different ways.
+ * Columns and target are therefore fitted once, on all rows, before the folds.
+ *
  * Memory of one network, threads included, belongs to a context that goes with it.
  */
 #include "postgres.h"
@@ -29,6 +33,7 @@
 #include "trials.h"
 
 #define STAGES 3
+#define SEED_STRIDE UINT64CONST(0x466f6c6453656564) /* between the seeds of the folds */
 
 /* Of all epochs, and of all trials (rounded up). */
 static const struct
@@ -54,12 +59,12 @@ typedef struct Search
 } Search;
 
 void
-ChooseParams(TrainingRun *run)
+ChooseParams(TrainingRun *run, int64 training_rows)
 {
 	int32 image[3];
 
 	encoder_image(run->data->encoder, image);
-	params_choose(run->params, run->data->training_rows);
+	params_choose(run->params, training_rows);
 	params_choose_image(run->params, image);
 }
 
@@ -107,99 +112,33 @@ WriteFolds(TrainingRun *run, const json_t *folds)
 	free(text);
 }
 
-/* ---- what the folds say together ---- */
-
-/* Mean of a metric over the folds that have it, and its standard deviation (of a sample); rows are summed. */
-static void
-SummarizeMetric(const json_t *folds, const char *name, json_t *mean, json_t *sd)
-{
-	double sum = 0;
-	double squares = 0;
-	int n = 0;
-	size_t i;
-	json_t *fold;
-
-	json_array_foreach(folds, i, fold)
-	{
-		const json_t *metric = json_object_get(json_object_get(fold, "metrics"), name);
-
-		if (metric != NULL)
-			n++;
-		sum += json_number_value(metric);
-	}
-	if (strcmp(name, "n") == 0)
-	{
-		json_object_set_new(mean, name, json_integer((json_int_t) sum));
-		return;
-	}
-	json_array_foreach(folds, i, fold)
-	{
-		const json_t *metric = json_object_get(json_object_get(fold, "metrics"), name);
-
-		if (metric != NULL)
-			squares += pow(json_number_value(metric) - sum / n, 2);
-	}
-	json_object_set_new(mean, name, json_real(sum / n));
-	if (n > 1)
-		json_object_set_new(sd, name, json_real(sqrt(squares / (n - 1))));
-}
-
-/* Add the cells of a confusion matrix to those of another; labels are the same. */
-static void
-AddConfusion(json_t *sum, const json_t *cells)
-{
-	size_t i;
-	json_t *cell;
-
-	json_array_foreach(cells, i, cell)
-	{
-		size_t k;
-		json_t *there = NULL;
-
-		json_array_foreach(sum, k, there)
-			if (json_equal(json_array_get(there, 0), json_array_get(cell, 0)) &&
-				json_equal(json_array_get(there, 1), json_array_get(cell, 1)))
-				break;
-		if (k == json_array_size(sum))
-			json_array_append_new(sum, json_deep_copy(cell));
-		else
-			json_integer_set(json_array_get(there, 2), json_integer_value(json_array_get(there, 2)) +
-														   json_integer_value(json_array_get(cell, 2)));
-	}
-}
-
-/* The form of evaluation_json(), with "folds" and "sd" beside it and without curves. */
-static json_t *
-SummarizeFolds(const json_t *folds)
-{
-	json_t *mean = json_object();
-	json_t *sd = json_object();
-	json_t *each = json_array();
-	json_t *confusion = json_array();
-	json_t *json = json_pack("{s:o, s:o, s:o, s:s}", "metrics", mean, "sd", sd, "folds", each, "rows", "held_out");
-	size_t i;
-	json_t *fold;
-
-	json_array_foreach(folds, i, fold)
-	{
-		const char *name;
-		json_t *metric;
-
-		json_object_foreach(json_object_get(fold, "metrics"), name, metric)
-			if (json_object_get(mean, name) == NULL)
-				SummarizeMetric(folds, name, mean, sd);
-		json_array_append(each, json_object_get(fold, "metrics"));
-		AddConfusion(confusion, json_object_get(fold, "confusion"));
-	}
-	if (json_array_size(confusion) > 0)
-		json_object_set(json, "confusion", confusion);
-	json_decref(confusion);
-	return json;
-}
-
 /* ---- folds ---- */
 
-/* Fit and encode what the fold leaves, or all rows for fold -1, and plan to learn from it. */
+/* What is left for records beside one network and the weights of all. */
+static Size
+FoldRecordMemory(const TrainingRun *run, const Learning *l)
+{
+	return RecordMemory(l, add_size(LearningMemory(l), mul_size(net_weight_bytes(l->net), run->params->folds)));
+}
+
+/* Fit all rows, once for all folds, and say what became of them. */
+static void
+PrepareFolds(TrainingRun *run)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext cxt = CreateFitContext();
+
+	FitDataset(run->data, run->params, run->base ? run->base->manifest : NULL);
+	ChooseParams(run, run->data->rows - run->data->rows / run->params->folds);
+	MemoryContextSwitchTo(cxt);
+	EncodeDataset(run->data, run->params,
+				  FoldRecordMemory(run, PlanLearning(run->job, run->params, run->base, run->data, NULL)));
+	JobReport("data", DataReport(run->data));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* Encode what the fold leaves and what it holds out, and plan to learn from it. */
 static Learning *
 PlanFold(TrainingRun *run, int32 fold)
 {
@@ -207,12 +146,12 @@ PlanFold(TrainingRun *run, int32 fold)
 
 	JobSetTrial(1, fold + 1);
 	HoldOutFold(run->data, fold);
-	FitDataset(run->data, run->params, run->base ? run->base->manifest : NULL);
 	l = PlanLearning(run->job, run->params, run->base, run->data, &run->checkpoint);
-	l->job_steps *= run->params->folds + 1;
+	l->config.seed += fold * SEED_STRIDE;
+	l->job_steps *= run->params->folds;
 	/* Each network may take its share of the time, and what those before it left. */
-	l->deadline = run->params->max_seconds * (run->checkpoint.state.fit + 1) / (run->params->folds + 1);
-	EncodeDataset(run->data, run->params, RecordMemory(l, LearningMemory(l)));
+	l->deadline = run->params->max_seconds * (fold + 1) / run->params->folds;
+	EncodeDataset(run->data, run->params, FoldRecordMemory(run, l));
 	return l;
 }
 
@@ -231,9 +170,24 @@ RecordFold(const TrainingRun *run, double value, const char *status)
 	json_decref(settings);
 }
 
+/* Its weights behind those of the folds before it, in memory that outlives it. */
+static void
+KeepMember(TrainingRun *run, Learning *l, int32 fold, MemoryContext cxt)
+{
+	CheckpointPart *members = &run->checkpoint.parts[PART_RESULT];
+	Size bytes = net_weight_bytes(l->net);
+
+	if (members->bytes != fold * bytes)
+		elog(ERROR, "the weights of earlier folds are damaged");
+	members->bytes += bytes;
+	members->data = members->data == NULL ? MemoryContextAllocHuge(cxt, members->bytes)
+										  : repalloc_huge(members->data, members->bytes);
+	memcpy((char *) members->data + fold * bytes, LearnedWeights(l), bytes);
+}
+
 /* Train without the fold and judge on it; false when the job is to pause. */
 static bool
-TrainFold(TrainingRun *run, int32 fold, json_t *folds)
+TrainFold(TrainingRun *run, int32 fold, json_t *folds, MemoryContext cxt)
 {
 	Learning *l = PlanFold(run, fold);
 	TrainingState *s = &run->checkpoint.state;
@@ -244,11 +198,11 @@ TrainFold(TrainingRun *run, int32 fold, json_t *folds)
 	if (!StartLearning(l, run->resumed) || RunLearning(l) == LEARN_PAUSED)
 		return false;
 	result = Evaluate(l, LearnedWeights(l), &score);
-	json_object_del(result, "roc");
 	json_object_set_new(result, "score", json_real(isfinite(score) ? score : DBL_MAX));
 	json_object_set_new(result, "epochs", json_integer(s->best_epoch > 0 ? s->best_epoch : s->epoch));
 	json_object_set_new(result, "data", DataReport(run->data));
 	json_array_append_new(folds, result);
+	KeepMember(run, l, fold, cxt);
 	RecordFold(run, score, "finished");
 	return true;
 }
@@ -265,7 +219,7 @@ TrainEachFold(TrainingRun *run, json_t *folds)
 		bool done;
 
 		MemoryContextSwitchTo(cxt);
-		done = TrainFold(run, (int32) run->checkpoint.state.fit, folds);
+		done = TrainFold(run, (int32) run->checkpoint.state.fit, folds, old);
 		MemoryContextSwitchTo(old);
 		if (!done)
 			return false;
@@ -307,29 +261,30 @@ ReportFolds(const json_t *folds, const json_t *evaluation)
 bool
 TrainFolds(TrainingRun *run, Learned *learned)
 {
+	TrainingState *s = &run->checkpoint.state;
 	json_t *folds = ReadFolds(run);
-	Learning *l;
+	llm_error err = {0};
 
 	if (run->data->rows < run->params->folds * 2)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the source has " INT64_FORMAT " rows with a target, too few for %d folds",
 							   run->data->rows, run->params->folds)));
-	JobForgetTrials(1, (int32) run->checkpoint.state.fit + 1);
-	params_choose(run->params, run->data->rows - run->data->rows / run->params->folds);
-	FitTarget(run->data, run->base ? run->base->manifest : NULL);
+	JobForgetTrials(1, (int32) s->fit + 1);
+	PrepareFolds(run);
 	if (!TrainEachFold(run, folds))
 		return false;
-	l = PlanFold(run, -1);
+	HoldOutFold(run->data, -1);
 	CloseRows(run->data);
-	l->last_epoch = (int64) rint(MeanOfFolds(folds, "epochs"));
-	JobReport("data", DataReport(run->data));
-	RecordFold(run, NAN, "running");
-	if (!StartLearning(l, run->resumed) || RunLearning(l) == LEARN_PAUSED)
-		return false;
-	RecordFold(run, NAN, "best");
-	learned->learning = l;
-	learned->weights = LearnedWeights(l);
-	learned->evaluation = SummarizeFolds(folds);
+	s->step = s->earlier_steps;
+	s->epoch = s->best_epoch = (int64) rint(MeanOfFolds(folds, "epochs"));
+	learned->params = run->params;
+	learned->net = CreateEnsemble(PlanLearning(run->job, run->params, run->base, run->data, &run->checkpoint),
+								  run->params->folds);
+	learned->weights = run->checkpoint.parts[PART_RESULT].data;
+	learned->evaluation = evaluation_mean(folds, &err);
+	if (learned->evaluation == NULL)
+		ThrowError(&err);
+	json_object_set_new(learned->evaluation, "rows", json_string("held_out"));
 	learned->score = MeanOfFolds(folds, "score");
 	ReportFolds(folds, learned->evaluation);
 	return true;
@@ -443,7 +398,7 @@ TrialAt(const TrainingRun *run, const Search *search, int stage, int32 place)
 static void
 KeepWinner(TrainingRun *run, Learning *l, MemoryContext cxt)
 {
-	CheckpointPart *winner = &run->checkpoint.parts[PART_WINNER];
+	CheckpointPart *winner = &run->checkpoint.parts[PART_RESULT];
 
 	if (winner->data != NULL)
 		pfree(winner->data);
@@ -580,7 +535,7 @@ PrepareSearch(TrainingRun *run)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("no rows are held out, and a search needs them to tell which trial is best"),
 						errhint("Use another \"validation\" or \"group_column\".")));
-	ChooseParams(run);
+	ChooseParams(run, run->data->training_rows);
 	EncodeDataset(run->data, run->params, SearchRecordMemory(run));
 	CloseRows(run->data);
 	JobReport("data", DataReport(run->data));
@@ -608,6 +563,7 @@ TrainTrials(TrainingRun *run, Learned *learned)
 	Search *search = OpenSearch(run);
 	const Trial *best;
 	train_params *params;
+	Learning *l;
 
 	if (s->fit == 0)
 		JobForgetTrials(1, 0);
@@ -620,14 +576,16 @@ TrainTrials(TrainingRun *run, Learned *learned)
 	best = &search->trials[search->winner];
 	params = TrialParams(run, search->winner);
 	ReportSearch(run, search, params);
-	learned->learning = PlanLearning(run->job, params, run->base, run->data, &run->checkpoint);
-	if (!StartLearning(learned->learning, false))
+	l = PlanLearning(run->job, params, run->base, run->data, &run->checkpoint);
+	if (!StartLearning(l, false))
 		return false;
 	s->epoch = best->epochs;
 	s->best_epoch = best->best_epoch;
 	s->step = best->steps;
-	learned->weights = run->checkpoint.parts[PART_WINNER].data;
-	learned->evaluation = Evaluate(learned->learning, learned->weights, &learned->score);
+	learned->params = params;
+	learned->net = l->net;
+	learned->weights = run->checkpoint.parts[PART_RESULT].data;
+	learned->evaluation = Evaluate(l, learned->weights, &learned->score);
 	JobSetTrial((int32) search->winner + 1, 0);
 	ShowTrial(params, best->loss[search->winner_stage], best->epochs, "best");
 	return true;

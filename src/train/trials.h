@@ -23,18 +23,19 @@ typedef struct TrainingRun
 /* What is published. */
 typedef struct Learned
 {
-	Learning *learning;
+	const train_params *params;
+	const net *net;
 	const float *weights;
 	json_t *evaluation; /* as Evaluate() gives it */
 	double score;
 } Learned;
 
 /* Settings that the rows decide, once the columns are fitted. */
-extern void ChooseParams(TrainingRun *run);
+extern void ChooseParams(TrainingRun *run, int64 training_rows);
 
 /* Both return false after a checkpoint because the job is to pause. */
 
-/* Cross-validation: judge on each fold in turn, then learn from all rows. */
+/* Cross-validation: each fold is held out of one network and judges it; their mean is published. */
 extern bool TrainFolds(TrainingRun *run, Learned *learned);
 /* Search: try settings out of ranges, give up early those that fall behind, publish the best. */
 extern bool TrainTrials(TrainingRun *run, Learned *learned);

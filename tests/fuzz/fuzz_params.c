@@ -22,6 +22,8 @@ check_ranges(const train_params *p)
 	for (int32_t i = 0; i < p->hidden_count; i++)
 		if (p->hidden[i] < 1)
 			abort();
+	if (p->folds < 0 || p->folds == 1 || p->folds > PARAMS_MAX_FOLDS)
+		abort();
 	if (!(p->validation >= 0 && p->validation < 1) || !(p->dropout >= 0 && p->dropout < 1) || !(p->learning_rate > 0))
 		abort();
 }
@@ -59,6 +61,7 @@ try_again(const train_params *p, int64_t rows)
 
 	if (again == NULL)
 		abort();
+	params_choose_folds(again, rows, true);
 	params_choose(again, rows);
 	params_choose_image(again, image);
 	check_ranges(again);
@@ -84,6 +87,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (p == NULL)
 		return 0;
+	params_choose_folds(p, rows, true);
 	params_choose(p, rows);
 	params_choose_image(p, image);
 	check_ranges(p);

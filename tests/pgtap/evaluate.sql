@@ -8,11 +8,11 @@ CREATE TABLE noisy AS
            3 * sin(i) + sin(i * 3.3) AS amount
     FROM generate_series(1, 800) AS i;
 SELECT llm_train('answer', 'SELECT x, y, answer FROM noisy WHERE id <= 500', target => 'answer', params => '{"epochs": 15}', wait => true) \g /dev/null
-SELECT llm_train('kind', 'SELECT x, y, kind FROM noisy WHERE id <= 500', target => 'kind', params => '{"epochs": 15}', wait => true) \g /dev/null
+SELECT llm_train('kind', 'SELECT x, y, kind FROM noisy WHERE id <= 500', target => 'kind', params => '{"epochs": 15, "validation": 0.15}', wait => true) \g /dev/null
 SELECT llm_train('amount', 'SELECT x, y, amount FROM noisy WHERE id <= 500', target => 'amount', task => 'regression', params => '{"epochs": 15}', wait => true) \g /dev/null
 
 BEGIN;
-SELECT plan(31);
+SELECT plan(33);
 
 CREATE TEMP TABLE answers AS SELECT answer, llm_predict('answer', n) AS given, llm_probability('answer', n) AS p FROM noisy n;
 CREATE TEMP TABLE kinds AS SELECT id, kind, llm_predict('kind', n) AS given, llm_probability('kind', n, kind) AS p FROM noisy n;
@@ -64,7 +64,10 @@ SELECT cmp_ok((SELECT max(abs(r.true_positive_rate - (SELECT avg((p >= r.thresho
 
 -- held-out rows
 SELECT is((SELECT count(*) FROM llm_evaluate('answer')), 8::bigint, 'results on held-out rows are stored');
-SELECT cmp_ok((SELECT sum(count) FROM llm_confusion('answer')), '<', 500::numeric, 'of fewer rows than were read');
+SELECT is((SELECT sum(count) FROM llm_confusion('answer')), 500::numeric, 'of each row once, with folds');
+SELECT is((SELECT (min(true_positive_rate), max(true_positive_rate), min(false_positive_rate), max(false_positive_rate))::text FROM llm_roc('answer')), '(0,1,0,1)',
+          'whose curves are averaged');
+SELECT cmp_ok((SELECT sum(count) FROM llm_confusion('kind')), '<', 500::numeric, 'of fewer rows than were read, without');
 
 -- what the owner of a model writes into its manifest is not believed
 UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {"n": "many"}, "confusion": [[1, 2]], "roc": {"yes": 5}}')

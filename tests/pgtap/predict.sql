@@ -6,7 +6,7 @@ CREATE TABLE sample AS
     FROM generate_series(1, 500) AS i;
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT llm_train('sample_label', 'SELECT x, y, kind, label FROM sample', target => 'label', params => '{"epochs": 20}', wait => true) \g /dev/null
+SELECT llm_train('sample_label', 'SELECT x, y, kind, label FROM sample', target => 'label', params => '{"epochs": 20, "folds": 0}', wait => true) \g /dev/null
 SELECT llm_train('sample_amount', 'SELECT x, y, amount FROM sample', target => 'amount', task => 'regression', params => '{"epochs": 20}', wait => true) \g /dev/null
 SELECT llm_train('sample_two', 'SELECT x, y, amount, other FROM sample', target => 'amount, other', task => 'regression', params => '{"epochs": 20}', wait => true) \g /dev/null
 

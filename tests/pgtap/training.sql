@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(38);
+SELECT plan(39);
 
 -- Weights of a version, to compare bytes.
 CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
@@ -19,7 +19,7 @@ CREATE FUNCTION report(wanted text) RETURNS jsonb LANGUAGE sql AS
 
 -- A known function, and the same bytes for the same seed and any number of threads.
 CREATE TABLE lines AS SELECT x, 3 * x + 7 AS y FROM (SELECT sin(i) AS x FROM generate_series(1, 400) AS i) AS s;
-SELECT llm_train('line', 'lines', target => 'y', params => '{"hidden": [], "epochs": 200, "learning_rate": 0.05}', wait => true) \g /dev/null
+SELECT llm_train('line', 'lines', target => 'y', params => '{"hidden": [], "epochs": 200, "learning_rate": 0.05, "validation": 0.15}', wait => true) \g /dev/null
 SELECT cmp_ok(metric('line', 'r2'), '>', 0.999::float8, 'a line is learned');
 SELECT cmp_ok(abs(llm_predict('line', '{"x": 0.5}'::jsonb, NULL::float8) - 8.5), '<', 0.1::float8, 'and predicted');
 SELECT llm_train('same', 'lines', target => 'y', params => '{"epochs": 3}', wait => true) \g /dev/null
@@ -59,7 +59,7 @@ SELECT is((SELECT count(*)::int FROM (SELECT *, ARRAY[single, 2]::tensor AS tens
 -- Tasks
 CREATE TABLE labels AS SELECT i % 2 = 0 AS flag, i % 3 AS few, i AS many, sin(i) AS x, cos(i) AS z FROM generate_series(1, 300) AS i;
 SELECT llm_train('flag', 'labels', target => 'flag', params => '{"epochs": 1}', wait => true) \g /dev/null
-SELECT llm_train('few', 'labels', target => 'few', params => '{"epochs": 1}', wait => true) \g /dev/null
+SELECT llm_train('few', 'labels', target => 'few', params => '{"epochs": 1, "validation": 0.15}', wait => true) \g /dev/null
 SELECT llm_train('many', 'labels', target => 'many', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('rare', 'SELECT * FROM labels LIMIT 15', target => 'many', params => '{"epochs": 1}', wait => true) \g /dev/null
 SELECT llm_train('several', 'labels', target => 'x, z', params => '{"epochs": 1}', wait => true) \g /dev/null
@@ -105,6 +105,7 @@ SELECT llm_train('tuned', 'lines', target => 'y', base => 'line', params => '{"e
 SELECT cmp_ok(metric('tuned', 'r2'), '>', 0.999::float8, 'a base model is where training starts');
 SELECT throws_ok($$ SELECT llm_train('tuned', 'lines', target => 'y', base => 'line', params => '{"hidden": [4]}') $$,
                  '22023', NULL, 'its network is fixed');
+SELECT throws_ok($$ SELECT llm_train('tuned', 'lines', target => 'y', base => 'same') $$, '0A000', 'base model "same" is a mean of 5 networks', 'it is a single one');
 SELECT throws_ok($$ SELECT llm_train('tuned', 'labels', target => 'flag', base => 'line') $$, '22023', NULL, 'its target is, too');
 SELECT throws_ok($$ SELECT llm_train('tuned', 'SELECT z, few::float8 AS y FROM labels', target => 'y', base => 'line') $$,
                  '42703', NULL, 'its columns are needed');

@@ -12,7 +12,7 @@ CREATE FUNCTION data(wanted text) RETURNS jsonb LANGUAGE sql AS
 CREATE TABLE visits AS
     SELECT 'p' || i % 40 AS person, 'h' || i % 40 AS height, md5((i % 40)::text) < '8' AS y FROM generate_series(1, 1200) AS i;
 SELECT llm_train('random_rows', 'SELECT height, y FROM visits', target => 'y', params => '{"epochs": 60}', wait => true) \g /dev/null
-SELECT llm_train('whole_groups', 'visits', target => 'y', params => '{"epochs": 60, "group_column": "person"}', wait => true) \g /dev/null
+SELECT llm_train('whole_groups', 'visits', target => 'y', params => '{"epochs": 60, "group_column": "person", "validation": 0.15}', wait => true) \g /dev/null
 SELECT cmp_ok((SELECT value FROM llm_evaluate('random_rows') WHERE metric = 'accuracy'), '>', 0.98::float8,
               'random rows of known persons are predicted');
 SELECT cmp_ok((SELECT value FROM llm_evaluate('whole_groups') WHERE metric = 'accuracy'), '<', 0.9::float8,
@@ -26,7 +26,7 @@ SELECT llm_train('one_group', 'SELECT *, 1 AS same FROM visits', target => 'y',
                  params => '{"epochs": 1, "group_column": "same"}', wait => true) \g /dev/null
 SELECT is((data('public.one_group') ->> 'held_out_rows')::int, 0, 'a single group is not held out');
 SELECT llm_train('single_rows', 'SELECT *, row_number() OVER () AS id FROM visits', target => 'y',
-                 params => '{"epochs": 1, "group_column": "id"}', wait => true) \g /dev/null
+                 params => '{"epochs": 1, "group_column": "id", "validation": 0.15}', wait => true) \g /dev/null
 SELECT is((data('public.single_rows') ->> 'held_out_rows')::int, 180, 'groups of one row give their share');
 SELECT throws_ok($$ SELECT llm_train('m', 'visits', target => 'y', params => '{"group_column": "persn"}') $$, '42703', NULL, 'a group column must be there');
 SELECT throws_ok($$ SELECT llm_train('m', 'SELECT *, ARRAY[1] AS a FROM visits', target => 'y', params => '{"group_column": "a"}') $$,

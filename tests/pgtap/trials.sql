@@ -19,10 +19,10 @@ CREATE TABLE waves AS SELECT sin(i) AS a, cos(i * 1.7) AS b, i / 10 AS g, sin(i)
     FROM generate_series(1, 403) AS i;
 \set source 'SELECT a, b, y FROM waves'
 SELECT llm_train('folded', :'source', target => 'y', params => '{"folds": 4, "epochs": 30}', wait => true) \g /dev/null
-SELECT is((SELECT count(*)::int FROM llmapp.job_trials WHERE job = last_job('public.folded')), 5, 'four folds and the version');
+SELECT is((SELECT count(*)::int FROM llmapp.job_trials WHERE job = last_job('public.folded')), 4, 'four folds');
 SELECT results_eq($$ SELECT trial, fold, metric, status, value IS NULL, settings FROM llmapp.job_trials WHERE job = last_job('public.folded') ORDER BY fold $$,
     $$ VALUES (1, 1, 'log_loss', 'finished', false, '{}'::jsonb), (1, 2, 'log_loss', 'finished', false, '{}'), (1, 3, 'log_loss', 'finished', false, '{}'),
-              (1, 4, 'log_loss', 'finished', false, '{}'), (1, NULL, 'log_loss', 'best', true, '{}') $$, 'are rows of job_trials');
+              (1, 4, 'log_loss', 'finished', false, '{}') $$, 'are rows of job_trials');
 SELECT is((SELECT sum((f #>> '{data,held_out_rows}')::int)::int FROM jsonb_array_elements(report('public.folded') -> 'folds') AS f), 403, 'every row is held out once');
 SELECT is((SELECT max(abs((f #>> '{data,held_out_rows}')::int - 403 / 4.0)) <= 1.0 FROM jsonb_array_elements(report('public.folded') -> 'folds') AS f), true, 'in parts of equal size');
 SELECT is((report('public.folded') #>> '{data,training_rows}')::int, 403, 'all rows train the version');
@@ -36,9 +36,51 @@ SELECT cmp_ok((SELECT value FROM llm_evaluate('folded', :'source') WHERE metric 
 SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'folded'::regclass AND setting = 'folds'), '4user', 'and knows its folds');
 SELECT llm_train('folded_number', 'SELECT a, b, g, z FROM waves', target => 'z', params => '{"folds": 3, "epochs": 20, "group_column": "g"}', wait => true) \g /dev/null
 SELECT is((SELECT array_agg(metric || status ORDER BY fold) FROM llmapp.job_trials WHERE job = last_job('public.folded_number')),
-          '{rmsefinished,rmsefinished,rmsefinished,rmsebest}', 'numbers, in groups');
+          '{rmsefinished,rmsefinished,rmsefinished}', 'numbers, in groups');
 SELECT is((SELECT bool_and(abs((f #>> '{data,held_out_rows}')::int - 403 / 3.0) < 10) FROM jsonb_array_elements(report('public.folded_number') -> 'folds') AS f), true, 'of nearly equal size');
 SELECT cmp_ok((SELECT value FROM llm_evaluate('folded_number') WHERE metric = 'r2'), '>', 0.9::float8, 'are learned, too');
+
+-- The version predicts the mean of the networks of the folds: probabilities stay such, and its error is no more than theirs is on average.
+CREATE FUNCTION network_of(wanted regclass) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE result jsonb; BEGIN EXECUTE format('SELECT meta -> ''network'' FROM %s WHERE version = 1 AND part = 0', wanted) INTO result; RETURN result; END $$;
+SELECT is(network_of('folded') ->> 'members', '4', 'the version has a member for each fold');
+SELECT llm_train('most_folds', 'SELECT a, b, z FROM waves', target => 'z', params => '{"folds": 20, "epochs": 1, "hidden": [4]}', wait => true) \g /dev/null
+SELECT is(network_of('most_folds') ->> 'members', '20', 'up to twenty');
+SELECT lives_ok($$ SELECT llm_predict('most_folds', '{"a": 0.5, "b": 0.5}'::jsonb) $$, 'which predict');
+SELECT is((SELECT (lineage ->> 'training_rows') || ' ' || (lineage ->> 'steps') FROM llmapp.model_versions WHERE model = 'most_folds'::regclass), '403 240', 'it was learned from all rows, in the steps of all folds');
+
+-- Few rows are learned in folds when nothing else is said.
+CREATE TABLE cases (name text, source text, params jsonb, folds text);
+INSERT INTO cases VALUES
+    ('few_rows', 'SELECT a, z FROM waves', '{}', '5auto'),
+    ('twenty_rows', 'SELECT a, z FROM waves LIMIT 20', '{}', '5auto'),
+    ('nineteen_rows', 'SELECT a, z FROM waves LIMIT 19', '{}', '0auto'),
+    ('almost_many_rows', 'SELECT sin(i) AS a, cos(i) AS z FROM generate_series(1, 1999) AS i', '{}', '5auto'),
+    ('many_rows', 'SELECT sin(i) AS a, cos(i) AS z FROM generate_series(1, 2000) AS i', '{}', '0auto'),
+    ('rows_without_target', 'SELECT sin(i) AS a, CASE WHEN i < 500 THEN cos(i) END AS z FROM generate_series(1, 2500) AS i', '{}', '5auto'),
+    ('class_of_five_rows', 'SELECT a, g = 40 AS z FROM waves UNION ALL SELECT 1, true', '{}', '5auto'),
+    ('class_of_four_rows', 'SELECT a, g = 40 AS z FROM waves', '{}', '0auto'),
+    ('in_groups', 'SELECT a, g, z FROM waves', '{"group_column": "g"}', '5auto'),
+    ('in_two_groups', 'SELECT a, g % 2 AS half, z FROM waves', '{"group_column": "half"}', '0auto'),
+    ('by_time', 'SELECT a, g, z FROM waves', '{"time_column": "g"}', '0auto'),
+    ('by_share', 'SELECT a, z FROM waves', '{"validation": 0.15}', '0auto'),
+    ('in_a_search', 'SELECT a, z FROM waves', '{"trials": 1, "dropout": {"choices": [0]}}', '0auto'),
+    ('without', 'SELECT a, z FROM waves', '{"folds": 0}', '0user'),
+    ('spelled_out', 'SELECT a, z FROM waves', '{"folds": null, "validation": null}', '5auto');
+SELECT llm_train('auto_' || name, source, target => 'z', params => params || '{"epochs": 1, "hidden": [4]}') FROM cases \g /dev/null
+SELECT llm_wait(job) FROM llmapp.jobs WHERE model LIKE 'public.auto\_%' \g /dev/null
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = ('auto_' || name)::regclass AND setting = 'folds'), folds, 'folds: ' || name) FROM cases;
+SELECT llm_train('auto_few_rows', 'SELECT a, z FROM waves', target => 'z', base => 'auto_without', params => '{"epochs": 1}', wait => true) \g /dev/null
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'auto_few_rows'::regclass AND setting = 'folds' AND version = 2), '0auto', 'folds: from a base model');
+SELECT llm_train('auto_few_rows', 'SELECT a, z FROM waves', target => 'z', base => 'auto_without', params => '{"epochs": 1, "folds": 2}', wait => true) \g /dev/null
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'auto_few_rows'::regclass AND setting = 'folds' AND version = 3), '2user', 'where they can be asked for');
+CREATE TABLE pictures AS SELECT llm_reshape((SELECT array_agg(sin(i * k)::real) FROM generate_series(1, 64) AS k)::tensor, '{1,8,8}') AS picture, sin(i) AS z FROM generate_series(1, 60) AS i;
+SELECT llm_train('of_pictures', 'pictures', target => 'z', params => '{"epochs": 1, "image": "picture"}', wait => true) \g /dev/null
+SELECT is((SELECT value::text || source FROM llmapp.model_settings WHERE model = 'of_pictures'::regclass AND setting = 'folds'), '0auto', 'folds: a convolutional network takes long enough once');
+SELECT llm_train('folded_pictures', 'pictures', target => 'z', params => '{"epochs": 1, "image": "picture", "folds": 2}', wait => true) \g /dev/null
+SELECT is(network_of('folded_pictures') ->> 'members', '2', 'but can be averaged');
+SELECT is((SELECT count(llm_predict('folded_pictures', p)) FROM pictures AS p), 60::bigint, 'and predicts');
+
 SELECT throws_ok($$ SELECT llm_train('m', 'waves', target => 'y', params => '{"folds": 3, "validation": 0.2}') $$, '22023',
                  'parameters "folds" and "validation" cannot be used together', 'one way of holding out');
 \set ON_ERROR_STOP off
@@ -49,6 +91,12 @@ SELECT llm_train('m', 'SELECT *, g % 2 AS half FROM waves', target => 'y', param
 SELECT is(:'LAST_ERROR_SQLSTATE'::text, '22023', 'fewer groups than folds');
 SELECT llm_train('m', 'SELECT * FROM waves LIMIT 9', target => 'y', params => '{"folds": 5}', wait => true) AS ignored \gset
 SELECT is(:'LAST_ERROR_SQLSTATE'::text, '22023', 'fewer rows than two for each fold');
+SET llmapp.train_memory = '32MB';
+SELECT llm_train('large_members', 'SELECT a, z FROM waves', target => 'z', params => '{"hidden": [512, 512], "steps": 1, "folds": 2}', wait => true) > 0 AS trained \gset
+SELECT is(:'trained'::boolean, true, 'two members fit into memory');
+SELECT llm_train('large_members', 'SELECT a, z FROM waves', target => 'z', params => '{"hidden": [512, 512], "steps": 1, "folds": 20}', wait => true) AS ignored \gset
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '53200', 'twenty do not');
+RESET llmapp.train_memory;
 \set ON_ERROR_STOP on
 \set VERBOSITY default
 

@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../src/metrics/metrics.h"
 #include "../../src/metrics/roc.h"
@@ -382,6 +383,95 @@ test_thousand_classes(void)
 	evaluation_free(e);
 }
 
+/* A fold as evaluation_json() would give it. */
+static json_t *
+fold(const char *text)
+{
+	llm_error err = {0};
+	json_t *json = json_parse(text, strlen(text), &err);
+
+	CHECK(json != NULL);
+	return json;
+}
+
+/* Means, deviations and sums; a metric that a fold does not have is the mean of the others. */
+static void
+test_folds(void)
+{
+	llm_error err = {0};
+	json_t *folds = json_array();
+	json_t *r;
+	char *text;
+
+	json_array_append_new(folds, fold("{\"metrics\": {\"n\": 3, \"accuracy\": 0.5, \"roc_auc\": 1},"
+									  "\"confusion\": [[\"a\", \"a\", 1], [\"a\", \"b\", 2]],"
+									  "\"roc\": {\"b\": [[null, 0, 0], [0.75, 1, 0], [0.25, 1, 1]]}}"));
+	json_array_append_new(folds,
+						  fold("{\"metrics\": {\"n\": 4, \"accuracy\": 0.75}, \"confusion\": [[\"a\", \"b\", 4]],"
+							   "\"roc\": {\"b\": []}}"));
+	json_array_append_new(folds, fold("{\"metrics\": {\"n\": 2, \"accuracy\": 1}, \"confusion\": [[\"b\", \"b\", 2]],"
+									  "\"roc\": {\"b\": [[null, 0, 0], [0.875, 0, 0.5], [0.25, 1, 1]]}}"));
+	r = evaluation_mean(folds, &err);
+	CHECK_INT(err.code, LLM_OK);
+	CHECK_NEAR(metric(r, "n"), 9, 0);
+	CHECK_NEAR(metric(r, "accuracy"), .75, 1e-15);
+	CHECK_NEAR(metric(r, "roc_auc"), 1, 1e-15);
+	CHECK_NEAR(json_number_value(json_object_get(json_object_get(r, "sd"), "accuracy")), .25, 1e-15);
+	CHECK(json_object_get(json_object_get(r, "sd"), "roc_auc") == NULL);
+	CHECK_INT(json_array_size(json_object_get(r, "folds")), 3);
+	text = json_text(json_object_get(r, "confusion"));
+	CHECK_STR(text, "[[\"a\",\"a\",1],[\"a\",\"b\",6],[\"b\",\"b\",2]]");
+	free(text);
+	text = json_text(json_object_get(r, "roc"));
+	CHECK_STR(text, "{\"b\":[[null,0.0,0.0],[0.875,0.0,0.25],[0.75,0.5,0.25],[0.25,1.0,1.0]]}");
+	free(text);
+	json_decref(r);
+	json_decref(folds);
+}
+
+/* Curves of many points keep their ends and do not fall. */
+static void
+test_long_curves(void)
+{
+	enum
+	{
+		POINTS = 199
+	};
+	llm_error err = {0};
+	json_t *folds = json_array();
+	const json_t *points;
+	json_t *r;
+	double last[3] = {INFINITY, 0, 0};
+	bool monotone = true;
+
+	for (int k = 0; k < 5; k++)
+	{
+		json_t *curve = json_pack("[[n, f, f]]", 0.0, 0.0);
+
+		for (int i = 1; i <= POINTS; i++)
+			json_array_append_new(curve, json_pack("[f, f, f]", 1 - (i + k / 5.0) / (POINTS + 1),
+												   sqrt((double) i / POINTS), (double) i / POINTS));
+		json_array_append_new(folds, json_pack("{s:{s:i}, s:{s:o}}", "metrics", "n", 1, "roc", "b", curve));
+	}
+	r = evaluation_mean(folds, &err);
+	points = json_object_get(json_object_get(r, "roc"), "b");
+	CHECK(json_array_size(points) <= METRICS_ROC_POINTS && json_array_size(points) > METRICS_ROC_POINTS / 2);
+	for (size_t i = 1; i < json_array_size(points); i++)
+	{
+		double here[3];
+
+		for (int k = 0; k < 3; k++)
+			here[k] = json_number_value(json_array_get(json_array_get(points, i), k));
+		monotone &= here[0] < last[0] && here[1] >= last[1] && here[2] >= last[2];
+		memcpy(last, here, sizeof(last));
+	}
+	CHECK(monotone);
+	CHECK_NEAR(last[1], 1, 1e-15);
+	CHECK_NEAR(last[2], 1, 1e-15);
+	json_decref(r);
+	json_decref(folds);
+}
+
 int
 main(void)
 {
@@ -394,5 +484,7 @@ main(void)
 	test_area_by_pairs();
 	test_bins();
 	test_thousand_classes();
+	test_folds();
+	test_long_curves();
 	return test_summary();
 }

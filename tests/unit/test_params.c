@@ -47,6 +47,43 @@ test_defaults(void)
 	params_free(p);
 }
 
+static int32_t
+chosen_folds(const char *json, int64_t rows, bool possible)
+{
+	llm_error err;
+	train_params *p = resolve(json, &err);
+	json_t *all;
+	int32_t folds;
+
+	CHECK_INT(p->folds, json_integer_value(json_object_get(p->resolved, "folds")));
+	params_choose_folds(p, rows, possible);
+	folds = p->folds;
+	all = params_json(p);
+	CHECK_INT(json_integer_value(json_object_get(json_object_get(all, "folds"), "value")), folds);
+	json_decref(all);
+	params_free(p);
+	return folds;
+}
+
+/* Few rows, but enough, are learned in folds when nothing else is said about holding out. */
+static void
+test_folds(void)
+{
+	CHECK_INT(chosen_folds("{}", 19, true), 0);
+	CHECK_INT(chosen_folds("{}", 20, true), PARAMS_AUTO_FOLDS);
+	CHECK_INT(chosen_folds("{}", 1999, true), PARAMS_AUTO_FOLDS);
+	CHECK_INT(chosen_folds("{}", 2000, true), 0);
+	CHECK_INT(chosen_folds("{}", 500, false), 0);
+	CHECK_INT(chosen_folds("{\"folds\": null, \"validation\": null}", 500, true), PARAMS_AUTO_FOLDS);
+	CHECK_INT(chosen_folds("{\"group_column\": \"g\"}", 500, true), PARAMS_AUTO_FOLDS);
+	CHECK_INT(chosen_folds("{\"folds\": 0}", 500, true), 0);
+	CHECK_INT(chosen_folds("{\"folds\": 7}", 500, false), 7);
+	CHECK_INT(chosen_folds("{\"validation\": 0.15}", 500, true), 0);
+	CHECK_INT(chosen_folds("{\"validation\": \"v\"}", 500, true), 0);
+	CHECK_INT(chosen_folds("{\"time_column\": \"t\"}", 500, true), 0);
+	CHECK_INT(chosen_folds("{\"dropout\": {\"min\": 0, \"max\": 0.5}}", 500, true), 0);
+}
+
 static void
 test_user_values(void)
 {
@@ -259,6 +296,7 @@ int
 main(void)
 {
 	test_defaults();
+	test_folds();
 	test_user_values();
 	test_mistakes();
 	test_architectures();
