@@ -5,8 +5,10 @@
  * The table is the truth; a file holds the same bytes behind one header, so that it can be
  * mapped.  A file is written under another name, checked against the manifest's SHA-256
  * while it is written, then synced and renamed; after that nobody writes to it or shortens it, since
- * that would end every process that has it mapped.  A file with another checksum or size is
- * replaced by renaming over it.  Whatever the file system refuses ends in private memory.
+ * that would end every process that has it mapped.  A process that maps it adds up its CRC, which
+ * costs as much as reading the weights once; a SHA-256 would cost several times that.  A file with another
+ * header, size or CRC is replaced by renaming over it.  Whatever the file system refuses ends in
+ * private memory.
  * On a standby the files are its own; nothing here needs a transaction number.
  */
 #include "postgres.h"
@@ -18,6 +20,7 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
@@ -27,7 +30,8 @@
 
 #define HEADER_BYTES 4096
 #define CACHE_MAGIC "llmapp weights"
-#define CACHE_FORMAT 1
+#define CACHE_FORMAT 2
+#define PIECE_BYTES (16 * 1024 * 1024) /* between two looks for interrupts */
 
 /* Fourth field of advisory lock tags that stand for the making of a file. */
 #define FILE_LOCK_CLASS 0x4C57
@@ -40,6 +44,8 @@ typedef struct FileHeader
 	uint32 byte_order; /* 0x01020304 as this machine writes it */
 	uint64 bytes;      /* of weights behind the header */
 	char sha256[72];   /* hex, then zeros */
+	pg_crc32c crc;     /* of the weights behind the header */
+	uint32 unused;     /* 0 */
 } FileHeader;
 
 static void
@@ -70,15 +76,52 @@ typedef struct Weights
 
 /* ---- map ---- */
 
-/* The file is regular, of exactly the expected size, and starts with the expected header. */
+/*
+ * The file is regular, of exactly the expected size, and starts with the expected header, whose
+ * CRC is filled in.
+ */
 static bool
-FileFits(int fd, const FileHeader *expected)
+FileFits(int fd, FileHeader *expected)
 {
 	struct stat st;
 	FileHeader found;
 
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64) st.st_size == HEADER_BYTES + expected->bytes &&
-		   pread(fd, &found, sizeof(found), 0) == sizeof(found) && memcmp(&found, expected, sizeof(found)) == 0;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (uint64) st.st_size != HEADER_BYTES + expected->bytes ||
+		pread(fd, &found, sizeof(found), 0) != sizeof(found))
+		return false;
+	expected->crc = found.crc;
+	return memcmp(&found, expected, sizeof(found)) == 0;
+}
+
+static pg_crc32c
+AddToCrc(pg_crc32c crc, const char *bytes, Size length)
+{
+	for (Size done = 0; done < length; done += PIECE_BYTES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		COMP_CRC32C(crc, bytes + done, Min(length - done, PIECE_BYTES));
+	}
+	return crc;
+}
+
+/* Whether what is mapped is what was written; a disk or a stray write may have changed it since. */
+static bool
+IsWhole(const Weights *weights, const FileHeader *header)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	crc = AddToCrc(crc, (const char *) weights->data, header->bytes);
+	FIN_CRC32C(crc);
+	return EQ_CRC32C(crc, header->crc);
+}
+
+static void
+Unmap(Weights *weights)
+{
+	(void) munmap(weights->memory, weights->mapped);
+	weights->memory = NULL;
+	weights->mapped = 0;
 }
 
 /* Map the file of a version and note its use; false when there is none that fits. */
@@ -104,7 +147,11 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 	weights->memory = memory;
 	weights->mapped = size;
 	weights->data = (const float *) ((char *) memory + HEADER_BYTES);
-	return true;
+	if (IsWhole(weights, &header))
+		return true;
+	ereport(LOG, (errmsg("weight file \"%s\" is damaged", path), errdetail("The weights are read from the table.")));
+	Unmap(weights);
+	return false;
 }
 
 /* ---- write ---- */
@@ -113,13 +160,12 @@ typedef struct FileWriter
 {
 	int fd;
 	int error; /* errno of the write that failed */
+	pg_crc32c crc;
 } FileWriter;
 
 static bool
-WriteBytes(void *arg, const char *bytes, Size length)
+WriteBytes(FileWriter *writer, const char *bytes, Size length)
 {
-	FileWriter *writer = arg;
-
 	while (length > 0)
 	{
 		ssize_t written;
@@ -140,6 +186,16 @@ WriteBytes(void *arg, const char *bytes, Size length)
 }
 
 static bool
+WriteWeights(void *arg, const char *bytes, Size length)
+{
+	FileWriter *writer = arg;
+
+	writer->crc = AddToCrc(writer->crc, bytes, length);
+	return WriteBytes(writer, bytes, length);
+}
+
+/* Behind the weights, whose CRC it holds, though it stands before them. */
+static bool
 WriteHeader(FileWriter *writer, const manifest *m)
 {
 	union
@@ -150,7 +206,12 @@ WriteHeader(FileWriter *writer, const manifest *m)
 
 	memset(&page, 0, sizeof(page));
 	FillHeader(&page.header, m);
-	return WriteBytes(writer, page.bytes, HEADER_BYTES);
+	FIN_CRC32C(writer->crc);
+	page.header.crc = writer->crc;
+	if (lseek(writer->fd, 0, SEEK_SET) == 0)
+		return WriteBytes(writer, page.bytes, HEADER_BYTES);
+	writer->error = errno;
+	return false;
 }
 
 /* Header and weights into a new file; false with errno when the file system refuses. */
@@ -163,7 +224,10 @@ WriteFile(const char *path, const ModelTable *table, int32 version, const manife
 
 	if (writer.fd < 0)
 		return false;
-	written = WriteHeader(&writer, m) && ReadWeights(table, version, m, WriteBytes, &writer);
+	INIT_CRC32C(writer.crc);
+	if (lseek(writer.fd, HEADER_BYTES, SEEK_SET) != HEADER_BYTES)
+		writer.error = errno;
+	written = writer.error == 0 && ReadWeights(table, version, m, WriteWeights, &writer) && WriteHeader(&writer, m);
 	if (CloseTransientFile(writer.fd) != 0 && written)
 		return false;
 	errno = writer.error;
@@ -269,7 +333,7 @@ ReleaseWeights(void *arg)
 	Weights *weights = arg;
 
 	if (weights->mapped > 0)
-		(void) munmap(weights->memory, weights->mapped);
+		Unmap(weights);
 	else
 		free(weights->memory);
 }

@@ -9,7 +9,7 @@
  * from its beginning.
  *
  * A state may have gigabytes, so it is summed, written, synced and read in pieces, between
- * which an interrupt is served; what was written by then is overwritten by the next one.
+ * which an interrupt is served; what was written by then is removed.
  */
 #include "postgres.h"
 
@@ -84,7 +84,11 @@ MakeHeader(const Checkpoint *checkpoint)
 static void
 ThrowFile(const char *verb, const char *path)
 {
-	ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", verb, path)));
+	bool full = errno == ENOSPC;
+
+	ereport(ERROR,
+			(errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", verb, path),
+			 full ? errhint("Make room on the disk; llm_resume() then goes on from the last checkpoint.") : 0));
 }
 
 static void
@@ -114,29 +118,45 @@ WriteAll(int fd, const char *path, const void *data, Size bytes)
 	}
 }
 
+static void
+WriteFile(const char *path, const CheckpointHeader *header, const Checkpoint *checkpoint)
+{
+	int fd = OpenTransientFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+
+	if (fd < 0)
+		ThrowFile("create", path);
+	WriteAll(fd, path, header, sizeof(*header));
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		WriteAll(fd, path, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
+	if (pg_fsync(fd) != 0)
+		ThrowFile("fsync", path);
+	if (CloseTransientFile(fd) != 0)
+		ThrowFile("close", path);
+}
+
+/* What was written of a checkpoint that fails gives its place back: the disk may be full. */
 void
 WriteCheckpoint(int64 job, const Checkpoint *checkpoint)
 {
 	CheckpointHeader header = MakeHeader(checkpoint);
 	char path[MAXPGPATH];
 	char temporary[MAXPGPATH + 4];
-	int fd;
 
 	CheckpointPath(job, path);
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
 	if (MakePGDirectory(LLMAPP_DIRECTORY) != 0 && errno != EEXIST)
 		ThrowFile("create", LLMAPP_DIRECTORY);
-	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (fd < 0)
-		ThrowFile("create", temporary);
-	WriteAll(fd, temporary, &header, sizeof(header));
-	for (int i = 0; i < CHECKPOINT_PARTS; i++)
-		WriteAll(fd, temporary, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
-	if (pg_fsync(fd) != 0)
-		ThrowFile("fsync", temporary);
-	if (CloseTransientFile(fd) != 0)
-		ThrowFile("close", temporary);
-	durable_rename(temporary, path, ERROR);
+	PG_TRY();
+	{
+		WriteFile(temporary, &header, checkpoint);
+		durable_rename(temporary, path, ERROR);
+	}
+	PG_CATCH();
+	{
+		(void) unlink(temporary);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 static bool

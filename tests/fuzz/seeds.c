@@ -58,7 +58,10 @@ manifest_seeds(const sample *s, const char *directory)
 		 write_json(directory, "target", target_json(s->target)) &&
 		 write_json(directory, "network", network_json(&config));
 	net_free(n);
-	return ok;
+	config.image[0] = 1;
+	config.image[1] = config.image[2] = 1;
+	net_default_cnn(&config);
+	return ok && write_json(directory, "network-layers", network_json(&config));
 }
 
 static bool
@@ -165,6 +168,51 @@ params_seeds(const char *directory)
 		   write_seed(directory, "none", "{}", 2);
 }
 
+/* A small image, two columns and a table beside it, and networks that have every kind of layer. */
+static bool
+layers_seeds(const char *directory)
+{
+	static const char *const networks[] = {
+		"[{\"type\":\"conv2d\",\"name\":\"stem\",\"channels\":4,\"kernel\":[5,3],\"bias\":false},{\"type\":\"batch_"
+		"norm\"},"
+		"{\"type\":\"activation\",\"function\":\"relu\"},{\"type\":\"conv2d\",\"channels\":4,\"kernel\":3,"
+		"\"padding\":1},"
+		"{\"type\":\"group_norm\",\"groups\":2},{\"type\":\"add\",\"inputs\":[5,\"stem\"]},{\"type\":\"max_pool\"},"
+		"{\"type\":\"avg_pool\",\"kernel\":3,\"stride\":2,\"padding\":[1,1]},{\"type\":\"layer_norm\"},"
+		"{\"type\":\"flatten\",\"name\":\"flat\"},{\"type\":\"global_avg_pool\",\"input\":3},"
+		"{\"type\":\"concat\",\"inputs\":[\"flat\",11]},{\"type\":\"dropout\",\"rate\":0.5},"
+		"{\"type\":\"concat\",\"inputs\":[13,\"columns\"]},{\"type\":\"linear\",\"width\":8}]",
+		"[{\"type\":\"linear\",\"width\":8,\"input\":\"columns\"},{\"type\":\"activation\",\"function\":\"gelu\"},"
+		"{\"type\":\"global_avg_pool\",\"input\":\"image\"},{\"type\":\"concat\",\"inputs\":[2,3]}]",
+	};
+	static const uint8_t head[] = {2, 9, 7, 1, 2, 65, 0, 2};
+	bool ok = true;
+
+	for (int i = 0; ok && i < (int) (sizeof(networks) / sizeof(networks[0])); i++)
+	{
+		uint8_t bytes[2048];
+		size_t length = strlen(networks[i]);
+		char name[16];
+
+		memcpy(bytes, head, sizeof(head));
+		memcpy(bytes + sizeof(head), networks[i], length);
+		snprintf(name, sizeof(name), "network-%d", i);
+		ok = write_seed(directory, name, bytes, sizeof(head) + length);
+	}
+	return ok;
+}
+
+/* Text after a first byte that says how it is read in parts; two shapes and their numbers as bytes. */
+static bool
+tensor_seeds(const char *directory)
+{
+	static const uint8_t wire[] = {128, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 63, 128, 0, 0, 192, 0, 0, 0};
+
+	return write_seed(directory, "text", "\005[[1,2.5e3,-7],[0.125, +3 ,1e-40]]", 34) &&
+		   write_seed(directory, "text-deep", "\001[[[[1],[2]]]]", 14) &&
+		   write_seed(directory, "wire", wire, sizeof(wire));
+}
+
 /* Categories and free text, behind the three bytes that choose options. */
 static bool
 lines_seeds(const sample *s, const char *directory)
@@ -267,6 +315,10 @@ main(int argc, char **argv)
 		ok = tensor_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "text") == 0)
 		ok = lines_seeds(s, argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "layers") == 0)
+		ok = layers_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "tensor") == 0)
+		ok = tensor_seeds(argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }

@@ -1,7 +1,10 @@
 # A training that is paused, terminated or killed ends with the bytes of one that was not.
+# LLMAPP_TEST_LONG=1 kills at 20 more moments, in any phase; LLMAPP_TEST_SEED chooses others.
 use strict;
 use warnings;
 use LlmappTest;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(time sleep);
 use Test::More;
 
 my $node = start_node('training_resume', 'restart_after_crash = on', 'llmapp.checkpoint_interval = 1', 'autovacuum = off');
@@ -32,6 +35,7 @@ sub wait_for_steps
 my $job = submit('uninterrupted');
 is(sql("SELECT llm_wait($job)"), 'succeeded', 'a training without interruption');
 my $expected = weights('uninterrupted');
+my $duration = sql("SELECT extract(epoch FROM finished_at - started_at) FROM llmapp.jobs WHERE job = $job");
 
 $job = submit('paused');
 ok(wait_for_steps($job), 'a training makes steps');
@@ -86,4 +90,35 @@ sql("SELECT llm_resume($job)");
 is(sql("SELECT llm_wait($job)"), 'succeeded', 'it goes on when the checkpoint is damaged');
 like(report($job, 'restarted'), qr/damaged/, 'from the first step, and says so');
 ok(!-e $file, 'no checkpoint is left');
+
+# kill -9 at random moments of loading, training, evaluating and saving, each job until it is through
+srand($ENV{LLMAPP_TEST_SEED} // 11);
+my ($kills, $jobs, $wanted) = (0, 0, $ENV{LLMAPP_TEST_LONG} ? 20 : 0);
+if ($wanted)
+{
+	sql('SELECT llm_wait(' . submit('as_they_are') . ')');    # the rows have changed since the first
+	$expected = weights('as_they_are');
+}
+while ($kills < $wanted)
+{
+	my $model = 'killed_' . ++$jobs;
+	my @moments;
+	$job = submit($model);
+	while ($kills < $wanted)
+	{
+		sleep(rand($duration));
+		my ($phase, $worker) = split /\|/, sql(q{SELECT max(phase), max(pid) FROM pg_stat_activity
+			LEFT JOIN llmapp.progress ON true WHERE backend_type = 'llmapp job'});
+		last unless $worker && kill 'KILL', $worker;
+		$kills++;
+		push @moments, $phase || 'starting';
+		sleep(0.2);
+		$node->poll_query_until('postgres', "SELECT status NOT IN ('running', 'queued') FROM llmapp.jobs WHERE job = $job")
+		  or BAIL_OUT('the server does not come back');
+		sql("SELECT llm_resume($job)") if status($job) eq 'interrupted';
+	}
+	is(sql("SELECT llm_wait($job)"), 'succeeded', "$model: killed " . scalar(@moments) . " times (@moments)");
+	is(weights($model), $expected, 'the same weights');
+}
+unlike(slurp_file($node->logfile), qr/PANIC|signal 11|signal 6/, 'nothing crashed but what was killed');
 done_testing();
