@@ -5,6 +5,9 @@
  * OPENBLAS_NUM_THREADS is set only while the library initialises, so that it starts no
  * threads: calls then run in the calling thread and may run in several at once.  All
  * signals are blocked meanwhile, in case it starts one anyway.
+ *
+ * Each product takes a buffer, which OpenBLAS keeps for the next one.  When there is no memory for
+ * it, OpenBLAS asks for ever.  So we ask whether there is, and have it take the buffers, beforehand.
  */
 #include "blas.h"
 
@@ -14,6 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Of one buffer, on every processor: 128 MB and what aligns them. */
+#define BUFFER_BYTES ((size_t) 130 << 20)
+
+#define MAX_BUFFERS 64
 
 /* Values of enum CBLAS_ORDER and CBLAS_TRANSPOSE (reference CBLAS). */
 #define CBLAS_ROW_MAJOR 101
@@ -25,7 +34,38 @@ typedef void (*sgemm_function)(int order, int trans_a, int trans_b, int m, int n
 
 static pthread_once_t open_once = PTHREAD_ONCE_INIT;
 static sgemm_function sgemm;
+static void *(*take_buffer)(int place); /* with the other, NULL where OpenBLAS does not show them */
+static void (*give_buffer)(void *buffer);
+static int32_t buffers; /* that OpenBLAS has */
+static bool refused;    /* it is there, but there was no memory for its first buffer */
 static char name[160] = "built-in";
+
+static bool
+have_memory(size_t bytes)
+{
+	void *probe = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return probe != MAP_FAILED && munmap(probe, bytes) == 0;
+}
+
+/* Products can run in so many threads at once; further ones take a buffer when they need it. */
+static bool
+take_buffers(int32_t threads)
+{
+	void *taken[MAX_BUFFERS];
+	int32_t count = threads < MAX_BUFFERS ? threads : MAX_BUFFERS;
+
+	if (count <= buffers)
+		return true;
+	if (!have_memory((count - buffers) * BUFFER_BYTES))
+		return false;
+	for (int32_t i = 0; take_buffer && give_buffer && i < count; i++)
+		taken[i] = take_buffer(0);
+	for (int32_t i = 0; take_buffer && give_buffer && i < count; i++)
+		give_buffer(taken[i]);
+	buffers = count;
+	return true;
+}
 
 static void
 load_library(void)
@@ -45,7 +85,12 @@ load_library(void)
 		dlclose(library);
 		return;
 	}
+	*(void **) &take_buffer = dlsym(library, "blas_memory_alloc");
+	*(void **) &give_buffer = dlsym(library, "blas_memory_free");
 	set_threads(1);
+	refused = !take_buffers(1);
+	if (refused)
+		return;
 	snprintf(name, sizeof(name), "openblas %s", get_config ? get_config() : "");
 	sgemm = found;
 }
@@ -75,6 +120,16 @@ blas_open(void)
 {
 	pthread_once(&open_once, open_library);
 	return sgemm != NULL;
+}
+
+bool
+blas_reserve(int32_t threads, llm_error *err)
+{
+	if (!refused && (sgemm == NULL || take_buffers(threads)))
+		return true;
+	llm_fail(err, LLM_MEMORY, "out of memory: OpenBLAS needs %zu MB for each of %d threads", BUFFER_BYTES >> 20,
+			 threads);
+	return llm_hint(err, "Lower the number of threads.");
 }
 
 const char *

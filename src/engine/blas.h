@@ -8,13 +8,20 @@
 #ifndef LLMAPP_BLAS_H
 #define LLMAPP_BLAS_H
 
+#include "error.h"
 #include "simd.h"
 
 /*
- * Open OpenBLAS if that was not tried before; true when it is there.  Call it after the
- * last fork and before threads are started: it briefly changes the environment.
+ * Open OpenBLAS if that was not tried before; true when it is there, and memory for products in
+ * one thread.  Call it after the last fork and before threads are started: it briefly changes the
+ * environment.
  */
 extern bool blas_open(void);
+/*
+ * After blas_open(): products will run in so many threads at once.  LLM_MEMORY when OpenBLAS is
+ * there but there is no memory for its buffers; a product would wait for it.
+ */
+extern bool blas_reserve(int32_t threads, llm_error *err);
 extern const char *blas_name(void); /* "openblas <configuration>" or "built-in" */
 
 /*

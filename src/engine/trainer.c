@@ -142,9 +142,11 @@ static bool
 make_optim(trainer *t, llm_error *err)
 {
 	const graph *g = plan_graph(t->train.plan);
-	optim_tensor tensors[NET_MAX_TENSORS];
+	optim_tensor *tensors = malloc((g->tensor_count + 1) * sizeof(optim_tensor));
 	int32_t count = 0;
 
+	if (!tensors)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
 	for (int32_t i = 0; i < g->tensor_count; i++)
 	{
 		const tensor *x = &g->tensors[i];
@@ -163,6 +165,7 @@ make_optim(trainer *t, llm_error *err)
 		};
 	}
 	t->optim = optim_new(tensors, count, err);
+	free(tensors);
 	return t->optim != NULL;
 }
 
@@ -233,8 +236,8 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->run =
 		(run_args) {.seed = config->seed, .simd = simd_best(), .poll = config->poll, .poll_arg = config->poll_arg};
 	blas_open(); /* before threads start; without it the built-in product serves */
-	if (!allocate(t, err) || !make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)) ||
-		!fill_state(t, err))
+	if (!blas_reserve(config->threads, err) || !allocate(t, err) || !make_optim(t, err) ||
+		!(t->run.pool = pool_new(config->threads, err)) || !fill_state(t, err))
 	{
 		trainer_free(t);
 		return NULL;

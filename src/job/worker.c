@@ -40,6 +40,8 @@
 
 #define SLOT_RETRY_MS 50
 #define FINISH_ATTEMPTS 3 /* writing the end may itself be interrupted */
+#define STACK_BYTES (512 * 1024)
+#define RESERVE_BYTES (1024 * 1024)
 
 /* What jobs do. */
 #define MOST_KINDS 8
@@ -59,6 +61,8 @@ typedef struct WorkerStart
 	int64 job; /* 0: in the submission */
 	dsm_handle submission;
 } WorkerStart;
+
+static void *end_reserve = NULL; /* memory that is given back for the writing of a failed job's end */
 
 typedef struct JobRun
 {
@@ -329,10 +333,12 @@ JobContext(void *arg)
 	errcontext("job " INT64_FORMAT, ((JobRun *) arg)->job);
 }
 
+/* What a failed job has in memory gives way to what the writing of its end needs. */
 static void
 RunJob(JobRun *run)
 {
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "llmapp job", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext end_cxt = AllocSetContextCreate(TopMemoryContext, "llmapp end of a job", ALLOCSET_DEFAULT_SIZES);
 	ErrorContextCallback context = {.previous = error_context_stack, .callback = JobContext, .arg = run};
 
 	error_context_stack = &context;
@@ -346,14 +352,16 @@ RunJob(JobRun *run)
 		ErrorData *error;
 
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(cxt);
+		MemoryContextSwitchTo(end_cxt);
 		error = CopyErrorData();
 		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			EmitErrorReport();
 		FlushErrorState();
 		Recover();
+		MemoryContextDelete(cxt);
+		free(end_reserve);
 		RESUME_INTERRUPTS();
-		FinishFailed(run, error, cxt);
+		FinishFailed(run, error, end_cxt);
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
@@ -409,6 +417,31 @@ LeaveSlot(int code, Datum arg)
 	ReleaseSlot();
 }
 
+static pg_noinline void
+GrowStack(void)
+{
+	char stack[STACK_BYTES];
+
+	explicit_bzero(stack, sizeof(stack)); /* which a compiler does not leave out */
+}
+
+/*
+ * A stack that cannot grow because memory has ended is a crash of the whole server.  Jobs are what
+ * brings memory to its end, so the stack grows before they begin: after asking whether it can.
+ */
+static void
+ReserveMemory(void)
+{
+	void *stack = malloc(2 * STACK_BYTES);
+
+	end_reserve = malloc(RESERVE_BYTES);
+	if (stack == NULL || end_reserve == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("There is none for a job to begin with.")));
+	free(stack);
+	GrowStack();
+}
+
 void
 llmapp_job_worker(Datum arg)
 {
@@ -423,6 +456,7 @@ llmapp_job_worker(Datum arg)
 	AttachJobMemory();
 	before_shmem_exit(LeaveSlot, 0);
 	ConfigureSession();
+	ReserveMemory();
 	run.job = start.job;
 	if (start.submission == DSM_HANDLE_INVALID || AcceptSubmission(start.submission, &run))
 	{
