@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESERVE_BYTES (256 * 1024) /* for the values of one buffer of jansson's, 1024 bytes */
+#define RESERVE_BYTES (192 * 1024) /* for the values of one buffer of jansson's: 1024 arrays, 112 bytes each */
 #define RESERVE_ALIGNMENT 16
 
 static struct

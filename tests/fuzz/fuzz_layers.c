@@ -36,7 +36,7 @@ read_inputs(const uint8_t *head, net_config *c)
 		c->image[0] = channels;
 		c->image[1] = 1 + head[1] % 40;
 		c->image[2] = 1 + head[2] % 40;
-		c->image_shift = head[3] % 4;
+		c->augment = (image_augment) {.shift = head[3] % 4, .flip = head[3] & 4, .crop = (float) (head[3] / 16) / 20};
 	}
 	c->shape.dense = c->image[0] * c->image[1] * c->image[2] + head[4] % 4;
 	c->shape.embed_columns = head[5] % 3;

@@ -204,7 +204,7 @@ layers_seeds(const char *directory)
 
 /* Text after a first byte that says how it is read in parts; two shapes and their numbers as bytes. */
 static bool
-tensor_seeds(const char *directory)
+numbers_seeds(const char *directory)
 {
 	static const uint8_t wire[] = {128, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 63, 128, 0, 0, 192, 0, 0, 0};
 
@@ -318,7 +318,7 @@ main(int argc, char **argv)
 	else if (argc == 3 && strcmp(argv[1], "layers") == 0)
 		ok = layers_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tensor") == 0)
-		ok = tensor_seeds(argv[2]);
+		ok = numbers_seeds(argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }
