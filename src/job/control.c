@@ -187,18 +187,23 @@ llm_wait(PG_FUNCTION_ARGS)
 
 /* ---- cancel, pause, resume ---- */
 
-/* Tell the worker and wait a moment for what it does; NULL when it has no slot. */
+/*
+ * Tell the worker and wait a moment for what it does; NULL when it has no slot, or ended before it
+ * had claimed the job, which is then to be changed in its row.
+ */
 static JobRecord *
 StopRunning(int64 job, StopRequest request)
 {
 	JobSlot slot;
 	TimestampTz start = GetCurrentTimestamp();
+	JobRecord *record;
 
 	if (!RequestStop(job, request))
 		return NULL;
 	while (FindSlot(job, &slot) && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), REACTION_MS))
 		Sleep(10);
-	return ReadJob(job);
+	record = ReadJob(job);
+	return record != NULL && Is(record, "queued") ? NULL : record;
 }
 
 static bool

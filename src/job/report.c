@@ -250,6 +250,10 @@ JobSucceeded(const char *model, int32 version)
 	EndOwnAccess(&access);
 }
 
+/*
+ * A job that was not claimed yet may be changed by somebody at this moment, whose transaction can
+ * last: that change counts, and a worker does not wait for it.
+ */
 void
 FinishJob(int64 job, const char *from, const char *to, const char *phase, const ErrorData *error)
 {
@@ -275,7 +279,8 @@ FinishJob(int64 job, const char *from, const char *to, const char *phase, const 
 	(void) ExecuteOwn(
 		"UPDATE llmapp.job SET status = $3, phase = $4, sqlstate = $5, message = $6, detail = $7, hint = $8,"
 		" finished_at = CASE WHEN $3 IN ('failed', 'cancelled') THEN clock_timestamp() END"
-		" WHERE job = $1 AND status = $2",
+		" WHERE job = $1 AND status = $2 AND (status = 'running' OR job IN"
+		"   (SELECT job FROM llmapp.job WHERE job = $1 AND status = $2 FOR UPDATE SKIP LOCKED))",
 		SPI_OK_UPDATE, lengthof(types), types, values, nulls);
 	EndOwnAccess(&access);
 }
