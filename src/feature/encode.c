@@ -211,7 +211,7 @@ encoder_count_gaps(const encoder *e, const value *row, int64_t *missing, int64_t
 		if (c->kind == ENCODING_DROPPED)
 			continue;
 		missing[i] += value_missing(&row[i]);
-		if ((c->kind != ENCODING_ONE_HOT && c->kind != ENCODING_EMBED) || value_missing(&row[i]))
+		if (unknown == NULL || (c->kind != ENCODING_ONE_HOT && c->kind != ENCODING_EMBED) || value_missing(&row[i]))
 			continue;
 		text = row[i].kind == VALUE_VECTOR ? NULL : value_text(&row[i], false, buffer, &length);
 		unknown[i] += text == NULL || strings_find(c->categories, text, length) < 0;
