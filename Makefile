@@ -17,7 +17,8 @@ EXTRA_CLEAN = tests/unit/build tests/fuzz/build tests/bench/build
 SHLIB_LINK = -ljansson -lpng -ljpeg -lm -ldl -lpthread -Wl,--version-script=$(srcdir)/src/llmapp.map
 WERROR ?= -Werror
 PG_CPPFLAGS = -DLLMAPP_VERSION='"$(RELEASE)"'
-PG_CFLAGS = -O3 -std=gnu11 -Wextra $(WERROR) -Wno-unused-parameter -Wno-missing-field-initializers \
+# Nobody reads errno after a function of math.h; without it sqrtf() is one instruction, of vectors too.
+PG_CFLAGS = -O3 -std=gnu11 -fno-math-errno -Wextra $(WERROR) -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 
 # A machine without PostgreSQL can still run the targets that install it.

@@ -59,17 +59,24 @@ abs_vf(vf a)
 	return (vf) ((vi) a & 0x7fffffff);
 }
 
-/* A partial vector: the first n <= LANES floats, the rest zero. */
+/*
+ * A partial vector: the first n <= LANES floats, the rest zero.  Masked stores are slow on
+ * some CPUs (a dozen cycles on Zen), and mostly n is LANES throughout a loop, which the
+ * compiler then splits.
+ */
 #ifdef VECTOR_LOAD_PART
 INLINE vf
 load_part(const float *p, int64_t n)
 {
-	return (vf) VECTOR_LOAD_PART(p, n);
+	return n == LANES ? load(p) : (vf) VECTOR_LOAD_PART(p, n);
 }
 INLINE void
 store_part(float *p, vf v, int64_t n)
 {
-	VECTOR_STORE_PART(p, v, n);
+	if (n == LANES)
+		store(p, v);
+	else
+		VECTOR_STORE_PART(p, v, n);
 }
 #else
 INLINE vf

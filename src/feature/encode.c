@@ -16,6 +16,7 @@
 #define SECONDS_PER_DAY 86400
 #define TIME_MAX 1e13 /* beyond PostgreSQL's last timestamp, in seconds */
 #define PI 3.14159265358979323846
+#define WIDEN_BLOCK 16 /* elements */
 
 const double time_period[TIME_PARTS] = {24, 7, 31, 12};
 
@@ -211,7 +212,7 @@ encoder_count_gaps(const encoder *e, const value *row, int64_t *missing, int64_t
 		if (c->kind == ENCODING_DROPPED)
 			continue;
 		missing[i] += value_missing(&row[i]);
-		if ((c->kind != ENCODING_ONE_HOT && c->kind != ENCODING_EMBED) || value_missing(&row[i]))
+		if (unknown == NULL || (c->kind != ENCODING_ONE_HOT && c->kind != ENCODING_EMBED) || value_missing(&row[i]))
 			continue;
 		text = row[i].kind == VALUE_VECTOR ? NULL : value_text(&row[i], false, buffer, &length);
 		unknown[i] += text == NULL || strings_find(c->categories, text, length) < 0;
@@ -307,9 +308,9 @@ encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *
 static float
 squashed(const encoding *c, float z)
 {
-	if (isnan(z))
-		return 0;
-	return c->squash ? z / sqrtf(1 + z * z * (1.0f / 9)) : z;
+	float y = c->squash ? z / sqrtf(1 + z * z * (1.0f / 9)) : z;
+
+	return isnan(y) ? 0 : y;
 }
 
 /* z, indicator, bins: a missing value is zero everywhere but in the indicator. */
@@ -345,11 +346,20 @@ widen_vector(const encoding *c, const float *in, float *out)
 {
 	bool missing = isnan(in[0]);
 
-	for (int32_t i = 0; i < c->length; i++)
-		*out++ = squashed(c, in[i]);
+	/* Through a buffer, so that the loop is one of vectors although input and output overlap. */
+	for (int32_t i = 0; i < c->length; i += WIDEN_BLOCK)
+	{
+		int32_t count = c->length - i < WIDEN_BLOCK ? c->length - i : WIDEN_BLOCK;
+		float block[WIDEN_BLOCK] = {0};
+
+		memcpy(block, in + i, count * sizeof(float));
+		for (int32_t j = 0; j < WIDEN_BLOCK; j++)
+			block[j] = squashed(c, block[j]);
+		memcpy(out + i, block, count * sizeof(float));
+	}
 	if (c->indicator)
-		*out++ = missing;
-	return out;
+		out[c->length] = missing;
+	return out + c->length + c->indicator;
 }
 
 /*

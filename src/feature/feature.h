@@ -113,7 +113,10 @@ extern bool encoder_column_used(const encoder *e, int32_t i); /* false: dropped,
 extern json_t *encoder_json(const encoder *e);
 extern encoder *encoder_from_json(const json_t *json, llm_error *err);
 
-/* Count, per column that is used, a row without a value in missing, and one whose category has no place of its own in unknown. */
+/*
+ * Count, per column that is used, a row without a value in missing, and one whose category has no place of its own in
+ * unknown, which may be NULL.
+ */
 extern void encoder_count_gaps(const encoder *e, const value *row, int64_t *missing, int64_t *unknown);
 
 /* Encode row as row number b->rows of b and count it.  A vector of another length is LLM_INVALID. */

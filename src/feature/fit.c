@@ -284,11 +284,12 @@ fit_category(encoding *c, const column_stats *s, const fit_options *options)
 
 /* Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words. */
 static bool
-fit_text(encoding *c, const column_stats *s, int32_t buckets)
+fit_text(encoding *c, column_stats *s, int32_t buckets)
 {
 	int64_t texts = s->rows - s->missing;
 	int32_t used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
+	stats_count_grams(s, buckets);
 	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
 	c->row_of = malloc(buckets * sizeof(int32_t));

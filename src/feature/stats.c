@@ -139,8 +139,9 @@ add_number(column_stats *s, const column *c, double x, double target, uint64_t s
 	return sample_add(s, x, seed, position) && (c->kind == COLUMN_JSON || tally_add_number(s->values, x, target));
 }
 
+/* The n-grams of a text that stands in so many rows. */
 static void
-add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets)
+add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets, int64_t rows)
 {
 	gram_set set;
 
@@ -149,9 +150,21 @@ add_grams(column_stats *s, const char *text, int32_t length, int32_t buckets)
 	set.max = TEXT_PAIRS_MAX;
 	text_grams(&set, text, length);
 	for (int32_t i = 0; i < set.count; i++)
-		s->bucket_rows[set.row[i]] += s->bucket_rows[set.row[i]] < UINT32_MAX;
+	{
+		uint32_t *count = &s->bucket_rows[set.row[i]];
+
+		*count = rows < UINT32_MAX - *count ? *count + (uint32_t) rows : UINT32_MAX;
+	}
 	if (set.count > s->grams_max)
 		s->grams_max = set.count;
+}
+
+void
+stats_count_grams(column_stats *s, int32_t buckets)
+{
+	for (int32_t i = 0; i < s->values->values->count; i++)
+		add_grams(s, strings_at(s->values->values, i), (int32_t) s->values->values->length[i], buckets,
+				  s->values->entries[i].rows);
 }
 
 static bool
@@ -160,13 +173,16 @@ add_string(column_stats *s, const column *c, const value *v, double target, int3
 	char buffer[NUMBER_TEXT_BYTES];
 	int32_t length;
 	const char *text = value_text(v, false, buffer, &length);
+	int64_t overflow = s->values->overflow;
 
 	s->strings += v->kind == VALUE_STRING;
 	s->tokens += text_is_token(text, length);
 	s->bytes += length;
-	if (c->kind == COLUMN_TEXT)
-		add_grams(s, text, length, text_buckets);
-	return tally_add_string(s->values, text, length, target);
+	if (!tally_add_string(s->values, text, length, target))
+		return false;
+	if (c->kind == COLUMN_TEXT && s->values->overflow > overflow)
+		add_grams(s, text, length, text_buckets, 1);
+	return true;
 }
 
 /* The first vector decides what all of them must be. */

@@ -45,10 +45,11 @@ typedef struct column_stats
 
 	/* strings */
 	int64_t strings;
-	int64_t tokens;        /* ASCII without white space */
-	int64_t bytes;         /* of all strings */
-	uint32_t *bucket_rows; /* (buckets) rows in which an n-gram of the bucket occurs */
-	int32_t grams_max;     /* most distinct n-grams of one row */
+	int64_t tokens; /* ASCII without white space */
+	int64_t bytes;  /* of all strings */
+	uint32_t
+		*bucket_rows;  /* (buckets) rows in which an n-gram of the bucket occurs; those of texts in the tally last */
+	int32_t grams_max; /* most distinct n-grams of one row */
 
 	/* vectors */
 	int32_t length;    /* 0 = none seen */
@@ -61,6 +62,12 @@ extern void stats_free(column_stats *s);
 /* position: of the column, keys the random choice of the sample together with seed. */
 extern bool stats_add(column_stats *s, const column *c, const value *v, double target, uint64_t seed,
 					  int32_t position, int32_t text_buckets, llm_error *err);
+
+/*
+ * Add the n-grams of the texts in the tally, which count once for all of their rows, to
+ * bucket_rows.  Called once, when rows are complete and the column is a text after all.
+ */
+extern void stats_count_grams(column_stats *s, int32_t buckets);
 
 extern void moments_add(moments *m, double x);
 extern double moments_deviation(const moments *m);

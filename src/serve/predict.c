@@ -23,6 +23,9 @@
 #include "predict.h"
 #include "support.h"
 
+/* What a reset keeps: enough for rows read ahead, which would otherwise be paged in anew each time. */
+#define ROW_BYTES (128 * 1024)
+
 PG_FUNCTION_INFO_V1(llm_predict);
 PG_FUNCTION_INFO_V1(llm_predict_as);
 PG_FUNCTION_INFO_V1(llm_probability);
@@ -50,7 +53,7 @@ GetPredictCall(FunctionCallInfo fcinfo, int input)
 	call = MemoryContextAllocZero(cxt, sizeof(PredictCall));
 	call->input_type = type;
 	call->model_cxt = AllocSetContextCreate(cxt, "llmapp model of a call", ALLOCSET_SMALL_SIZES);
-	call->row_cxt = AllocSetContextCreate(cxt, "llmapp row of a call", ALLOCSET_SMALL_SIZES);
+	call->row_cxt = AllocSetContextCreate(cxt, "llmapp row of a call", 0, ROW_BYTES, ALLOCSET_DEFAULT_MAXSIZE);
 	call->label = -1;
 	call->release.func = ReleaseCall;
 	call->release.arg = call;

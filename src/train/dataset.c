@@ -117,18 +117,29 @@ HasTarget(const Dataset *d)
 	return true;
 }
 
-/* The row's bytes into the buffer. */
+/* The row's bytes into the buffer as far as it has room; *key: those of inputs and target, the rest has no vectors. */
 static Size
-PackRow(Dataset *d)
+PackValues(const RawRows *raw, Size *key)
+{
+	int32 keys = raw->values_count - 3;
+	Size room;
+
+	*key = value_pack(raw->values, keys, raw->buffer, raw->capacity);
+	room = raw->capacity - Min(*key, raw->capacity);
+	return *key + value_pack(raw->values + keys, 3, raw->buffer + raw->capacity - room, room);
+}
+
+static Size
+PackRow(Dataset *d, Size *key)
 {
 	RawRows *raw = d->raw;
-	size_t bytes = value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
+	Size bytes = PackValues(raw, key);
 
 	if (bytes > raw->capacity)
 	{
 		raw->capacity = bytes * 2;
 		raw->buffer = repalloc_huge(raw->buffer, raw->capacity);
-		value_pack(raw->values, raw->values_count, raw->buffer, raw->capacity);
+		PackValues(raw, key);
 	}
 	if (bytes > PG_INT32_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -136,25 +147,16 @@ PackRow(Dataset *d)
 	return bytes;
 }
 
-/* Whether inputs and target of the packed row were there before. */
-static bool
-IsRepeated(Dataset *d)
-{
-	RawRows *raw = d->raw;
-
-	return SeenBefore(raw->seen, raw->buffer,
-					  value_pack(raw->values, d->roles->inputs + d->roles->targets, raw->buffer, 0));
-}
-
+/* hash: of the first `key` bytes of the row */
 static void
-AppendRow(Dataset *d, Size bytes)
+AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 {
 	RawRows *raw = d->raw;
 	uint32 length = bytes;
 
 	BufFileWrite(raw->file, &length, sizeof(length));
 	BufFileWrite(raw->file, raw->buffer, bytes);
-	d->fingerprint = hash_bytes_extended(raw->buffer, bytes, d->fingerprint);
+	d->fingerprint = hash_bytes_extended(raw->buffer + key, bytes - key, hash_combine64(d->fingerprint, hash));
 	d->rows++;
 }
 
@@ -162,7 +164,8 @@ static void
 LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 {
 	RawRows *raw = d->raw;
-	Size bytes;
+	Size bytes, key;
+	uint64 hash;
 
 	d->rows_read++;
 	for (int32 i = 0; i < raw->values_count; i++)
@@ -176,14 +179,15 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 		return;
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
-	bytes = PackRow(d);
-	if (IsRepeated(d) && params->deduplicate)
+	bytes = PackRow(d, &key);
+	hash = hash_bytes_extended(raw->buffer, key, 0);
+	if (SeenBefore(raw->seen, hash) && params->deduplicate)
 	{
 		d->dropped_rows++;
 		return;
 	}
 	SplitCount(raw->split, TARGETS(d), GROUP_VALUE(d));
-	AppendRow(d, bytes);
+	AppendRow(d, bytes, key, hash);
 }
 
 /* All rows of the cursor; values of a row live until the next one. */
@@ -552,8 +556,6 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
 	double total = 0;
 
-	int64 *training_gaps = palloc0(d->roles->inputs * sizeof(int64));
-
 	d->class_weights = ClassWeights(d, params);
 	d->missing = palloc0(d->roles->inputs * sizeof(int64));
 	d->unknown = palloc0(d->roles->inputs * sizeof(int64));
@@ -583,7 +585,7 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 			weight *= d->class_weights[label];
 		}
 		total += d->raw->held_out ? 0 : weight;
-		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : training_gaps);
+		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : NULL);
 		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values, TARGETS(d),
 				  (float) weight);
 	}

@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/memutils.h"
 
 #include "duplicates.h"
@@ -81,9 +80,8 @@ Grow(SeenRows *seen)
 }
 
 bool
-SeenBefore(SeenRows *seen, const uint8 *bytes, Size length)
+SeenBefore(SeenRows *seen, uint64 hash)
 {
-	uint64 hash = hash_bytes_extended(bytes, length, 0);
 	uint64 *slot;
 
 	if (seen->slots != NULL && seen->used >= seen->count / 3 * 2)

@@ -10,8 +10,8 @@ typedef struct SeenRows SeenRows;
 /* In the current memory context; never more than limit bytes. */
 extern SeenRows *CreateSeenRows(Size limit);
 extern void FreeSeenRows(SeenRows *seen);
-/* Was a row of these bytes added before?  Adds it.  Says no once the memory is used up. */
-extern bool SeenBefore(SeenRows *seen, const uint8 *bytes, Size length);
+/* Was a row of this hash added before?  Adds it.  Says no once the memory is used up. */
+extern bool SeenBefore(SeenRows *seen, uint64 hash);
 extern int64 CountRepeated(
 	const SeenRows *seen); /* calls that were answered with yes; -1 when memory did not suffice */
 

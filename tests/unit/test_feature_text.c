@@ -2,6 +2,7 @@
  * test_feature_text.c
  *	  N-grams of texts in several scripts, counted by hand.
  */
+#include "../../src/feature/stats.h"
 #include "../../src/feature/text.h"
 #include "feature_helper.h"
 
@@ -108,6 +109,40 @@ test_bounds(void)
 	}
 }
 
+/* Texts in the tally count once for all of their rows, those that do not fit into it row by row: no difference. */
+static void
+test_row_counts(void)
+{
+	enum
+	{
+		TEXTS = 100,
+		BYTES = 50000, /* of each: more than CATEGORY_BYTES_MAX together */
+		FEW = 256
+	};
+	column c = COLUMN("note", "text", COLUMN_TEXT);
+	static char text[BYTES + 1];
+	uint32_t rows[FEW] = {0};
+	column_stats s;
+	llm_error err = {.code = LLM_OK};
+	gram_set set = {.buckets = FEW, .max = TEXT_PAIRS_MAX};
+
+	CHECK(stats_init(&s, &c, FEW, &err));
+	for (int i = 0; i < 2 * TEXTS; i++)
+	{
+		int length = snprintf(text, sizeof(text), "word%d and more", i % TEXTS);
+
+		memset(text + length, ' ', BYTES - length);
+		CHECK(stats_add(&s, &c, &STRING(text), 0, 1, 0, FEW, &err));
+		text_grams(&set, text, BYTES);
+		for (int32_t k = 0; k < set.count; k++)
+			rows[set.row[k]]++;
+	}
+	CHECK(s.values->overflow > 0 && s.values->overflow < 2 * TEXTS);
+	stats_count_grams(&s, FEW);
+	CHECK(memcmp(s.bucket_rows, rows, sizeof(rows)) == 0);
+	stats_free(&s);
+}
+
 /* 30 short texts: words in at least 5 rows but not in all are kept, (1 + ln n) to a length of one. */
 static void
 test_encoding(void)
@@ -175,6 +210,7 @@ main(void)
 	test_counts();
 	test_scripts();
 	test_bounds();
+	test_row_counts();
 	test_encoding();
 	test_rare_words();
 	return test_summary();

@@ -1,0 +1,99 @@
+"""Seconds that a peer needs, to stdout: "NAME PROCESSOR_SECONDS WALL_SECONDS" per piece of work.
+
+usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on adult: 10 epochs, batch 256
+       peer.py cnn THREADS                                  a step of training of net_default_cnn() on 128 x 28 x 28
+Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
+"""
+import csv
+import gzip
+import statistics
+import sys
+import time
+
+import numpy as np
+
+what, threads = sys.argv[1], int(sys.argv[2])
+
+
+def timed(name, run):
+    cpu, wall = time.process_time(), time.perf_counter()
+    run()
+    return name, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def adult(path):
+    """Standardised numbers and one-hot categories of adult's rows, and whether the income is high."""
+    with gzip.open(path, "rt") as file:
+        rows = list(csv.DictReader(file))
+    target = np.array([row.pop("income") == ">50K" for row in rows])
+    inputs = []
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        if all(value.lstrip("-").isdigit() for value in values):
+            numbers = values.astype(np.float64)
+            inputs.append(((numbers - numbers.mean()) / numbers.std())[:, None])
+        else:
+            inputs.append(values[:, None] == np.unique(values[values != "?"]))
+    return np.hstack(inputs).astype(np.float32), target
+
+
+def scikit_learn(inputs, target):
+    from sklearn.neural_network import MLPClassifier
+    import warnings
+    warnings.simplefilter("ignore")
+    net = MLPClassifier((128, 64), batch_size=256, max_iter=10, n_iter_no_change=100)
+    return timed(what, lambda: net.fit(inputs, target))
+
+
+def pytorch(inputs, target):
+    import torch
+    torch.set_num_threads(threads)
+    x, y = torch.tensor(inputs), torch.tensor(target, dtype=torch.float32)
+    net = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 128), torch.nn.ReLU(), torch.nn.Linear(128, 64),
+                              torch.nn.ReLU(), torch.nn.Linear(64, 1))
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+    loss = torch.nn.BCEWithLogitsLoss()
+
+    def fit():
+        for _ in range(10):
+            for rows in torch.randperm(len(x)).split(256):
+                optimizer.zero_grad()
+                loss(net(x[rows])[:, 0], y[rows]).backward()
+                optimizer.step()
+
+    return timed(what, fit)
+
+
+def cnn(memory_format):
+    import torch
+    from torch import nn
+    torch.set_num_threads(threads)
+
+    def stage(channels, more):
+        return nn.Conv2d(channels, more, 3, padding=1, bias=False), nn.BatchNorm2d(more), nn.ReLU(), nn.MaxPool2d(2)
+
+    net = nn.Sequential(*stage(1, 16), *stage(16, 32), *stage(32, 64), nn.Flatten(), nn.Dropout(0.25),
+                        nn.Linear(576, 10)).to(memory_format=getattr(torch, memory_format))
+    x = torch.randn(128, 1, 28, 28).to(memory_format=getattr(torch, memory_format))
+    y = torch.arange(128) % 10
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+    loss = nn.CrossEntropyLoss()
+
+    def step():
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    times = [timed("", step) for _ in range(15)]
+    return memory_format, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
+
+
+if what == "cnn":
+    results = [cnn("channels_last"), cnn("contiguous_format")]
+else:
+    results = [{"scikit-learn": scikit_learn, "pytorch": pytorch}[what](*adult(sys.argv[3]))]
+for result in results:
+    print("%s %.4g %.4g" % result)
