@@ -454,29 +454,41 @@ philox_blocks(uint64_t key, uint64_t step, uint32_t stream, uint32_t block, uint
 	memcpy(out[3], &c3, sizeof(c3));
 }
 
+/* Factors of 2 LANES elements from LANES words. */
+INLINE void
+dropout_factors(vu words, const dropout_key *k, float *factor)
+{
+	vi scale = (vi) splat(k->scale);
+	vi low = ((words & 0xffff) >= k->threshold) & scale;
+	vi high = ((words >> 16) >= k->threshold) & scale;
+
+	store(factor, (vf) INTERLEAVE_FIRST(low, high));
+	store(factor + LANES, (vf) INTERLEAVE_SECOND(low, high));
+}
+
 KERNEL void
 dropout(const float *x, float *y, const dropout_key *k, uint32_t block, bool accumulate, int64_t n)
 {
-	uint32_t bits[4][LANES];
+	uint32_t bits[4][LANES], words[4 * LANES];
 	float factor[8 * LANES];
 
 	for (int64_t start = 0; start < n; start += 8 * LANES)
 	{
-		int64_t count = n - start < 8 * LANES ? n - start : 8 * LANES;
+		int64_t end = n - start < 8 * LANES ? n : start + 8 * LANES;
 
 		philox_blocks(k->seed, k->step, k->stream, block + (uint32_t) (start / 8), bits);
 		for (int b = 0; b < LANES; b++)
 			for (int w = 0; w < 4; w++)
-			{
-				factor[8 * b + 2 * w] = (bits[w][b] & 0xffff) >= k->threshold ? k->scale : 0;
-				factor[8 * b + 2 * w + 1] = (bits[w][b] >> 16) >= k->threshold ? k->scale : 0;
-			}
-		if (accumulate)
-			for (int64_t i = 0; i < count; i++)
-				y[start + i] += x[start + i] * factor[i];
-		else
-			for (int64_t i = 0; i < count; i++)
-				y[start + i] = x[start + i] * factor[i];
+				words[4 * b + w] = bits[w][b];
+		for (int i = 0; i < 4; i++)
+			dropout_factors(*(const vu_memory *) (words + i * LANES), k, factor + 2 * i * LANES);
+		for (int64_t i = start; i < end; i += LANES)
+		{
+			int64_t part = end - i < LANES ? end - i : LANES;
+			vf v = load_part(x + i, part) * load(factor + (i - start));
+
+			store_part(y + i, accumulate ? load_part(y + i, part) + v : v, part);
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 typedef float vf_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t vu_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_memory __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -93,6 +94,19 @@ store_part(float *p, vf v, int64_t n)
 {
 	memcpy(p, &v, n * sizeof(float));
 }
+#endif
+
+/* a[0], b[0], a[1], b[1], ...: the first and the second half. */
+#if LANES == 16
+#define INTERLEAVE_FIRST(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define INTERLEAVE_SECOND(a, b) \
+	__builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif LANES == 8
+#define INTERLEAVE_FIRST(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define INTERLEAVE_SECOND(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define INTERLEAVE_FIRST(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define INTERLEAVE_SECOND(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #endif
 
 /* Lanes folded to four: lane i of the result is the sum of lanes i, i + 4, i + 8, ... */

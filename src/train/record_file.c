@@ -25,6 +25,7 @@
 #define CHUNK_BYTES (256 * 1024)
 #define MIN_WINDOW_BYTES (4 * 1024 * 1024)
 #define ROW_OVERHEAD sizeof(uint8 *)                /* a place in the window's order */
+#define PREFETCH_ROWS 8                             /* rows of a window lie in random places */
 #define SHUFFLE_KEY UINT64CONST(0x53687566666c6521) /* keeps the engine's streams apart */
 
 typedef struct Chunk
@@ -360,6 +361,8 @@ NextRecord(Records *records, uint32 *bytes)
 		LoadWindow(records);
 	}
 	row = records->window_rows[records->window_next++];
+	if (records->window_next + PREFETCH_ROWS < records->window_count)
+		__builtin_prefetch(records->window_rows[records->window_next + PREFETCH_ROWS]);
 	*bytes = *(const uint32 *) row;
 	return row + sizeof(uint32);
 }
