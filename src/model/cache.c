@@ -5,10 +5,10 @@
  * The table is the truth; a file holds the same bytes behind one header, so that it can be
  * mapped.  A file is written under another name, checked against the manifest's SHA-256
  * while it is written, then synced and renamed; after that nobody writes to it or shortens it, since
- * that would end every process that has it mapped.  A process that maps it adds up its CRC, which
- * costs as much as reading the weights once; a SHA-256 would cost several times that.  A file with another
- * header, size or CRC is replaced by renaming over it.  Whatever the file system refuses ends in
- * private memory.
+ * that would end every process that has it mapped.  Its time of change is set to one that its
+ * checksum says, so whatever is written to it later shows, for the price of a stat().  A file with
+ * another checksum, size or time is replaced by renaming over it.  Its time of access says when it was
+ * last used.  Whatever the file system refuses ends in private memory.
  * On a standby the files are its own; nothing here needs a transaction number.
  */
 #include "postgres.h"
@@ -20,7 +20,6 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
-#include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
@@ -30,8 +29,9 @@
 
 #define HEADER_BYTES 4096
 #define CACHE_MAGIC "llmapp weights"
-#define CACHE_FORMAT 2
-#define PIECE_BYTES (16 * 1024 * 1024) /* between two looks for interrupts */
+#define CACHE_FORMAT 1
+#define STAMP_FIRST 946684800 /* 2000-01-01 */
+#define STAMP_SECONDS 500000000
 
 /* Fourth field of advisory lock tags that stand for the making of a file. */
 #define FILE_LOCK_CLASS 0x4C57
@@ -44,8 +44,6 @@ typedef struct FileHeader
 	uint32 byte_order; /* 0x01020304 as this machine writes it */
 	uint64 bytes;      /* of weights behind the header */
 	char sha256[72];   /* hex, then zeros */
-	pg_crc32c crc;     /* of the weights behind the header */
-	uint32 unused;     /* 0 */
 } FileHeader;
 
 static void
@@ -76,52 +74,31 @@ typedef struct Weights
 
 /* ---- map ---- */
 
-/*
- * The file is regular, of exactly the expected size, and starts with the expected header, whose
- * CRC is filled in.
- */
+/* The time of change of the file with these weights: some day long before the file was made. */
+static time_t
+StampOf(const FileHeader *header)
+{
+	char digits[9];
+
+	strlcpy(digits, header->sha256, sizeof(digits));
+	return STAMP_FIRST + strtoul(digits, NULL, 16) % STAMP_SECONDS;
+}
+
+/* The file is regular, of exactly the expected size, starts with the expected header and was not written to since. */
 static bool
-FileFits(int fd, FileHeader *expected)
+FileFits(int fd, const char *path, const FileHeader *expected)
 {
 	struct stat st;
 	FileHeader found;
 
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (uint64) st.st_size != HEADER_BYTES + expected->bytes ||
-		pread(fd, &found, sizeof(found), 0) != sizeof(found))
+		pread(fd, &found, sizeof(found), 0) != sizeof(found) || memcmp(&found, expected, sizeof(found)) != 0)
 		return false;
-	expected->crc = found.crc;
-	return memcmp(&found, expected, sizeof(found)) == 0;
-}
-
-static pg_crc32c
-AddToCrc(pg_crc32c crc, const char *bytes, Size length)
-{
-	for (Size done = 0; done < length; done += PIECE_BYTES)
-	{
-		CHECK_FOR_INTERRUPTS();
-		COMP_CRC32C(crc, bytes + done, Min(length - done, PIECE_BYTES));
-	}
-	return crc;
-}
-
-/* Whether what is mapped is what was written; a disk or a stray write may have changed it since. */
-static bool
-IsWhole(const Weights *weights, const FileHeader *header)
-{
-	pg_crc32c crc;
-
-	INIT_CRC32C(crc);
-	crc = AddToCrc(crc, (const char *) weights->data, header->bytes);
-	FIN_CRC32C(crc);
-	return EQ_CRC32C(crc, header->crc);
-}
-
-static void
-Unmap(Weights *weights)
-{
-	(void) munmap(weights->memory, weights->mapped);
-	weights->memory = NULL;
-	weights->mapped = 0;
+	if (st.st_mtim.tv_sec == StampOf(expected) && st.st_mtim.tv_nsec == 0)
+		return true;
+	ereport(LOG,
+			(errmsg("weight file \"%s\" was written to by something else", path), errdetail("It is made again.")));
+	return false;
 }
 
 /* Map the file of a version and note its use; false when there is none that fits. */
@@ -136,10 +113,10 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 	if (fd < 0)
 		return false;
 	FillHeader(&header, m);
-	if (FileFits(fd, &header))
+	if (FileFits(fd, path, &header))
 	{
 		memory = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-		(void) futimens(fd, NULL);
+		(void) futimens(fd, (struct timespec[]) {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}});
 	}
 	CloseTransientFile(fd);
 	if (memory == MAP_FAILED)
@@ -147,11 +124,7 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 	weights->memory = memory;
 	weights->mapped = size;
 	weights->data = (const float *) ((char *) memory + HEADER_BYTES);
-	if (IsWhole(weights, &header))
-		return true;
-	ereport(LOG, (errmsg("weight file \"%s\" is damaged", path), errdetail("The weights are read from the table.")));
-	Unmap(weights);
-	return false;
+	return true;
 }
 
 /* ---- write ---- */
@@ -160,12 +133,13 @@ typedef struct FileWriter
 {
 	int fd;
 	int error; /* errno of the write that failed */
-	pg_crc32c crc;
 } FileWriter;
 
 static bool
-WriteBytes(FileWriter *writer, const char *bytes, Size length)
+WriteBytes(void *arg, const char *bytes, Size length)
 {
+	FileWriter *writer = arg;
+
 	while (length > 0)
 	{
 		ssize_t written;
@@ -186,16 +160,6 @@ WriteBytes(FileWriter *writer, const char *bytes, Size length)
 }
 
 static bool
-WriteWeights(void *arg, const char *bytes, Size length)
-{
-	FileWriter *writer = arg;
-
-	writer->crc = AddToCrc(writer->crc, bytes, length);
-	return WriteBytes(writer, bytes, length);
-}
-
-/* Behind the weights, whose CRC it holds, though it stands before them. */
-static bool
 WriteHeader(FileWriter *writer, const manifest *m)
 {
 	union
@@ -206,10 +170,17 @@ WriteHeader(FileWriter *writer, const manifest *m)
 
 	memset(&page, 0, sizeof(page));
 	FillHeader(&page.header, m);
-	FIN_CRC32C(writer->crc);
-	page.header.crc = writer->crc;
-	if (lseek(writer->fd, 0, SEEK_SET) == 0)
-		return WriteBytes(writer, page.bytes, HEADER_BYTES);
+	return WriteBytes(writer, page.bytes, HEADER_BYTES);
+}
+
+static bool
+Stamp(FileWriter *writer, const manifest *m)
+{
+	FileHeader header;
+
+	FillHeader(&header, m);
+	if (futimens(writer->fd, (struct timespec[]) {{.tv_nsec = UTIME_NOW}, {.tv_sec = StampOf(&header)}}) == 0)
+		return true;
 	writer->error = errno;
 	return false;
 }
@@ -224,10 +195,7 @@ WriteFile(const char *path, const ModelTable *table, int32 version, const manife
 
 	if (writer.fd < 0)
 		return false;
-	INIT_CRC32C(writer.crc);
-	if (lseek(writer.fd, HEADER_BYTES, SEEK_SET) != HEADER_BYTES)
-		writer.error = errno;
-	written = writer.error == 0 && ReadWeights(table, version, m, WriteWeights, &writer) && WriteHeader(&writer, m);
+	written = WriteHeader(&writer, m) && ReadWeights(table, version, m, WriteBytes, &writer) && Stamp(&writer, m);
 	if (CloseTransientFile(writer.fd) != 0 && written)
 		return false;
 	errno = writer.error;
@@ -333,7 +301,7 @@ ReleaseWeights(void *arg)
 	Weights *weights = arg;
 
 	if (weights->mapped > 0)
-		Unmap(weights);
+		(void) munmap(weights->memory, weights->mapped);
 	else
 		free(weights->memory);
 }

@@ -79,7 +79,7 @@ AddFile(CacheFiles *list, char *path, const struct stat *st)
 		list->files = list->files == NULL ? palloc(list->capacity * sizeof(CacheFile))
 										  : repalloc(list->files, list->capacity * sizeof(CacheFile));
 	}
-	list->files[list->count++] = (CacheFile) {path, (uint64) st->st_size, st->st_mtim};
+	list->files[list->count++] = (CacheFile) {path, (uint64) st->st_size, st->st_atim};
 	list->bytes += (uint64) st->st_size;
 }
 
