@@ -140,7 +140,7 @@ AwaitJob(int64 job, TimestampTz deadline, BackgroundWorkerHandle *worker)
 {
 	MemoryContext looks = AllocSetContextCreate(CurrentMemoryContext, "llmapp wait", ALLOCSET_SMALL_SIZES);
 	TimestampTz noticed = GetCurrentTimestamp();
-	TimestampTz started = noticed;
+	TimestampTz busy = noticed; /* when it ran or no slot was free; one that is being taken looks free for a moment */
 
 	for (;;)
 	{
@@ -154,7 +154,9 @@ AwaitJob(int64 job, TimestampTz deadline, BackgroundWorkerHandle *worker)
 			return runs ? ReadJob(job) : record;
 		if (llmapp_progress_notices && IsDue(&noticed, NOTICE_MS))
 			Notice(job, runs ? &slot : NULL);
-		if (!runs && Is(record, "queued") && IsDue(&started, START_AGAIN_MS) && FreeSlots() > 0)
+		if (runs || FreeSlots() == 0)
+			busy = GetCurrentTimestamp();
+		else if (Is(record, "queued") && IsDue(&busy, START_AGAIN_MS))
 			(void) StartWorker(job, record->owner);
 		Sleep(POLL_MS);
 	}
