@@ -155,3 +155,9 @@ OwnObject(void *object, MemoryContextCallbackFunction release)
 	callback->arg = object;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 }
+
+bool
+InterruptRequested(void *arg)
+{
+	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
+}

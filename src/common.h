@@ -31,6 +31,9 @@ extern char *llmapp_databases;         /* databases the launcher looks after */
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);
 
+/* llm_poll of a session: true when its statement is to end; raises nothing. */
+extern bool InterruptRequested(void *arg);
+
 /* Free an object of PostgreSQL-free code together with the current memory context. */
 extern void OwnObject(void *object, MemoryContextCallbackFunction release);
 #define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))

@@ -20,12 +20,6 @@ PG_FUNCTION_INFO_V1(llm_export);
 
 #define EXPORT_MAX (MaxAllocSize - VARHDRSZ)
 
-static bool
-ExportCancelled(void *arg)
-{
-	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
-}
-
 /* "format" is what PyTorch's readers ask for. */
 static json_t *
 Metadata(const manifest *m)
@@ -81,7 +75,7 @@ llm_export(PG_FUNCTION_ARGS)
 								  (Size) EXPORT_MAX)));
 	result = palloc(VARHDRSZ + file->bytes);
 	SET_VARSIZE(result, VARHDRSZ + file->bytes);
-	if (!tensor_file_write(file, &x, model->weights, (uint8 *) VARDATA(result), ExportCancelled, NULL, &err))
+	if (!tensor_file_write(file, &x, model->weights, (uint8 *) VARDATA(result), InterruptRequested, NULL, &err))
 		ThrowError(&err);
 	PG_RETURN_BYTEA_P(result);
 }

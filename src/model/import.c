@@ -33,22 +33,10 @@ typedef struct Import
 	Size bytes;
 } Import;
 
-static bool
-ImportCancelled(void *arg)
-{
-	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
-}
-
-static void
-ReleaseJson(void *json)
-{
-	json_decref(json);
-}
-
 static json_t *
 OwnJson(json_t *json)
 {
-	OwnObject(json, ReleaseJson);
+	OWN(json, json_decref);
 	return json;
 }
 
@@ -106,7 +94,7 @@ ReadTensors(Import *import, const json_t *params)
 	if (plan == NULL)
 		ThrowError(&err);
 	OWN(plan, import_plan_free);
-	import->weights = import_plan_read(plan, import->file, ImportCancelled, NULL, &err);
+	import->weights = import_plan_read(plan, import->file, InterruptRequested, NULL, &err);
 	if (import->weights == NULL)
 		ThrowError(&err);
 	OWN(import->weights, free);
@@ -157,7 +145,7 @@ ReadOwnWeights(const safetensors *file, const net *n)
 	for (int32 i = 0; i < count; i++)
 		names[i] = exchange_name(n, i, text[i]);
 	if (exchange_init(&x, n, ORDER_PYTORCH, &err))
-		weights = tensor_file_read(&x, file, names, ImportCancelled, NULL, &err);
+		weights = tensor_file_read(&x, file, names, InterruptRequested, NULL, &err);
 	if (weights == NULL)
 		ThrowError(&err);
 	OWN(weights, free);

@@ -143,8 +143,8 @@ Load(Scoring *s)
 	s->output = MakeOutput(s->model->manifest->target,
 						   TupleDescAttr(s->table->desc, s->spec->keys + SCORE_PREDICTION)->atttypid, cxt);
 	EndShortTransaction(old);
-	predictor_set_poll(s->model->predictor, PredictionCancelled, NULL);
-	predictor_set_poll(ModelBulkPredictor(s->model), PredictionCancelled, NULL);
+	predictor_set_poll(s->model->predictor, InterruptRequested, NULL);
+	predictor_set_poll(ModelBulkPredictor(s->model), InterruptRequested, NULL);
 	s->values = palloc0(s->table->desc->natts * sizeof(Datum));
 	s->nulls = palloc0(s->table->desc->natts * sizeof(bool));
 	ReadReport(s);

@@ -222,7 +222,7 @@ EvaluateSource(Evaluation *e, const char *source)
 	e->rows = evaluation_new(e->model->manifest->target, &err);
 	if (e->rows == NULL)
 		ThrowError(&err);
-	predictor_set_poll(ModelBulkPredictor(e->model), PredictionCancelled, NULL);
+	predictor_set_poll(ModelBulkPredictor(e->model), InterruptRequested, NULL);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	portal = OpenSource(source);

@@ -107,12 +107,6 @@ EffectiveInputType(PredictCall *call, const encoder *e)
 	return JSONBOID;
 }
 
-bool
-PredictionCancelled(void *arg)
-{
-	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
-}
-
 static void
 OpenCall(PredictCall *call, Oid relid)
 {
@@ -127,7 +121,7 @@ OpenCall(PredictCall *call, Oid relid)
 	model = OpenModel(relid, 0, call->model_cxt);
 	call->binding =
 		BindInput(model->manifest->encoder, EffectiveInputType(call, model->manifest->encoder), call->model_cxt);
-	predictor_set_poll(model->predictor, PredictionCancelled, NULL);
+	predictor_set_poll(model->predictor, InterruptRequested, NULL);
 	RememberModel(model);
 	MemoryContextSwitchTo(old);
 	StartUse(&call->meter, relid);

@@ -57,7 +57,5 @@ extern const target *RequireClasses(const Model *model);
 extern int32 RequireLabel(const Model *model, const char *label);
 /* Quoted name of a model for a HINT that can be run; palloc'd. */
 extern char *ModelLiteral(Oid relid);
-/* llm_poll for predictors: a pass through a large network ends when the query is cancelled. */
-extern bool PredictionCancelled(void *arg);
 
 #endif /* LLMAPP_PREDICT_H */

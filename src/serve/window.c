@@ -65,7 +65,7 @@ PredictAhead(PredictCall *call, Ahead *ahead, const Datum *inputs)
 	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
-	predictor_set_poll(p, PredictionCancelled, NULL);
+	predictor_set_poll(p, InterruptRequested, NULL);
 	b->rows = 0;
 	for (int32 i = 0; i < ahead->rows; i++)
 	{

@@ -15,13 +15,6 @@
 
 PG_FUNCTION_INFO_V1(llm_image);
 
-/* llm_poll: leave the decoder when the query is cancelled. */
-static bool
-DecodingCancelled(void *arg)
-{
-	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
-}
-
 /* An optional length: 0 for NULL. */
 static int32
 ReadSide(FunctionCallInfo fcinfo, int argument, const char *name)
@@ -69,7 +62,7 @@ llm_image(PG_FUNCTION_ARGS)
 	if (!image_probe(bytes, size, &picture, &error) || !image_fit(&picture, &wanted, &error))
 		ThrowError(&error);
 	tensor = MakeTensor(3, (int32[]) {wanted.channels, wanted.height, wanted.width});
-	if (!image_decode(bytes, size, &wanted, TensorData(tensor), DecodingCancelled, NULL, &error))
+	if (!image_decode(bytes, size, &wanted, TensorData(tensor), InterruptRequested, NULL, &error))
 	{
 		CHECK_FOR_INTERRUPTS();
 		ThrowError(&error);
