@@ -12,7 +12,11 @@
 #define ARCH_MLP 1
 #define ARCH_CNN 2
 #define ARCH_LAYERS 4
-#define ARCH_ALL (ARCH_MLP | ARCH_CNN | ARCH_LAYERS)
+#define ARCH_GPT 8
+#define ARCH_LLAMA 16
+#define ARCH_TABLE (ARCH_MLP | ARCH_CNN | ARCH_LAYERS) /* networks on the columns of a row */
+#define ARCH_TEXT (ARCH_GPT | ARCH_LLAMA)              /* transformers on the tokens of a text */
+#define ARCH_ALL (ARCH_TABLE | ARCH_TEXT)
 
 typedef struct architecture_info
 {

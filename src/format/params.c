@@ -43,12 +43,19 @@ params_table(int32_t *count)
 }
 
 int32_t
-params_index(const char *name)
+params_index(const char *name, uint32_t architectures)
 {
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
-		if (strcmp(param_rows[i].name, name) == 0)
+		if ((param_rows[i].architectures & architectures) != 0 && strcmp(param_rows[i].name, name) == 0)
 			return i;
 	return -1;
+}
+
+/* Where the setting of this name came from; it has a meaning for p. */
+static param_source *
+source_of(const train_params *p, const char *name)
+{
+	return &p->sources[params_index(name, p->architecture->bit)];
 }
 
 /* Has row i a meaning for the network that p is for? */
@@ -65,7 +72,7 @@ fail_key(const train_params *p, const char *key, llm_error *err)
 	const char *architecture = p->architecture->name;
 	int32_t nearest = -1;
 
-	if (params_index(key) >= 0)
+	if (params_index(key, ARCH_ALL) >= 0)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"%s\" has no meaning for architecture \"%s\"", key, architecture);
 		return llm_hint(err, "See SELECT * FROM llm_params('%s');", architecture);
@@ -238,6 +245,11 @@ check_range_of(const param_info *info, const json_t *range, llm_error *err)
 static bool
 params_add_range(train_params *p, const param_info *info, json_t *range, llm_error *err)
 {
+	if (params_index("trials", p->architecture->bit) < 0)
+	{
+		llm_fail(err, LLM_INVALID, "parameter \"%s\" must be a value, not a range", info->name);
+		return llm_detail(err, "Settings of architecture \"%s\" are not searched.", p->architecture->name);
+	}
 	if (!check_range_of(info, range, err))
 		return false;
 	if (p->ranges == NULL)
@@ -257,16 +269,19 @@ params_merge(train_params *p, const json_t *user, llm_error *err)
 	for (int32_t i = 0; i < PARAM_COUNT; i++)
 	{
 		const char *fallback = param_rows[i].fallback;
-		json_t *json = json_parse(fallback, strlen(fallback), err);
+		json_t *json;
 
+		if (!applies(p, i) && json_object_get(p->resolved, param_rows[i].name) != NULL)
+			continue; /* the row of another architecture */
+		json = json_parse(fallback, strlen(fallback), err);
 		if (json == NULL || json_object_set_new(p->resolved, param_rows[i].name, json) != 0)
 			return llm_fail(err, LLM_MEMORY, "out of memory");
 	}
 	json_object_foreach((json_t *) user, key, value)
 	{
-		int32_t i = params_index(key);
+		int32_t i = params_index(key, p->architecture->bit);
 
-		if (i < 0 || !applies(p, i))
+		if (i < 0)
 			return fail_key(p, key, err);
 		if (json_is_object(value) && param_rows[i].type != PARAM_ANY)
 		{
@@ -410,12 +425,17 @@ fill_network(train_params *p, llm_error *err)
 	p->huber_delta = get_number(p, "huber_delta");
 	if (json_is_array(get(p, "layers")))
 		p->layers = json_incref((json_t *) get(p, "layers"));
+	p->depth = (int32_t) get_int(p, "layers");
+	p->heads = (int32_t) get_int(p, "heads");
+	p->kv_heads = (int32_t) get_int(p, "kv_heads");
+	p->ffn_dim = (int32_t) get_int(p, "ffn_dim");
+	p->context = (int32_t) get_int(p, "context");
+	p->vocab_size = (int32_t) get_int(p, "vocab_size");
 	p->augment.shift = json_is_null(get(p, "shift")) ? -1 : (int32_t) get_int(p, "shift");
 	p->augment.flip = json_is_true(get(p, "flip"));
 	p->augment.crop = (float) get_number(p, "crop");
-	if (!get_string(p, "image", &p->image_column, err))
-		return false;
-	return get_string(p, "deploy", &p->deploy, err);
+	return get_string(p, "image", &p->image_column, err) && get_string(p, "tokenizer", &p->tokenizer, err) &&
+		   get_string(p, "deploy", &p->deploy, err);
 }
 
 static bool
@@ -443,7 +463,7 @@ check_together(const train_params *p, llm_error *err)
 		llm_fail(err, LLM_INVALID, "parameter \"folds\" is 1");
 		return llm_hint(err, "Folds are held out in turn: use two or more, or 0 for one held-out part.");
 	}
-	if (p->folds > 0 && p->sources[params_index("validation")] == SOURCE_USER)
+	if (p->folds > 0 && *source_of(p, "validation") == SOURCE_USER)
 		return fail_together("folds", "validation", both, err);
 	if (p->folds > 0 && p->time_column != NULL)
 		return fail_together("folds", "time_column",
@@ -452,7 +472,7 @@ check_together(const train_params *p, llm_error *err)
 		return fail_together("folds", json_object_iter_key(json_object_iter(p->ranges)),
 							 "Search with a held-out part first, then judge the setting that was found with folds.",
 							 err);
-	if (p->ranges == NULL && p->sources[params_index("trials")] == SOURCE_USER)
+	if (p->ranges == NULL && params_index("trials", p->architecture->bit) >= 0 && *source_of(p, "trials") == SOURCE_USER)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"trials\" needs a range to search");
 		return llm_hint(err, "For example {\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}}.");
@@ -541,6 +561,8 @@ params_trial(const train_params *p, int32_t trial, llm_error *err)
 		llm_fail(err, LLM_MEMORY, "out of memory");
 	for (int32_t i = 0; i < PARAM_COUNT && err->code == LLM_OK; i++)
 	{
+		if (!applies(p, i) && json_object_get(t->resolved, param_rows[i].name) != NULL)
+			continue;
 		t->sources[i] = json_object_get(p->ranges, param_rows[i].name) != NULL ? SOURCE_SEARCH : p->sources[i];
 		if (json_object_set_new(t->resolved, param_rows[i].name, trial_value(p, i, trial)) != 0)
 			llm_fail(err, LLM_MEMORY, "out of memory");
@@ -572,16 +594,27 @@ choose(train_params *p, const char *key, int64_t *field, int64_t value)
 		return;
 	*field = value;
 	json_object_set_new(p->resolved, key, json_integer(value));
-	p->sources[params_index(key)] = SOURCE_AUTO;
+	*source_of(p, key) = SOURCE_AUTO;
+}
+
+static void
+choose_int32(train_params *p, const char *key, int32_t *field, int64_t value)
+{
+	int64_t wide = *field;
+
+	choose(p, key, &wide, value);
+	*field = (int32_t) wide;
 }
 
 void
 params_choose_folds(train_params *p, int64_t rows, bool possible)
 {
-	bool open = p->sources[params_index("validation")] != SOURCE_USER && p->time_column == NULL && p->ranges == NULL;
+	bool open = *source_of(p, "validation") != SOURCE_USER && p->time_column == NULL && p->ranges == NULL;
 	bool few = rows >= FOLDS_FROM_ROWS && rows < FOLDS_BELOW_ROWS && p->architecture->bit == ARCH_MLP;
 	int64_t folds = p->folds;
 
+	if (params_index("folds", p->architecture->bit) < 0)
+		return;
 	choose(p, "folds", &folds, open && few && possible ? PARAMS_AUTO_FOLDS : 0);
 	p->folds = (int32_t) folds;
 }
@@ -604,6 +637,53 @@ params_choose(train_params *p, int64_t training_rows)
 	if (steps > 0 && steps * epochs < 1500)
 		epochs = (1500 + steps - 1) / steps;
 	choose(p, "epochs", &p->epochs, epochs);
+}
+
+void
+params_choose_vocabulary(train_params *p, int64_t bytes)
+{
+	/* about 200 bytes of text to learn each token from */
+	int64_t vocabulary = bytes / 200;
+
+	choose_int32(p, "vocab_size", &p->vocab_size,
+				 vocabulary < 512       ? 512
+				 : vocabulary > 32000 ? 32000
+										: vocabulary);
+}
+
+/* Networks by the tokens that there are to learn from: about as many weights as can be learned. */
+static const struct
+{
+	int64_t tokens;
+	int32_t width, depth, context;
+} transformer_sizes[] = {{0, 96, 3, 64}, {200000, 128, 4, 128}, {5000000, 256, 6, 256}, {100000000, 512, 8, 512}};
+
+#define STEP_TOKENS 2048
+#define SEEN_TOKENS 8000000 /* in all epochs together, as far as 20 epochs go */
+#define MOST_EPOCHS 20
+
+void
+params_choose_transformer(train_params *p, int64_t tokens)
+{
+	int i = (int) (sizeof(transformer_sizes) / sizeof(transformer_sizes[0])) - 1;
+	bool gated = p->architecture->bit == ARCH_LLAMA;
+	int64_t epochs = tokens > 0 ? (SEEN_TOKENS + tokens - 1) / tokens : 1;
+	int64_t heads;
+
+	while (transformer_sizes[i].tokens > tokens)
+		i--;
+	choose_int32(p, "embed_dim", &p->embed_dim, transformer_sizes[i].width);
+	choose_int32(p, "layers", &p->depth, transformer_sizes[i].depth);
+	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
+	heads = p->embed_dim / (p->embed_dim < 256 ? 32 : 64);
+	while (heads > 1 && (p->embed_dim % heads != 0 || p->embed_dim / heads % 2 != 0))
+		heads--;
+	choose_int32(p, "heads", &p->heads, heads > 0 ? heads : 1);
+	if (gated)
+		choose_int32(p, "kv_heads", &p->kv_heads, p->heads);
+	choose_int32(p, "ffn_dim", &p->ffn_dim, gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
+	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
+	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }
 
 void
@@ -632,6 +712,7 @@ params_free(train_params *p)
 	free(p->group_column);
 	free(p->deploy);
 	free(p->image_column);
+	free(p->tokenizer);
 	json_decref(p->layers);
 	json_decref(p->class_weight);
 	json_decref(p->ranges);

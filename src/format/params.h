@@ -99,6 +99,9 @@ typedef struct train_params
 	json_t *layers;        /* of ARCH_LAYERS, valid by itself; otherwise NULL */
 	char *image_column;    /* or NULL */
 	image_augment augment; /* shift -1: not chosen yet */
+	/* a transformer; 0: not chosen yet */
+	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
+	char *tokenizer;       /* bpe, characters or bytes */
 	bool loss_given;       /* false: by task */
 	net_loss loss;
 	double huber_delta;
@@ -109,7 +112,8 @@ typedef struct train_params
 } train_params;
 
 extern const param_info *params_table(int32_t *count); /* of all architectures */
-extern int32_t params_index(const char *name);         /* row of the table, or -1 */
+/* Row of the table that has a meaning for one of these architectures, or -1. */
+extern int32_t params_index(const char *name, uint32_t architectures);
 
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
 extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
@@ -120,6 +124,12 @@ extern train_params *params_resolve(const char *architecture, const char *json, 
 extern void params_choose_folds(train_params *p, int64_t rows, bool possible);
 /* Choose what the user left open and depends on the number of training rows; after the folds. */
 extern void params_choose(train_params *p, int64_t training_rows);
+/*
+ * What depends on the size of the texts, in bytes before the tokenizer is made; and on the number of
+ * tokens to learn from afterwards.
+ */
+extern void params_choose_vocabulary(train_params *p, int64_t bytes);
+extern void params_choose_transformer(train_params *p, int64_t tokens);
 /* The same for what depends on the size of the image: channels, height, width. */
 extern void params_choose_image(train_params *p, const int32_t image[3]);
 /*

@@ -61,7 +61,7 @@ AdoptBaseSettings(train_params *params, const manifest *base)
 		if (value == NULL)
 			continue;
 		json_object_set(params->resolved, base_settings[i], value);
-		params->sources[params_index(base_settings[i])] = SOURCE_AUTO;
+		params->sources[params_index(base_settings[i], params->architecture->bit)] = SOURCE_AUTO;
 	}
 }
 

@@ -28,6 +28,39 @@ refuse(const char *json, const char *message, const char *hint)
 	params_free(p);
 }
 
+/* The same name has another default, and other limits, where it means something else. */
+static void
+test_text(void)
+{
+	const char *sizes = "{\"heads\": 4, \"layers\": 2, \"context\": 32}";
+	const char *range = "{\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1}}";
+	const char *table = "{\"hidden\": [3]}";
+	llm_error err = {0};
+	train_params *p = params_resolve("llama", sizes, strlen(sizes), &err);
+
+	if (!CHECK(p != NULL))
+		return;
+	CHECK(p->learning_rate == 0.001);
+	CHECK_INT(p->depth, 2);
+	params_choose_vocabulary(p, 400000);
+	CHECK_INT(p->vocab_size, 2000);
+	params_choose_transformer(p, 300000);
+	CHECK_INT(p->embed_dim, 128);
+	CHECK_INT(p->heads, 4);
+	CHECK_INT(p->kv_heads, 4);
+	CHECK_INT(p->ffn_dim, 352);
+	CHECK_INT(p->context, 32);
+	CHECK_INT(p->batch_size, 64);
+	CHECK_INT(p->epochs, 20);
+	params_free(p);
+	CHECK(params_resolve("gpt", range, strlen(range), &err) == NULL);
+	CHECK_INT(err.code, LLM_INVALID);
+	CHECK(strstr(err.message, "must be a value, not a range") != NULL);
+	err = (llm_error) {0};
+	CHECK(params_resolve("gpt", table, strlen(table), &err) == NULL);
+	CHECK(strstr(err.message, "no meaning for architecture") != NULL);
+}
+
 static void
 test_defaults(void)
 {
@@ -38,7 +71,7 @@ test_defaults(void)
 	CHECK(p != NULL);
 	CHECK(params_table(&count) != NULL && count > 30);
 	CHECK(architecture_find("nonsense") == NULL);
-	CHECK_INT(params_index("nonsense"), -1);
+	CHECK_INT(params_index("nonsense", ARCH_ALL), -1);
 	CHECK_INT(p->optimizer, OPT_ADAMW);
 	CHECK(p->validation > 0 && p->validation < 0.5);
 	CHECK_INT(p->epochs, 0);
@@ -296,6 +329,7 @@ int
 main(void)
 {
 	test_defaults();
+	test_text();
 	test_folds();
 	test_user_values();
 	test_mistakes();
