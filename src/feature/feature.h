@@ -101,6 +101,7 @@ extern bool fitter_add(fitter *f, const value *row, double target, llm_error *er
 extern encoder *fitter_finish(fitter *f, finding **findings, llm_error *err);
 extern void finding_free(finding *list);
 
+extern encoder *encoder_none(llm_error *err); /* of rows without input columns */
 extern void encoder_free(encoder *e);
 /* dense, embed_* and bag_* of the row's shape; outputs are the target's. */
 extern void encoder_shape(const encoder *e, batch_shape *shape);
@@ -127,7 +128,8 @@ extern bool encoder_row(const encoder *e, const value *row, batch *b, llm_error 
 typedef enum target_kind
 {
 	TARGET_CLASS,
-	TARGET_NUMBER
+	TARGET_NUMBER,
+	TARGET_TEXT /* token after token, by a language model */
 } target_kind;
 
 typedef struct target
@@ -136,7 +138,7 @@ typedef struct target
 	int32_t columns;     /* target columns */
 	char **names;        /* (columns) */
 	char **sql_types;    /* (columns) */
-	int32_t outputs;     /* of the network: 1 for two classes, classes otherwise; numbers */
+	int32_t outputs;     /* of the network: 1 for two classes, classes otherwise; numbers; 1 for text */
 	int32_t class_count; /* TARGET_CLASS: >= 2 */
 	char **classes;      /* sorted (numbers by value, else by bytes); class 1 is the positive one of two */
 	int64_t *class_rows; /* training rows of each class */
@@ -154,7 +156,7 @@ extern target *target_fitter_finish(target_fitter *f, llm_error *err);
 extern void target_free(target *t);
 extern json_t *target_json(const target *t);
 extern target *target_from_json(const json_t *json, llm_error *err);
-extern void target_shape(const target *t, batch_shape *shape); /* outputs, class_target */
+extern void target_shape(const target *t, batch_shape *shape); /* outputs, class_target, token_target */
 /* Class index of a value's label, -1 when it was never seen. */
 extern int32_t target_class_of(const target *t, const value *v);
 

@@ -26,7 +26,7 @@ encoder_new(const column *columns, int32_t count)
 
 	if (e == NULL)
 		return NULL;
-	e->encodings = calloc(count, sizeof(encoding));
+	e->encodings = calloc(count + 1, sizeof(encoding));
 	if (e->encodings == NULL)
 	{
 		free(e);
@@ -41,6 +41,21 @@ encoder_new(const column *columns, int32_t count)
 			encoder_free(e);
 			return NULL;
 		}
+	}
+	return e;
+}
+
+encoder *
+encoder_none(llm_error *err)
+{
+	encoder *e = encoder_new(NULL, 0);
+
+	if (e == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory");
+	else if (!encoder_layout(e, LLM_INVALID, err))
+	{
+		encoder_free(e);
+		e = NULL;
 	}
 	return e;
 }

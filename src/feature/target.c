@@ -86,6 +86,7 @@ target_shape(const target *t, batch_shape *shape)
 {
 	shape->outputs = t->outputs;
 	shape->class_target = t->kind == TARGET_CLASS;
+	shape->token_target = t->kind == TARGET_TEXT;
 }
 
 typedef struct label
@@ -268,7 +269,7 @@ fitter_columns(target_fitter *f, const column *columns)
 		if (f->column[i].name == NULL || f->column[i].sql_type == NULL)
 			return false;
 	}
-	if (f->kind == TARGET_NUMBER)
+	if (f->kind != TARGET_CLASS)
 		return f->column != NULL;
 	f->labels = strings_new(CLASSES_MAX, CLASS_BYTES_MAX);
 	f->label_rows = calloc(CLASSES_MAX, sizeof(int64_t));
@@ -280,7 +281,7 @@ target_fitter_new(target_kind kind, const column *columns, int32_t count, llm_er
 {
 	target_fitter *f;
 
-	if (count < 1 || count > COLUMNS_MAX || (kind == TARGET_CLASS && count > 1))
+	if (count < 1 || count > COLUMNS_MAX || (kind != TARGET_NUMBER && count > 1))
 	{
 		llm_fail(err, LLM_INVALID, "%d target columns cannot be predicted by one model", count);
 		llm_hint(err, "Train one model for each column of classes.");
@@ -362,7 +363,9 @@ add_numbers(target_fitter *f, const value *values, llm_error *err)
 bool
 target_fitter_add(target_fitter *f, const value *values, llm_error *err)
 {
-	if (f->kind == TARGET_CLASS ? !add_label(f, values, err) : !add_numbers(f, values, err))
+	if (f->kind == TARGET_CLASS && !add_label(f, values, err))
+		return false;
+	if (f->kind == TARGET_NUMBER && !add_numbers(f, values, err))
 		return false;
 	f->rows++;
 	return true;
@@ -418,7 +421,13 @@ finish(target_fitter *f, target *t, llm_error *err)
 		t->sql_types[i] = f->column[i].sql_type;
 		f->column[i].name = f->column[i].sql_type = NULL;
 	}
-	return f->kind == TARGET_CLASS ? finish_classes(f, t, err) : finish_numbers(f, t, err);
+	switch (f->kind)
+	{
+		case TARGET_CLASS: return finish_classes(f, t, err);
+		case TARGET_NUMBER: return finish_numbers(f, t, err);
+		case TARGET_TEXT: t->outputs = 1; break;
+	}
+	return true;
 }
 
 target *

@@ -4,6 +4,7 @@
  *
  *	{ "kind": "class", "columns": [{"name", "type"}], "classes": [label], "class_rows": [n] }
  *	{ "kind": "number", "columns": [...], "means": [x], "scales": [x] }
+ *	{ "kind": "text", "columns": [one] }
  * Reading checks everything; classes must be in the order in which fitting puts them.
  */
 #include <stdlib.h>
@@ -14,32 +15,56 @@
 
 #define ROWS_MAX (INT64_C(1) << 53)
 
+static const char *const kind_names[] = {
+	[TARGET_CLASS] = "class", [TARGET_NUMBER] = "number", [TARGET_TEXT] = "text"};
+
+#define KINDS ((int) (sizeof(kind_names) / sizeof(kind_names[0])))
+
+static void
+write_classes(const target *t, json_t *o)
+{
+	json_t *classes = json_array();
+	json_t *rows = json_array();
+
+	for (int32_t i = 0; i < t->class_count; i++)
+	{
+		json_array_append_new(classes, json_bytes(t->classes[i], strlen(t->classes[i])));
+		json_array_append_new(rows, json_integer(t->class_rows[i]));
+	}
+	json_object_set_new(o, "classes", classes);
+	json_object_set_new(o, "class_rows", rows);
+}
+
+static void
+write_numbers(const target *t, json_t *o)
+{
+	json_t *means = json_array();
+	json_t *scales = json_array();
+
+	for (int32_t i = 0; i < t->outputs; i++)
+	{
+		json_array_append_new(means, json_real(t->mean[i]));
+		json_array_append_new(scales, json_real(t->scale[i]));
+	}
+	json_object_set_new(o, "means", means);
+	json_object_set_new(o, "scales", scales);
+}
+
 json_t *
 target_json(const target *t)
 {
 	json_t *o = json_object();
 	json_t *columns = json_array();
-	bool class = t->kind == TARGET_CLASS;
-	json_t *first = json_array();
-	json_t *second = json_array();
 
-	json_object_set_new(o, "kind", json_string(class ? "class" : "number"));
+	json_object_set_new(o, "kind", json_string(kind_names[t->kind]));
 	for (int32_t i = 0; i < t->columns; i++)
 		json_array_append_new(columns, json_pack("{s:o, s:o}", "name", json_bytes(t->names[i], strlen(t->names[i])),
 												 "type", json_bytes(t->sql_types[i], strlen(t->sql_types[i]))));
-	for (int32_t i = 0; class && i < t->class_count; i++)
-	{
-		json_array_append_new(first, json_bytes(t->classes[i], strlen(t->classes[i])));
-		json_array_append_new(second, json_integer(t->class_rows[i]));
-	}
-	for (int32_t i = 0; !class && i < t->outputs; i++)
-	{
-		json_array_append_new(first, json_real(t->mean[i]));
-		json_array_append_new(second, json_real(t->scale[i]));
-	}
 	json_object_set_new(o, "columns", columns);
-	json_object_set_new(o, class ? "classes" : "means", first);
-	json_object_set_new(o, class ? "class_rows" : "scales", second);
+	if (t->kind == TARGET_CLASS)
+		write_classes(t, o);
+	if (t->kind == TARGET_NUMBER)
+		write_numbers(t, o);
 	return o;
 }
 
@@ -147,7 +172,13 @@ read_target(const json_t *json, const json_t *columns, target *t, llm_error *err
 			!json_read_name(c, "type", NAME_BYTES_MAX, &t->sql_types[i], err))
 			return false;
 	}
-	return t->kind == TARGET_CLASS ? read_classes(json, t, err) : read_numbers(json, t, err);
+	switch (t->kind)
+	{
+		case TARGET_CLASS: return read_classes(json, t, err);
+		case TARGET_NUMBER: return read_numbers(json, t, err);
+		case TARGET_TEXT: t->outputs = 1; break;
+	}
+	return t->columns == 1 || llm_fail(err, LLM_CORRUPT, "a target of text has %d \"columns\"", t->columns);
 }
 
 target *
@@ -156,18 +187,19 @@ target_from_json(const json_t *json, llm_error *err)
 	const char *kind;
 	const json_t *columns;
 	target *t;
-	bool class;
+	int known = 0;
 
 	if (!json_read_string(json, "kind", &kind, err) || !json_read_array(json, "columns", COLUMNS_MAX, &columns, err))
 		return NULL;
-	class = strcmp(kind, "class") == 0;
-	if ((!class && strcmp(kind, "number") != 0) || json_array_size(columns) == 0)
+	while (known < KINDS && strcmp(kind, kind_names[known]) != 0)
+		known++;
+	if (known == KINDS || json_array_size(columns) == 0)
 	{
 		llm_fail(err, LLM_CORRUPT, "\"kind\" of the target is \"%.32s\" with %zu \"columns\"", kind,
 				 json_array_size(columns));
 		return NULL;
 	}
-	t = target_new(class ? TARGET_CLASS : TARGET_NUMBER, (int32_t) json_array_size(columns), err);
+	t = target_new((target_kind) known, (int32_t) json_array_size(columns), err);
 	if (t != NULL && read_target(json, columns, t, err))
 		return t;
 	target_free(t);

@@ -186,6 +186,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 		d->dropped_rows++;
 		return;
 	}
+	if (TARGETS(d)->kind == VALUE_STRING)
+		d->text_bytes += TARGETS(d)->length;
 	SplitCount(raw->split, TARGETS(d), GROUP_VALUE(d));
 	AppendRow(d, bytes, key, hash);
 }
@@ -351,7 +353,7 @@ ChooseFolds(Dataset *d, train_params *params, bool has_base)
 
 /* ---- passes over the loaded rows ---- */
 
-static void
+void
 StartPass(Dataset *d)
 {
 	RawRows *raw = d->raw;
@@ -381,6 +383,17 @@ NextRow(Dataset *d)
 		ThrowError(&err);
 	raw->held_out = SplitNext(raw->split, TARGETS(d), GROUP_VALUE(d), HELD_OUT_VALUE(d));
 	raw->row++;
+	return true;
+}
+
+bool
+NextText(Dataset *d, const char **text, Size *length, bool *held_out)
+{
+	if (!NextRow(d))
+		return false;
+	*text = pg_server_to_any(TARGETS(d)->string, TARGETS(d)->length, PG_UTF8);
+	*length = *text == TARGETS(d)->string ? TARGETS(d)->length : strlen(*text);
+	*held_out = d->raw->held_out;
 	return true;
 }
 
@@ -554,6 +567,8 @@ ClassWeights(const Dataset *d, const train_params *params)
 void
 EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
+	Records *training = CreateRecords(&d->budget);
+	Records *held_out = CreateRecords(&d->budget);
 	double total = 0;
 
 	d->class_weights = ClassWeights(d, params);
@@ -561,8 +576,6 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 	d->unknown = palloc0(d->roles->inputs * sizeof(int64));
 	d->unseen_rows = 0;
 	d->budget = budget;
-	d->training = CreateRecords(&d->budget);
-	d->held_out = CreateRecords(&d->budget);
 	StartPass(d);
 	while (NextRow(d))
 	{
@@ -586,11 +599,13 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 		}
 		total += d->raw->held_out ? 0 : weight;
 		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : NULL);
-		AddRecord(d->raw->held_out ? d->held_out : d->training, d->encoder, d->target, d->raw->values, TARGETS(d),
+		AddRecord(d->raw->held_out ? held_out : training, d->encoder, d->target, d->raw->values, TARGETS(d),
 				  (float) weight);
 	}
-	FinishRecords(d->training);
-	FinishRecords(d->held_out);
+	FinishRecords(training);
+	FinishRecords(held_out);
+	d->training = SamplesOfRecords(training);
+	d->held_out = SamplesOfRecords(held_out);
 	if (total == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the weights of all training rows are zero"),
 						errhint("Change parameter \"weight_column\" or \"class_weight\".")));

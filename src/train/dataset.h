@@ -8,10 +8,11 @@
 #ifndef LLMAPP_DATASET_H
 #define LLMAPP_DATASET_H
 
-#include "record_file.h"
+#include "samples.h"
 #include "training.h"
 
 typedef struct RawRows RawRows;
+typedef struct Corpus Corpus;
 
 typedef struct Dataset
 {
@@ -25,6 +26,7 @@ typedef struct Dataset
 	int64 training_rows;
 	int64 held_out_rows;
 	int64 unseen_rows;  /* held-out rows that are left out: no training row has their label */
+	int64 text_bytes;   /* of the target, where it is text */
 	uint64 fingerprint; /* of columns and values in their order, and of the version of llmapp */
 	RawRows *raw;
 	const encoder *encoder;
@@ -34,8 +36,9 @@ typedef struct Dataset
 	int64 *unknown;        /* (inputs) held-out rows with a category that the training rows do not give a place */
 	double *class_weights; /* (class_count) of a classification */
 	Size budget;           /* memory that records may still take */
-	Records *training;
-	Records *held_out;
+	Corpus *corpus;        /* of a language model, otherwise NULL */
+	Samples *training;
+	Samples *held_out;
 } Dataset;
 
 /*
@@ -53,6 +56,9 @@ extern void ChooseFolds(Dataset *d, train_params *params, bool has_base);
 extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
 /* Encode all rows into d->training and d->held_out. */
 extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
+/* Once more over all rows: StartPass(), then the next text to learn, in UTF-8, until it returns false. */
+extern void StartPass(Dataset *d);
+extern bool NextText(Dataset *d, const char **text, Size *length, bool *held_out);
 /* Give up the rows as loaded, when nothing will be fitted or encoded any more. */
 extern void CloseRows(Dataset *d);
 

@@ -351,26 +351,10 @@ StartLearning(Learning *l, bool resumed)
 	return true;
 }
 
-/* ---- batches ---- */
-
-/* Fill the batch from a reading; false at its end. */
 static bool
-FillBatch(Learning *l, Records *records)
+NextBatch(Learning *l, Samples *samples)
 {
-	llm_error err = {0};
-
-	l->batch->rows = 0;
-	while (l->batch->rows < l->batch_rows)
-	{
-		uint32 bytes;
-		const uint8 *record = NextRecord(records, &bytes);
-
-		if (record == NULL)
-			break;
-		if (!batch_add_record(l->data->encoder, l->data->target, record, bytes, l->batch, &err))
-			ThrowError(&err);
-	}
-	return l->batch->rows > 0;
+	return FillBatch(samples, l->data->encoder, l->data->target, l->batch_rows, l->batch);
 }
 
 /* ---- held-out rows ---- */
@@ -428,8 +412,8 @@ Validate(Learning *l)
 	double epoch = s->epoch + 1;
 	double loss;
 
-	StartReading(l->data->held_out, false, 0, 0);
-	while (FillBatch(l, l->data->held_out))
+	StartSamples(l->data->held_out, false, 0, 0);
+	while (NextBatch(l, l->data->held_out))
 	{
 		if (!PredictBatch(l, &score))
 			return false;
@@ -532,9 +516,9 @@ RunEpoch(Learning *l)
 	TrainingState *s = &l->checkpoint->state;
 	LearnEnd end;
 
-	StartReading(l->data->training, true, l->config.seed, s->epoch);
-	SkipRecords(l->data->training, s->batch * l->batch_rows);
-	while (s->step < l->config.total_steps && FillBatch(l, l->data->training))
+	StartSamples(l->data->training, true, l->config.seed, s->epoch);
+	SkipSamples(l->data->training, s->batch * l->batch_rows);
+	while (s->step < l->config.total_steps && NextBatch(l, l->data->training))
 	{
 		end = RunStep(l);
 		if (end != LEARN_FINISHED)
@@ -542,7 +526,7 @@ RunEpoch(Learning *l)
 		if (IsLate(l))
 			break;
 	}
-	if (CountRecords(l->data->held_out) > 0 && !Validate(l))
+	if (CountSamples(l->data->held_out) > 0 && !Validate(l))
 		return LEARN_PAUSED;
 	s->epoch++;
 	s->batch = 0;
@@ -598,8 +582,8 @@ EvaluateBatch(const Learning *l, evaluation *e, double *actual)
 json_t *
 Evaluate(Learning *l, const float *weights, double *score)
 {
-	bool held_out = CountRecords(l->data->held_out) > 0;
-	Records *records = held_out ? l->data->held_out : l->data->training;
+	bool held_out = CountSamples(l->data->held_out) > 0;
+	Samples *samples = held_out ? l->data->held_out : l->data->training;
 	double *actual = palloc0(l->data->target->outputs * sizeof(double));
 	Score ignored = {0};
 	llm_error err = {0};
@@ -609,11 +593,11 @@ Evaluate(Learning *l, const float *weights, double *score)
 	if (e == NULL)
 		ThrowError(&err);
 	OWN(e, evaluation_free);
-	JobPhase("evaluating", CountRecords(records));
+	JobPhase("evaluating", CountSamples(samples));
 	trainer_set_weights(l->trainer, weights);
 	trainer_set_poll(l->trainer, InterruptPoll, NULL);
-	StartReading(records, false, 0, 0);
-	while (FillBatch(l, records))
+	StartSamples(samples, false, 0, 0);
+	while (NextBatch(l, samples))
 	{
 		while (!trainer_predict(l->trainer, l->batch, l->out, &ignored.loss_sum, &ignored.weight_sum, &err))
 		{

@@ -1,0 +1,30 @@
+/*
+ * corpus.h
+ *	  The texts that a language model learns: a tokenizer made of them, and their tokens.
+ *
+ * Include after postgres.h.
+ */
+#ifndef LLMAPP_CORPUS_H
+#define LLMAPP_CORPUS_H
+
+#include "../model/model.h"
+#include "../text/tokenizer.h"
+#include "dataset.h"
+
+typedef struct Corpus
+{
+	void *tokenizer_bytes; /* as a version holds it */
+	Size tokenizer_size;
+	tokenizer *tokenizer;
+	TokenFile *training;
+	TokenFile *held_out;
+	int64 held_out_bytes; /* of the text whose tokens are held out */
+} Corpus;
+
+/*
+ * Make the tokenizer of the training texts, or take that of base, then the tokens of all texts;
+ * counts the rows of both parts and chooses what params leaves open.  False when the job is to pause.
+ */
+extern bool FitCorpus(Dataset *d, train_params *params, const Model *base);
+
+#endif /* LLMAPP_CORPUS_H */
