@@ -62,6 +62,18 @@ typedef struct window2d
 	int32_t kernel[2], stride[2], padding[2];
 } window2d;
 
+/* Heads of fused queries, keys and values, and how queries attend to keys. */
+#define ATTENTION_MAX_DIM 256
+
+typedef struct attention_shape
+{
+	int32_t heads, kv_heads; /* the second divides the first */
+	int32_t head_dim;        /* at most ATTENTION_MAX_DIM */
+	bool causal;
+	float scale;
+	int32_t buckets, distance; /* of relative positions: how many, and where the last one begins */
+} attention_shape;
+
 typedef enum op_kind
 {
 #define OP(name, inplace, shape, gradient) OP_##name,

@@ -127,6 +127,21 @@ typedef struct simd_kernels
 	/* y (c): largest of a window; index (c): which pixel, the first of equals */
 	void (*pool_max)(const float *x, const pixel_window *w, float *y, int32_t *index);
 	void (*pool_max_grad)(const float *dy, const int32_t *index, const pixel_window *w, float *dx); /* dx += */
+
+	/* y (columns, width) = factor x^T, x (rows, columns); columns of y from rows on are zero */
+	void (*transpose)(const float *x, int64_t x_row, int64_t rows, int64_t columns, float factor, float *y,
+					  int64_t width);
+	/*
+	 * Scores (keys, width), width whole vectors; column j sees keys below visible + j, others
+	 * become 0.  Added to score (k, j) is bias[j - k], unless bias is NULL.  The softmax over
+	 * keys: top (width) and sum (width) carry the largest score and the sum over blocks, scores
+	 * become exp(score - top), and what was made from earlier blocks counts `factor` of itself.
+	 */
+	void (*attention_softmax)(float *scores, int64_t keys, int64_t width, int64_t visible, const float *bias,
+							  float *top, float *sum, float *factor);
+	/* scores become p = exp(score - log_sum), slopes become scale p (slope - delta) */
+	void (*attention_softmax_grad)(float *scores, float *slopes, int64_t keys, int64_t width, int64_t visible,
+								   const float *bias, const float *log_sum, const float *delta, float scale);
 } simd_kernels;
 
 extern const simd_kernels simd_portable;

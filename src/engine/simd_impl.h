@@ -5,7 +5,8 @@
  * The including file defines LANES (4, 8 or 16), TARGET (function attribute), NAME,
  * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MUL_EVEN, VECTOR_LOAD_PART
  * and VECTOR_STORE_PART.  Tails shorter than a vector are masked, or go through plain C
- * where that is cheaper.  Kernels on images are in simd_image.h.
+ * where that is cheaper.  Kernels on images are in simd_image.h, those on
+ * tokens in simd_text.h.
  */
 #include "simd_math.h"
 
@@ -571,6 +572,7 @@ average(float *mean, const float *w, float decay, int64_t n)
 }
 
 #include "simd_image.h"
+#include "simd_text.h"
 
 static bool SUPPORTED(void);
 
@@ -604,4 +606,7 @@ const simd_kernels NAME = {
 	.channel_norm_dx = channel_norm_dx,
 	.pool_max = pool_max,
 	.pool_max_grad = pool_max_grad,
+	.transpose = transpose,
+	.attention_softmax = attention_softmax,
+	.attention_softmax_grad = attention_softmax_grad,
 };
