@@ -3,10 +3,10 @@
  *	  The vector kernels of simd.h, written once for any vector width.
  *
  * The including file defines LANES (4, 8 or 16), TARGET (function attribute), NAME,
- * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MUL_EVEN, VECTOR_LOAD_PART
- * and VECTOR_STORE_PART.  Tails shorter than a vector are masked, or go through plain C
- * where that is cheaper.  Kernels on images are in simd_image.h, those on
- * tokens in simd_text.h.
+ * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MAX, VECTOR_MIN,
+ * VECTOR_MUL_EVEN, VECTOR_LOAD_PART and VECTOR_STORE_PART.  Tails shorter than a vector are
+ * masked, or go through plain C where that is cheaper.  Kernels on images are in
+ * simd_image.h, those on tokens in simd_text.h.
  */
 #include "simd_math.h"
 

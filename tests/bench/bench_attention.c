@@ -57,7 +57,8 @@ static void
 measure(int heads, int head_dim, int tokens, double top)
 {
 	int64_t width = heads * head_dim, step = 3 * width;
-	float *memory = malloc((tokens * (2 * step + 2 * width + heads)) * sizeof(float)), *gradient = memory + tokens * step;
+	float *memory = malloc((tokens * (2 * step + 2 * width + heads)) * sizeof(float)),
+		  *gradient = memory + tokens * step;
 	problem p = {
 		.s = {.heads = heads, .kv_heads = heads, .head_dim = head_dim, .causal = true, .scale = 0.1f},
 		.r = {.queries = tokens,

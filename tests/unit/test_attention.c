@@ -233,7 +233,8 @@ test_extremes(void)
 static void
 test_buckets(void)
 {
-	attention_shape both = {.buckets = 32, .distance = 128}, causal = {.buckets = 32, .distance = 128, .causal = true};
+	attention_shape both = {.buckets = 32, .distance = 128},
+					causal = {.buckets = 32, .distance = 128, .causal = true};
 	static const int distances[] = {0, -1, 1, -7, 8, -8, 15, -16, 31, 64, -127, 127, 128, -500, 500};
 	static const int both_expected[] = {0, 1, 17, 7, 24, 8, 25, 10, 27, 30, 15, 31, 31, 15, 31};
 	static const int causal_expected[] = {0, 1, 0, 7, 0, 8, 0, 16, 0, 0, 31, 0, 0, 31, 0};
