@@ -290,9 +290,10 @@ attention_backward(const simd_kernels *simd, const attention_shape *s, const att
 	int32_t group = s->heads / s->kv_heads, first = kv_head * group;
 	int64_t n = s->head_dim;
 
-	if (!r->accumulate)
-	{
+	if (!r->accumulate_q)
 		clear_rows(r->dq + first * n, r->queries, r->dq_step, group * n);
+	if (!r->accumulate_kv)
+	{
 		clear_rows(r->dk + kv_head * n, r->keys, r->dkv_step, n);
 		clear_rows(r->dv + kv_head * n, r->keys, r->dkv_step, n);
 	}

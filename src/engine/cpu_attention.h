@@ -26,8 +26,8 @@ typedef struct attention_row
 	const float *dout; /* as out */
 	float *dq, *dk, *dv;
 	int64_t dq_step, dkv_step;
-	float *dbias;    /* (buckets, heads) = this row's part, or NULL */
-	bool accumulate; /* dq, dk and dv += */
+	float *dbias;                     /* (buckets, heads) = this row's part, or NULL */
+	bool accumulate_q, accumulate_kv; /* dq; dk and dv: += */
 } attention_row;
 
 /* The heads of queries that read kv_head; others are not touched. */
@@ -35,6 +35,8 @@ extern void attention_forward(const simd_kernels *simd, const attention_shape *s
 							  int32_t kv_head);
 extern void attention_backward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
 							   int32_t kv_head);
+/* Cosines and sines (head_dim / 2 each) by which a position's queries and keys are turned (Su et al., RoFormer). */
+extern void rotary_angles(float theta, int64_t head_dim, int64_t position, float *angles);
 /* Bucket of a relative position, key - query (Raffel et al., T5); below buckets. */
 extern int32_t relative_bucket(const attention_shape *s, int64_t distance);
 

@@ -1,7 +1,8 @@
 /*
  * cpu_ops.c
  *	  The CPU's column beside ops.def: one kernel per operation, on vector kernels and
- *	  the matrix product.  Those on images are in cpu_conv.c, cpu_image.c and cpu_norm.c.
+ *	  the matrix product.  Those on images are in cpu_conv.c, cpu_image.c and cpu_norm.c,
+ *	  those on tokens in cpu_text.c and cpu_language.c.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -118,11 +119,14 @@ run_linear_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 /* ---- column_sum: size = n; a unit is a column ---- */
 
+#define COLUMN_PANEL 64 /* whole cache lines, few strides over all rows */
+
 static void
 prepare_column_sum(step *s, const graph *g, const node *n)
 {
 	s->size[0] = s->units = columns_of(g, n->in[0]);
 	s->cost = COST_SIMPLE * g->capacity;
+	s->panel = COLUMN_PANEL;
 }
 
 static void
@@ -133,8 +137,7 @@ run_column_sum(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 	if (!s->accumulate[0])
 		memset(sum, 0, (end - begin) * sizeof(float));
-	for (int64_t i = 0; i < r->rows; i++)
-		r->simd->axpy(1, dy + i * s->size[0], sum, end - begin);
+	r->simd->column_sum(dy, r->rows, s->size[0], sum, end - begin);
 }
 
 /* ---- embed: size = columns of the index, width ---- */
@@ -468,8 +471,8 @@ run_layer_norm(const step *s, const run_args *r, int64_t begin, int64_t end)
 	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
-		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2], (float *) s->out[0] + i * n,
-							(float *) s->out[1] + 2 * i, n);
+		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2], s->attr.number,
+							(float *) s->out[0] + i * n, (float *) s->out[1] + 2 * i, n);
 }
 
 /* in = dy, x, gamma, stats */
@@ -494,15 +497,14 @@ static void
 run_layer_norm_dparam(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	int64_t n = s->size[0];
-	float *dgamma = (float *) s->out[0] + begin, *dbeta = (float *) s->out[1] + begin;
+	float *dgamma = (float *) s->out[0] + begin, *dbeta = s->out[1] ? (float *) s->out[1] + begin : NULL;
 
 	if (!s->accumulate[0])
 		memset(dgamma, 0, (end - begin) * sizeof(float));
-	if (!s->accumulate[1])
+	if (dbeta && !s->accumulate[1])
 		memset(dbeta, 0, (end - begin) * sizeof(float));
-	for (int64_t i = 0; i < r->rows; i++)
-		r->simd->layer_norm_param((const float *) s->in[0] + i * n + begin, (const float *) s->in[1] + i * n + begin,
-								  (const float *) s->in[2] + 2 * i, dgamma, dbeta, end - begin);
+	r->simd->layer_norm_param((const float *) s->in[0] + begin, (const float *) s->in[1] + begin, s->in[2], r->rows,
+							  n, dgamma, dbeta, end - begin);
 }
 
 /* ---- losses: in = prediction, target, weight, 1 / total; out = loss (rows), gradient; size = columns ---- */

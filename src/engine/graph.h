@@ -19,7 +19,7 @@
 
 #define TENSOR_NONE (-1)
 #define TENSOR_MAX_DIMS 4
-#define NODE_INPUTS 6
+#define NODE_INPUTS 8
 
 /*
  * Tables with more rows than this get a compact gradient that holds only the rows a
@@ -86,10 +86,10 @@ typedef enum op_kind
 typedef struct op_attr
 {
 	net_activation act;
-	float number;    /* scale, dropout probability, label smoothing, huber delta */
-	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift */
-	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row */
-	int32_t count;   /* slice: columns; image: channels; norm_group: groups */
+	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm, rotary theta */
+	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift; head_*: first token */
+	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row; rotary: back */
+	int32_t count;   /* slice: columns; image: channels; norm_group: groups; rotary_table: positions */
 	window2d window; /* conv2d and pools; image: height and width in .kernel */
 } op_attr;
 
@@ -142,7 +142,9 @@ extern int32_t op_concat(graph *g, int32_t a, int32_t b); /* along the last dime
 extern int32_t op_add(graph *g, int32_t a, int32_t b);
 extern int32_t op_scale(graph *g, int32_t x, float factor);
 extern int32_t op_act(graph *g, int32_t x, net_activation kind);
-extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta);
+#define LAYER_NORM_EPSILON 1e-5f /* the usual one */
+/* beta may be none */
+extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, float epsilon);
 /* stream must differ between the dropouts of a network */
 extern int32_t op_dropout(graph *g, int32_t x, float probability, int64_t stream);
 extern int32_t op_softmax(graph *g, int32_t logits);

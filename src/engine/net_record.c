@@ -196,7 +196,7 @@ record_norm(recorder *r, int32_t i, int32_t x)
 	int32_t gamma = param(r);
 	int32_t beta = param(r);
 
-	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta)
+	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta, LAYER_NORM_EPSILON)
 									   : op_group_norm(r->g, x, gamma, beta, l->width, activation_after(r->n, i));
 }
 

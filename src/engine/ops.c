@@ -1,7 +1,7 @@
 /*
  * ops.c
  *	  Shape and gradient rules of the operations of ops.def, and the functions that
- *	  record them; those on images are in ops_image.c.
+ *	  record them; those on images are in ops_image.c, on tokens in ops_text.c.
  *
  * A shape rule checks the inputs and makes the outputs.  A gradient rule appends steps
  * that write, or add to, the gradients of those inputs that need one; which of several
@@ -204,6 +204,18 @@ grad_linear(graph *g, const node *n)
 					 TENSOR_NONE);
 }
 
+/* A large table that only one operation reads has few rows with a gradient. */
+static bool
+is_compact(const graph *g, int32_t table)
+{
+	int32_t readers = 0;
+
+	for (int32_t i = 0; i < g->node_count; i++)
+		for (int j = 0; j < NODE_INPUTS; j++)
+			readers += g->nodes[i].in[j] == table;
+	return readers == 1 && g->tensors[table].dims[0] > COMPACT_TABLE_ROWS;
+}
+
 /* The gradient tensor of a table: as the table, or with one row per row used. */
 static int32_t
 table_gradient(graph *g, int32_t table, int32_t used, bool compact)
@@ -213,11 +225,6 @@ table_gradient(graph *g, int32_t table, int32_t used, bool compact)
 
 	if (!compact)
 		return graph_gradient(g, table);
-	if (g->tensors[table].gradient != TENSOR_NONE)
-	{
-		llm_fail(&g->error, LLM_INVALID, "a large table may be used once in a network");
-		return TENSOR_NONE;
-	}
 	dims[0] = g->tensors[used].dims[0] - 1;
 	d = graph_tensor(g, ROLE_GRADIENT, TENSOR_F32, false, 2, dims);
 	if (d == TENSOR_NONE)
@@ -240,7 +247,7 @@ table_grad(graph *g, int32_t dy, int32_t start, int32_t index, int32_t value, in
 	int64_t first_dim = rows + 1, used_dim = 1 + (rows < pairs ? rows : pairs);
 	int32_t in[3] = {start, index, value};
 	int32_t out[4];
-	op_attr attr = {.index = rows, .flag = rows > COMPACT_TABLE_ROWS};
+	op_attr attr = {.index = rows, .flag = is_compact(g, table)};
 	int32_t d;
 
 	if (!rule_wants(g, table))
@@ -376,9 +383,9 @@ op_act(graph *g, int32_t x, net_activation kind)
 }
 
 int32_t
-op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta)
+op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, float epsilon)
 {
-	return RECORD(layer_norm, NO_ATTR, x, gamma, beta);
+	return RECORD(layer_norm, ((op_attr) {.number = epsilon}), x, gamma, beta);
 }
 
 int32_t

@@ -1,10 +1,105 @@
 /*
  * simd_text.h
- *	  The vector kernels of simd.h on tokens: attention between blocks of queries and keys.
+ *	  The vector kernels of simd.h on tokens: norms, rotary positions, gated units, attention.
  *
- * Part of simd_impl.h, compiled once for each vector width.  Scores lie as (keys, queries), so
- * that lanes are queries: the softmax over keys then needs no sums across a vector.
+ * Part of simd_impl.h, compiled once for each vector width.  Scores of attention lie as (keys,
+ * queries), so that lanes are queries: the softmax over keys then needs no sums across a vector.
  */
+
+/* Vectors of elements [i, i + m), the last one partial. */
+#define FOR_PARTS(i, m, n) for (int64_t i = 0, m = 0; i < n && (m = n - i < LANES ? n - i : LANES) > 0; i += LANES)
+
+INLINE void
+put(float *y, vf v, bool accumulate, int64_t n)
+{
+	store_part(y, accumulate ? load_part(y, n) + v : v, n);
+}
+
+KERNEL float
+rms_norm(const float *x, const float *gamma, float epsilon, float *y, int64_t n)
+{
+	vf squares = {};
+	float rstd;
+
+	FOR_PARTS(i, m, n)
+	{
+		vf v = load_part(x + i, m);
+
+		squares += v * v;
+	}
+	rstd = 1.0f / sqrtf(sum4(fold(squares)) / n + epsilon);
+	FOR_PARTS(i, m, n)
+		store_part(y + i, load_part(x + i, m) * splat(rstd) * load_part(gamma + i, m), m);
+	return rstd;
+}
+
+/* dx = rstd (g - xhat mean(g xhat)) with g = dy gamma, xhat = x rstd */
+KERNEL void
+rms_norm_grad(const float *dy, const float *x, const float *gamma, float rstd, float *dx, bool accumulate, int64_t n)
+{
+	vf product = {};
+	float slope;
+
+	FOR_PARTS(i, m, n)
+		product += load_part(dy + i, m) * load_part(gamma + i, m) * load_part(x + i, m);
+	slope = sum4(fold(product)) / n * rstd * rstd;
+	FOR_PARTS(i, m, n)
+	{
+		vf d = load_part(dy + i, m) * load_part(gamma + i, m) - load_part(x + i, m) * splat(slope);
+
+		put(dx + i, d * splat(rstd), accumulate, m);
+	}
+}
+
+KERNEL void
+rotate(const float *x, const float *cosine, const float *sine, float sign, float *y, bool accumulate, int64_t half)
+{
+	FOR_PARTS(i, m, half)
+	{
+		vf c = load_part(cosine + i, m), s = load_part(sine + i, m) * splat(sign);
+		vf a = load_part(x + i, m), b = load_part(x + half + i, m);
+
+		put(y + i, a * c - b * s, accumulate, m);
+		put(y + half + i, b * c + a * s, accumulate, m);
+	}
+}
+
+/* kind is a constant in each expansion. */
+INLINE void
+glu_loop(net_activation kind, const float *x, float *y, int64_t n)
+{
+	FOR_PARTS(i, m, n)
+		store_part(y + i, act_vf(kind, load_part(x + i, m)) * load_part(x + n + i, m), m);
+}
+
+INLINE void
+glu_grad_loop(net_activation kind, const float *dy, const float *x, float *dx, bool accumulate, int64_t n)
+{
+	bool by_input = kind == ACT_GELU || kind == ACT_GELU_TANH || kind == ACT_SILU;
+
+	FOR_PARTS(i, m, n)
+	{
+		vf d = load_part(dy + i, m), a = load_part(x + i, m), b = load_part(x + n + i, m);
+		vf f = act_vf(kind, a);
+
+		put(dx + i, d * b * act_slope_vf(kind, by_input ? a : f), accumulate, m);
+		put(dx + n + i, d * f, accumulate, m);
+	}
+}
+
+KERNEL void
+glu(net_activation kind, const float *x, float *y, int64_t n)
+{
+	EACH_ACTIVATION(glu_loop, x, y, n);
+}
+
+KERNEL void
+glu_grad(net_activation kind, const float *dy, const float *x, float *dx, bool accumulate, int64_t n)
+{
+	EACH_ACTIVATION(glu_grad_loop, dy, x, dx, accumulate, n);
+}
+
+/* ---- attention ---- */
 
 KERNEL void
 transpose(const float *x, int64_t x_row, int64_t rows, int64_t columns, float factor, float *y, int64_t width)
@@ -40,8 +135,6 @@ transpose(const float *x, int64_t x_row, int64_t rows, int64_t columns, float fa
 		for (int64_t c = 0; c < columns; c++)
 			y[c * width + r] = r < rows ? x[r * x_row + c] * factor : 0;
 }
-
-/* ---- attention ---- */
 
 /* Lane l of column j sees key k when k < visible + j + l. */
 INLINE vi

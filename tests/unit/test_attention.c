@@ -153,7 +153,7 @@ test_problem(const problem *p, int samples)
 	/* again, on top of what is there */
 	kept[0] = dq[0];
 	kept[1] = r.dv[n / 2];
-	r.accumulate = true;
+	r.accumulate_q = r.accumulate_kv = true;
 	for (int i = 0; i < p->s.kv_heads; i++)
 		attention_backward(simd, &p->s, &r, i);
 	CHECK_NEAR(dq[0], 2 * kept[0], 1e-5 + 1e-5 * fabsf(kept[0]));

@@ -94,7 +94,7 @@ test_simple(void)
 	out[0] = op_concat(b.g, x, y);
 	out[1] = op_add(b.g, x, y);
 	out[2] = op_scale(b.g, x, 0.25f);
-	out[3] = op_layer_norm(b.g, x, gamma, beta);
+	out[3] = op_layer_norm(b.g, x, gamma, beta, LAYER_NORM_EPSILON);
 	out[4] = op_softmax(b.g, x);
 	for (int i = 0; i < 5; i++)
 		graph_keep(b.g, out[i]);
