@@ -220,17 +220,12 @@ clear_rows(float *x, int64_t rows, int64_t step, int64_t n)
 }
 
 void
-attention_forward(const simd_kernels *simd, const attention_shape *s, const attention_row *r, int32_t kv_head)
+attention_forward(const simd_kernels *simd, const attention_shape *s, const attention_row *r, int32_t head)
 {
-	int32_t group = s->heads / s->kv_heads;
-
-	for (int32_t head = kv_head * group; head < (kv_head + 1) * group; head++)
-	{
-		if (r->keys == 0)
-			clear_rows(r->out + head * s->head_dim, r->queries, s->heads * s->head_dim, s->head_dim);
-		for (int64_t query = 0; query < r->queries && r->keys > 0; query += BLOCK)
-			forward_queries(simd, s, r, block_of_queries(simd, r, query), head);
-	}
+	if (r->keys == 0)
+		clear_rows(r->out + head * s->head_dim, r->queries, s->heads * s->head_dim, s->head_dim);
+	for (int64_t query = 0; query < r->queries && r->keys > 0; query += BLOCK)
+		forward_queries(simd, s, r, block_of_queries(simd, r, query), head);
 }
 
 /* ---- backward ---- */

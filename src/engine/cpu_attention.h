@@ -30,9 +30,10 @@ typedef struct attention_row
 	bool accumulate_q, accumulate_kv; /* dq; dk and dv: += */
 } attention_row;
 
-/* The heads of queries that read kv_head; others are not touched. */
+/* One head of queries. */
 extern void attention_forward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
-							  int32_t kv_head);
+							  int32_t head);
+/* The heads of queries that read kv_head: they share its gradient.  Others are not touched. */
 extern void attention_backward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
 							   int32_t kv_head);
 /* Cosines and sines (head_dim / 2 each) by which a position's queries and keys are turned (Su et al., RoFormer). */

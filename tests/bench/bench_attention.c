@@ -1,12 +1,14 @@
 /*
  * bench_attention.c
- *	  How fast attention runs on one thread, and which share that is of what a large matrix
- *	  product reaches in the same run.
+ *	  How fast attention and the language loss run on one thread, and which share that is of what
+ *	  a large matrix product reaches in the same run.
  *
  * Prints "attention.HEADSxHEAD_DIM.TOKENS.forward GFLOP/S SHARE" and ".backward"; under a causal
- * mask only the pairs that see each other count.
+ * mask only the pairs that see each other count.  Then "language_loss.VOCABxWIDTH.TOKENS", its
+ * gradient included.
  */
 #include "../../src/engine/cpu_attention.h"
+#include "../../src/engine/plan.h"
 #include "bench.h"
 
 #define SIDE 1024
@@ -40,7 +42,7 @@ forward(void *arg)
 {
 	const problem *p = arg;
 
-	for (int i = 0; i < p->s.kv_heads; i++)
+	for (int i = 0; i < p->s.heads; i++)
 		attention_forward(simd_best(), &p->s, &p->r, i);
 }
 
@@ -92,6 +94,65 @@ measure(int heads, int head_dim, int tokens, double top)
 	free(memory);
 }
 
+/* ---- language loss ---- */
+
+static void
+run_plan(void *arg)
+{
+	static run_args r;
+	llm_error err = {0};
+	const graph *g = plan_graph(arg);
+
+	r.simd = simd_best();
+	r.rows[AXIS_TOKEN] = g->capacity[AXIS_TOKEN];
+	plan_run(arg, &r, &err);
+	check(&err);
+}
+
+static void
+measure_language_loss(int64_t vocab, int64_t width, int64_t tokens, double top)
+{
+	llm_error err = {0};
+	graph *g = graph_new(1, &err);
+	int32_t *index = malloc(tokens * sizeof(int32_t)), token, weight_input, target, w, correct;
+	float *weight = malloc(tokens * sizeof(float)), *weights = aligned_alloc(64, vocab * width * sizeof(float));
+	double time;
+	plan *p;
+	void *arena;
+
+	g->capacity[AXIS_TOKEN] = tokens;
+	for (int64_t i = 0; i < vocab * width; i++)
+		weights[i] = 0.01f * (float) (i * 7 % 19 - 9);
+	for (int64_t i = 0; i < tokens; i++)
+	{
+		index[i] = (int32_t) (i * 37 % vocab);
+		weight[i] = 1;
+	}
+	token = graph_input(g, 0, TENSOR_I32, AXIS_TOKEN, 0, 1);
+	weight_input = graph_input(g, 1, TENSOR_F32, AXIS_TOKEN, 0, 0);
+	target = graph_input(g, 2, TENSOR_I32, AXIS_TOKEN, 0, 0);
+	w = graph_param(g, 0, 2, (int64_t[]) {vocab, width});
+	op_language_loss(g, op_embed(g, token, w), w, TENSOR_NONE, target, weight_input, true, &correct);
+	p = plan_new(g, &backend_cpu, (size_t[]) {0}, &err);
+	check(&err);
+	arena = backend_cpu.allocate(plan_arena_bytes(p));
+	plan_attach(p, arena, weights);
+	plan_bind(p, 0, index);
+	plan_bind(p, 1, weight);
+	plan_bind(p, 2, index);
+	run_plan(p);
+	time = seconds(1);
+	run_plan(p);
+	time = seconds(1) - time;
+	printf("language_loss.%dx%d.%d %.1f %.2f\n", (int) vocab, (int) width, (int) tokens,
+		   6e-9 * tokens * vocab * width / time, 6e-9 * tokens * vocab * width / time / top);
+	plan_free(p);
+	backend_cpu.release(arena);
+	free(weights);
+	free(weight);
+	free(index);
+}
+
 int
 main(void)
 {
@@ -104,5 +165,7 @@ main(void)
 	measure(12, 64, 256, top);
 	measure(12, 64, 1024, top);
 	measure(12, 32, 64, top);
+	measure_language_loss(50257, 768, 512, top);
+	measure_language_loss(100, 128, 4096, top);
 	return 0;
 }

@@ -136,7 +136,7 @@ test_problem(const problem *p, int samples)
 	memset(dq, 0xff, sizeof(dq));
 	memset(dkv, 0xff, sizeof(dkv));
 	memset(dbias, 0xff, sizeof(dbias));
-	for (int i = 0; i < p->s.kv_heads; i++)
+	for (int i = 0; i < p->s.heads; i++)
 		attention_forward(simd, &p->s, &r, i);
 	reference(p);
 	CHECK_CLOSE(out, expected, p->queries * width, 1e-12);
