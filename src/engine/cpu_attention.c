@@ -27,12 +27,6 @@ typedef struct block
 } block;
 
 static inline int64_t
-smaller(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-static inline int64_t
 positive(int64_t a)
 {
 	return a > 0 ? a : 0;

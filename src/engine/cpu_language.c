@@ -19,12 +19,6 @@
 #include "blas.h"
 #include "cpu_ops.h"
 
-static int64_t
-smaller(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* ---- active_tokens: in = weight; out = active, loss = 0, correct = 0 ---- */
 
 void

@@ -21,7 +21,13 @@ columns_of(const graph *g, int32_t t)
 	return tensor_columns(&g->tensors[t]);
 }
 
-/* Work per row of the batch, on rows of size[0] elements. */
+static inline int64_t
+smaller(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Work per row of the tensor's axis, on rows of size[0] elements. */
 static inline void
 per_row(step *s, const graph *g, int32_t t, double cost)
 {
