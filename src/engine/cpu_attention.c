@@ -206,6 +206,38 @@ forward_queries(const simd_kernels *simd, const attention_shape *s, const attent
 	scale_rows(simd, factor, b.queries, out, step, n);
 }
 
+/* One query, as in generation: scores are a vector, and products of blocks would be mostly padding. */
+static void
+forward_one_query(const simd_kernels *simd, const attention_shape *s, const attention_row *r, int32_t head)
+{
+	ALIGNED float scores[BLOCK];
+	float bias[DISTANCES], top = -INFINITY, sum = 0;
+	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n;
+	tile_shape t = {.runs = 1, .a_step = 1, .b_step = r->kv_step};
+	float *out = r->out + head * n;
+	block b = {.queries = 1, .width = 1};
+
+	while (next_keys(s, r, &b))
+	{
+		float before = top, factor;
+
+		simd->dots(r->q + head * n, n, r->k + b.key * r->kv_step + kv, r->kv_step, b.keys, s->scale, scores);
+		if (r->bias)
+			bias_block(s, r, &b, head, bias);
+		for (int64_t k = 0; r->bias && k < b.keys; k++)
+			scores[k] += bias[BLOCK - k];
+		top = fmaxf(before, simd->max(scores, b.keys));
+		factor = expf(before - top);
+		sum = sum * factor + simd->exp_sum(scores, top, scores, b.keys);
+		if (b.key > 0)
+			scale_rows(simd, &factor, 1, out, n, n);
+		t.length = b.keys;
+		product(simd, &t, 1, n, scores, r->v + b.key * r->kv_step + kv, b.key > 0, out);
+	}
+	simd->scale(1 / sum, out, out, n);
+	r->log_sum[head] = top + logf(sum);
+}
+
 static void
 clear_rows(float *x, int64_t rows, int64_t step, int64_t n)
 {
@@ -218,8 +250,11 @@ attention_forward(const simd_kernels *simd, const attention_shape *s, const atte
 {
 	if (r->keys == 0)
 		clear_rows(r->out + head * s->head_dim, r->queries, s->heads * s->head_dim, s->head_dim);
-	for (int64_t query = 0; query < r->queries && r->keys > 0; query += BLOCK)
-		forward_queries(simd, s, r, block_of_queries(simd, r, query), head);
+	else if (r->queries == 1)
+		forward_one_query(simd, s, r, head);
+	else
+		for (int64_t query = 0; query < r->queries; query += BLOCK)
+			forward_queries(simd, s, r, block_of_queries(simd, r, query), head);
 }
 
 /* ---- backward ---- */

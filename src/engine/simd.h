@@ -141,6 +141,8 @@ typedef struct simd_kernels
 	/* y (n) = act(x[i]) x[n + i], and the gradient of both halves */
 	void (*glu)(net_activation kind, const float *x, float *y, int64_t n);
 	void (*glu_grad)(net_activation kind, const float *dy, const float *x, float *dx, bool accumulate, int64_t n);
+	/* y[r] = factor x . w_r, n numbers each; rows of w lie w_step apart */
+	void (*dots)(const float *x, int64_t n, const float *w, int64_t w_step, int64_t rows, float factor, float *y);
 	/* y (columns, width) = factor x^T, x (rows, columns); columns of y from rows on are zero */
 	void (*transpose)(const float *x, int64_t x_row, int64_t rows, int64_t columns, float factor, float *y,
 					  int64_t width);

@@ -673,6 +673,7 @@ const simd_kernels NAME = {
 	.rotate = rotate,
 	.glu = glu,
 	.glu_grad = glu_grad,
+	.dots = dots,
 	.transpose = transpose,
 	.attention_softmax = attention_softmax,
 	.attention_softmax_grad = attention_softmax_grad,

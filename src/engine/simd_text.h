@@ -102,6 +102,17 @@ glu_grad(net_activation kind, const float *dy, const float *x, float *dx, bool a
 /* ---- attention ---- */
 
 KERNEL void
+dots(const float *x, int64_t n, const float *w, int64_t w_step, int64_t rows, float factor, float *y)
+{
+	int64_t r = 0;
+
+	for (; r + 4 <= rows; r += 4)
+		*(v4_memory *) (y + r) = dot4(x, w + r * w_step, w_step, n) * factor;
+	for (; r < rows; r++)
+		y[r] = dot1(x, w + r * w_step, n) * factor;
+}
+
+KERNEL void
 transpose(const float *x, int64_t x_row, int64_t rows, int64_t columns, float factor, float *y, int64_t width)
 {
 	int64_t r = 0;

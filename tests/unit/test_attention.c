@@ -171,6 +171,7 @@ test_all_problems(void)
 		{.heads = 2, .kv_heads = 1, .head_dim = 4, .causal = true, .scale = 1, .buckets = 8, .distance = 20},
 	};
 	static const int tokens[] = {1, 2, 7, 16, 33, 64, 65, 131};
+	problem one = {{0}, 1, 70, true}; /* as in generation: one query, a few blocks of keys */
 
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		for (size_t j = 0; j < sizeof(tokens) / sizeof(tokens[0]); j++)
@@ -186,6 +187,11 @@ test_all_problems(void)
 				test_problem(&p, 8);
 			}
 		}
+	one.s = shapes[1];
+	test_problem(&one, 8);
+	one.s = shapes[2];
+	one.keys = 140;
+	test_problem(&one, 8);
 }
 
 /* Of nothing comes nothing. */
