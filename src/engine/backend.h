@@ -4,9 +4,9 @@
  *
  * A backend is a column beside ops.def.  For every operation prepare() turns a node into
  * the numbers that its kernel reads and says how the work divides; run() computes units
- * [begin, end).  Units are rows of the batch, or a fixed number of parts (columns, table
- * rows), and every result belongs to exactly one unit, so neither the number of threads
- * nor the order of tiles changes a byte.
+ * [begin, end).  Units are rows of an axis of the batch, or a fixed number of parts
+ * (columns, table rows), and every result belongs to exactly one unit, so neither the
+ * number of threads nor the order of tiles changes a byte.
  */
 #ifndef LLMAPP_BACKEND_H
 #define LLMAPP_BACKEND_H
@@ -18,8 +18,8 @@
 /* What differs from run to run. */
 typedef struct run_args
 {
-	int64_t rows;  /* of the batch, <= capacity */
-	uint64_t seed; /* of dropout */
+	int64_t rows[AXIS_COUNT]; /* of the batch by axis, <= capacity */
+	uint64_t seed;            /* of dropout */
 	uint64_t step;
 	const simd_kernels *simd;
 	pool *pool;    /* NULL = the calling thread only */
@@ -35,8 +35,9 @@ typedef struct step
 	int64_t size[8]; /* as the operation's prepare() says */
 	op_attr attr;
 	bool accumulate[NODE_OUTPUTS]; /* an earlier step wrote this output: add to it */
-	bool by_rows;                  /* units are the run's rows */
-	int64_t units;                 /* otherwise: how many */
+	tensor_axis axis;              /* node_axis() */
+	tensor_axis by_axis;           /* units are the run's rows of this axis, times `units` if that is not 0 */
+	int64_t units;                 /* AXIS_NONE: how many */
 	double cost;                   /* of one unit, about floating-point operations of a matrix product */
 	int64_t panel;                 /* units below which a tile wastes work; 0 = any number is fine */
 	int64_t grain;                 /* units of a tile, by cost; fixed by the plan */

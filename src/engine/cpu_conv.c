@@ -148,7 +148,7 @@ void
 prepare_conv2d(step *s, const graph *g, const node *n)
 {
 	prepare_sizes(s, g, n->in[0], n->out[0]);
-	s->by_rows = true;
+	s->by_axis = AXIS_ROW;
 	s->cost = product_cost(s);
 }
 
@@ -265,7 +265,7 @@ void
 prepare_conv2d_dx(step *s, const graph *g, const node *n)
 {
 	prepare_sizes(s, g, n->out[0], n->in[0]);
-	s->by_rows = true;
+	s->by_axis = AXIS_ROW;
 	s->cost = product_cost(s);
 }
 
@@ -308,7 +308,7 @@ prepare_conv2d_dw(step *s, const graph *g, const node *n)
 {
 	s->units = g->tensors[n->out[0]].dims[0];
 	prepare_sizes(s, g, n->in[1], n->in[0]);
-	s->size[6] = (g->capacity + s->units - 1) / s->units;
+	s->size[6] = (g->capacity[AXIS_ROW] + s->units - 1) / s->units;
 	s->size[7] = tensor_columns(&g->tensors[n->out[0]]);
 	s->cost = product_cost(s) * s->size[6];
 }
@@ -378,7 +378,7 @@ run_conv2d_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t part = begin; part < end; part++)
 	{
 		float *dw = (float *) s->out[0] + part * z[7];
-		int64_t last = MIN((part + 1) * z[6], r->rows);
+		int64_t last = MIN((part + 1) * z[6], r->rows[AXIS_ROW]);
 
 		memset(dw, 0, z[7] * sizeof(float));
 		for (int64_t i = part * z[6]; i < last; i++)

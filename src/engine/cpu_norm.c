@@ -22,7 +22,7 @@ prepare_channels(step *s, const graph *g, int32_t x)
 
 	s->size[0] = t->dims[t->ndim - 1];
 	s->size[1] = tensor_columns(t) / s->size[0];
-	s->by_rows = true;
+	s->by_axis = AXIS_ROW;
 	s->cost = COST_SIMPLE * s->size[0] * s->size[1];
 }
 
@@ -31,9 +31,9 @@ static void
 prepare_by_channel(step *s, const graph *g, int32_t x)
 {
 	prepare_channels(s, g, x);
-	s->by_rows = false;
+	s->by_axis = AXIS_NONE;
 	s->units = s->size[0];
-	s->cost = COST_SIMPLE * g->capacity;
+	s->cost = COST_SIMPLE * g->capacity[AXIS_ROW];
 }
 
 /* ---- channel_moments: size = channels, positions; out (rows, 2, channels) ---- */
@@ -101,13 +101,13 @@ void
 run_norm_batch(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	int64_t c = s->size[0];
-	double count = (double) r->rows * s->size[1];
+	double count = (double) r->rows[AXIS_ROW] * s->size[1];
 	const float *moments = s->in[0], *gamma = s->in[1];
 	double mean, squares;
 
 	for (int64_t j = begin; j < end; j++)
 	{
-		merge_moments(moments + j, moments + c + j, r->rows, 2 * c, s->size[1], &mean, &squares);
+		merge_moments(moments + j, moments + c + j, r->rows[AXIS_ROW], 2 * c, s->size[1], &mean, &squares);
 		store_coefficients((float *) s->out[0] + j, c, mean, squares / count, squares / fmax(count - 1, 1), gamma[j]);
 	}
 }
@@ -229,7 +229,7 @@ column_total(const step *s, const run_args *r, int64_t column)
 	const float *sums = s->in[0];
 	double total = 0;
 
-	for (int64_t i = 0; i < r->rows; i++)
+	for (int64_t i = 0; i < r->rows[AXIS_ROW]; i++)
 		total += sums[i * 2 * s->size[0] + column];
 	return total;
 }
@@ -239,7 +239,7 @@ void
 prepare_channel_norm_dparam(step *s, const graph *g, const node *n)
 {
 	s->size[0] = s->units = columns_of(g, n->in[0]) / 2;
-	s->cost = 2 * COST_SIMPLE * g->capacity;
+	s->cost = 2 * COST_SIMPLE * g->capacity[AXIS_ROW];
 }
 
 void
@@ -268,7 +268,7 @@ run_norm_batch_means(const step *s, const run_args *r, int64_t begin, int64_t en
 	int64_t c = s->size[0];
 	const float *gamma = s->in[1];
 	float *means = s->out[0];
-	double count = (double) r->rows * s->size[1];
+	double count = (double) r->rows[AXIS_ROW] * s->size[1];
 
 	for (int64_t j = begin; j < end; j++)
 		for (int64_t half = 0; half < 2; half++)

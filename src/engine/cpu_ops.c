@@ -1,7 +1,8 @@
 /*
  * cpu_ops.c
  *	  The CPU's column beside ops.def: one kernel per operation, on vector kernels and
- *	  the matrix product.  Those on images are in cpu_conv.c, cpu_image.c and cpu_norm.c.
+ *	  the matrix product.  Those on images are in cpu_conv.c, cpu_image.c and cpu_norm.c,
+ *	  those on tokens in cpu_text.c and cpu_language.c.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,9 +20,9 @@
  * when the batch is small, so that there are several.
  */
 static int64_t
-product_panel(const graph *g)
+product_panel(const step *s, const graph *g)
 {
-	return g->capacity >= 512 ? 128 : 64;
+	return g->capacity[s->axis] >= 512 ? 128 : 64;
 }
 
 /* ---- linear: size = k, n ---- */
@@ -31,7 +32,7 @@ prepare_linear(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
-	s->panel = product_panel(g);
+	s->panel = product_panel(s, g);
 }
 
 static void
@@ -41,7 +42,7 @@ run_linear(const step *s, const run_args *r, int64_t begin, int64_t end)
 	const float *x = (const float *) s->in[0] + begin * k, *w = s->in[1], *bias = s->in[2];
 	float *y = (float *) s->out[0] + begin * n;
 
-	if (r->rows <= FEW_ROWS || n <= FEW_COLUMNS)
+	if (r->rows[s->axis] <= FEW_ROWS || n <= FEW_COLUMNS)
 	{
 		r->simd->gemv(x, end - begin, k, w, bias, y, n, n);
 		return;
@@ -59,7 +60,7 @@ prepare_linear_dx(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
-	s->panel = product_panel(g);
+	s->panel = product_panel(s, g);
 }
 
 static void
@@ -93,8 +94,8 @@ prepare_linear_dw(step *s, const graph *g, const node *n)
 	s->size[0] = columns_of(g, n->in[0]);
 	s->size[1] = columns_of(g, n->in[1]);
 	s->units = s->size[0];
-	s->cost = 2.0 * s->size[1] * g->capacity;
-	s->panel = product_panel(g);
+	s->cost = 2.0 * s->size[1] * g->capacity[s->axis];
+	s->panel = product_panel(s, g);
 }
 
 static void
@@ -106,23 +107,27 @@ run_linear_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 	if (n > FEW_COLUMNS)
 	{
-		gemm(r->simd, true, false, end - begin, k, r->rows, dy + begin, n, x, k, s->accumulate[0] ? 1 : 0, dw, k);
+		gemm(r->simd, true, false, end - begin, k, r->rows[s->axis], dy + begin, n, x, k, s->accumulate[0] ? 1 : 0,
+			 dw, k);
 		return;
 	}
 	if (!s->accumulate[0])
 		memset(dw, 0, (end - begin) * k * sizeof(float));
 	for (int64_t j = begin; j < end; j++, dw += k)
-		for (int64_t i = 0; i < r->rows; i++)
+		for (int64_t i = 0; i < r->rows[s->axis]; i++)
 			r->simd->axpy(dy[i * n + j], x + i * k, dw, k);
 }
 
 /* ---- column_sum: size = n; a unit is a column ---- */
 
+#define COLUMN_PANEL 64 /* whole cache lines, few strides over all rows */
+
 static void
 prepare_column_sum(step *s, const graph *g, const node *n)
 {
 	s->size[0] = s->units = columns_of(g, n->in[0]);
-	s->cost = COST_SIMPLE * g->capacity;
+	s->cost = COST_SIMPLE * g->capacity[s->axis];
+	s->panel = COLUMN_PANEL;
 }
 
 static void
@@ -133,8 +138,7 @@ run_column_sum(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 	if (!s->accumulate[0])
 		memset(sum, 0, (end - begin) * sizeof(float));
-	for (int64_t i = 0; i < r->rows; i++)
-		r->simd->axpy(1, dy + i * s->size[0], sum, end - begin);
+	r->simd->column_sum(dy, r->rows[s->axis], s->size[0], sum, end - begin);
 }
 
 /* ---- embed: size = columns of the index, width ---- */
@@ -163,7 +167,7 @@ run_embed(const step *s, const run_args *r, int64_t begin, int64_t end)
 static void
 prepare_embed_bag(step *s, const graph *g, const node *n)
 {
-	int64_t pairs = g->tensors[n->in[2]].dims[0] / g->capacity;
+	int64_t pairs = g->tensors[n->in[2]].dims[0] / g->capacity[AXIS_ROW];
 
 	per_row(s, g, n->out[0], COST_SIMPLE * (pairs < 64 ? pairs : 64));
 }
@@ -257,11 +261,11 @@ run_group_pairs(const step *s, const run_args *r, int64_t begin, int64_t end)
 	const float *value = s->in[2];
 	int32_t *first = s->out[0], *rows = s->out[1];
 	float *factors = s->out[2];
-	int32_t pairs = start ? start[r->rows] : (int32_t) (r->rows * s->size[1]);
+	int32_t pairs = start ? start[r->rows[s->axis]] : (int32_t) (r->rows[s->axis] * s->size[1]);
 
 	count_pairs(index, pairs, first, s->size[0], s->out[3]);
 	if (start)
-		for (int32_t i = 0; i < r->rows; i++)
+		for (int32_t i = 0; i < r->rows[s->axis]; i++)
 			for (int32_t p = start[i]; p < start[i + 1]; p++)
 				place_pair(first, index[p], i, value[p], rows, factors);
 	else
@@ -468,8 +472,8 @@ run_layer_norm(const step *s, const run_args *r, int64_t begin, int64_t end)
 	int64_t n = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
-		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2], (float *) s->out[0] + i * n,
-							(float *) s->out[1] + 2 * i, n);
+		r->simd->layer_norm((const float *) s->in[0] + i * n, s->in[1], s->in[2], s->attr.number,
+							(float *) s->out[0] + i * n, (float *) s->out[1] + 2 * i, n);
 }
 
 /* in = dy, x, gamma, stats */
@@ -494,15 +498,14 @@ static void
 run_layer_norm_dparam(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	int64_t n = s->size[0];
-	float *dgamma = (float *) s->out[0] + begin, *dbeta = (float *) s->out[1] + begin;
+	float *dgamma = (float *) s->out[0] + begin, *dbeta = s->out[1] ? (float *) s->out[1] + begin : NULL;
 
 	if (!s->accumulate[0])
 		memset(dgamma, 0, (end - begin) * sizeof(float));
-	if (!s->accumulate[1])
+	if (dbeta && !s->accumulate[1])
 		memset(dbeta, 0, (end - begin) * sizeof(float));
-	for (int64_t i = 0; i < r->rows; i++)
-		r->simd->layer_norm_param((const float *) s->in[0] + i * n + begin, (const float *) s->in[1] + i * n + begin,
-								  (const float *) s->in[2] + 2 * i, dgamma, dbeta, end - begin);
+	r->simd->layer_norm_param((const float *) s->in[0] + begin, (const float *) s->in[1] + begin, s->in[2],
+							  r->rows[s->axis], n, dgamma, dbeta, end - begin);
 }
 
 /* ---- losses: in = prediction, target, weight, 1 / total; out = loss (rows), gradient; size = columns ---- */
@@ -519,7 +522,7 @@ run_weight_total(const step *s, const run_args *r, int64_t begin, int64_t end)
 	const float *weight = s->in[0];
 	double total = 0;
 
-	for (int64_t i = 0; i < r->rows; i++)
+	for (int64_t i = 0; i < r->rows[s->axis]; i++)
 		total += weight[i];
 	*(float *) s->out[0] = total > 0 ? (float) (1 / total) : 0;
 }

@@ -1,7 +1,7 @@
 /*
  * cpu_ops.h
- *	  What the files of CPU kernels share: units of cost, and the kernels of cpu_conv.c,
- *	  cpu_image.c and cpu_norm.c that cpu_ops.c lists.
+ *	  What the files of CPU kernels share: units of cost, and the kernels of the other
+ *	  cpu_*.c that cpu_ops.c lists.
  *
  * Each pair prepare_X, run_X says in its comment what size[] holds.  Costs are in units
  * of floating-point operations of a matrix product: one element of a simple loop counts
@@ -21,12 +21,18 @@ columns_of(const graph *g, int32_t t)
 	return tensor_columns(&g->tensors[t]);
 }
 
-/* Work per row of the batch, on rows of size[0] elements. */
+static inline int64_t
+smaller(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Work per row of the tensor's axis, on rows of size[0] elements. */
 static inline void
 per_row(step *s, const graph *g, int32_t t, double cost)
 {
 	s->size[0] = columns_of(g, t);
-	s->by_rows = true;
+	s->by_axis = g->tensors[t].axis;
 	s->cost = s->size[0] * cost;
 }
 
@@ -54,5 +60,27 @@ CPU_KERNEL(norm_batch_means);
 CPU_KERNEL(norm_group_means);
 CPU_KERNEL(channel_norm_dparam);
 CPU_KERNEL(channel_norm_dx);
+CPU_KERNEL(attention);
+CPU_KERNEL(attention_grad);
+CPU_KERNEL(rotary_table);
+CPU_KERNEL(rotary);
+CPU_KERNEL(rms_norm);
+CPU_KERNEL(rms_norm_dx);
+CPU_KERNEL(head_norm);
+CPU_KERNEL(head_norm_dx);
+CPU_KERNEL(head_norm_dparam);
+CPU_KERNEL(glu);
+CPU_KERNEL(glu_grad);
+CPU_KERNEL(position);
+CPU_KERNEL(position_grad);
+CPU_KERNEL(pool_tokens);
+CPU_KERNEL(pool_tokens_dx);
+CPU_KERNEL(active_tokens);
+CPU_KERNEL(gather_active);
+CPU_KERNEL(scatter_active);
+CPU_KERNEL(head_logits);
+CPU_KERNEL(head_loss);
+CPU_KERNEL(head_dw);
+CPU_KERNEL(head_dx);
 
 #endif /* LLMAPP_CPU_OPS_H */

@@ -12,7 +12,7 @@
 #define GRAPH_MAX_ITEMS 65536
 
 graph *
-graph_new(int64_t capacity, llm_error *err)
+graph_new(int64_t rows, llm_error *err)
 {
 	graph *g = calloc(1, sizeof(graph));
 
@@ -21,7 +21,7 @@ graph_new(int64_t capacity, llm_error *err)
 		llm_fail(err, LLM_MEMORY, "out of memory");
 		return NULL;
 	}
-	g->capacity = capacity;
+	g->capacity[AXIS_ROW] = rows;
 	return g;
 }
 
@@ -62,6 +62,15 @@ grow(graph *g, void **items, int32_t count, int32_t *room, size_t size)
 	return true;
 }
 
+tensor_axis
+node_axis(const graph *g, const node *n)
+{
+	for (int i = 0; i < NODE_INPUTS; i++)
+		if (n->in[i] != TENSOR_NONE && g->tensors[n->in[i]].axis != AXIS_NONE)
+			return g->tensors[n->in[i]].axis;
+	return AXIS_ROW;
+}
+
 int64_t
 tensor_columns(const tensor *t)
 {
@@ -85,7 +94,7 @@ tensor_bytes(const tensor *t, size_t *bytes)
 }
 
 int32_t
-graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim, const int64_t *dims)
+graph_tensor(graph *g, tensor_role role, tensor_type type, tensor_axis axis, int32_t ndim, const int64_t *dims)
 {
 	tensor *t;
 	size_t bytes;
@@ -96,7 +105,7 @@ graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t
 	memset(t, 0, sizeof(*t));
 	t->role = role;
 	t->type = type;
-	t->batched = batched;
+	t->axis = axis;
 	t->ndim = ndim;
 	memcpy(t->dims, dims, ndim * sizeof(*dims));
 	t->slot = t->gradient = t->used = TENSOR_NONE;
@@ -109,10 +118,10 @@ graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t
 }
 
 int32_t
-graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns)
+graph_input(graph *g, int32_t slot, tensor_type type, tensor_axis axis, int64_t rows, int64_t columns)
 {
-	int64_t dims[2] = {rows ? rows : g->capacity, columns};
-	int32_t t = graph_tensor(g, ROLE_INPUT, type, rows == 0, columns ? 2 : 1, dims);
+	int64_t dims[2] = {axis ? g->capacity[axis] : rows, columns};
+	int32_t t = graph_tensor(g, ROLE_INPUT, type, axis, columns ? 2 : 1, dims);
 
 	if (t != TENSOR_NONE)
 		g->tensors[t].slot = slot;
@@ -122,7 +131,7 @@ graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t colu
 int32_t
 graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims)
 {
-	int32_t t = graph_tensor(g, ROLE_PARAM, TENSOR_F32, false, ndim, dims);
+	int32_t t = graph_tensor(g, ROLE_PARAM, TENSOR_F32, AXIS_NONE, ndim, dims);
 
 	if (t != TENSOR_NONE)
 	{
@@ -160,7 +169,7 @@ graph_gradient(graph *g, int32_t t)
 	like = g->tensors[t];
 	if (like.gradient != TENSOR_NONE)
 		return like.gradient;
-	d = graph_tensor(g, ROLE_GRADIENT, TENSOR_F32, like.batched, like.ndim, like.dims);
+	d = graph_tensor(g, ROLE_GRADIENT, TENSOR_F32, like.axis, like.ndim, like.dims);
 	if (d != TENSOR_NONE)
 	{
 		g->tensors[t].gradient = d;

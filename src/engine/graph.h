@@ -3,9 +3,9 @@
  *	  A recorded computation: tensors that are shapes only, and the operations on them.
  *
  * Tensors are contiguous and row-major with at most 4 dimensions, and are named by their
- * index.  A batched tensor's first dimension is the capacity of a batch; a run with
- * fewer rows computes only those, and rows beyond hold nothing.  Everything else has a
- * fixed shape.
+ * index.  A tensor with an axis has that of the batch as its first dimension, at its
+ * capacity; a run with fewer computes only those, and what is beyond holds nothing.
+ * Everything else has a fixed shape.
  *
  * Use: graph_new(); graph_input() and graph_param(); op_*() record operations and return
  * the result's index; graph_backward() appends the gradient steps; plan.h runs it.  The
@@ -19,7 +19,7 @@
 
 #define TENSOR_NONE (-1)
 #define TENSOR_MAX_DIMS 4
-#define NODE_INPUTS 6
+#define NODE_INPUTS 8
 
 /*
  * Tables with more rows than this get a compact gradient that holds only the rows a
@@ -27,6 +27,16 @@
  */
 #define COMPACT_TABLE_ROWS 4096
 #define NODE_OUTPUTS 4
+
+/* What the first dimension of a tensor counts, whose number differs from run to run. */
+typedef enum tensor_axis
+{
+	AXIS_NONE,   /* nothing: the tensor has a fixed shape */
+	AXIS_ROW,    /* rows of the batch */
+	AXIS_TOKEN,  /* tokens of its rows, laid end to end */
+	AXIS_SOURCE, /* tokens of the texts that an encoder reads */
+	AXIS_COUNT
+} tensor_axis;
 
 typedef enum tensor_role
 {
@@ -48,7 +58,7 @@ typedef struct tensor
 	tensor_type type;
 	int32_t ndim;
 	int64_t dims[TENSOR_MAX_DIMS];
-	bool batched;        /* dims[0] is the capacity */
+	tensor_axis axis;    /* dims[0] is its capacity */
 	bool keep;           /* read after the run: its memory is not reused */
 	bool needs_gradient; /* a parameter, or made from one */
 	int32_t slot;        /* of an input: its number; of a parameter: net_tensor() index */
@@ -62,6 +72,18 @@ typedef struct window2d
 	int32_t kernel[2], stride[2], padding[2];
 } window2d;
 
+/* Heads of fused queries, keys and values, and how queries attend to keys. */
+#define ATTENTION_MAX_DIM 256
+
+typedef struct attention_shape
+{
+	int32_t heads, kv_heads; /* the second divides the first */
+	int32_t head_dim;        /* at most ATTENTION_MAX_DIM */
+	bool causal;
+	float scale;
+	int32_t buckets, distance; /* of relative positions: how many, and where the last one begins */
+} attention_shape;
+
 typedef enum op_kind
 {
 #define OP(name, inplace, shape, gradient) OP_##name,
@@ -74,11 +96,12 @@ typedef enum op_kind
 typedef struct op_attr
 {
 	net_activation act;
-	float number;    /* scale, dropout probability, label smoothing, huber delta */
-	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift */
-	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row */
-	int32_t count;   /* slice: columns; image: channels; norm_group: groups */
+	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm, rotary theta */
+	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift; head_*: first token */
+	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row; rotary: back */
+	int32_t count;   /* slice: columns; image: channels; norm_group: groups; rotary_table: positions */
 	window2d window; /* conv2d and pools; image: height and width in .kernel */
+	attention_shape attention; /* attention, rotary, head_norm */
 } op_attr;
 
 typedef struct node
@@ -95,16 +118,17 @@ typedef struct graph
 	int32_t tensor_count, tensor_room;
 	node *nodes;
 	int32_t node_count, node_room;
-	int64_t capacity; /* rows of a batch at most */
+	int64_t capacity[AXIS_COUNT]; /* most of a batch */
 	llm_error error;
 } graph;
 
-extern graph *graph_new(int64_t capacity, llm_error *err);
+/* rows at most; the capacities of other axes are set before what has them is recorded */
+extern graph *graph_new(int64_t rows, llm_error *err);
 extern void graph_free(graph *g);
 extern bool graph_ok(const graph *g, llm_error *err); /* copies the sticky error */
 
-/* Inputs come before all else.  columns = 0: one-dimensional; rows = 0: batched. */
-extern int32_t graph_input(graph *g, int32_t slot, tensor_type type, int64_t rows, int64_t columns);
+/* Inputs come before all else.  columns = 0: one-dimensional; rows are those of AXIS_NONE. */
+extern int32_t graph_input(graph *g, int32_t slot, tensor_type type, tensor_axis axis, int64_t rows, int64_t columns);
 extern int32_t graph_param(graph *g, int32_t slot, int32_t ndim, const int64_t *dims);
 extern int32_t graph_statistic(graph *g, int32_t slot, int32_t ndim,
 							   const int64_t *dims); /* a parameter without gradient */
@@ -114,10 +138,11 @@ extern int32_t graph_gradient(graph *g, int32_t t);
 /* Append the gradient steps of everything recorded; a loss with attr.flag must be among it. */
 extern void graph_backward(graph *g);
 
-extern int64_t tensor_columns(const tensor *t);           /* product of all dimensions but the first */
-extern bool tensor_bytes(const tensor *t, size_t *bytes); /* false on overflow */
+extern tensor_axis node_axis(const graph *g, const node *n); /* of its first input that has one, else AXIS_ROW */
+extern int64_t tensor_columns(const tensor *t);              /* product of all dimensions but the first */
+extern bool tensor_bytes(const tensor *t, size_t *bytes);    /* false on overflow */
 
-/* ---- operations; (rows, n) is a batched tensor ---- */
+/* ---- operations; (rows, n) has an axis, which is the result's, too ---- */
 
 /* x (rows, k), w (n, k), bias (n) or none: x w^T + bias (rows, n) */
 extern int32_t op_linear(graph *g, int32_t x, int32_t w, int32_t bias);
@@ -130,7 +155,9 @@ extern int32_t op_concat(graph *g, int32_t a, int32_t b); /* along the last dime
 extern int32_t op_add(graph *g, int32_t a, int32_t b);
 extern int32_t op_scale(graph *g, int32_t x, float factor);
 extern int32_t op_act(graph *g, int32_t x, net_activation kind);
-extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta);
+#define LAYER_NORM_EPSILON 1e-5f /* the usual one */
+/* beta may be none */
+extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, float epsilon);
 /* stream must differ between the dropouts of a network */
 extern int32_t op_dropout(graph *g, int32_t x, float probability, int64_t stream);
 extern int32_t op_softmax(graph *g, int32_t logits);
@@ -176,6 +203,40 @@ extern int32_t op_group_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, i
 /* Positions (outputs) of a window along one axis; 0: it does not fit. */
 extern int64_t window_outputs(const window2d *w, int axis, int64_t inputs);
 
+/* ---- operations on tokens (tokens, n) of rows that lie end to end ---- */
+
+/*
+ * start (rows + 1): tokens of row r are [start[r], start[r + 1]); rows may be empty.  qkv is
+ * (tokens, (heads + 2 kv_heads) head_dim): queries, keys, values, each head by head.
+ *
+ * Tokens attend to those of their row: result (tokens, heads head_dim).  bias (buckets, heads)
+ * or none is added to scores by relative position (T5).
+ */
+extern int32_t op_attention(graph *g, int32_t qkv, int32_t start, int32_t bias, const attention_shape *shape);
+/* q (tokens, heads head_dim) of one axis to kv (tokens, 2 kv_heads head_dim) of another */
+extern int32_t op_cross_attention(graph *g, int32_t q, int32_t kv, int32_t start, int32_t kv_start,
+								  const attention_shape *shape);
+/* (positions, head_dim): cosines and sines of the longest row's positions at least */
+extern int32_t op_rotary_table(graph *g, int32_t start, int32_t positions, int32_t head_dim, float theta);
+/* Queries and keys turned by position: number i of a head with number i + head_dim / 2. */
+extern int32_t op_rotary(graph *g, int32_t qkv, int32_t start, int32_t table, const attention_shape *shape);
+extern int32_t op_rms_norm(graph *g, int32_t x, int32_t gamma, float epsilon);
+/* Each head of queries and of keys by its root mean square, times a gain (head_dim). */
+extern int32_t op_head_norm(graph *g, int32_t qkv, int32_t q_gain, int32_t k_gain, float epsilon,
+							const attention_shape *shape);
+extern int32_t op_glu(graph *g, int32_t x, net_activation kind); /* (rows, 2 n): act(first half) * second half */
+/* table (positions, n), at least as many as the longest row has tokens */
+extern int32_t op_position(graph *g, int32_t x, int32_t start, int32_t table);
+extern int32_t op_pool_tokens(graph *g, int32_t x, int32_t start, text_pool pool); /* (rows, n), 0 of no tokens */
+/*
+ * Cross-entropy of the softmax over x w^T + bias, x (tokens, n), w (vocab, n), bias (vocab) or
+ * none, without all logits at once.  Result (tokens): weight times loss; *correct (tokens): 1 where
+ * no logit is above the target's.  Both are 0 where weight is 0, and cost nothing there.  With
+ * gradient, also that of the weighted mean with respect to x, w and bias.
+ */
+extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, int32_t weight,
+								bool gradient, int32_t *correct);
+
 /* ---- for ops.c ---- */
 
 /* Append a node and its outputs by the shape rule; the first output, TENSOR_NONE on failure. */
@@ -183,7 +244,7 @@ extern int32_t graph_append(graph *g, op_kind op, op_attr attr, int32_t in_count
 /* Append a gradient step with outputs that exist. */
 extern void graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in,
 							  int32_t out_count, const int32_t *out);
-extern int32_t graph_tensor(graph *g, tensor_role role, tensor_type type, bool batched, int32_t ndim,
+extern int32_t graph_tensor(graph *g, tensor_role role, tensor_type type, tensor_axis axis, int32_t ndim,
 							const int64_t *dims);
 
 /* One row of ops.def. */

@@ -37,6 +37,14 @@ typedef enum net_activation
 	ACT_SIGMOID
 } net_activation;
 
+/* What stands for a text: the mean of its tokens, or one of them. */
+typedef enum text_pool
+{
+	POOL_MEAN,
+	POOL_FIRST,
+	POOL_LAST
+} text_pool;
+
 typedef enum net_loss
 {
 	LOSS_CROSS_ENTROPY, /* outputs >= 3 classes, class target */

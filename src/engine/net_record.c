@@ -41,22 +41,22 @@ static void
 record_inputs(recorder *r)
 {
 	const batch_shape *s = &r->n->config.shape;
-	int64_t pairs = r->g->capacity * s->bag_max;
+	int64_t pairs = r->g->capacity[AXIS_ROW] * s->bag_max;
 
 	r->dense = r->embed = r->bag_start = TENSOR_NONE;
 	if (s->dense > 0)
-		r->dense = graph_input(r->g, SLOT_DENSE, TENSOR_F32, 0, s->dense);
+		r->dense = graph_input(r->g, SLOT_DENSE, TENSOR_F32, AXIS_ROW, 0, s->dense);
 	if (s->embed_columns > 0)
-		r->embed = graph_input(r->g, SLOT_EMBED, TENSOR_I32, 0, s->embed_columns);
+		r->embed = graph_input(r->g, SLOT_EMBED, TENSOR_I32, AXIS_ROW, 0, s->embed_columns);
 	if (s->bag_rows > 0)
 	{
-		r->bag_start = graph_input(r->g, SLOT_BAG_START, TENSOR_I32, r->g->capacity + 1, 0);
-		r->bag_index = graph_input(r->g, SLOT_BAG_INDEX, TENSOR_I32, pairs, 0);
-		r->bag_value = graph_input(r->g, SLOT_BAG_VALUE, TENSOR_F32, pairs, 0);
+		r->bag_start = graph_input(r->g, SLOT_BAG_START, TENSOR_I32, AXIS_NONE, r->g->capacity[AXIS_ROW] + 1, 0);
+		r->bag_index = graph_input(r->g, SLOT_BAG_INDEX, TENSOR_I32, AXIS_NONE, pairs, 0);
+		r->bag_value = graph_input(r->g, SLOT_BAG_VALUE, TENSOR_F32, AXIS_NONE, pairs, 0);
 	}
-	r->target = graph_input(r->g, SLOT_TARGET, s->class_target ? TENSOR_I32 : TENSOR_F32, 0,
+	r->target = graph_input(r->g, SLOT_TARGET, s->class_target ? TENSOR_I32 : TENSOR_F32, AXIS_ROW, 0,
 							s->class_target ? 0 : s->outputs);
-	r->weight = graph_input(r->g, SLOT_WEIGHT, TENSOR_F32, 0, 0);
+	r->weight = graph_input(r->g, SLOT_WEIGHT, TENSOR_F32, AXIS_ROW, 0, 0);
 }
 
 static int32_t
@@ -196,7 +196,7 @@ record_norm(recorder *r, int32_t i, int32_t x)
 	int32_t gamma = param(r);
 	int32_t beta = param(r);
 
-	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta)
+	return l->kind == LAYER_LAYER_NORM ? op_layer_norm(r->g, x, gamma, beta, LAYER_NORM_EPSILON)
 									   : op_group_norm(r->g, x, gamma, beta, l->width, activation_after(r->n, i));
 }
 

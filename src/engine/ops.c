@@ -1,7 +1,7 @@
 /*
  * ops.c
  *	  Shape and gradient rules of the operations of ops.def, and the functions that
- *	  record them; those on images are in ops_image.c.
+ *	  record them; those on images are in ops_image.c, on tokens in ops_text.c.
  *
  * A shape rule checks the inputs and makes the outputs.  A gradient rule appends steps
  * that write, or add to, the gradients of those inputs that need one; which of several
@@ -19,25 +19,27 @@ rule_mismatch(graph *g, const node *n)
 	return llm_fail(&g->error, LLM_INVALID, "operation %s: shapes of inputs do not fit", op_table[n->op].name);
 }
 
-/* A batched matrix, or batched vector when columns is 1. */
+/* A matrix of the node's axis, or a vector when columns is 1. */
 static bool
-is_batched(const tensor *t, int64_t columns)
+is_batched(const graph *g, const node *n, int32_t i, int64_t columns)
 {
-	return t->batched && tensor_columns(t) == columns;
+	return IN(n, i)->axis == node_axis(g, n) && tensor_columns(IN(n, i)) == columns;
 }
 
 bool
 rule_is_vector(graph *g, int32_t t, int64_t size)
 {
-	return t == TENSOR_NONE || (!g->tensors[t].batched && g->tensors[t].ndim == 1 && g->tensors[t].dims[0] == size);
+	return t == TENSOR_NONE ||
+		   (g->tensors[t].axis == AXIS_NONE && g->tensors[t].ndim == 1 && g->tensors[t].dims[0] == size);
 }
 
 bool
 rule_make_rows(graph *g, node *n, int32_t i, int64_t columns)
 {
-	int64_t dims[2] = {g->capacity, columns};
+	tensor_axis axis = node_axis(g, n);
+	int64_t dims[2] = {g->capacity[axis], columns};
 
-	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, columns ? 2 : 1, dims);
+	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, axis, columns ? 2 : 1, dims);
 	return n->out[i] != TENSOR_NONE;
 }
 
@@ -47,16 +49,17 @@ make_like(graph *g, node *n, int32_t i)
 {
 	tensor like = *IN(n, 0);
 
-	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, like.ndim, like.dims);
+	n->out[i] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, like.axis, like.ndim, like.dims);
 	return n->out[i] != TENSOR_NONE;
 }
 
 static bool
 shape_linear(graph *g, node *n)
 {
-	tensor *x = IN(n, 0), *w = IN(n, 1);
+	tensor *w = IN(n, 1);
 
-	if (w->ndim != 2 || w->batched || !is_batched(x, w->dims[1]) || !rule_is_vector(g, n->in[2], w->dims[0]))
+	if (w->ndim != 2 || w->axis != AXIS_NONE || !is_batched(g, n, 0, w->dims[1]) ||
+		!rule_is_vector(g, n->in[2], w->dims[0]))
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, w->dims[0]);
 }
@@ -67,7 +70,7 @@ shape_embed(graph *g, node *n)
 	tensor *index = IN(n, 0), *table = IN(n, 1);
 	int64_t columns;
 
-	if (table->ndim != 2 || index->ndim != 2 || index->type != TENSOR_I32 || !index->batched)
+	if (table->ndim != 2 || index->ndim != 2 || index->type != TENSOR_I32 || index->axis == AXIS_NONE)
 		return rule_mismatch(g, n);
 	if (__builtin_mul_overflow(index->dims[1], table->dims[1], &columns))
 		return llm_fail(&g->error, LLM_MEMORY, "network is too large");
@@ -79,8 +82,8 @@ shape_embed_bag(graph *g, node *n)
 {
 	tensor *table = IN(n, 4);
 
-	if (table->ndim != 2 || (n->in[0] != TENSOR_NONE && !is_batched(IN(n, 0), table->dims[1])) ||
-		!rule_is_vector(g, n->in[5], table->dims[1]) || IN(n, 1)->dims[0] != g->capacity + 1 ||
+	if (table->ndim != 2 || (n->in[0] != TENSOR_NONE && !is_batched(g, n, 0, table->dims[1])) ||
+		!rule_is_vector(g, n->in[5], table->dims[1]) || IN(n, 1)->dims[0] != g->capacity[AXIS_ROW] + 1 ||
 		IN(n, 2)->dims[0] != IN(n, 3)->dims[0])
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, table->dims[1]);
@@ -92,20 +95,20 @@ shape_concat(graph *g, node *n)
 	tensor y = *IN(n, 0);
 	const tensor *b = IN(n, 1);
 
-	if (!y.batched || !b->batched || y.ndim != b->ndim || y.ndim < 2)
+	if (y.axis == AXIS_NONE || y.axis != b->axis || y.ndim != b->ndim || y.ndim < 2)
 		return rule_mismatch(g, n);
 	for (int32_t i = 1; i < y.ndim - 1; i++)
 		if (y.dims[i] != b->dims[i])
 			return rule_mismatch(g, n);
 	y.dims[y.ndim - 1] += b->dims[y.ndim - 1];
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, y.ndim, y.dims);
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, y.axis, y.ndim, y.dims);
 	return n->out[0] != TENSOR_NONE;
 }
 
 static bool
 shape_add(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched || !is_batched(IN(n, 1), tensor_columns(IN(n, 0))))
+	if (IN(n, 0)->axis == AXIS_NONE || !is_batched(g, n, 1, tensor_columns(IN(n, 0))))
 		return rule_mismatch(g, n);
 	return make_like(g, n, 0);
 }
@@ -113,7 +116,7 @@ shape_add(graph *g, node *n)
 static bool
 shape_same(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched)
+	if (IN(n, 0)->axis == AXIS_NONE)
 		return rule_mismatch(g, n);
 	return make_like(g, n, 0);
 }
@@ -123,7 +126,7 @@ shape_layer_norm(graph *g, node *n)
 {
 	int64_t columns = tensor_columns(IN(n, 0));
 
-	if (!IN(n, 0)->batched || !rule_is_vector(g, n->in[1], columns) || !rule_is_vector(g, n->in[2], columns))
+	if (IN(n, 0)->axis == AXIS_NONE || !rule_is_vector(g, n->in[1], columns) || !rule_is_vector(g, n->in[2], columns))
 		return rule_mismatch(g, n);
 	return make_like(g, n, 0) && rule_make_rows(g, n, 1, 2);
 }
@@ -133,7 +136,7 @@ shape_scalar(graph *g, node *n)
 {
 	int64_t one = 1;
 
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 1, &one);
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 1, &one);
 	return n->out[0] != TENSOR_NONE;
 }
 
@@ -143,7 +146,7 @@ shape_loss(graph *g, node *n)
 {
 	int64_t target = n->op == OP_cross_entropy || n->op == OP_binary ? 1 : tensor_columns(IN(n, 0));
 
-	if (!IN(n, 0)->batched || !is_batched(IN(n, 1), target) || !is_batched(IN(n, 2), 1) ||
+	if (IN(n, 0)->axis == AXIS_NONE || !is_batched(g, n, 1, target) || !is_batched(g, n, 2, 1) ||
 		(n->op == OP_binary && tensor_columns(IN(n, 0)) != 1))
 		return rule_mismatch(g, n);
 	if (!rule_make_rows(g, n, 0, 0))
@@ -204,6 +207,18 @@ grad_linear(graph *g, const node *n)
 					 TENSOR_NONE);
 }
 
+/* A large table that only one operation reads has few rows with a gradient. */
+static bool
+is_compact(const graph *g, int32_t table)
+{
+	int32_t readers = 0;
+
+	for (int32_t i = 0; i < g->node_count; i++)
+		for (int j = 0; j < NODE_INPUTS; j++)
+			readers += g->nodes[i].in[j] == table;
+	return readers == 1 && g->tensors[table].dims[0] > COMPACT_TABLE_ROWS;
+}
+
 /* The gradient tensor of a table: as the table, or with one row per row used. */
 static int32_t
 table_gradient(graph *g, int32_t table, int32_t used, bool compact)
@@ -213,13 +228,8 @@ table_gradient(graph *g, int32_t table, int32_t used, bool compact)
 
 	if (!compact)
 		return graph_gradient(g, table);
-	if (g->tensors[table].gradient != TENSOR_NONE)
-	{
-		llm_fail(&g->error, LLM_INVALID, "a large table may be used once in a network");
-		return TENSOR_NONE;
-	}
 	dims[0] = g->tensors[used].dims[0] - 1;
-	d = graph_tensor(g, ROLE_GRADIENT, TENSOR_F32, false, 2, dims);
+	d = graph_tensor(g, ROLE_GRADIENT, TENSOR_F32, AXIS_NONE, 2, dims);
 	if (d == TENSOR_NONE)
 		return d;
 	g->tensors[table].gradient = d;
@@ -240,15 +250,15 @@ table_grad(graph *g, int32_t dy, int32_t start, int32_t index, int32_t value, in
 	int64_t first_dim = rows + 1, used_dim = 1 + (rows < pairs ? rows : pairs);
 	int32_t in[3] = {start, index, value};
 	int32_t out[4];
-	op_attr attr = {.index = rows, .flag = rows > COMPACT_TABLE_ROWS};
+	op_attr attr = {.index = rows, .flag = is_compact(g, table)};
 	int32_t d;
 
 	if (!rule_wants(g, table))
 		return;
-	out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, false, 1, &first_dim);
-	out[1] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, false, 1, &pairs);
-	out[2] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 1, &pairs);
-	out[3] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, false, 1, &used_dim);
+	out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, AXIS_NONE, 1, &first_dim);
+	out[1] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, AXIS_NONE, 1, &pairs);
+	out[2] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 1, &pairs);
+	out[3] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, AXIS_NONE, 1, &used_dim);
 	graph_append_step(g, OP_group_pairs, attr, 3, in, 4, out);
 	if (g->error.code != LLM_OK)
 		return;
@@ -376,9 +386,9 @@ op_act(graph *g, int32_t x, net_activation kind)
 }
 
 int32_t
-op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta)
+op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, float epsilon)
 {
-	return RECORD(layer_norm, NO_ATTR, x, gamma, beta);
+	return RECORD(layer_norm, ((op_attr) {.number = epsilon}), x, gamma, beta);
 }
 
 int32_t

@@ -25,7 +25,7 @@ channels_of(const tensor *x)
 static bool
 is_image(const tensor *x)
 {
-	return x->batched && x->ndim == 4;
+	return x->axis != AXIS_NONE && x->ndim == 4;
 }
 
 /* ---- shapes of data ---- */
@@ -35,17 +35,18 @@ shape_image(graph *g, node *n)
 {
 	int64_t height = n->attr.window.kernel[0], width = n->attr.window.kernel[1], channels = n->attr.count;
 
-	if (!IN(n, 0)->batched || height < 1 || width < 1 || channels < 1 ||
+	if (IN(n, 0)->axis == AXIS_NONE || height < 1 || width < 1 || channels < 1 ||
 		height * width > tensor_columns(IN(n, 0)) / channels)
 		return rule_mismatch(g, n);
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, 4, (int64_t[]) {g->capacity, height, width, channels});
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_ROW, 4,
+							 (int64_t[]) {g->capacity[AXIS_ROW], height, width, channels});
 	return n->out[0] != TENSOR_NONE;
 }
 
 bool
 shape_slice(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched || IN(n, 0)->needs_gradient || n->attr.count < 1 || n->attr.index < 0 ||
+	if (IN(n, 0)->axis == AXIS_NONE || IN(n, 0)->needs_gradient || n->attr.count < 1 || n->attr.index < 0 ||
 		n->attr.index > tensor_columns(IN(n, 0)) - n->attr.count)
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, n->attr.count);
@@ -54,7 +55,7 @@ shape_slice(graph *g, node *n)
 bool
 shape_flatten(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched)
+	if (IN(n, 0)->axis == AXIS_NONE)
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, tensor_columns(IN(n, 0)));
 }
@@ -83,7 +84,7 @@ static bool
 make_window(graph *g, node *n, int32_t i, tensor_type type, int64_t channels)
 {
 	const tensor *x = IN(n, 0);
-	int64_t dims[4] = {g->capacity, window_outputs(&n->attr.window, 0, x->dims[1]),
+	int64_t dims[4] = {g->capacity[AXIS_ROW], window_outputs(&n->attr.window, 0, x->dims[1]),
 					   window_outputs(&n->attr.window, 1, x->dims[2]), channels};
 
 	if (dims[1] == 0 || dims[2] == 0)
@@ -97,7 +98,7 @@ shape_conv2d(graph *g, node *n)
 {
 	const tensor *x = IN(n, 0), *w = IN(n, 1);
 
-	if (!is_image(x) || w->batched || w->ndim != 4 || w->dims[0] != n->attr.window.kernel[0] ||
+	if (!is_image(x) || w->axis != AXIS_NONE || w->ndim != 4 || w->dims[0] != n->attr.window.kernel[0] ||
 		w->dims[1] != n->attr.window.kernel[1] || w->dims[2] != channels_of(x) ||
 		!rule_is_vector(g, n->in[2], w->dims[3]))
 		return rule_mismatch(g, n);
@@ -108,7 +109,7 @@ shape_conv2d(graph *g, node *n)
 static int64_t
 gradient_parts(const graph *g, int64_t floats)
 {
-	int64_t parts = g->capacity < DW_PARTS ? g->capacity : DW_PARTS;
+	int64_t parts = g->capacity[AXIS_ROW] < DW_PARTS ? g->capacity[AXIS_ROW] : DW_PARTS;
 
 	while (parts > 1 && parts * floats > DW_FLOATS)
 		parts /= 2;
@@ -125,7 +126,7 @@ conv2d_dw(graph *g, const node *n)
 	int32_t out[2];
 
 	dims[0] = gradient_parts(g, dims[1]);
-	partial = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 2, dims);
+	partial = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 2, dims);
 	out[0] = graph_gradient(g, n->in[1]);
 	out[1] = graph_gradient(g, n->in[2]);
 	if (g->error.code != LLM_OK)
@@ -145,7 +146,7 @@ grad_conv2d(graph *g, const node *n)
 	if (g->error.code != LLM_OK || !rule_wants(g, n->in[0]))
 		return;
 	floats = tensor_columns(IN(n, 1)) * IN(n, 1)->dims[0];
-	flipped = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 1, &floats);
+	flipped = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 1, &floats);
 	rule_step_to(g, OP_conv2d_flip, n->attr, flipped, n->in[1], TENSOR_NONE, TENSOR_NONE, TENSOR_NONE);
 	rule_step_to(g, OP_conv2d_dx, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), flipped, TENSOR_NONE,
 				 TENSOR_NONE);
@@ -182,7 +183,7 @@ grad_avg_pool(graph *g, const node *n)
 bool
 shape_moments(graph *g, node *n)
 {
-	if (!IN(n, 0)->batched || IN(n, 0)->ndim < 2)
+	if (IN(n, 0)->axis == AXIS_NONE || IN(n, 0)->ndim < 2)
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, 2 * channels_of(IN(n, 0)));
 }
@@ -195,7 +196,7 @@ shape_norm_batch(graph *g, node *n)
 
 	if (!rule_is_vector(g, n->in[1], channels))
 		return rule_mismatch(g, n);
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 2, (int64_t[]) {4, channels});
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 2, (int64_t[]) {4, channels});
 	return n->out[0] != TENSOR_NONE;
 }
 
@@ -208,7 +209,7 @@ shape_norm_running(graph *g, node *n)
 	for (int i = 0; i < 3; i++)
 		if (!rule_is_vector(g, n->in[i], channels))
 			return rule_mismatch(g, n);
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, false, 2, (int64_t[]) {4, channels});
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 2, (int64_t[]) {4, channels});
 	return n->out[0] != TENSOR_NONE;
 }
 
@@ -231,7 +232,7 @@ shape_channel_norm(graph *g, node *n)
 
 	if (!rule_is_vector(g, n->in[2], channels_of(&x)) || !rule_is_vector(g, n->in[3], channels_of(&x)))
 		return rule_mismatch(g, n);
-	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, x.ndim, x.dims);
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_ROW, x.ndim, x.dims);
 	return n->out[0] != TENSOR_NONE;
 }
 
@@ -239,9 +240,9 @@ void
 grad_channel_norm(graph *g, const node *n)
 {
 	int64_t channels = channels_of(IN(n, 0));
-	int64_t dims[2] = {g->capacity, 2 * channels};
+	int64_t dims[2] = {g->capacity[AXIS_ROW], 2 * channels};
 	int32_t dy = rule_gradient_of(g, n);
-	int32_t sums = graph_tensor(g, ROLE_VALUE, TENSOR_F32, true, 2, dims);
+	int32_t sums = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_ROW, 2, dims);
 	int32_t params[2] = {graph_gradient(g, n->in[3]), graph_gradient(g, n->in[2])};
 	int32_t means, dx;
 

@@ -1,6 +1,7 @@
 /*
  * ops_rules.h
- *	  What shape and gradient rules are written with, for ops.c and ops_image.c.
+ *	  What shape and gradient rules are written with, for ops.c, ops_image.c and
+ *	  ops_text.c.
  */
 #ifndef LLMAPP_OPS_RULES_H
 #define LLMAPP_OPS_RULES_H
@@ -14,7 +15,7 @@
 
 extern bool rule_mismatch(graph *g, const node *n);            /* fails; always false */
 extern bool rule_is_vector(graph *g, int32_t t, int64_t size); /* (size), or none */
-/* Output i is (rows, columns), or (rows) when columns is 0. */
+/* Output i is (rows, columns), or (rows) when columns is 0, of the node's axis. */
 extern bool rule_make_rows(graph *g, node *n, int32_t i, int64_t columns);
 extern bool rule_wants(const graph *g, int32_t t);              /* a gradient */
 extern int32_t rule_gradient_of(const graph *g, const node *n); /* of the first output */
@@ -38,5 +39,22 @@ extern void grad_conv2d(graph *g, const node *n);
 extern void grad_max_pool(graph *g, const node *n);
 extern void grad_avg_pool(graph *g, const node *n);
 extern void grad_channel_norm(graph *g, const node *n);
+
+/* Rules of ops_text.c */
+extern bool shape_attention(graph *g, node *n);
+extern bool shape_rotary_table(graph *g, node *n);
+extern bool shape_rotary(graph *g, node *n);
+extern bool shape_rms_norm(graph *g, node *n);
+extern bool shape_head_norm(graph *g, node *n);
+extern bool shape_glu(graph *g, node *n);
+extern bool shape_position(graph *g, node *n);
+extern bool shape_pool_tokens(graph *g, node *n);
+extern void grad_attention(graph *g, const node *n);
+extern void grad_rotary(graph *g, const node *n);
+extern void grad_rms_norm(graph *g, const node *n);
+extern void grad_head_norm(graph *g, const node *n);
+extern void grad_glu(graph *g, const node *n);
+extern void grad_position(graph *g, const node *n);
+extern void grad_pool_tokens(graph *g, const node *n);
 
 #endif /* LLMAPP_OPS_RULES_H */

@@ -201,6 +201,7 @@ make_steps(plan *p, const backend *b)
 
 		s->run = b->kernels[n->op].run;
 		s->attr = n->attr;
+		s->axis = node_axis(p->g, n);
 		b->kernels[n->op].prepare(s, p->g, n);
 		fix_grain(s);
 		for (int j = 0; j < NODE_OUTPUTS; j++)
@@ -356,12 +357,20 @@ run_tile(void *arg, int64_t tile)
 	a->s->run(a->s, a->r, begin, end);
 }
 
+static int64_t
+units_of(const step *s, const run_args *r)
+{
+	if (s->by_axis == AXIS_NONE)
+		return s->units;
+	return r->rows[s->by_axis] * (s->units > 0 ? s->units : 1);
+}
+
 bool
 plan_run(const plan *p, const run_args *r, llm_error *err)
 {
 	for (const step *s = p->steps; s < p->steps + p->g->node_count; s++)
 	{
-		tile_args a = {s, r, s->by_rows ? r->rows : s->units};
+		tile_args a = {s, r, units_of(s, r)};
 
 		if (r->poll && r->poll(r->poll_arg))
 			return llm_fail(err, LLM_CANCELLED, "canceled");

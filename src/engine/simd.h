@@ -88,13 +88,16 @@ typedef struct simd_kernels
 	void (*act)(net_activation kind, const float *x, float *y, int64_t n);
 	/* dx = or += dy f'(x); ref is x for gelu, gelu_tanh and silu, else y = f(x) */
 	void (*act_grad)(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n);
-	/* one row; stats[0] = mean, stats[1] = 1 / standard deviation */
-	void (*layer_norm)(const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t n);
+	/* one row; beta may be NULL; stats[0] = mean, stats[1] = 1 / standard deviation */
+	void (*layer_norm)(const float *x, const float *gamma, const float *beta, float epsilon, float *y, float *stats,
+					   int64_t n);
 	void (*layer_norm_grad)(const float *dy, const float *x, const float *gamma, const float *stats, float *dx,
 							bool accumulate, int64_t n);
-	/* one row's part: dgamma += dy (x - mean) rstd, dbeta += dy */
-	void (*layer_norm_param)(const float *dy, const float *x, const float *stats, float *dgamma, float *dbeta,
-							 int64_t n);
+	/* of n columns of rows that lie row_step apart: dgamma += sum of dy (x - mean) rstd, dbeta += sum of dy or NULL */
+	void (*layer_norm_param)(const float *dy, const float *x, const float *stats, int64_t rows, int64_t row_step,
+							 float *dgamma, float *dbeta, int64_t n);
+	/* sum (n) += of n columns of rows that lie row_step apart */
+	void (*column_sum)(const float *x, int64_t rows, int64_t row_step, float *sum, int64_t n);
 	float (*max)(const float *x, int64_t n);
 	float (*sum)(const float *x, int64_t n);
 	/* y = exp(x - shift); returns the sum of y.  y may be NULL. */
@@ -127,6 +130,33 @@ typedef struct simd_kernels
 	/* y (c): largest of a window; index (c): which pixel, the first of equals */
 	void (*pool_max)(const float *x, const pixel_window *w, float *y, int32_t *index);
 	void (*pool_max_grad)(const float *dy, const int32_t *index, const pixel_window *w, float *dx); /* dx += */
+
+	/* y = x rstd gamma, rstd = 1 / sqrt(mean of squares + epsilon), which is returned */
+	float (*rms_norm)(const float *x, const float *gamma, float epsilon, float *y, int64_t n);
+	void (*rms_norm_grad)(const float *dy, const float *x, const float *gamma, float rstd, float *dx, bool accumulate,
+						  int64_t n);
+	/* pairs (x[i], x[half + i]) turned by angles whose cosines and sines are given; sign -1: back */
+	void (*rotate)(const float *x, const float *cosine, const float *sine, float sign, float *y, bool accumulate,
+				   int64_t half);
+	/* y (n) = act(x[i]) x[n + i], and the gradient of both halves */
+	void (*glu)(net_activation kind, const float *x, float *y, int64_t n);
+	void (*glu_grad)(net_activation kind, const float *dy, const float *x, float *dx, bool accumulate, int64_t n);
+	/* y[r] = factor x . w_r, n numbers each; rows of w lie w_step apart */
+	void (*dots)(const float *x, int64_t n, const float *w, int64_t w_step, int64_t rows, float factor, float *y);
+	/* y (columns, width) = factor x^T, x (rows, columns); columns of y from rows on are zero */
+	void (*transpose)(const float *x, int64_t x_row, int64_t rows, int64_t columns, float factor, float *y,
+					  int64_t width);
+	/*
+	 * Scores (keys, width), width whole vectors; column j sees keys below visible + j, others
+	 * become 0.  Added to score (k, j) is bias[j - k], unless bias is NULL.  The softmax over
+	 * keys: top (width) and sum (width) carry the largest score and the sum over blocks, scores
+	 * become exp(score - top), and what was made from earlier blocks counts `factor` of itself.
+	 */
+	void (*attention_softmax)(float *scores, int64_t keys, int64_t width, int64_t visible, const float *bias,
+							  float *top, float *sum, float *factor);
+	/* scores become p = exp(score - log_sum), slopes become scale p (slope - delta) */
+	void (*attention_softmax_grad)(float *scores, float *slopes, int64_t keys, int64_t width, int64_t visible,
+								   const float *bias, const float *log_sum, const float *delta, float scale);
 } simd_kernels;
 
 extern const simd_kernels simd_portable;

@@ -11,6 +11,8 @@
 #define NAME_STRING "avx512"
 #define SUPPORTED avx512_supported
 #define VECTOR_SQRT(x) _mm512_sqrt_ps((__m512) (x))
+#define VECTOR_MAX(a, b) _mm512_max_ps((__m512) (a), (__m512) (b))
+#define VECTOR_MIN(a, b) _mm512_min_ps((__m512) (a), (__m512) (b))
 #define VECTOR_MUL_EVEN(a, b) _mm512_mul_epu32((__m512i) (a), (__m512i) (b))
 #define FIRST(n) ((__mmask16) ((1u << (n)) - 1))
 #define VECTOR_LOAD_PART(p, n) _mm512_maskz_loadu_ps(FIRST(n), p)

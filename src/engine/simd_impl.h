@@ -3,16 +3,29 @@
  *	  The vector kernels of simd.h, written once for any vector width.
  *
  * The including file defines LANES (4, 8 or 16), TARGET (function attribute), NAME,
- * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MUL_EVEN, VECTOR_LOAD_PART
- * and VECTOR_STORE_PART.  Tails shorter than a vector are masked, or go through plain C
- * where that is cheaper.  Kernels on images are in simd_image.h.
+ * NAME_STRING and SUPPORTED; optionally VECTOR_SQRT, VECTOR_MAX, VECTOR_MIN,
+ * VECTOR_MUL_EVEN, VECTOR_LOAD_PART and VECTOR_STORE_PART.  Tails shorter than a vector are
+ * masked, or go through plain C where that is cheaper.  Kernels on images are in
+ * simd_image.h, those on tokens in simd_text.h.
  */
 #include "simd_math.h"
 
 /* Whole vectors of n elements; the tail is the caller's. */
 #define FOR_VECTORS(i, n) for (; (i) + LANES <= (n); (i) += LANES)
 
-/* kind is a constant in each expansion, so that the switch is resolved outside the loop. */
+/* The loop for one kind, which is a constant in each expansion: its switches are resolved outside. */
+#define EACH_ACTIVATION(loop, ...) \
+	switch (kind) \
+	{ \
+		case ACT_IDENTITY: loop(ACT_IDENTITY, __VA_ARGS__); break; \
+		case ACT_RELU: loop(ACT_RELU, __VA_ARGS__); break; \
+		case ACT_GELU: loop(ACT_GELU, __VA_ARGS__); break; \
+		case ACT_GELU_TANH: loop(ACT_GELU_TANH, __VA_ARGS__); break; \
+		case ACT_SILU: loop(ACT_SILU, __VA_ARGS__); break; \
+		case ACT_TANH: loop(ACT_TANH, __VA_ARGS__); break; \
+		case ACT_SIGMOID: loop(ACT_SIGMOID, __VA_ARGS__); break; \
+	}
+
 INLINE void
 act_loop(net_activation kind, const float *x, float *y, int64_t n)
 {
@@ -27,16 +40,7 @@ act_loop(net_activation kind, const float *x, float *y, int64_t n)
 KERNEL void
 act(net_activation kind, const float *x, float *y, int64_t n)
 {
-	switch (kind)
-	{
-		case ACT_IDENTITY: act_loop(ACT_IDENTITY, x, y, n); break;
-		case ACT_RELU: act_loop(ACT_RELU, x, y, n); break;
-		case ACT_GELU: act_loop(ACT_GELU, x, y, n); break;
-		case ACT_GELU_TANH: act_loop(ACT_GELU_TANH, x, y, n); break;
-		case ACT_SILU: act_loop(ACT_SILU, x, y, n); break;
-		case ACT_TANH: act_loop(ACT_TANH, x, y, n); break;
-		case ACT_SIGMOID: act_loop(ACT_SIGMOID, x, y, n); break;
-	}
+	EACH_ACTIVATION(act_loop, x, y, n);
 }
 
 INLINE void
@@ -60,16 +64,7 @@ act_grad_loop(net_activation kind, const float *dy, const float *ref, float *dx,
 KERNEL void
 act_grad(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n)
 {
-	switch (kind)
-	{
-		case ACT_IDENTITY: act_grad_loop(ACT_IDENTITY, dy, ref, dx, accumulate, n); break;
-		case ACT_RELU: act_grad_loop(ACT_RELU, dy, ref, dx, accumulate, n); break;
-		case ACT_GELU: act_grad_loop(ACT_GELU, dy, ref, dx, accumulate, n); break;
-		case ACT_GELU_TANH: act_grad_loop(ACT_GELU_TANH, dy, ref, dx, accumulate, n); break;
-		case ACT_SILU: act_grad_loop(ACT_SILU, dy, ref, dx, accumulate, n); break;
-		case ACT_TANH: act_grad_loop(ACT_TANH, dy, ref, dx, accumulate, n); break;
-		case ACT_SIGMOID: act_grad_loop(ACT_SIGMOID, dy, ref, dx, accumulate, n); break;
-	}
+	EACH_ACTIVATION(act_grad_loop, dy, ref, dx, accumulate, n);
 }
 
 /* ---- elementwise and reductions ---- */
@@ -306,10 +301,8 @@ gemm_tile(int64_t k, const float *a, const float *b, float beta, float *c, int64
 
 /* ---- layer normalisation ---- */
 
-#define NORM_EPSILON 1e-5f
-
 KERNEL void
-layer_norm(const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t n)
+layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *y, float *stats, int64_t n)
 {
 	int64_t i = 0;
 	float mean = sum(x, n) / n;
@@ -325,12 +318,16 @@ layer_norm(const float *x, const float *gamma, const float *beta, float *y, floa
 	variance = sum4(fold(v));
 	for (; i < n; i++)
 		variance += (x[i] - mean) * (x[i] - mean);
-	rstd = 1.0f / sqrtf(variance / n + NORM_EPSILON);
+	rstd = 1.0f / sqrtf(variance / n + epsilon);
 	i = 0;
 	FOR_VECTORS(i, n)
-		store(y + i, (load(x + i) - splat(mean)) * splat(rstd) * load(gamma + i) + load(beta + i));
+	{
+		vf v = (load(x + i) - splat(mean)) * splat(rstd) * load(gamma + i);
+
+		store(y + i, beta ? v + load(beta + i) : v);
+	}
 	for (; i < n; i++)
-		y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
+		y[i] = (x[i] - mean) * rstd * gamma[i] + (beta ? beta[i] : 0);
 	stats[0] = mean;
 	stats[1] = rstd;
 }
@@ -377,24 +374,89 @@ layer_norm_grad(const float *dy, const float *x, const float *gamma, const float
 	}
 }
 
-KERNEL void
-layer_norm_param(const float *dy, const float *x, const float *stats, float *dgamma, float *dbeta, int64_t n)
+/* Columns [j, j + m) of all rows, in four vectors at a time: whole cache lines, sums in registers. */
+#define PARAM_VECTORS 4
+
+INLINE void
+layer_norm_param_columns(const int vectors, const float *dy, const float *x, const float *stats, int64_t rows,
+						 int64_t row_step, float *dgamma, float *dbeta, int64_t last)
 {
-	int64_t i = 0;
-	float mean = stats[0], rstd = stats[1];
+	vf gamma[PARAM_VECTORS], beta[PARAM_VECTORS];
 
-	FOR_VECTORS(i, n)
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
+		gamma[v] = beta[v] = (vf) {};
+	for (int64_t r = 0; r < rows; r++, dy += row_step, x += row_step, stats += 2)
 	{
-		vf d = load(dy + i);
+		vf mean = splat(stats[0]), rstd = splat(stats[1]);
 
-		store(dgamma + i, load(dgamma + i) + d * (load(x + i) - splat(mean)) * splat(rstd));
-		store(dbeta + i, load(dbeta + i) + d);
+#pragma GCC unroll 4
+		for (int v = 0; v < vectors; v++)
+		{
+			int64_t n = v < vectors - 1 ? LANES : last;
+			vf d = load_part(dy + v * LANES, n);
+
+			gamma[v] += d * ((load_part(x + v * LANES, n) - mean) * rstd);
+			beta[v] += d;
+		}
 	}
-	for (; i < n; i++)
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
 	{
-		dgamma[i] += dy[i] * (x[i] - mean) * rstd;
-		dbeta[i] += dy[i];
+		int64_t n = v < vectors - 1 ? LANES : last;
+
+		store_part(dgamma + v * LANES, load_part(dgamma + v * LANES, n) + gamma[v], n);
+		if (dbeta)
+			store_part(dbeta + v * LANES, load_part(dbeta + v * LANES, n) + beta[v], n);
 	}
+}
+
+KERNEL void
+layer_norm_param(const float *dy, const float *x, const float *stats, int64_t rows, int64_t row_step, float *dgamma,
+				 float *dbeta, int64_t n)
+{
+	int64_t j = 0;
+
+	for (; j + PARAM_VECTORS * LANES <= n; j += PARAM_VECTORS * LANES)
+		layer_norm_param_columns(PARAM_VECTORS, dy + j, x + j, stats, rows, row_step, dgamma + j,
+								 dbeta ? dbeta + j : NULL, LANES);
+	for (; j < n; j += LANES)
+		layer_norm_param_columns(1, dy + j, x + j, stats, rows, row_step, dgamma + j, dbeta ? dbeta + j : NULL,
+								 n - j < LANES ? n - j : LANES);
+}
+
+INLINE void
+column_sum_columns(const int vectors, const float *x, int64_t rows, int64_t row_step, float *sum, int64_t last)
+{
+	vf total[PARAM_VECTORS];
+
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
+		total[v] = (vf) {};
+	for (int64_t r = 0; r < rows; r++, x += row_step)
+	{
+#pragma GCC unroll 4
+		for (int v = 0; v < vectors; v++)
+			total[v] += load_part(x + v * LANES, v < vectors - 1 ? LANES : last);
+	}
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
+	{
+		int64_t n = v < vectors - 1 ? LANES : last;
+
+		store_part(sum + v * LANES, load_part(sum + v * LANES, n) + total[v], n);
+	}
+}
+
+KERNEL void
+column_sum(const float *x, int64_t rows, int64_t row_step, float *sum, int64_t n)
+{
+	int64_t j = 0;
+
+	for (; j + PARAM_VECTORS * LANES <= n; j += PARAM_VECTORS * LANES)
+		column_sum_columns(PARAM_VECTORS, x + j, rows, row_step, sum + j, LANES);
+	for (; j < n; j += LANES)
+		column_sum_columns(1, x + j, rows, row_step, sum + j, n - j < LANES ? n - j : LANES);
 }
 
 /* ---- random ---- */
@@ -571,6 +633,7 @@ average(float *mean, const float *w, float decay, int64_t n)
 }
 
 #include "simd_image.h"
+#include "simd_text.h"
 
 static bool SUPPORTED(void);
 
@@ -604,4 +667,14 @@ const simd_kernels NAME = {
 	.channel_norm_dx = channel_norm_dx,
 	.pool_max = pool_max,
 	.pool_max_grad = pool_max_grad,
+	.column_sum = column_sum,
+	.rms_norm = rms_norm,
+	.rms_norm_grad = rms_norm_grad,
+	.rotate = rotate,
+	.glu = glu,
+	.glu_grad = glu_grad,
+	.dots = dots,
+	.transpose = transpose,
+	.attention_softmax = attention_softmax,
+	.attention_softmax_grad = attention_softmax_grad,
 };

@@ -44,15 +44,24 @@ select_vf(vi mask, vf a, vf b)
 {
 	return (vf) ((mask & (vi) a) | (~mask & (vi) b));
 }
+/* b where one of them is not a number */
 INLINE vf
 max_vf(vf a, vf b)
 {
+#ifdef VECTOR_MAX
+	return (vf) VECTOR_MAX(a, b);
+#else
 	return select_vf(a > b, a, b);
+#endif
 }
 INLINE vf
 min_vf(vf a, vf b)
 {
+#ifdef VECTOR_MIN
+	return (vf) VECTOR_MIN(a, b);
+#else
 	return select_vf(a < b, a, b);
+#endif
 }
 INLINE vf
 abs_vf(vf a)
@@ -152,7 +161,7 @@ INLINE vf
 exp_vf(vf x)
 {
 	vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-	vf clamped = select_vf(x < splat(-87.3f), splat(-87.3f), select_vf(x > splat(88.3f), splat(88.3f), x));
+	vf clamped = max_vf(splat(-87.3f), min_vf(splat(88.3f), x));
 	vf shifted = clamped * splat(1.44269504f) + magic;
 	vf n = shifted - magic;
 	vf r = clamped - n * splat(0.693359375f) + n * splat(2.12194440e-4f);

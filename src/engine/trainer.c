@@ -332,7 +332,7 @@ update_average(trainer *t)
 static void
 update_statistics(trainer *t)
 {
-	float rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows / t->batch_rows;
+	float rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows[AXIS_ROW] / t->batch_rows;
 
 	for (int32_t i = 0; i < t->train.statistic_count; i++)
 	{
@@ -376,7 +376,7 @@ trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 	if (b->rows == 0)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
 	net_plan_bind(&t->train, b);
-	t->run.rows = b->rows;
+	t->run.rows[AXIS_ROW] = b->rows;
 	t->run.step = (uint64_t) t->steps;
 	if (!plan_run(t->train.plan, &t->run, err))
 		return false;
@@ -420,7 +420,7 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
 	net_plan_bind(p, b);
-	t->run.rows = b->rows;
+	t->run.rows[AXIS_ROW] = b->rows;
 	if (!plan_run(p->plan, &t->run, err))
 		return false;
 	memcpy(out, plan_address(p->plan, p->output), b->rows * t->n->config.shape.outputs * sizeof(float));

@@ -76,7 +76,7 @@ check_gradient(const net_config *config, int64_t rows)
 	llm_error err = {0};
 	net *n = net_new(config, &err);
 	net_plan p;
-	run_args run = {.rows = rows, .seed = 3, .step = 1, .simd = simd_best()};
+	run_args run = {.rows[AXIS_ROW] = rows, .seed = 3, .step = 1, .simd = simd_best()};
 	batch *b = batch_new(&config->shape, rows + 3, &err);
 	size_t count;
 	float *w, *direction, *moved;

@@ -45,7 +45,7 @@ rows_input(bench *b, int64_t columns)
 	for (int64_t i = 0; i < CAPACITY * (columns ? columns : 1); i++)
 		x[i] = next_normal();
 	b->input[b->inputs] = x;
-	return graph_input(b->g, b->inputs++, TENSOR_F32, 0, columns);
+	return graph_input(b->g, b->inputs++, TENSOR_F32, AXIS_ROW, 0, columns);
 }
 
 static inline int32_t
@@ -57,7 +57,7 @@ index_input(bench *b, int64_t rows, int64_t columns, int32_t limit)
 	for (int64_t i = 0; i < count; i++)
 		x[i] = next_below(limit);
 	b->input[b->inputs] = x;
-	return graph_input(b->g, b->inputs++, TENSOR_I32, rows, columns);
+	return graph_input(b->g, b->inputs++, TENSOR_I32, rows ? AXIS_NONE : AXIS_ROW, rows, columns);
 }
 
 static inline int32_t
@@ -87,7 +87,7 @@ bench_run(bench *b, int64_t rows)
 	plan_attach(b->p, b->arena, b->weights);
 	for (int32_t i = 0; i < b->inputs; i++)
 		plan_bind(b->p, i, b->input[i]);
-	b->run.rows = rows;
+	b->run.rows[AXIS_ROW] = rows;
 	return CHECK(plan_run(b->p, &b->run, &err));
 }
 

@@ -55,7 +55,7 @@ test_embeddings(void)
 		((int32_t *) b.input[1])[i + 1] = I(b, 1)[i] + i % 3;
 	b.g->tensors[value].ndim = 1;
 	b.g->tensors[value].dims[0] = CAPACITY * 2;
-	b.g->tensors[value].batched = false;
+	b.g->tensors[value].axis = AXIS_NONE;
 	e = op_embed(b.g, index, table);
 	with_base = op_embed_bag(b.g, base, start, pairs, value, table, TENSOR_NONE);
 	without = op_embed_bag(b.g, TENSOR_NONE, start, pairs, value, table, bias);
@@ -94,7 +94,7 @@ test_simple(void)
 	out[0] = op_concat(b.g, x, y);
 	out[1] = op_add(b.g, x, y);
 	out[2] = op_scale(b.g, x, 0.25f);
-	out[3] = op_layer_norm(b.g, x, gamma, beta);
+	out[3] = op_layer_norm(b.g, x, gamma, beta, LAYER_NORM_EPSILON);
 	out[4] = op_softmax(b.g, x);
 	for (int i = 0; i < 5; i++)
 		graph_keep(b.g, out[i]);

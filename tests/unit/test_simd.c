@@ -277,10 +277,76 @@ test_layer_norm(void)
 			variance += (x[i] - mean) * (x[i] - mean) / n;
 		for (int i = 0; i < n; i++)
 			expected[i] = (x[i] - mean) / sqrt(variance + 1e-5) * gamma[i] + beta[i];
-		k->layer_norm(x, gamma, beta, y, stats, n);
+		k->layer_norm(x, gamma, beta, 1e-5f, y, stats, n);
 		CHECK_CLOSE(y, expected, n, n == 1 ? 1e-6 : 1e-11);
 		CHECK_NEAR(stats[0], mean, 1e-5);
 	}
+}
+
+/* Sums over rows that lie further apart than they are long, on top of what is there. */
+static void
+test_columns(void)
+{
+	enum
+	{
+		ROWS = 5,
+		STEP = MAX + 3
+	};
+	static float x[ROWS * STEP], dy[ROWS * STEP];
+	float stats[2 * ROWS], sum[MAX + 1], gamma[MAX + 1], beta[MAX + 1];
+	double sums[MAX], gammas[MAX];
+
+	for (int i = 0; i < ROWS * STEP; i++)
+	{
+		x[i] = next_normal();
+		dy[i] = next_normal();
+	}
+	for (int i = 0; i < 2 * ROWS; i++)
+		stats[i] = next_normal();
+	for (int l = 0; l < LENGTHS; l++)
+	{
+		int n = lengths[l];
+
+		for (int i = 0; i <= n; i++)
+			sum[i] = gamma[i] = beta[i] = 1;
+		for (int i = 0; i < n; i++)
+		{
+			sums[i] = gammas[i] = 1;
+			for (int r = 0; r < ROWS; r++)
+			{
+				sums[i] += dy[r * STEP + i];
+				gammas[i] += (double) dy[r * STEP + i] * (x[r * STEP + i] - stats[2 * r]) * stats[2 * r + 1];
+			}
+		}
+		k->column_sum(dy, ROWS, STEP, sum, n);
+		CHECK_CLOSE(sum, sums, n, 1e-12);
+		k->layer_norm_param(dy, x, stats, ROWS, STEP, gamma, beta, n);
+		CHECK_CLOSE(gamma, gammas, n, 1e-12);
+		CHECK_CLOSE(beta, sums, n, 1e-12);
+		k->layer_norm_param(dy, x, stats, ROWS, STEP, gamma, NULL, n);
+		CHECK(sum[n] == 1 && gamma[n] == 1 && beta[n] == 1);
+	}
+}
+
+static void
+test_transpose(void)
+{
+	float x[17 * 19], y[17 * 32];
+
+	for (int i = 0; i < 17 * 19; i++)
+		x[i] = next_normal();
+	for (int rows = 1; rows <= 19; rows++)
+		for (int columns = 1; columns <= 17; columns += 4)
+		{
+			int width = (rows + k->lanes - 1) / k->lanes * k->lanes;
+			bool same = true;
+
+			memset(y, 0xff, sizeof(y));
+			k->transpose(x, 17, rows, columns, 2, y, width);
+			for (int i = 0; i < columns * width; i++)
+				same &= y[i] == (i % width < rows ? 2 * x[i % width * 17 + i / width] : 0);
+			CHECK(same && (columns == 17 || isnan(y[columns * width])));
+		}
 }
 
 /* The numbers of philox.h, whatever the width; about the right share is dropped. */
@@ -395,6 +461,8 @@ main(void)
 		test_products();
 		test_transposed();
 		test_layer_norm();
+		test_columns();
+		test_transpose();
 		test_dropout();
 		test_optimizers();
 	}

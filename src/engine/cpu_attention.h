@@ -1,0 +1,44 @@
+/*
+ * cpu_attention.h
+ *	  Attention of one row of a batch, on pointers: for the operations and for generation.
+ *
+ * Every head of queries reads the keys and values of its group: heads / kv_heads heads share
+ * one.  out = softmax(scale q k^T + bias) v without a matrix of all scores: keys are read in
+ * blocks while the maximum and the sum of the softmax are carried along (Dao et al.,
+ * FlashAttention), and the gradient makes the probabilities again from their logarithm.
+ */
+#ifndef LLMAPP_CPU_ATTENTION_H
+#define LLMAPP_CPU_ATTENTION_H
+
+#include "graph.h"
+#include "simd.h"
+
+/* Addresses are those of the row's first token, head 0. */
+typedef struct attention_row
+{
+	int64_t queries, keys; /* tokens; causal: the last query sees all keys */
+	const float *q, *k, *v;
+	int64_t q_step, kv_step; /* floats from token to token */
+	const float *bias;       /* (buckets, heads), or NULL */
+	float *out;              /* (queries, heads head_dim) */
+	float *log_sum;          /* (queries, heads): logarithms of the softmax's sums */
+	/* of the gradient */
+	const float *dout; /* as out */
+	float *dq, *dk, *dv;
+	int64_t dq_step, dkv_step;
+	float *dbias;                     /* (buckets, heads) = this row's part, or NULL */
+	bool accumulate_q, accumulate_kv; /* dq; dk and dv: += */
+} attention_row;
+
+/* One head of queries. */
+extern void attention_forward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
+							  int32_t head);
+/* The heads of queries that read kv_head: they share its gradient.  Others are not touched. */
+extern void attention_backward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
+							   int32_t kv_head);
+/* Cosines and sines (head_dim / 2 each) by which a position's queries and keys are turned (Su et al., RoFormer). */
+extern void rotary_angles(float theta, int64_t head_dim, int64_t position, float *angles);
+/* Bucket of a relative position, key - query (Raffel et al., T5); below buckets. */
+extern int32_t relative_bucket(const attention_shape *s, int64_t distance);
+
+#endif /* LLMAPP_CPU_ATTENTION_H */

@@ -1,0 +1,275 @@
+/*
+ * cpu_language.c
+ *	  CPU kernels of the language loss: logits of the vocabulary, softmax, cross-entropy, gradients.
+ *
+ * Logits (tokens, vocab) would be the largest tensor of a training step by far, so tokens are
+ * taken in chunks, of which ops_text.c records four steps each: products are so large that their
+ * tiles keep all threads busy, the plan lets all chunks use the same memory, and the second
+ * product's sum over chunks has one order.  A product is cut in both directions, because the
+ * chunk may have few tokens and a large vocabulary, or the reverse.  Only tokens that count
+ * (weight > 0) take part: they are gathered first, which is most of the work saved when a
+ * language model is trained on masked tokens or on answers only.
+ *
+ * `active` = (1 + tokens): how many tokens count, and which.  size = width of the gathered rows,
+ * vocab, tokens of a chunk; attr.index = number of the chunk's first gathered token.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "blas.h"
+#include "cpu_ops.h"
+
+/* ---- active_tokens: in = weight; out = active, loss = 0, correct = 0 ---- */
+
+void
+prepare_active_tokens(step *s, const graph *g, const node *n)
+{
+	s->units = 1;
+}
+
+void
+run_active_tokens(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	const float *weight = s->in[0];
+	int32_t *active = s->out[0], count = 0;
+	int64_t tokens = r->rows[s->axis];
+
+	for (int32_t t = 0; t < tokens; t++)
+		if (weight[t] > 0)
+			active[++count] = t;
+	active[0] = count;
+	memset(s->out[1], 0, tokens * sizeof(float));
+	memset(s->out[2], 0, tokens * sizeof(float));
+}
+
+/* ---- gather_active: in = x, active; row i of the result is row active[1 + i] of x; size = columns ---- */
+
+void
+prepare_gather_active(step *s, const graph *g, const node *n)
+{
+	per_row(s, g, n->in[0], COST_SIMPLE);
+}
+
+void
+run_gather_active(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	const int32_t *active = s->in[1];
+	int64_t n = s->size[0];
+
+	for (int64_t i = begin; i < end && i < active[0]; i++)
+		memcpy((float *) s->out[0] + i * n, (const float *) s->in[0] + active[1 + i] * n, n * sizeof(float));
+}
+
+/* ---- scatter_active: in = gathered rows, active; rows that are not active are 0; size = columns; one unit ---- */
+
+void
+prepare_scatter_active(step *s, const graph *g, const node *n)
+{
+	per_row(s, g, n->in[0], COST_SIMPLE);
+}
+
+/* Of the active tokens, in ascending order, how many come before token t. */
+static int64_t
+active_before(const int32_t *active, int64_t t)
+{
+	int64_t low = 0, high = active[0];
+
+	while (low < high)
+	{
+		int64_t middle = (low + high) / 2;
+
+		if (active[1 + middle] < t)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+void
+run_scatter_active(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	const int32_t *active = s->in[1];
+	int64_t n = s->size[0], i = active_before(active, begin);
+
+	for (int64_t t = begin; t < end; t++)
+	{
+		float *y = (float *) s->out[0] + t * n;
+		bool is_active = i < active[0] && active[1 + i] == t;
+		const float *x = (const float *) s->in[0] + i * n;
+
+		i += is_active;
+		if (s->accumulate[0] && is_active)
+			r->simd->axpy(1, x, y, n);
+		else if (!s->accumulate[0] && is_active)
+			memcpy(y, x, n * sizeof(float));
+		else if (!s->accumulate[0])
+			memset(y, 0, n * sizeof(float));
+	}
+}
+
+/* ---- products of a chunk: units are panels of its two directions ---- */
+
+#define TOKEN_PANEL 256
+#define VOCAB_PANEL 256
+#define WIDTH_PANEL 192
+
+static void
+prepare_chunk(step *s, const graph *g, int32_t logits, int64_t width)
+{
+	s->size[0] = width;
+	s->size[1] = g->tensors[logits].dims[1];
+	s->size[2] = g->tensors[logits].dims[0];
+}
+
+/* size[3] = panels of the second direction, so that unit u is panel (u / size[3], u % size[3]) */
+static void
+cut_panels(step *s, int64_t rows, int64_t row_panel, int64_t columns, int64_t column_panel)
+{
+	s->size[3] = (columns + column_panel - 1) / column_panel;
+	s->units = (rows + row_panel - 1) / row_panel * s->size[3];
+	s->cost = 2.0 * s->size[0] * s->size[1] * s->size[2] / s->units;
+}
+
+/* A range of one direction: panel i of n numbers; its size, 0 when it is beyond them. */
+static int64_t
+panel_of(int64_t i, int64_t panel, int64_t n, int64_t *first)
+{
+	*first = i * panel;
+	return *first >= n ? 0 : smaller(panel, n - *first);
+}
+
+/* Tokens of the chunk that there are. */
+static int64_t
+chunk_tokens(const step *s, const int32_t *active)
+{
+	int64_t left = active[0] - s->attr.index;
+
+	return left < 0 ? 0 : smaller(left, s->size[2]);
+}
+
+/* ---- head_logits: in = gathered x, w (vocab, width), bias or none, active; out = logits (chunk, vocab) ---- */
+
+void
+prepare_head_logits(step *s, const graph *g, const node *n)
+{
+	prepare_chunk(s, g, n->out[0], columns_of(g, n->in[0]));
+	cut_panels(s, s->size[2], TOKEN_PANEL, s->size[1], VOCAB_PANEL);
+}
+
+void
+run_head_logits(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	int64_t width = s->size[0], vocab = s->size[1], tokens = chunk_tokens(s, s->in[3]), i, j;
+	const float *x = (const float *) s->in[0] + s->attr.index * width, *w = s->in[1], *bias = s->in[2];
+
+	for (int64_t u = begin; u < end; u++)
+	{
+		int64_t m = panel_of(u / s->size[3], TOKEN_PANEL, tokens, &i);
+		int64_t n = panel_of(u % s->size[3], VOCAB_PANEL, vocab, &j);
+		float *y = (float *) s->out[0] + i * vocab + j;
+
+		if (m == 0)
+			continue;
+		for (int64_t k = 0; bias && k < m; k++)
+			memcpy(y + k * vocab, bias + j, n * sizeof(float));
+		gemm(r->simd, false, true, m, n, width, x + i * width, width, w + j * width, width, bias ? 1 : 0, y, vocab);
+	}
+}
+
+/*
+ * ---- head_loss: in = logits, target, weight, 1 / total weight or none, active ----
+ * out = loss and correct (tokens), gradient of the logits (chunk, vocab) or none; a unit is a token of the chunk
+ */
+
+void
+prepare_head_loss(step *s, const graph *g, const node *n)
+{
+	prepare_chunk(s, g, n->in[0], 0);
+	s->units = s->size[2];
+	s->cost = COST_FUNCTION * s->size[1];
+}
+
+void
+run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	const int32_t *active = s->in[4];
+	int64_t vocab = s->size[1], tokens = chunk_tokens(s, active);
+
+	for (int64_t i = begin; i < end && i < tokens; i++)
+	{
+		const float *x = (const float *) s->in[0] + i * vocab;
+		float *dx = s->out[2] ? (float *) s->out[2] + i * vocab : NULL;
+		int32_t token = active[1 + s->attr.index + i], target = ((const int32_t *) s->in[1])[token];
+		float weight = ((const float *) s->in[2])[token], logit = x[target], top = r->simd->max(x, vocab);
+		float sum = r->simd->exp_sum(x, top, dx, vocab);
+
+		((float *) s->out[0])[token] = weight * (logf(sum) + (top - logit));
+		((float *) s->out[1])[token] = logit >= top;
+		if (dx)
+		{
+			float factor = weight * *(const float *) s->in[3];
+
+			r->simd->scale(factor / sum, dx, dx, vocab);
+			dx[target] -= factor;
+		}
+	}
+}
+
+/* ---- head_dw: in = gradient of the logits, gathered x, active; out = gradients of w, and of the bias or none ---- */
+
+void
+prepare_head_dw(step *s, const graph *g, const node *n)
+{
+	prepare_chunk(s, g, n->in[0], columns_of(g, n->in[1]));
+	cut_panels(s, s->size[1], VOCAB_PANEL, 1, 1);
+}
+
+void
+run_head_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	int64_t width = s->size[0], vocab = s->size[1], tokens = chunk_tokens(s, s->in[2]), j;
+	const float *x = (const float *) s->in[1] + s->attr.index * width;
+
+	for (int64_t u = begin; u < end; u++)
+	{
+		int64_t m = panel_of(u, VOCAB_PANEL, vocab, &j);
+		const float *dy = (const float *) s->in[0] + j;
+		float *dw = (float *) s->out[0] + j * width, *db = s->out[1] ? (float *) s->out[1] + j : NULL;
+
+		if (db && !s->accumulate[1])
+			memset(db, 0, m * sizeof(float));
+		if (db)
+			r->simd->column_sum(dy, tokens, vocab, db, m);
+		if (tokens > 0)
+			gemm(r->simd, true, false, m, width, tokens, dy, vocab, x, width, s->accumulate[0] ? 1 : 0, dw, width);
+		else if (!s->accumulate[0])
+			memset(dw, 0, m * width * sizeof(float));
+	}
+}
+
+/* ---- head_dx: in = gradient of the logits, w, active; out = the chunk's rows of the gradient of the gathered x ---- */
+
+void
+prepare_head_dx(step *s, const graph *g, const node *n)
+{
+	prepare_chunk(s, g, n->in[0], columns_of(g, n->in[1]));
+	cut_panels(s, s->size[2], TOKEN_PANEL, s->size[0], WIDTH_PANEL);
+}
+
+void
+run_head_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	int64_t width = s->size[0], vocab = s->size[1], tokens = chunk_tokens(s, s->in[2]), i, j;
+
+	for (int64_t u = begin; u < end; u++)
+	{
+		int64_t m = panel_of(u / s->size[3], TOKEN_PANEL, tokens, &i);
+		int64_t n = panel_of(u % s->size[3], WIDTH_PANEL, width, &j);
+
+		if (m > 0)
+			gemm(r->simd, false, false, m, n, vocab, (const float *) s->in[0] + i * vocab, vocab,
+				 (const float *) s->in[1] + j, width, 0, (float *) s->out[0] + (s->attr.index + i) * width + j,
+				 width);
+	}
+}
