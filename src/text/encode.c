@@ -131,9 +131,9 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 typedef bool (*encode_text)(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
 
 static const encode_text encoders[TOKENIZER_KINDS] = {
-	[TOKENIZER_BYTES] = encode_bytes,
-	[TOKENIZER_CHARACTERS] = encode_characters,
-	[TOKENIZER_BPE] = bpe_encode,
+	[TOKENIZER_BYTES] = encode_bytes,     [TOKENIZER_CHARACTERS] = encode_characters,
+	[TOKENIZER_BPE] = bpe_encode,         [TOKENIZER_WORDPIECE] = wordpiece_encode,
+	[TOKENIZER_UNIGRAM] = unigram_encode,
 };
 
 /* ---- tokens that are cut out before all else ---- */

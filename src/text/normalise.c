@@ -65,7 +65,7 @@ mark_spaces(const tokenizer *t, const uint8_t *text, size_t length, text_buffer 
 	if (!text_buffer_reserve(out, length + 1, err))
 		return false;
 	to = (uint8_t *) out->bytes + out->size;
-	if ((t->header->flags & FLAG_PREFIX_SPACE) && (once || (text[0] != ' ' && !is_mark(text, length))))
+	if (t->header->flags & FLAG_PREFIX_SPACE)
 		*to++ = ' ';
 	for (size_t i = 0; i < length; i++)
 	{

@@ -60,6 +60,8 @@ contraction(const uint8_t *text, const uint8_t *end, uint8_t ignored_case)
 
 	if (a == 's' || a == 't' || a == 'm' || a == 'd')
 		return 2;
+	if (ignored_case && end - text > 2 && text[1] == 0xC5 && text[2] == 0xBF) /* U+017F is a small s, too */
+		return 3;
 	if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l'))
 		return 3;
 	return 0;

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define TEXT_MAX ((uint64_t) 1 << 31)
+#define SCORE_MAX 1e30
+#define UNKNOWN_PENALTY 10 /* below the least probable token, as in SentencePiece */
 
 static const char *const kind_names[TOKENIZER_KINDS] = {
 	[TOKENIZER_BYTES] = "bytes",         [TOKENIZER_CHARACTERS] = "characters", [TOKENIZER_BPE] = "bpe",
@@ -49,7 +51,7 @@ check_header(const block_header *h, size_t bytes, llm_error *err)
 						h->version, BLOCK_VERSION);
 	if (h->bytes != bytes)
 		return corrupt(err, "its size is not the one it gives");
-	if (h->kind > TOKENIZER_BPE || (h->flags & ~(uint32_t) TOKENIZER_FLAGS) != 0 ||
+	if (h->kind >= TOKENIZER_KINDS || (h->flags & ~(uint32_t) TOKENIZER_FLAGS) != 0 ||
 		h->pretokenizer >= PRETOKENIZERS)
 		return corrupt(err, "its kind is not known");
 	if (h->size < 1 || h->size > TOKENS_MAX)
@@ -134,9 +136,10 @@ check_tokens(tokenizer *t, llm_error *err)
 
 /* Without branches inside the loops: a large tokenizer has a million slots. */
 static bool
-check_tables(const tokenizer *t, llm_error *err)
+check_tables(tokenizer *t, llm_error *err)
 {
 	uint32_t size = (uint32_t) t->header->size, wrong = 0;
+	double lowest = SCORE_MAX;
 
 	for (uint64_t i = 0; i < t->header->part[SECTION_TOKEN_SLOT].count; i++)
 		wrong |= t->token_slot[i] > size;
@@ -150,7 +153,11 @@ check_tables(const tokenizer *t, llm_error *err)
 	for (int i = 0; i < 256; i++)
 		wrong |= t->byte[i] < -1 || t->byte[i] >= (int32_t) size;
 	for (uint64_t i = 0; i < t->header->part[SECTION_SCORE].count; i++)
-		wrong |= !(t->score[i] > -1e30 && t->score[i] < 1e30);
+	{
+		wrong |= !(t->score[i] > -SCORE_MAX && t->score[i] < SCORE_MAX);
+		lowest = t->score[i] < lowest ? t->score[i] : lowest;
+	}
+	t->unknown_score = lowest - UNKNOWN_PENALTY;
 	return wrong == 0 || corrupt(err, "a number in a table is out of range");
 }
 

@@ -44,7 +44,7 @@ enum tokenizer_flag
 	FLAG_BYTE_FALLBACK = 2, /* an unknown character becomes the tokens of its bytes */
 	FLAG_NFC = 4,           /* text is composed first */
 	FLAG_CHARACTERS = 8,    /* BPE of characters, not of bytes */
-	FLAG_PREFIX_SPACE = 16, /* a text gets a space in front, unless it has one */
+	FLAG_PREFIX_SPACE = 16, /* a text gets a space in front */
 	FLAG_SPACES_ONCE = 32,  /* runs of spaces are one space, none at the ends */
 	FLAG_CLEAN_TEXT = 64,   /* WordPiece: drop control characters */
 	FLAG_SPLIT_CJK = 128,   /* WordPiece: ideographs are words of their own */

@@ -77,7 +77,8 @@ struct tokenizer
 	const double *score;
 	uint32_t token_mask;
 	uint32_t merge_mask;
-	uint32_t longest; /* bytes of a token */
+	uint32_t longest;     /* bytes of a token */
+	double unknown_score; /* unigram: of a character that is no token */
 	/* Tokens that are cut out of text: their first bytes and distinct lengths, longest first. */
 	bool added_first[256];
 	bool special_first[256];

@@ -24,7 +24,7 @@ enum char_class
 	CHAR_SPACE = 4,       /* White_Space */
 	CHAR_PUNCTUATION = 8, /* P */
 	CHAR_NONSPACING = 16, /* Mn */
-	CHAR_OTHER = 32       /* C: control, format, unassigned, private use */
+	CHAR_CONTROL = 32     /* Cc, Cf, Co: control, format, private use */
 };
 
 /* Two stages: the number of a code point's block of 128, then its place in that block. */

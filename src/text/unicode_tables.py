@@ -16,7 +16,7 @@ HANGUL = range(0xAC00, 0xD7A4)  # decomposed and composed by arithmetic
 def char_class(c):
     """Bits in the order of enum char_class."""
     category = unicodedata.category(chr(c))
-    bits = [category[0] == "L", category[0] == "N", c in SPACES, category[0] == "P", category == "Mn", category[0] == "C"]
+    bits = [category[0] == "L", category[0] == "N", c in SPACES, category[0] == "P", category == "Mn", category in ("Cc", "Cf", "Co")]
     return sum(bit << i for i, bit in enumerate(bits))
 
 
