@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX ((uint64_t) 1 << 31)
 #define SCORE_MAX 1e30
 #define UNKNOWN_PENALTY 10 /* below the least probable token, as in SentencePiece */
 
@@ -33,6 +32,7 @@ static const struct
 	[SECTION_MERGE_SLOT] = {"merges", sizeof(merge_slot), 1 << TOKENIZER_BPE},
 	[SECTION_BYTE] = {"bytes", 4, (1 << TOKENIZER_KINDS) - 1},
 	[SECTION_SCORE] = {"scores", 8, 1 << TOKENIZER_UNIGRAM},
+	[SECTION_PREFIX] = {"prefixes", 8, 1 << TOKENIZER_UNIGRAM},
 };
 
 static bool
@@ -83,16 +83,16 @@ check_sections(const block_header *h, llm_error *err)
 	{
 		const block_part *p = &h->part[s];
 		uint64_t expected = expected_count(h, s);
-		bool table = s == SECTION_TOKEN_SLOT || s == SECTION_MERGE_SLOT;
+		bool table = s == SECTION_TOKEN_SLOT || s == SECTION_MERGE_SLOT || s == SECTION_PREFIX;
 
 		if (p->count == 0 && (sections[s].kinds >> h->kind & 1) == 0)
 			continue;
 		if (p->count == 0 || (expected != 0 && p->count != expected) || (table && (p->count & (p->count - 1)) != 0) ||
-			p->count > UINT32_MAX || p->offset % TOKENIZER_ALIGNMENT != 0 || p->offset > h->bytes ||
+			p->count > TABLE_MAX || p->offset % TOKENIZER_ALIGNMENT != 0 || p->offset > h->bytes ||
 			p->count > (h->bytes - p->offset) / sections[s].width)
 			return llm_fail(err, LLM_CORRUPT, "the tokenizer of the model is damaged: table of %s", sections[s].name);
 	}
-	return h->part[SECTION_TEXT].count < TEXT_MAX || corrupt(err, "its tokens are too long");
+	return true;
 }
 
 static const void *
@@ -113,8 +113,10 @@ find_sections(tokenizer *t)
 	t->merge_slot = section(h, SECTION_MERGE_SLOT);
 	t->byte = section(h, SECTION_BYTE);
 	t->score = section(h, SECTION_SCORE);
+	t->prefix = section(h, SECTION_PREFIX);
 	t->token_mask = (uint32_t) h->part[SECTION_TOKEN_SLOT].count - 1;
 	t->merge_mask = (uint32_t) h->part[SECTION_MERGE_SLOT].count - 1;
+	t->prefix_mask = (uint32_t) (64 * h->part[SECTION_PREFIX].count - 1);
 	if (t->text == NULL)
 		t->text = (const uint8_t *) "";
 }

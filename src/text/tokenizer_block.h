@@ -18,6 +18,7 @@
 #define BLOCK_VERSION 1
 #define PROBES 128
 #define TOKENS_MAX (1 << 24)
+#define TABLE_MAX (1 << 26) /* elements of a table, and bytes of all tokens */
 #define TOKEN_TYPES (TOKEN_UNUSED + 1)
 #define TOKENIZER_FLAGS 1023 /* all bits of enum tokenizer_flag */
 #define ADDED_LENGTH_MAX 255 /* bytes of a token that is cut out of text before all else */
@@ -32,6 +33,7 @@ enum block_section
 	SECTION_MERGE_SLOT, /* merge_slot (power of two), by merge_hash() */
 	SECTION_BYTE,       /* int32 (256): token of each byte, -1 = none */
 	SECTION_SCORE,      /* double (size): unigram */
+	SECTION_PREFIX,     /* uint64 (power of two): unigram, bits of what tokens begin with, see token_goes_on() */
 	SECTIONS
 };
 
@@ -75,8 +77,10 @@ struct tokenizer
 	const merge_slot *merge_slot;
 	const int32_t *byte;
 	const double *score;
+	const uint64_t *prefix;
 	uint32_t token_mask;
 	uint32_t merge_mask;
+	uint32_t prefix_mask; /* of bits */
 	uint32_t longest;     /* bytes of a token */
 	double unknown_score; /* unigram: of a character that is no token */
 	/* Tokens that are cut out of text: their first bytes and distinct lengths, longest first. */
@@ -150,6 +154,22 @@ token_find(const tokenizer *t, uint64_t hash, const char *head, size_t head_leng
 			return id;
 	}
 	return -1;
+}
+
+/* Bit of a hash in SECTION_PREFIX; the low half of the hash finds tokens. */
+static inline uint32_t
+prefix_bit(uint64_t hash, uint32_t mask)
+{
+	return (uint32_t) (hash >> 32) & mask;
+}
+
+/* Can a token begin with the bytes of this hash and be longer?  A yes may be wrong (Bloom 1970). */
+static inline bool
+token_goes_on(const tokenizer *t, uint64_t hash)
+{
+	uint32_t bit = prefix_bit(hash, t->prefix_mask);
+
+	return t->prefix[bit / 64] >> bit % 64 & 1;
 }
 
 #define TYPES_TEXT (1u << TOKEN_NORMAL | 1u << TOKEN_ADDED)

@@ -16,7 +16,6 @@
 #include "unicode.h"
 
 #define NO_TOKEN (-1)
-#define TEXT_BYTES_MAX ((size_t) 1 << 30)
 
 typedef struct token_entry
 {
@@ -150,7 +149,7 @@ tokenizer_builder_new(const tokenizer_options *options, llm_error *err)
 	tokenizer_builder *b = calloc(1, sizeof(tokenizer_builder));
 
 	if (b != NULL)
-		b->known = strings_new(TOKENS_MAX, TEXT_BYTES_MAX);
+		b->known = strings_new(TOKENS_MAX, TABLE_MAX);
 	if (b == NULL || b->known == NULL)
 	{
 		llm_fail(err, LLM_MEMORY, "out of memory while building a tokenizer");
@@ -225,7 +224,7 @@ tokenizer_builder_token(tokenizer_builder *b, const char *text, size_t length, t
 
 	if (b->failed || !spell(b, text, length, type, err))
 		return fail(b);
-	if (id >= TOKENS_MAX || b->text.size + b->spelled.size > TEXT_BYTES_MAX ||
+	if (id >= TOKENS_MAX || b->text.size + b->spelled.size > TABLE_MAX ||
 		((type == TOKEN_SPECIAL || type == TOKEN_ADDED) && length > ADDED_LENGTH_MAX))
 	{
 		llm_fail(err, LLM_INVALID, "a token of the tokenizer is too long, or there are too many");
@@ -438,13 +437,44 @@ fill_merges(const tokenizer_builder *b, merge_slot *table, uint64_t slots)
 	return true;
 }
 
-static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8};
+/* Bits for what tokens begin with, eight for each byte of them so that few collide; as words of 64. */
+static uint64_t
+prefix_words(const tokenizer_builder *b)
+{
+	uint64_t words = 8;
+
+	while (words * 64 < (uint64_t) b->text.size * 8)
+		words *= 2;
+	return words;
+}
+
+static void
+fill_prefixes(const tokenizer_builder *b, uint64_t *words, uint64_t count)
+{
+	for (int32_t i = 0; i < b->known->count; i++)
+	{
+		const token_entry *e = &b->token[b->known_id[i]];
+		const uint8_t *text = (const uint8_t *) b->text.bytes + e->start;
+		uint64_t hash = HASH_START;
+
+		for (uint32_t n = 0; n + 1 < e->length; n++)
+		{
+			uint32_t bit;
+
+			hash = hash_bytes(hash, text + n, 1);
+			bit = prefix_bit(hash_end(hash), (uint32_t) (64 * count - 1));
+			words[bit / 64] |= UINT64_C(1) << bit % 64;
+		}
+	}
+}
+
+static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8};
 
 /* Sizes and places of the sections; the header is complete but for the tables' contents. */
 static void
 lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS])
 {
-	bool bpe = b->options.kind == TOKENIZER_BPE;
+	bool bpe = b->options.kind == TOKENIZER_BPE, unigram = b->options.kind == TOKENIZER_UNIGRAM;
 	const uint64_t counts[SECTIONS] = {
 		[SECTION_TEXT] = b->text.size,
 		[SECTION_START] = (uint64_t) b->tokens + 1,
@@ -452,7 +482,8 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 		[SECTION_TOKEN_SLOT] = table_slots(b->known->count, attempt[SECTION_TOKEN_SLOT]),
 		[SECTION_MERGE_SLOT] = bpe ? table_slots(b->merges, attempt[SECTION_MERGE_SLOT]) : 0,
 		[SECTION_BYTE] = 256,
-		[SECTION_SCORE] = b->options.kind == TOKENIZER_UNIGRAM ? b->tokens : 0,
+		[SECTION_SCORE] = unigram ? b->tokens : 0,
+		[SECTION_PREFIX] = unigram ? prefix_words(b) : 0,
 	};
 	uint64_t at = sizeof(*h);
 
@@ -490,6 +521,8 @@ fill_block(const tokenizer_builder *b, block_header *h)
 			((double *) (base + h->part[SECTION_SCORE].offset))[i] = b->token[i].score;
 	}
 	start[b->tokens] = (uint32_t) b->text.size;
+	if (h->part[SECTION_PREFIX].count > 0)
+		fill_prefixes(b, (uint64_t *) (base + h->part[SECTION_PREFIX].offset), h->part[SECTION_PREFIX].count);
 	memcpy(base + h->part[SECTION_BYTE].offset, b->byte, sizeof(b->byte));
 }
 

@@ -40,15 +40,19 @@ extend(const tokenizer *t, const uint8_t *text, uint32_t at, uint32_t length, wa
 	utf8_read(text + at, text + length, &character);
 	for (uint32_t n = 1; n <= most; n++)
 	{
+		uint64_t whole;
 		int32_t id;
 
 		hash = hash_bytes(hash, text + at + n - 1, 1);
 		if (n < (uint32_t) character || (at + n < length && (text[at + n] & 0xC0) == 0x80))
 			continue;
-		id = token_find(t, hash_end(hash), "", 0, text + at, n, TYPES_TEXT);
+		whole = hash_end(hash);
+		id = token_find(t, whole, "", 0, text + at, n, TYPES_TEXT);
 		if (id >= 0)
 			improve(&ways[at + n], ways[at].score + t->score[id], at, id);
 		alone = alone || (id >= 0 && n == (uint32_t) character);
+		if (!token_goes_on(t, whole))
+			break;
 	}
 	if (!alone)
 		improve(&ways[at + character], ways[at].score + t->unknown_score, at, -1);
