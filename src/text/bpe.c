@@ -344,7 +344,7 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 bool
 bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
-	if (t->header->flags & (FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE))
+	if (t->character_map != NULL || (t->header->flags & (FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE)))
 	{
 		if (!text_normalise(t, text, length, err))
 			return false;

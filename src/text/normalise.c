@@ -12,6 +12,7 @@
 
 static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 */
 #define SPACE_MARK_BYTES 3
+#define PART_BYTES 65536
 
 /* Texts of ASCII are composed, most others are Latin-1 and the like, below the first mark. */
 static bool
@@ -25,7 +26,7 @@ maybe_decomposed(const uint8_t *text, size_t length)
 
 /* NFC of text, appended to out. */
 static bool
-compose(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+compose_part(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 {
 	const uint8_t *end = text + length;
 	int32_t *c = tokenizer_scratch(t, (length + 1) * DECOMPOSED_MAX * sizeof(int32_t), err);
@@ -48,6 +49,93 @@ compose(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_
 	return true;
 }
 
+/* The same in parts, which saves memory; nothing composes with an ASCII character behind it. */
+static bool
+compose(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+{
+	for (size_t start = 0, end; start < length; start = end)
+	{
+		end = length - start > PART_BYTES ? start + PART_BYTES : length;
+		while (end < length && text[end] >= 0x80)
+			end++;
+		if (!compose_part(t, text + start, end - start, out, err))
+			return false;
+	}
+	return true;
+}
+
+/* A unit of the trie; beyond its end a unit that no byte leads to. */
+static uint32_t
+map_unit(const tokenizer *t, uint32_t at)
+{
+	uint32_t unit = UINT32_MAX;
+
+	if (at < t->map_units)
+		memcpy(&unit, t->character_map + sizeof(uint32_t) * (1 + (size_t) at), sizeof(unit));
+	return unit;
+}
+
+/*
+ * The longest beginning of text that is replaced: its length, or 0, and by what.  The trie is a
+ * double array as the library darts-clone writes it (Yata, 2011): a unit has the byte that leads
+ * to it in bits 0 to 7, whether a value follows in bit 8, and from bit 10 on where the next are,
+ * in units of 256 if bit 9 is set.
+ */
+static size_t
+map_lookup(const tokenizer *t, const uint8_t *text, size_t left, const char **by)
+{
+	uint64_t bytes = t->header->part[SECTION_CHARACTER_MAP].count,
+			 texts = sizeof(uint32_t) * (1 + (uint64_t) t->map_units);
+	uint32_t unit = map_unit(t, 0), at = 0;
+	size_t longest = 0;
+
+	for (size_t i = 0; i < left; i++)
+	{
+		at ^= (unit >> 10) << ((unit & 0x200) >> 6);
+		at ^= text[i];
+		unit = map_unit(t, at);
+		if ((unit & 0x800000FF) != text[i])
+			break;
+		if (unit & 0x100)
+		{
+			uint64_t value = map_unit(t, at ^ ((unit >> 10) << ((unit & 0x200) >> 6))) & INT32_MAX;
+
+			if (value >= bytes - texts)
+				break;
+			*by = (const char *) t->character_map + texts + value;
+			longest = i + 1;
+		}
+	}
+	return longest;
+}
+
+static bool
+map_characters(const tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+{
+	const uint8_t *end = text + length;
+
+	while (text < end)
+	{
+		const char *by;
+		size_t taken = map_lookup(t, text, end - text, &by);
+		int32_t bytes;
+
+		if (taken > 0 && !text_buffer_add(out, by, strlen(by), err))
+			return false;
+		if (taken == 0)
+		{
+			utf8_read(text, end, &bytes);
+			taken = (size_t) bytes;
+			if (!text_buffer_add(out, text, taken, err))
+				return false;
+		}
+		if (out->size > TOKENIZER_TEXT_MAX)
+			return llm_fail(err, LLM_INVALID, "a text is too long to encode");
+		text += taken;
+	}
+	return true;
+}
+
 static bool
 is_mark(const uint8_t *text, size_t left)
 {
@@ -62,6 +150,8 @@ mark_spaces(const tokenizer *t, const uint8_t *text, size_t length, text_buffer 
 	bool space = once; /* the last thing written is a space, or nothing is */
 	uint8_t *to;
 
+	if (length == 0)
+		return true;
 	if (!text_buffer_reserve(out, length + 1, err))
 		return false;
 	to = (uint8_t *) out->bytes + out->size;
@@ -85,12 +175,18 @@ mark_spaces(const tokenizer *t, const uint8_t *text, size_t length, text_buffer 
 bool
 text_normalise(tokenizer *t, const uint8_t *text, size_t length, llm_error *err)
 {
-	text_buffer *out = &t->normal;
+	bool composed = (t->header->flags & FLAG_NFC) && maybe_decomposed(text, length);
 
-	out->size = 0;
-	if ((t->header->flags & FLAG_NFC) && maybe_decomposed(text, length))
-		return compose(t, text, length, out, err);
+	t->mapped.size = t->normal.size = 0;
+	if (t->character_map != NULL ? !map_characters(t, text, length, &t->mapped, err)
+								 : composed && !compose(t, text, length, &t->mapped, err))
+		return false;
+	if (t->character_map != NULL || composed)
+	{
+		text = (const uint8_t *) t->mapped.bytes;
+		length = t->mapped.size;
+	}
 	if (t->header->flags & (FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE))
-		return mark_spaces(t, text, length, out, err);
-	return text_buffer_add(out, text, length, err);
+		return mark_spaces(t, text, length, &t->normal, err);
+	return text_buffer_add(&t->normal, text, length, err);
 }

@@ -33,6 +33,7 @@ static const struct
 	[SECTION_BYTE] = {"bytes", 4, (1 << TOKENIZER_KINDS) - 1},
 	[SECTION_SCORE] = {"scores", 8, 1 << TOKENIZER_UNIGRAM},
 	[SECTION_PREFIX] = {"prefixes", 8, 1 << TOKENIZER_UNIGRAM},
+	[SECTION_CHARACTER_MAP] = {"characters", 1, 0},
 };
 
 static bool
@@ -136,6 +137,25 @@ check_tokens(tokenizer *t, llm_error *err)
 	return ok || corrupt(err, "a token lies outside its text");
 }
 
+/* The length of a trie in bytes, the trie, texts of which the last ends with a zero byte. */
+static bool
+check_character_map(tokenizer *t, llm_error *err)
+{
+	uint64_t bytes = t->header->part[SECTION_CHARACTER_MAP].count;
+	uint32_t trie = 0;
+
+	if (bytes == 0)
+		return true;
+	t->character_map = section(t->header, SECTION_CHARACTER_MAP);
+	if (bytes > sizeof(trie))
+		memcpy(&trie, t->character_map, sizeof(trie));
+	if (trie < sizeof(uint32_t) || trie % sizeof(uint32_t) != 0 || trie >= bytes - sizeof(trie) ||
+		t->character_map[bytes - 1] != '\0')
+		return corrupt(err, "its map of characters");
+	t->map_units = trie / sizeof(uint32_t);
+	return true;
+}
+
 /* Without branches inside the loops: a large tokenizer has a million slots. */
 static bool
 check_tables(tokenizer *t, llm_error *err)
@@ -210,7 +230,7 @@ tokenizer_open(const void *block, size_t bytes, llm_error *err)
 	}
 	t->header = block;
 	find_sections(t);
-	if (check_tokens(t, err) && check_tables(t, err) && find_added(t, err))
+	if (check_tokens(t, err) && check_tables(t, err) && check_character_map(t, err) && find_added(t, err))
 		return t;
 	tokenizer_free(t);
 	return NULL;
@@ -223,6 +243,7 @@ tokenizer_free(tokenizer *t)
 		return;
 	free(t->cache);
 	free(t->scratch);
+	free(t->mapped.bytes);
 	free(t->normal.bytes);
 	free(t);
 }

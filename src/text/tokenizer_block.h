@@ -26,14 +26,15 @@
 
 enum block_section
 {
-	SECTION_TEXT,       /* uint8: tokens one after the other */
-	SECTION_START,      /* uint32 (size + 1): where in it each begins, then its end */
-	SECTION_TYPE,       /* uint8 (size): token_type */
-	SECTION_TOKEN_SLOT, /* uint32 (power of two): id + 1, 0 = empty, by token_hash() */
-	SECTION_MERGE_SLOT, /* merge_slot (power of two), by merge_hash() */
-	SECTION_BYTE,       /* int32 (256): token of each byte, -1 = none */
-	SECTION_SCORE,      /* double (size): unigram */
-	SECTION_PREFIX,     /* uint64 (power of two): unigram, bits of what tokens begin with, see token_goes_on() */
+	SECTION_TEXT,          /* uint8: tokens one after the other */
+	SECTION_START,         /* uint32 (size + 1): where in it each begins, then its end */
+	SECTION_TYPE,          /* uint8 (size): token_type */
+	SECTION_TOKEN_SLOT,    /* uint32 (power of two): id + 1, 0 = empty, by token_hash() */
+	SECTION_MERGE_SLOT,    /* merge_slot (power of two), by merge_hash() */
+	SECTION_BYTE,          /* int32 (256): token of each byte, -1 = none */
+	SECTION_SCORE,         /* double (size): unigram */
+	SECTION_PREFIX,        /* uint64 (power of two): unigram, bits of what tokens begin with, see token_goes_on() */
+	SECTION_CHARACTER_MAP, /* uint8: SentencePiece's precompiled_charsmap, see normalise.c */
 	SECTIONS
 };
 
@@ -78,9 +79,11 @@ struct tokenizer
 	const int32_t *byte;
 	const double *score;
 	const uint64_t *prefix;
+	const uint8_t *character_map; /* NULL: none; its trie's units, then texts */
 	uint32_t token_mask;
 	uint32_t merge_mask;
 	uint32_t prefix_mask; /* of bits */
+	uint32_t map_units;
 	uint32_t longest;     /* bytes of a token */
 	double unknown_score; /* unigram: of a character that is no token */
 	/* Tokens that are cut out of text: their first bytes and distinct lengths, longest first. */
@@ -91,7 +94,8 @@ struct tokenizer
 	struct word_cache *cache; /* of BPE, NULL until needed */
 	void *scratch;            /* working memory of one call, grown as needed */
 	size_t scratch_bytes;
-	text_buffer normal; /* the normalised text, where a kind has one */
+	text_buffer mapped; /* the text of the moment with its characters replaced, */
+	text_buffer normal; /* and ready to be cut */
 };
 
 /* Of a token's bytes; a hash that is part of the format. */

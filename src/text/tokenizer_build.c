@@ -37,6 +37,7 @@ struct tokenizer_builder
 	merge_slot *merge; /* in order */
 	int32_t merges, merge_capacity;
 	int32_t byte[256];
+	text_buffer character_map;
 	text_buffer spelled; /* the last text that was read */
 	bool failed;
 };
@@ -172,6 +173,7 @@ tokenizer_builder_free(tokenizer_builder *b)
 	strings_free(b->known);
 	free(b->known_id);
 	free(b->merge);
+	free(b->character_map.bytes);
 	free(b->spelled.bytes);
 	free(b);
 }
@@ -384,6 +386,13 @@ tokenizer_builder_merge_by_score(tokenizer_builder *b, llm_error *err)
 	return ok;
 }
 
+bool
+tokenizer_builder_character_map(tokenizer_builder *b, const void *bytes, size_t length, llm_error *err)
+{
+	b->character_map.size = 0;
+	return (!b->failed && text_buffer_add(&b->character_map, bytes, length, err)) || fail(b);
+}
+
 /* ---- the block ---- */
 
 /* Empty tables whose slots are all within PROBES come from this; 0: keys collide whatever the size. */
@@ -468,7 +477,7 @@ fill_prefixes(const tokenizer_builder *b, uint64_t *words, uint64_t count)
 	}
 }
 
-static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8};
+static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8, 1};
 
 /* Sizes and places of the sections; the header is complete but for the tables' contents. */
 static void
@@ -484,6 +493,7 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 		[SECTION_BYTE] = 256,
 		[SECTION_SCORE] = unigram ? b->tokens : 0,
 		[SECTION_PREFIX] = unigram ? prefix_words(b) : 0,
+		[SECTION_CHARACTER_MAP] = b->character_map.size,
 	};
 	uint64_t at = sizeof(*h);
 
@@ -521,6 +531,8 @@ fill_block(const tokenizer_builder *b, block_header *h)
 			((double *) (base + h->part[SECTION_SCORE].offset))[i] = b->token[i].score;
 	}
 	start[b->tokens] = (uint32_t) b->text.size;
+	if (b->character_map.size > 0)
+		memcpy(base + h->part[SECTION_CHARACTER_MAP].offset, b->character_map.bytes, b->character_map.size);
 	if (h->part[SECTION_PREFIX].count > 0)
 		fill_prefixes(b, (uint64_t *) (base + h->part[SECTION_PREFIX].offset), h->part[SECTION_PREFIX].count);
 	memcpy(base + h->part[SECTION_BYTE].offset, b->byte, sizeof(b->byte));

@@ -54,6 +54,9 @@ extern bool tokenizer_builder_merge_ids(tokenizer_builder *b, int32_t left, int3
  */
 extern bool tokenizer_builder_merge_by_score(tokenizer_builder *b, llm_error *err);
 
+/* SentencePiece's precompiled_charsmap: what characters of a text are replaced by first.  Checked by tokenizer_open(). */
+extern bool tokenizer_builder_character_map(tokenizer_builder *b, const void *bytes, size_t length, llm_error *err);
+
 /* The block, aligned to TOKENIZER_ALIGNMENT, to be released with free(); NULL on failure. */
 extern void *tokenizer_builder_finish(tokenizer_builder *b, size_t *bytes, llm_error *err);
 

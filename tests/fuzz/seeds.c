@@ -7,6 +7,7 @@
 #include "../../src/manifest/import_params.h"
 #include "../../src/text/tokenizer_build.h"
 #include "feature_sample.h"
+#include "character_map.h"
 #include "image_sample.h"
 #include "tensor_sample.h"
 
@@ -332,6 +333,7 @@ tokenizer_seeds(const char *directory)
 		{TOKENIZER_UNIGRAM, PRETOKENIZER_NONE, FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE},
 		{TOKENIZER_UNIGRAM, PRETOKENIZER_NONE, FLAG_BYTE_FALLBACK},
 	};
+	static uint8_t map[MAP_BYTES];
 	static const char *const texts[] = {"a", "b", "ab", " a", "ba", "##b", "aba", "\xC3\xA9", " ", "!"};
 	bool ok = true;
 
@@ -350,13 +352,15 @@ tokenizer_seeds(const char *directory)
 		tokenizer_builder_token(b, "\xC3", 1, TOKEN_BYTE, 0, &err);
 		tokenizer_builder_merge(b, "a", 1, "b", 1, &err);
 		tokenizer_builder_merge(b, "ab", 2, "a", 1, &err);
+		if (kinds[k].kind == TOKENIZER_UNIGRAM && kinds[k].flags & FLAG_BYTE_FALLBACK)
+			tokenizer_builder_character_map(b, map, write_character_map(map), &err);
 		block = tokenizer_builder_finish(b, &bytes, &err);
 		snprintf(name, sizeof(name), "tokenizer-%zu", k);
 		ok = block != NULL && tokenizer_seed(directory, name, block, bytes);
 		free(block);
 		tokenizer_builder_free(b);
 	}
-	return ok;
+	return ok && write_seed(directory, "learn", "\xFF\x00the cat sat on the mat, that cat", 34);
 }
 
 int

@@ -2,83 +2,8 @@
  * test_tokenizer.c
  *	  Small vocabularies with known ids, texts that come back, and blocks that were tampered with.
  */
-#include "../../src/engine/philox.h"
-#include "../../src/text/unicode.h"
+#include "character_map.h"
 #include "tokenizer_helper.h"
-
-static uint32_t counter;
-
-/* The same numbers in every run. */
-static uint32_t
-next_random(uint32_t below)
-{
-	uint32_t bits[4];
-
-	philox(7, 0, 0, counter++, bits);
-	return bits[0] % below;
-}
-
-/* Code points of all planes, ASCII and white space more often than their share. */
-static size_t
-random_text(char *out, size_t most)
-{
-	size_t size = 0;
-
-	while (size + UTF8_BYTES_MAX <= most)
-	{
-		static const int32_t limits[] = {0x80, 0x80, 0x250, 0x3100, 0xA000, INVALID_BYTE};
-		int32_t c = (int32_t) next_random((uint32_t) limits[next_random(6)]);
-
-		if (next_random(5) == 0)
-			c = " \n\t'\r 0s"[next_random(8)];
-		if (c < 0xD800 || c >= 0xE000)
-			size += (size_t) utf8_write(c, (uint8_t *) out + size);
-	}
-	return size;
-}
-
-typedef struct entry
-{
-	const char *text;
-	token_type type;
-	double score;
-} entry;
-
-/* Tokens in the order of their ids; the first is the unknown one if it is special. */
-static void *
-build(const tokenizer_options *options, const entry *entries, int count, const char *merges, size_t *bytes)
-{
-	llm_error err = {0};
-	tokenizer_builder *b = tokenizer_builder_new(options, &err);
-	char *lines = strdup(merges ? merges : "");
-	void *block;
-
-	for (int i = 0; i < count; i++)
-		tokenizer_builder_token(b, entries[i].text, strlen(entries[i].text), entries[i].type, entries[i].score, &err);
-	if (entries[0].type == TOKEN_SPECIAL)
-		tokenizer_builder_special(b, SPECIAL_UNKNOWN, 0, &err);
-	add_merges(b, lines, &err);
-	free(lines);
-	block = tokenizer_builder_finish(b, bytes, &err);
-	tokenizer_builder_free(b);
-	CHECK_STR(err.message, "");
-	return block;
-}
-
-#define BUILD(options, entries, merges, bytes) \
-	build(options, entries, sizeof(entries) / sizeof(entries[0]), merges, bytes)
-
-static tokenizer *
-open_block(const void *block, size_t bytes)
-{
-	llm_error err = {0};
-	tokenizer *t = tokenizer_open(block, bytes, &err);
-
-	CHECK_STR(err.message, "");
-	return t;
-}
-
-/* ---- bytes and characters ---- */
 
 static void
 test_bytes(void)
@@ -104,41 +29,6 @@ test_bytes(void)
 	}
 	tokenizer_free(t);
 	free(block);
-}
-
-static void
-test_characters(void)
-{
-	llm_error err = {0};
-	size_t bytes;
-	character_trainer *trainer = character_trainer_new(4, NULL, 0, &err);
-	void *block;
-	tokenizer *t;
-	token_list list;
-	text_buffer text = {0};
-
-	character_trainer_add(trainer, "bccaaab", 7);
-	character_trainer_add(trainer, "中中中d\xFF", 11);
-	block = character_trainer_finish(trainer, &bytes, &err);
-	t = open_block(block, bytes);
-	/* a and 中 occur three times; of b and c, two each, b comes first. */
-	CHECK_INT(tokenizer_size(t), 4);
-	CHECK_INT(tokenizer_special(t, SPECIAL_UNKNOWN), 3);
-	CHECK_IDS(t, "ab中", 0, 1, 2);
-	CHECK_IDS(t,
-			  "c\xFF"
-			  "d",
-			  3, 3, 3);
-	list = encode(t, "a中x", 5, false);
-	CHECK(tokenizer_decode(t, list.id, list.count, false, &text, &err));
-	CHECK(text.size == 7 && memcmp(text.bytes, "a中\xEF\xBF\xBD", 7) == 0);
-	free(list.id);
-	free(text.bytes);
-	tokenizer_free(t);
-	free(block);
-	character_trainer_free(trainer);
-	CHECK(character_trainer_new(1, NULL, 0, &err) == NULL);
-	CHECK_INT(err.code, LLM_INVALID);
 }
 
 /* ---- byte pairs ---- */
@@ -298,65 +188,6 @@ test_round_trips(void)
 	free(block);
 }
 
-/* ---- training ---- */
-
-static bool
-stop_at_once(void *arg)
-{
-	return ++*(int *) arg > 3;
-}
-
-static void
-test_training(void)
-{
-	bpe_trainer_options options = {.vocabulary = 260, .pretokenizer = PRETOKENIZER_GPT2, .max_word_bytes = 4096};
-	llm_error err = {0};
-	bpe_trainer *trainer = bpe_trainer_new(&options, &err);
-	size_t bytes, length;
-	void *block;
-	tokenizer *t;
-	int asked = 0;
-
-	/* More distinct words than are remembered; the frequent one stays. */
-	for (int i = 0; i < 5000; i++)
-	{
-		char text[32];
-
-		CHECK(bpe_trainer_add(trainer, text,
-							  (size_t) snprintf(text, sizeof(text), "xyxy%c%d", 'A' + i % 26, i * 7919), &err));
-	}
-	CHECK(bpe_trainer_words(trainer) < 600);
-	block = bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err);
-	t = open_block(block, bytes);
-	CHECK(memcmp(tokenizer_token(t, 256, &length), "xy", 2) == 0 && length == 2);
-	CHECK(memcmp(tokenizer_token(t, 257, &length), "xyxy", 4) == 0 && length == 4);
-	tokenizer_free(t);
-	free(block);
-	bpe_trainer_free(trainer);
-
-	/* Pairs run out. */
-	options.vocabulary = 5000;
-	trainer = bpe_trainer_new(&options, &err);
-	bpe_trainer_add(trainer, "ab ab", 5, &err);
-	block = bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err);
-	t = open_block(block, bytes);
-	CHECK_INT(tokenizer_size(t), 258);
-	tokenizer_free(t);
-	free(block);
-	bpe_trainer_free(trainer);
-
-	trainer = bpe_trainer_new(&options, &err);
-	bpe_trainer_add(trainer, "abcdefghijkl", 12, &err);
-	asked = 0;
-	CHECK(bpe_trainer_finish(trainer, &bytes, stop_at_once, &asked, &err) == NULL);
-	CHECK_INT(err.code, LLM_CANCELLED);
-	bpe_trainer_free(trainer);
-	err = (llm_error) {0};
-	options.vocabulary = 255;
-	CHECK(bpe_trainer_new(&options, &err) == NULL);
-	CHECK_INT(err.code, LLM_INVALID);
-}
-
 /* ---- wordpiece and unigram ---- */
 
 static const entry words[] = {{"[UNK]", TOKEN_SPECIAL},
@@ -434,6 +265,42 @@ test_unigram(void)
 	t = open_block(block, bytes);
 	CHECK_IDS(t, "  a   b ", 5, 1, 3);
 	CHECK(encodes_to(t, "   ", 3, false, NULL, 0));
+	tokenizer_free(t);
+	free(block);
+}
+
+/* What characters are replaced by before a text is cut. */
+static void
+test_normal_forms(void)
+{
+	static const entry entries[] = {{"f"}, {"i"}, {"A"}, {" "}, {"\xC3\xA9"}, {"e"}};
+	static uint8_t map[MAP_BYTES];
+	tokenizer_options options = {.kind = TOKENIZER_BPE, .flags = FLAG_CHARACTERS};
+	llm_error err = {0};
+	void *block;
+	tokenizer *t;
+	tokenizer_builder *b = tokenizer_builder_new(&options, &err);
+
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
+		tokenizer_builder_token(b, entries[i].text, strlen(entries[i].text), TOKEN_NORMAL, 0, &err);
+	tokenizer_builder_character_map(b, map, write_character_map(map), &err);
+	t = open_built(b, &block, &err);
+	CHECK_STR(err.message, "");
+	CHECK_IDS(t,
+			  "\xEF\xAC\x81\xEF\xBC\xA1\xE3\x80\x80"
+			  "e\xCC\x81\xC2\xAD"
+			  "ef",
+			  0, 1, 2, 3, 4, 5, 0);
+	CHECK(encodes_to(t, "\xC2\xAD", 2, false, NULL, 0));
+	tokenizer_free(t);
+	free(block);
+
+	options.flags |= FLAG_NFC;
+	b = tokenizer_builder_new(&options, &err);
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
+		tokenizer_builder_token(b, entries[i].text, strlen(entries[i].text), TOKEN_NORMAL, 0, &err);
+	t = open_built(b, &block, &err);
+	CHECK_IDS(t, "ee\xCC\x81 \xC3\xA9", 5, 4, 3, 4);
 	tokenizer_free(t);
 	free(block);
 }
@@ -554,14 +421,13 @@ int
 main(void)
 {
 	test_bytes();
-	test_characters();
 	test_merges();
 	test_long_words();
 	test_pieces();
 	test_round_trips();
-	test_training();
 	test_wordpiece();
 	test_unigram();
+	test_normal_forms();
 	test_hostile();
 	test_builder_errors();
 	test_complete();

@@ -10,9 +10,11 @@
 
 #include <stdlib.h>
 
+#include "../../src/engine/philox.h"
 #include "../../src/format/json.h"
 #include "../../src/text/tokenizer_build.h"
 #include "../../src/text/tokenizer_train.h"
+#include "../../src/text/unicode.h"
 #include "test.h"
 
 /* A file, unpacked if it is packed, with a zero byte behind it; to be freed. */
@@ -208,6 +210,78 @@ check_vectors(tokenizer *t, const char *input, const char *output)
 	free(texts);
 	free(ids);
 	return equal;
+}
+
+static uint32_t random_counter;
+
+/* The same numbers in every run. */
+static inline uint32_t
+next_random(uint32_t below)
+{
+	uint32_t bits[4];
+
+	philox(7, 0, 0, random_counter++, bits);
+	return bits[0] % below;
+}
+
+/* Code points of all planes, ASCII and white space more often than their share. */
+static inline size_t
+random_text(char *out, size_t most)
+{
+	size_t size = 0;
+
+	while (size + UTF8_BYTES_MAX <= most)
+	{
+		static const int32_t limits[] = {0x80, 0x80, 0x250, 0x3100, 0xA000, INVALID_BYTE};
+		int32_t c = (int32_t) next_random((uint32_t) limits[next_random(6)]);
+
+		if (next_random(5) == 0)
+			c = " \n\t'\r 0s"[next_random(8)];
+		if (c < 0xD800 || c >= 0xE000)
+			size += (size_t) utf8_write(c, (uint8_t *) out + size);
+	}
+	return size;
+}
+
+typedef struct entry
+{
+	const char *text;
+	token_type type;
+	double score;
+} entry;
+
+/* Tokens in the order of their ids; the first is the unknown one if it is special. */
+static inline void *
+build(const tokenizer_options *options, const entry *entries, int count, const char *merges, size_t *bytes)
+{
+	llm_error err = {0};
+	tokenizer_builder *b = tokenizer_builder_new(options, &err);
+	char *lines = strdup(merges ? merges : "");
+	void *block;
+
+	for (int i = 0; i < count; i++)
+		tokenizer_builder_token(b, entries[i].text, strlen(entries[i].text), entries[i].type, entries[i].score, &err);
+	if (entries[0].type == TOKEN_SPECIAL)
+		tokenizer_builder_special(b, SPECIAL_UNKNOWN, 0, &err);
+	add_merges(b, lines, &err);
+	free(lines);
+	block = tokenizer_builder_finish(b, bytes, &err);
+	tokenizer_builder_free(b);
+	CHECK_STR(err.message, "");
+	return block;
+}
+
+#define BUILD(options, entries, merges, bytes) \
+	build(options, entries, sizeof(entries) / sizeof(entries[0]), merges, bytes)
+
+static inline tokenizer *
+open_block(const void *block, size_t bytes)
+{
+	llm_error err = {0};
+	tokenizer *t = tokenizer_open(block, bytes, &err);
+
+	CHECK_STR(err.message, "");
+	return t;
 }
 
 #endif /* LLMAPP_TOKENIZER_HELPER_H */
