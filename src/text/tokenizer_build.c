@@ -514,28 +514,39 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 	h->bytes = (at + TOKENIZER_ALIGNMENT - 1) & ~(uint64_t) (TOKENIZER_ALIGNMENT - 1);
 }
 
+static void *
+place(block_header *h, enum block_section s)
+{
+	return (char *) h + h->part[s].offset;
+}
+
+static void
+copy_section(block_header *h, enum block_section s, const void *from)
+{
+	if (h->part[s].count > 0)
+		memcpy(place(h, s), from, h->part[s].count * widths[s]);
+}
+
 static void
 fill_block(const tokenizer_builder *b, block_header *h)
 {
-	char *base = (char *) h;
-	uint32_t *start = (uint32_t *) (base + h->part[SECTION_START].offset);
-	uint8_t *type = (uint8_t *) (base + h->part[SECTION_TYPE].offset);
+	uint32_t *start = place(h, SECTION_START);
+	uint8_t *type = place(h, SECTION_TYPE);
+	double *score = h->part[SECTION_SCORE].count > 0 ? place(h, SECTION_SCORE) : NULL;
 
-	if (b->text.size > 0)
-		memcpy(base + h->part[SECTION_TEXT].offset, b->text.bytes, b->text.size);
 	for (int32_t i = 0; i < b->tokens; i++)
 	{
 		start[i] = b->token[i].start;
 		type[i] = (uint8_t) b->token[i].type;
-		if (h->part[SECTION_SCORE].count > 0)
-			((double *) (base + h->part[SECTION_SCORE].offset))[i] = b->token[i].score;
+		if (score != NULL)
+			score[i] = b->token[i].score;
 	}
 	start[b->tokens] = (uint32_t) b->text.size;
-	if (b->character_map.size > 0)
-		memcpy(base + h->part[SECTION_CHARACTER_MAP].offset, b->character_map.bytes, b->character_map.size);
+	copy_section(h, SECTION_TEXT, b->text.bytes);
+	copy_section(h, SECTION_BYTE, b->byte);
+	copy_section(h, SECTION_CHARACTER_MAP, b->character_map.bytes);
 	if (h->part[SECTION_PREFIX].count > 0)
-		fill_prefixes(b, (uint64_t *) (base + h->part[SECTION_PREFIX].offset), h->part[SECTION_PREFIX].count);
-	memcpy(base + h->part[SECTION_BYTE].offset, b->byte, sizeof(b->byte));
+		fill_prefixes(b, place(h, SECTION_PREFIX), h->part[SECTION_PREFIX].count);
 }
 
 /* A block with tables of these sizes, or NULL: out of memory, or *full says which table is too small. */
@@ -552,12 +563,10 @@ try_block(const tokenizer_builder *b, const int attempt[SECTIONS], int *full)
 	memset(h, 0, head.bytes);
 	*h = head;
 	fill_block(b, h);
-	if (!fill_tokens(b, (uint32_t *) ((char *) h + h->part[SECTION_TOKEN_SLOT].offset),
-					 h->part[SECTION_TOKEN_SLOT].count))
+	if (!fill_tokens(b, place(h, SECTION_TOKEN_SLOT), h->part[SECTION_TOKEN_SLOT].count))
 		*full = SECTION_TOKEN_SLOT;
 	else if (h->part[SECTION_MERGE_SLOT].count > 0 &&
-			 !fill_merges(b, (merge_slot *) ((char *) h + h->part[SECTION_MERGE_SLOT].offset),
-						  h->part[SECTION_MERGE_SLOT].count))
+			 !fill_merges(b, place(h, SECTION_MERGE_SLOT), h->part[SECTION_MERGE_SLOT].count))
 		*full = SECTION_MERGE_SLOT;
 	else
 		return h;
