@@ -263,7 +263,7 @@ encode_word(tokenizer *t, const uint8_t *word, size_t length, token_list *out, l
 {
 	if (t->header->flags & FLAG_IGNORE_MERGES)
 	{
-		int32_t id = token_find(t, token_hash(word, length), "", 0, word, length, TYPES_TEXT);
+		int32_t id = token_find(t, token_hash(word, length), "", 0, word, length, TYPES_NORMAL);
 
 		if (id >= 0)
 			return append(out, &id, 1, err);
@@ -330,7 +330,7 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 		int32_t id;
 
 		utf8_read(text, end, &bytes);
-		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_TEXT);
+		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_NORMAL);
 		if (id >= 0)
 			s[count++].id = id;
 		else if (!finish_long(t, s, count, length, out, err) || !encode_missing(t, text, bytes, out, err))

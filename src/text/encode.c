@@ -117,7 +117,7 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 		int32_t id;
 
 		utf8_read(text, end, &bytes);
-		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_TEXT);
+		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_NORMAL);
 		if (id < 0 && !encode_missing(t, text, bytes, out, err))
 			return false;
 		if (id >= 0 && !token_list_reserve(out, 1, err))
@@ -160,8 +160,8 @@ next_added(const tokenizer *t, const uint8_t *text, size_t length, bool special,
 	unsigned types = 1u << TOKEN_ADDED | (special ? 1u << TOKEN_SPECIAL : 0);
 
 	*id = -1;
-	for (size_t i = 0; t->added_lengths > 0 && i < length; i++)
-		if (t->added_first[text[i]] || (special && t->special_first[text[i]]))
+	for (size_t i = 0; (t->has_added || (special && t->added_lengths > 0)) && i < length; i++)
+		if (i + 1 == length || added_begins(t, text[i], text[i + 1]))
 		{
 			*id = added_token(t, text + i, length - i, types);
 			if (*id >= 0)

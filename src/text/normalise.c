@@ -14,13 +14,18 @@ static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 */
 #define SPACE_MARK_BYTES 3
 #define PART_BYTES 65536
 
-/* Texts of ASCII are composed, most others are Latin-1 and the like, below the first mark. */
+/* May NFC change the text?  Nothing below U+0300 does, of which 0xCC is the first byte. */
 static bool
 maybe_decomposed(const uint8_t *text, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		if (text[i] >= 0xCC)
+	const uint8_t *end = text + length;
+
+	for (int32_t bytes = 1; text < end; text += bytes)
+	{
+		bytes = 1;
+		if (*text >= 0xCC && (char_class(utf8_read(text, end, &bytes)) & CHAR_COMPOSES))
 			return true;
+	}
 	return false;
 }
 

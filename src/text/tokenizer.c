@@ -183,6 +183,18 @@ check_tables(tokenizer *t, llm_error *err)
 	return wrong == 0 || corrupt(err, "a number in a table is out of range");
 }
 
+/* A token of one byte may be followed by anything. */
+static void
+add_beginning(tokenizer *t, const uint8_t *text, uint32_t length)
+{
+	uint64_t *row = t->added_begins + text[0] * 4;
+
+	if (length > 1)
+		row[text[1] >> 6] |= UINT64_C(1) << (text[1] & 63);
+	else
+		memset(row, 0xFF, 4 * sizeof(uint64_t));
+}
+
 /* Which tokens encode() looks for before all else. */
 static bool
 find_added(tokenizer *t, llm_error *err)
@@ -197,7 +209,8 @@ find_added(tokenizer *t, llm_error *err)
 			continue;
 		if (length > ADDED_LENGTH_MAX)
 			return corrupt(err, "a special token is too long");
-		(t->type[i] == TOKEN_ADDED ? t->added_first : t->special_first)[t->text[t->start[i]]] = true;
+		t->has_added = t->has_added || t->type[i] == TOKEN_ADDED;
+		add_beginning(t, t->text + t->start[i], length);
 		seen[length] = true;
 	}
 	for (int length = ADDED_LENGTH_MAX; length > 0; length--)

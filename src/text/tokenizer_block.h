@@ -86,9 +86,9 @@ struct tokenizer
 	uint32_t map_units;
 	uint32_t longest;     /* bytes of a token */
 	double unknown_score; /* unigram: of a character that is no token */
-	/* Tokens that are cut out of text: their first bytes and distinct lengths, longest first. */
-	bool added_first[256];
-	bool special_first[256];
+	/* Tokens that are cut out of text: whether any does so always, two first bytes, distinct lengths, longest first. */
+	bool has_added;
+	uint64_t added_begins[65536 / 64];
 	uint8_t added_length[ADDED_LENGTH_MAX + 1];
 	int32_t added_lengths;
 	struct word_cache *cache; /* of BPE, NULL until needed */
@@ -160,6 +160,13 @@ token_find(const tokenizer *t, uint64_t hash, const char *head, size_t head_leng
 	return -1;
 }
 
+/* May a token that is cut out begin with these two bytes? */
+static inline bool
+added_begins(const tokenizer *t, uint8_t first, uint8_t second)
+{
+	return t->added_begins[first << 2 | second >> 6] >> (second & 63) & 1;
+}
+
 /* Bit of a hash in SECTION_PREFIX; the low half of the hash finds tokens. */
 static inline uint32_t
 prefix_bit(uint64_t hash, uint32_t mask)
@@ -176,8 +183,8 @@ token_goes_on(const tokenizer *t, uint64_t hash)
 	return t->prefix[bit / 64] >> bit % 64 & 1;
 }
 
-#define TYPES_TEXT (1u << TOKEN_NORMAL | 1u << TOKEN_ADDED)
-#define TYPES_ALL (TYPES_TEXT | 1u << TOKEN_SPECIAL)
+#define TYPES_NORMAL (1u << TOKEN_NORMAL)
+#define TYPES_ALL (TYPES_NORMAL | 1u << TOKEN_ADDED | 1u << TOKEN_SPECIAL)
 
 /* ---- what the kinds share: encode.c ---- */
 

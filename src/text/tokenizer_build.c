@@ -22,6 +22,7 @@ typedef struct token_entry
 	uint32_t start; /* in text */
 	uint32_t length;
 	token_type type;
+	bool listed; /* found by its text; of normal tokens the first of each text */
 	double score;
 } token_entry;
 
@@ -32,8 +33,9 @@ struct tokenizer_builder
 	token_entry *token;
 	int32_t tokens, token_capacity;
 	text_buffer text;
-	strings *known;    /* texts of tokens that text can become */
+	strings *known;    /* texts of normal tokens */
 	int32_t *known_id; /* (tokens) token of each */
+	int32_t listed;
 	merge_slot *merge; /* in order */
 	int32_t merges, merge_capacity;
 	int32_t byte[256];
@@ -201,6 +203,8 @@ make_known(tokenizer_builder *b, int32_t id, llm_error *err)
 {
 	int32_t before = b->known->count;
 	int32_t index = strings_put(b->known, b->spelled.bytes, b->spelled.size);
+	bool bytes = b->options.kind == TOKENIZER_BYTES ||
+				 (b->options.kind == TOKENIZER_BPE && !(b->options.flags & FLAG_CHARACTERS));
 
 	if (index == STRINGS_NO_MEMORY)
 		return fail_memory(b, err);
@@ -209,12 +213,28 @@ make_known(tokenizer_builder *b, int32_t id, llm_error *err)
 		llm_fail(err, LLM_INVALID, "the tokenizer has too many tokens");
 		return fail(b);
 	}
-	if (index == before)
-		b->known_id[index] = id;
-	if (b->options.kind == TOKENIZER_BYTES ||
-		(b->options.kind == TOKENIZER_BPE && !(b->options.flags & FLAG_CHARACTERS)))
-		if (index == before && b->spelled.size == 1 && b->token[id].type == TOKEN_NORMAL)
-			b->byte[(uint8_t) b->spelled.bytes[0]] = id;
+	if (index < before)
+		return true;
+	b->known_id[index] = id;
+	b->token[id].listed = true;
+	if (bytes && b->spelled.size == 1)
+		b->byte[(uint8_t) b->spelled.bytes[0]] = id;
+	return true;
+}
+
+/* How the token just added is found: by its text, or by its byte. */
+static bool
+list_token(tokenizer_builder *b, int32_t id, llm_error *err)
+{
+	token_entry *e = &b->token[id];
+	int32_t *byte = &b->byte[(uint8_t) b->spelled.bytes[0]];
+
+	if (e->type == TOKEN_BYTE && *byte < 0)
+		*byte = id;
+	if (e->type == TOKEN_NORMAL && e->length > 0 && !make_known(b, id, err))
+		return false;
+	e->listed = e->listed || ((e->type == TOKEN_SPECIAL || e->type == TOKEN_ADDED) && e->length > 0);
+	b->listed += e->listed;
 	return true;
 }
 
@@ -234,13 +254,11 @@ tokenizer_builder_token(tokenizer_builder *b, const char *text, size_t length, t
 	}
 	if (id == b->token_capacity && !grow_tokens(b))
 		return fail_memory(b, err);
-	b->token[id] = (token_entry) {(uint32_t) b->text.size, (uint32_t) b->spelled.size, type, score};
+	b->token[id] = (token_entry) {(uint32_t) b->text.size, (uint32_t) b->spelled.size, type, false, score};
 	if (!text_buffer_add(&b->text, b->spelled.bytes, b->spelled.size, err))
 		return fail(b);
 	b->tokens++;
-	if (type == TOKEN_BYTE && b->byte[(uint8_t) b->spelled.bytes[0]] < 0)
-		b->byte[(uint8_t) b->spelled.bytes[0]] = id;
-	return type == TOKEN_BYTE || type == TOKEN_UNUSED || length == 0 || make_known(b, id, err);
+	return b->spelled.size == 0 || list_token(b, id, err);
 }
 
 bool
@@ -303,7 +321,7 @@ known_token(const tokenizer_builder *b, const char *text, size_t length)
 {
 	int32_t index = strings_find(b->known, text, length);
 
-	return index >= 0 && b->token[b->known_id[index]].type == TOKEN_NORMAL ? b->known_id[index] : NO_TOKEN;
+	return index >= 0 ? b->known_id[index] : NO_TOKEN;
 }
 
 bool
@@ -341,7 +359,7 @@ by_score(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* All cuts of one token into two; they have one rank, that of the token. */
+/* All cuts of one token into two, between characters where those are symbols; they have one rank, the token's. */
 static bool
 merge_cuts(tokenizer_builder *b, int32_t id, int32_t rank, llm_error *err)
 {
@@ -352,7 +370,7 @@ merge_cuts(tokenizer_builder *b, int32_t id, int32_t rank, llm_error *err)
 	{
 		int32_t left, right;
 
-		if (((uint8_t) text[cut] & 0xC0) == 0x80)
+		if ((b->options.flags & FLAG_CHARACTERS) && ((uint8_t) text[cut] & 0xC0) == 0x80)
 			continue;
 		left = known_token(b, text, cut);
 		right = left >= 0 ? known_token(b, text + cut, e->length - cut) : NO_TOKEN;
@@ -409,12 +427,14 @@ table_slots(int32_t count, int attempt)
 static bool
 fill_tokens(const tokenizer_builder *b, uint32_t *table, uint64_t slots)
 {
-	for (int32_t i = 0; i < b->known->count; i++)
+	for (int32_t id = 0; id < b->tokens; id++)
 	{
-		int32_t id = b->known_id[i], probes = 0;
-		uint32_t at =
-			(uint32_t) token_hash((const uint8_t *) b->text.bytes + b->token[id].start, b->token[id].length);
+		const token_entry *e = &b->token[id];
+		uint32_t at = e->listed ? (uint32_t) token_hash((const uint8_t *) b->text.bytes + e->start, e->length) : 0;
+		int32_t probes = 0;
 
+		if (!e->listed)
+			continue;
 		for (; table[at & (slots - 1)] != 0 && probes < PROBES; at++)
 			probes++;
 		if (probes == PROBES)
@@ -488,7 +508,7 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 		[SECTION_TEXT] = b->text.size,
 		[SECTION_START] = (uint64_t) b->tokens + 1,
 		[SECTION_TYPE] = b->tokens,
-		[SECTION_TOKEN_SLOT] = table_slots(b->known->count, attempt[SECTION_TOKEN_SLOT]),
+		[SECTION_TOKEN_SLOT] = table_slots(b->listed, attempt[SECTION_TOKEN_SLOT]),
 		[SECTION_MERGE_SLOT] = bpe ? table_slots(b->merges, attempt[SECTION_MERGE_SLOT]) : 0,
 		[SECTION_BYTE] = 256,
 		[SECTION_SCORE] = unigram ? b->tokens : 0,

@@ -50,7 +50,7 @@ extern bool tokenizer_builder_merge_ids(tokenizer_builder *b, int32_t left, int3
 										llm_error *err);
 /*
  * All pairs of tokens that make a token, in the order of its score: what SentencePiece's BPE
- * does.  In place of a list of merges, after all tokens.
+ * does, and tiktoken with minus the rank.  In place of a list of merges, after all tokens.
  */
 extern bool tokenizer_builder_merge_by_score(tokenizer_builder *b, llm_error *err);
 

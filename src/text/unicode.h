@@ -24,7 +24,8 @@ enum char_class
 	CHAR_SPACE = 4,       /* White_Space */
 	CHAR_PUNCTUATION = 8, /* P */
 	CHAR_NONSPACING = 16, /* Mn */
-	CHAR_CONTROL = 32     /* Cc, Cf, Co: control, format, private use */
+	CHAR_CONTROL = 32,    /* Cc, Cf, Co: control, format, private use */
+	CHAR_COMPOSES = 64,   /* a text that has none is in NFC */
 };
 
 /* Two stages: the number of a code point's block of 128, then its place in that block. */

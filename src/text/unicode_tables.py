@@ -13,10 +13,16 @@ SPACES = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 
 HANGUL = range(0xAC00, 0xD7A4)  # decomposed and composed by arithmetic
 
 
+def composes(c):
+    """May a text change under NFC because it has this character?"""
+    return unicodedata.combining(chr(c)) > 0 or unicodedata.normalize("NFC", chr(c)) != chr(c) or c in SECONDS
+
+
 def char_class(c):
     """Bits in the order of enum char_class."""
     category = unicodedata.category(chr(c))
-    bits = [category[0] == "L", category[0] == "N", c in SPACES, category[0] == "P", category == "Mn", category in ("Cc", "Cf", "Co")]
+    bits = [category[0] == "L", category[0] == "N", c in SPACES, category[0] == "P", category == "Mn",
+            category in ("Cc", "Cf", "Co"), composes(c)]
     return sum(bit << i for i, bit in enumerate(bits))
 
 
@@ -80,6 +86,7 @@ print(f"""/*
 """, end="")
 offsets, runs = decompositions()
 composites = compositions()
+SECONDS = {*(second for _, second, _ in composites), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
 table("uint8_t", "unicode_class", [char_class(c) for c in range(CODE_POINTS)])
 table("int32_t", "unicode_lower", [lower(c) for c in range(CODE_POINTS)])
 table("uint8_t", "unicode_combining", [unicodedata.combining(chr(c)) for c in range(CODE_POINTS)])

@@ -47,7 +47,7 @@ extend(const tokenizer *t, const uint8_t *text, uint32_t at, uint32_t length, wa
 		if (n < (uint32_t) character || (at + n < length && (text[at + n] & 0xC0) == 0x80))
 			continue;
 		whole = hash_end(hash);
-		id = token_find(t, whole, "", 0, text + at, n, TYPES_TEXT);
+		id = token_find(t, whole, "", 0, text + at, n, TYPES_NORMAL);
 		if (id >= 0)
 			improve(&ways[at + n], ways[at].score + t->score[id], at, id);
 		alone = alone || (id >= 0 && n == (uint32_t) character);

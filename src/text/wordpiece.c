@@ -59,7 +59,7 @@ longest_piece(const word *w, uint32_t start, uint32_t *end)
 
 		if (start + n < w->length && (w->text[start + n] & 0xC0) == 0x80)
 			continue;
-		id = token_find(w->tokenizer, hash_end(hashes[n - 1]), mark, mark_length, w->text + start, n, TYPES_TEXT);
+		id = token_find(w->tokenizer, hash_end(hashes[n - 1]), mark, mark_length, w->text + start, n, TYPES_NORMAL);
 		if (id >= 0)
 		{
 			*end = start + n;

@@ -81,8 +81,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	REQUIRE((t == NULL) == (err.code != LLM_OK));
 	if (t != NULL)
 		try_text(t, text, length, false);
-	else if (size == 0)
-		learn(text, length, (pretokenizer) (length % PRETOKENIZERS));
+	else if (size == 0 && length % 8 == 7) /* few, as it takes the most time */
+		learn(text, length, (pretokenizer) (length / 8 % PRETOKENIZERS));
 	tokenizer_free(t);
 	free(block);
 	free(text);

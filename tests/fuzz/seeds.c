@@ -360,7 +360,7 @@ tokenizer_seeds(const char *directory)
 		free(block);
 		tokenizer_builder_free(b);
 	}
-	return ok && write_seed(directory, "learn", "\xFF\x00the cat sat on the mat, that cat", 34);
+	return ok && write_seed(directory, "learn", "\xFF\x00the cat sat on the mat, that c", 33);
 }
 
 int

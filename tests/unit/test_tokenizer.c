@@ -269,6 +269,26 @@ test_unigram(void)
 	free(block);
 }
 
+/* Tokens that are cut out of text, also where a merge makes the same; the longest first. */
+static void
+test_added(void)
+{
+	static const entry entries[] = {
+		{"a"}, {"b"}, {"aa"}, {"aa", TOKEN_ADDED}, {"aab", TOKEN_SPECIAL}, {"b", TOKEN_UNUSED}};
+	tokenizer_options options = {.kind = TOKENIZER_BPE};
+	size_t bytes;
+	void *block = BUILD(&options, entries, "a a\n", &bytes);
+	tokenizer *t = open_block(block, bytes);
+
+	CHECK_IDS(t, "baab", 1, 3, 1);
+	CHECK_IDS(t, "aaaaa", 3, 3, 0);
+	CHECK(encodes_to(t, "baab", 4, true, (int32_t[]) {1, 4}, 2));
+	CHECK(encodes_to(t, "aaaab", 5, true, (int32_t[]) {3, 4}, 2));
+	CHECK_INT(tokenizer_type(t, 4), TOKEN_SPECIAL);
+	tokenizer_free(t);
+	free(block);
+}
+
 /* What characters are replaced by before a text is cut. */
 static void
 test_normal_forms(void)
@@ -427,6 +447,7 @@ main(void)
 	test_round_trips();
 	test_wordpiece();
 	test_unigram();
+	test_added();
 	test_normal_forms();
 	test_hostile();
 	test_builder_errors();
