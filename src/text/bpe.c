@@ -258,61 +258,7 @@ encode_long(tokenizer *t, const uint8_t *word, size_t length, token_list *out, l
 	return finish_long(t, s, count, length, out, err);
 }
 
-static bool
-encode_word(tokenizer *t, const uint8_t *word, size_t length, token_list *out, llm_error *err)
-{
-	if (t->header->flags & FLAG_IGNORE_MERGES)
-	{
-		int32_t id = token_find(t, token_hash(word, length), "", 0, word, length, TYPES_NORMAL);
-
-		if (id >= 0)
-			return append(out, &id, 1, err);
-	}
-	return length <= SHORT_SYMBOLS ? encode_short(t, word, length, out, err) : encode_long(t, word, length, out, err);
-}
-
-static bool
-encode_cached(tokenizer *t, const uint8_t *word, size_t length, token_list *out, llm_error *err)
-{
-	cached_word *c = &t->cache->word[hash_of(word, length) & (CACHE_WORDS - 1)];
-	int64_t before = out->count;
-
-	if (c->length == length && memcmp(c->text, word, length) == 0)
-		return append(out, c->id, c->count, err);
-	if (!encode_word(t, word, length, out, err))
-		return false;
-	if (out->count - before <= CACHED_TOKENS)
-	{
-		c->length = (uint8_t) length;
-		c->count = (uint8_t) (out->count - before);
-		memcpy(c->text, word, length);
-		memcpy(c->id, out->id + before, c->count * sizeof(int32_t));
-	}
-	return true;
-}
-
-static bool
-encode_words(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
-{
-	pretokenize next_word = pretokenizer_scanner((pretokenizer) t->header->pretokenizer);
-	const uint8_t *end = text + length;
-	bool ok = true;
-
-	if (t->cache == NULL)
-		t->cache = calloc(1, sizeof(word_cache));
-	if (t->cache == NULL)
-		return llm_fail(err, LLM_MEMORY, "out of memory while encoding text");
-	while (ok && text < end)
-	{
-		size_t word = next_word(text, end);
-
-		ok = word <= CACHED_BYTES ? encode_cached(t, text, word, out, err) : encode_word(t, text, word, out, err);
-		text += word;
-	}
-	return ok;
-}
-
-/* ---- texts of characters ---- */
+/* ---- words of characters ---- */
 
 /*
  * Symbols are the characters that are tokens; the others become tokens by encode_missing(), and
@@ -341,6 +287,65 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 	return s != NULL && finish_long(t, s, count, length, out, err);
 }
 
+/* ---- all words of a text ---- */
+
+static bool
+encode_word(tokenizer *t, const uint8_t *word, size_t length, token_list *out, llm_error *err)
+{
+	if (t->header->flags & FLAG_IGNORE_MERGES)
+	{
+		int32_t id = token_find(t, token_hash(word, length), "", 0, word, length, TYPES_NORMAL);
+
+		if (id >= 0)
+			return append(out, &id, 1, err);
+	}
+	if (t->header->flags & FLAG_CHARACTERS)
+		return encode_characters(t, word, length, out, err);
+	return length <= SHORT_SYMBOLS ? encode_short(t, word, length, out, err) : encode_long(t, word, length, out, err);
+}
+
+static bool
+encode_cached(tokenizer *t, const uint8_t *word, size_t length, token_list *out, llm_error *err)
+{
+	cached_word *c = &t->cache->word[hash_of(word, length) & (CACHE_WORDS - 1)];
+	int64_t before = out->count;
+
+	if (c->length == length && memcmp(c->text, word, length) == 0)
+		return append(out, c->id, c->count, err);
+	if (!encode_word(t, word, length, out, err))
+		return false;
+	if (out->count - before <= CACHED_TOKENS)
+	{
+		c->length = (uint8_t) length;
+		c->count = (uint8_t) (out->count - before);
+		memcpy(c->text, word, length);
+		memcpy(c->id, out->id + before, c->count * sizeof(int32_t));
+	}
+	return true;
+}
+
+static bool
+encode_words(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+{
+	bool marked = (t->header->flags & FLAG_CHARACTERS) && (t->header->flags & FLAG_MARKED_WORDS);
+	pretokenize next_word = marked ? marked_word : pretokenizer_scanner((pretokenizer) t->header->pretokenizer);
+	const uint8_t *end = text + length;
+	bool ok = true;
+
+	if (t->cache == NULL)
+		t->cache = calloc(1, sizeof(word_cache));
+	if (t->cache == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory while encoding text");
+	while (ok && text < end)
+	{
+		size_t word = next_word(text, end);
+
+		ok = word <= CACHED_BYTES ? encode_cached(t, text, word, out, err) : encode_word(t, text, word, out, err);
+		text += word;
+	}
+	return ok;
+}
+
 bool
 bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
@@ -351,6 +356,5 @@ bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, ll
 		text = (const uint8_t *) t->normal.bytes;
 		length = t->normal.size;
 	}
-	return t->header->flags & FLAG_CHARACTERS ? encode_characters(t, text, length, out, err)
-											  : encode_words(t, text, length, out, err);
+	return encode_words(t, text, length, out, err);
 }

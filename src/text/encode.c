@@ -142,15 +142,18 @@ static const encode_text encoders[TOKENIZER_KINDS] = {
 static int32_t
 added_token(const tokenizer *t, const uint8_t *text, size_t left, unsigned types)
 {
-	for (int32_t i = 0; i < t->added_lengths; i++)
-	{
-		uint8_t length = t->added_length[i];
-		int32_t id = length > left ? -1 : token_find(t, token_hash(text, length), "", 0, text, length, types);
+	uint64_t hash = HASH_START;
+	int32_t longest = -1;
 
-		if (id >= 0)
-			return id;
+	for (uint32_t n = 1; n <= t->longest_added && n <= left; n++)
+	{
+		int32_t id;
+
+		hash = hash_bytes(hash, text + n - 1, 1);
+		id = t->added_length[n] ? token_find(t, hash_end(hash), "", 0, text, n, types) : -1;
+		longest = id >= 0 ? id : longest;
 	}
-	return -1;
+	return longest;
 }
 
 /* Offset of the next such token in text, or its length; *id is the token or -1. */
@@ -160,7 +163,7 @@ next_added(const tokenizer *t, const uint8_t *text, size_t length, bool special,
 	unsigned types = 1u << TOKEN_ADDED | (special ? 1u << TOKEN_SPECIAL : 0);
 
 	*id = -1;
-	for (size_t i = 0; (t->has_added || (special && t->added_lengths > 0)) && i < length; i++)
+	for (size_t i = 0; (t->has_added || (special && t->longest_added > 0)) && i < length; i++)
 		if (i + 1 == length || added_begins(t, text[i], text[i + 1]))
 		{
 			*id = added_token(t, text + i, length - i, types);

@@ -14,6 +14,13 @@ static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 */
 #define SPACE_MARK_BYTES 3
 #define PART_BYTES 65536
 
+/* What replaces characters can be longer than they are. */
+static bool
+check_length(const text_buffer *text, llm_error *err)
+{
+	return text->size <= TOKENIZER_TEXT_MAX || llm_fail(err, LLM_INVALID, "a text is too long to encode");
+}
+
 /* May NFC change the text?  Nothing below U+0300 does, of which 0xCC is the first byte. */
 static bool
 maybe_decomposed(const uint8_t *text, size_t length)
@@ -63,7 +70,7 @@ compose(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_
 		end = length - start > PART_BYTES ? start + PART_BYTES : length;
 		while (end < length && text[end] >= 0x80)
 			end++;
-		if (!compose_part(t, text + start, end - start, out, err))
+		if (!compose_part(t, text + start, end - start, out, err) || !check_length(out, err))
 			return false;
 	}
 	return true;
@@ -134,8 +141,8 @@ map_characters(const tokenizer *t, const uint8_t *text, size_t length, text_buff
 			if (!text_buffer_add(out, text, taken, err))
 				return false;
 		}
-		if (out->size > TOKENIZER_TEXT_MAX)
-			return llm_fail(err, LLM_INVALID, "a text is too long to encode");
+		if (!check_length(out, err))
+			return false;
 		text += taken;
 	}
 	return true;

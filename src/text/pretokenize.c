@@ -149,6 +149,16 @@ qwen2_piece(const uint8_t *text, const uint8_t *end)
 	return llama_piece(text, end, 1);
 }
 
+size_t
+marked_word(const uint8_t *text, const uint8_t *end)
+{
+	const uint8_t *at = text + 1;
+
+	while (at < end && (at[0] != ' ' || at[-1] == ' '))
+		at++;
+	return at - text;
+}
+
 static size_t
 whole(const uint8_t *text, const uint8_t *end)
 {

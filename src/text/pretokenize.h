@@ -26,6 +26,9 @@ typedef enum pretokenizer
 /* Bytes of the first piece of a text, which is not empty; at least 1. */
 typedef size_t (*pretokenize)(const uint8_t *text, const uint8_t *end);
 
+/* The piece before the next space that stands behind another character: how SentencePiece marks words. */
+extern size_t marked_word(const uint8_t *text, const uint8_t *end);
+
 extern pretokenize pretokenizer_scanner(pretokenizer p);
 extern const char *pretokenizer_name(pretokenizer p);
 extern bool pretokenizer_parse(const char *name, pretokenizer *p);

@@ -199,8 +199,6 @@ add_beginning(tokenizer *t, const uint8_t *text, uint32_t length)
 static bool
 find_added(tokenizer *t, llm_error *err)
 {
-	bool seen[ADDED_LENGTH_MAX + 1] = {false};
-
 	for (int32_t i = 0; i < t->header->size; i++)
 	{
 		uint32_t length = token_length(t, i);
@@ -210,12 +208,11 @@ find_added(tokenizer *t, llm_error *err)
 		if (length > ADDED_LENGTH_MAX)
 			return corrupt(err, "a special token is too long");
 		t->has_added = t->has_added || t->type[i] == TOKEN_ADDED;
+		t->added_length[length] = true;
+		if (length > t->longest_added)
+			t->longest_added = length;
 		add_beginning(t, t->text + t->start[i], length);
-		seen[length] = true;
 	}
-	for (int length = ADDED_LENGTH_MAX; length > 0; length--)
-		if (seen[length])
-			t->added_length[t->added_lengths++] = (uint8_t) length;
 	return true;
 }
 
@@ -288,7 +285,7 @@ tokenizer_kind_parse(const char *name, tokenizer_kind *kind)
 uint32_t
 tokenizer_flags(const tokenizer *t)
 {
-	return t->header->flags;
+	return t->header->flags & ~(uint32_t) FLAG_MARKED_WORDS;
 }
 
 pretokenizer

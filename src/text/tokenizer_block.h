@@ -20,9 +20,10 @@
 #define TOKENS_MAX (1 << 24)
 #define TABLE_MAX (1 << 26) /* elements of a table, and bytes of all tokens */
 #define TOKEN_TYPES (TOKEN_UNUSED + 1)
-#define TOKENIZER_FLAGS 1023 /* all bits of enum tokenizer_flag */
-#define ADDED_LENGTH_MAX 255 /* bytes of a token that is cut out of text before all else */
-#define CONTINUATION "##"    /* wordpieces inside a word */
+#define FLAG_MARKED_WORDS 1024 /* set by the builder: no token has a space behind another character, a space is one */
+#define TOKENIZER_FLAGS 2047   /* all bits */
+#define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
+#define CONTINUATION "##"      /* wordpieces inside a word */
 
 enum block_section
 {
@@ -86,11 +87,11 @@ struct tokenizer
 	uint32_t map_units;
 	uint32_t longest;     /* bytes of a token */
 	double unknown_score; /* unigram: of a character that is no token */
-	/* Tokens that are cut out of text: whether any does so always, two first bytes, distinct lengths, longest first. */
+	/* Tokens that are cut out of text: whether any is so always, their two first bytes, their lengths. */
 	bool has_added;
 	uint64_t added_begins[65536 / 64];
-	uint8_t added_length[ADDED_LENGTH_MAX + 1];
-	int32_t added_lengths;
+	bool added_length[ADDED_LENGTH_MAX + 1];
+	uint32_t longest_added;
 	struct word_cache *cache; /* of BPE, NULL until needed */
 	void *scratch;            /* working memory of one call, grown as needed */
 	size_t scratch_bytes;

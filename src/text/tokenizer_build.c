@@ -497,6 +497,24 @@ fill_prefixes(const tokenizer_builder *b, uint64_t *words, uint64_t count)
 	}
 }
 
+/*
+ * Can a text be cut in front of each space that stands behind another character, and its parts be
+ * encoded alone?  That saves memory and finds words in the cache.
+ */
+static bool
+has_marked_words(const tokenizer_builder *b)
+{
+	for (int32_t i = 0; i < b->known->count; i++)
+	{
+		const char *text = strings_at(b->known, i);
+
+		for (uint32_t k = 1; k < b->known->length[i]; k++)
+			if (text[k] == ' ' && text[k - 1] != ' ')
+				return false;
+	}
+	return strings_find(b->known, " ", 1) >= 0;
+}
+
 static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8, 1};
 
 /* Sizes and places of the sections; the header is complete but for the tables' contents. */
@@ -522,7 +540,7 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 	h->version = BLOCK_VERSION;
 	h->kind = b->options.kind;
 	h->size = b->tokens;
-	h->flags = b->options.flags;
+	h->flags = (b->options.flags & ~FLAG_MARKED_WORDS) | (has_marked_words(b) ? FLAG_MARKED_WORDS : 0);
 	h->pretokenizer = b->options.pretokenizer;
 	memcpy(h->special, b->special, sizeof(h->special));
 	for (int s = 0; s < SECTIONS; s++)

@@ -20,6 +20,7 @@ typedef struct way
 } way;
 
 #define UNREACHED UINT32_MAX
+#define TOKEN_BYTES_MAX 512 /* of one that is looked for, so that time stays linear */
 
 static void
 improve(way *w, double score, uint32_t from, int32_t id)
@@ -32,7 +33,8 @@ improve(way *w, double score, uint32_t from, int32_t id)
 static void
 extend(const tokenizer *t, const uint8_t *text, uint32_t at, uint32_t length, way *ways)
 {
-	uint32_t most = length - at < t->longest ? length - at : t->longest;
+	uint32_t longest = t->longest < TOKEN_BYTES_MAX ? t->longest : TOKEN_BYTES_MAX;
+	uint32_t most = length - at < longest ? length - at : longest;
 	uint64_t hash = HASH_START;
 	bool alone = false; /* the character is a token */
 	int32_t character;
@@ -91,25 +93,38 @@ append_ways(const tokenizer *t, const uint8_t *text, uint32_t length, way *ways,
 	return true;
 }
 
-bool
-unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+static bool
+encode_piece(tokenizer *t, const uint8_t *text, uint32_t length, token_list *out, llm_error *err)
 {
-	way *ways;
+	way *ways = tokenizer_scratch(t, ((size_t) length + 1) * sizeof(way), err);
 	int32_t character;
 
-	if (!text_normalise(t, text, length, err))
-		return false;
-	text = (const uint8_t *) t->normal.bytes;
-	length = t->normal.size;
-	ways = tokenizer_scratch(t, (length + 1) * sizeof(way), err);
 	if (ways == NULL)
 		return false;
-	for (size_t i = 0; i <= length; i++)
+	for (uint32_t i = 0; i <= length; i++)
 		ways[i] = (way) {0, UNREACHED, -1};
 	for (uint32_t at = 0; at < length; at += character)
 	{
 		utf8_read(text + at, text + length, &character);
-		extend(t, text, at, (uint32_t) length, ways);
+		extend(t, text, at, length, ways);
 	}
-	return append_ways(t, text, (uint32_t) length, ways, out, err);
+	return append_ways(t, text, length, ways, out, err);
+}
+
+bool
+unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+{
+	const uint8_t *end;
+	bool ok = text_normalise(t, text, length, err);
+
+	text = (const uint8_t *) t->normal.bytes;
+	end = text + t->normal.size;
+	while (ok && text < end)
+	{
+		size_t piece = t->header->flags & FLAG_MARKED_WORDS ? marked_word(text, end) : (size_t) (end - text);
+
+		ok = encode_piece(t, text, (uint32_t) piece, out, err);
+		text += piece;
+	}
+	return ok;
 }
