@@ -58,6 +58,8 @@ typedef struct block_header
 	block_part part[SECTIONS];
 } block_header;
 
+_Static_assert(sizeof(block_header) == 64 + 16 * SECTIONS, "no padding in what is stored");
+
 /* The pair (left, right) becomes id; the lowest rank is merged first. */
 typedef struct merge_slot
 {

@@ -39,7 +39,7 @@ extern void tokenizer_builder_free(tokenizer_builder *b); /* b may be NULL */
  */
 extern bool tokenizer_builder_token(tokenizer_builder *b, const char *text, size_t length, token_type type,
 									double score, llm_error *err);
-/* Add a token whose text is that of two others, one after the other. */
+/* Add a token whose text is that of two others, one after the other; SPELLING_PLAIN only. */
 extern bool tokenizer_builder_join(tokenizer_builder *b, int32_t left, int32_t right, llm_error *err);
 extern bool tokenizer_builder_special(tokenizer_builder *b, special_token name, int32_t id, llm_error *err);
 /* Add the next merge by the texts of its halves; LLM_INVALID when one or the result is no token. */

@@ -28,6 +28,22 @@ struct bpe_trainer
 /* ---- what every tokenizer that is trained ends with ---- */
 
 static bool
+check_specials(const special_text *specials, int32_t count, llm_error *err)
+{
+	for (int32_t i = 0; i < count; i++)
+	{
+		size_t length = strlen(specials[i].text);
+
+		if (length == 0 || length > ADDED_LENGTH_MAX)
+			return llm_fail(err, LLM_INVALID, "a special token must have 1 to %d bytes", ADDED_LENGTH_MAX);
+		for (int32_t k = 0; k < i; k++)
+			if (strcmp(specials[k].text, specials[i].text) == 0)
+				return llm_fail(err, LLM_INVALID, "special token \"%s\" is given twice", specials[i].text);
+	}
+	return true;
+}
+
+static bool
 add_specials(tokenizer_builder *b, int32_t first, const special_text *specials, int32_t count, llm_error *err)
 {
 	for (int32_t i = 0; i < count; i++)
@@ -50,7 +66,7 @@ void *
 byte_tokenizer(const special_text *specials, int32_t special_count, size_t *bytes, llm_error *err)
 {
 	tokenizer_options options = {.kind = TOKENIZER_BYTES};
-	tokenizer_builder *b = tokenizer_builder_new(&options, err);
+	tokenizer_builder *b = check_specials(specials, special_count, err) ? tokenizer_builder_new(&options, err) : NULL;
 	void *block = NULL;
 
 	if (b == NULL)
@@ -75,6 +91,8 @@ bpe_trainer_new(const bpe_trainer_options *options, llm_error *err)
 		llm_hint(err, "Byte pair encoding needs the 256 bytes and %d special tokens.", options->special_count);
 		return NULL;
 	}
+	if (!check_specials(options->specials, options->special_count, err))
+		return NULL;
 	t = calloc(1, sizeof(bpe_trainer));
 	if (t != NULL)
 	{
@@ -289,6 +307,8 @@ character_trainer_new(int32_t vocabulary, const special_text *specials, int32_t 
 		llm_fail(err, LLM_INVALID, "a vocabulary of %d characters is out of range", vocabulary);
 		return NULL;
 	}
+	if (!check_specials(specials, special_count, err))
+		return NULL;
 	t = calloc(1, sizeof(character_trainer));
 	if (t != NULL)
 		t->times = calloc(CODE_POINTS, sizeof(int64_t));

@@ -11,7 +11,7 @@
 #include "../engine/net.h"
 #include "tokenizer.h"
 
-/* A special token to have: its text, and what it is for (or -1). */
+/* A special token to have: its text, 1 to 255 bytes, and what it is for (or -1). */
 typedef struct special_text
 {
 	const char *text;
@@ -30,14 +30,15 @@ typedef struct bpe_trainer_options
 
 typedef struct bpe_trainer bpe_trainer;
 
-/* Options are copied, texts of specials are not.  LLM_INVALID for a vocabulary below 256 + specials. */
+/* Options are copied, specials and their texts are not.  LLM_INVALID for a vocabulary below 256 + specials. */
 extern bpe_trainer *bpe_trainer_new(const bpe_trainer_options *options, llm_error *err);
 extern void bpe_trainer_free(bpe_trainer *t); /* t may be NULL */
 
 /*
  * Count the words of a document.  When the distinct ones take more than max_word_bytes, the
  * rarest are forgotten until half of that is free (lossy counting, Manku and Motwani 2002), so
- * memory is bounded: about 3 bytes for each byte of a word now, 25 in bpe_trainer_finish().
+ * memory is bounded: up to 70 bytes for each word beside its own now, and in bpe_trainer_finish()
+ * 25 for each byte of a word.
  */
 extern bool bpe_trainer_add(bpe_trainer *t, const char *text, size_t length, llm_error *err);
 extern int64_t bpe_trainer_words(const bpe_trainer *t); /* distinct ones remembered */

@@ -91,6 +91,12 @@ test_training(void)
 	CHECK_INT(err.code, LLM_CANCELLED);
 	bpe_trainer_free(trainer);
 	err = (llm_error) {0};
+	options.specials = (special_text[]) {{"<a>", -1}, {"<a>", -1}};
+	options.special_count = 2;
+	CHECK(bpe_trainer_new(&options, &err) == NULL);
+	CHECK_STR(err.message, "special token \"<a>\" is given twice");
+	err = (llm_error) {0};
+	options.special_count = 0;
 	options.vocabulary = 255;
 	CHECK(bpe_trainer_new(&options, &err) == NULL);
 	CHECK_INT(err.code, LLM_INVALID);
