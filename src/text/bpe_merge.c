@@ -23,7 +23,8 @@
 #define BYTES 256
 #define NONE (-1)
 #define PLACES_MAX UINT32_MAX
-#define AHEAD 16 /* places that are fetched before they are needed */
+#define POLL_PLACES 1048576 /* some 20 ms */
+#define AHEAD 16            /* places that are fetched before they are needed */
 
 /* Places begin .. begin + count - 1 of a pair, in the list of all. */
 typedef struct run
@@ -68,6 +69,9 @@ typedef struct learner
 {
 	const bpe_words *words;
 	int64_t min_count;
+	llm_poll poll; /* may be NULL */
+	void *poll_arg;
+	bool stopped;
 	int32_t *first, *last; /* (places) */
 	int32_t *word;         /* (places) */
 	size_t places;
@@ -348,7 +352,16 @@ pop_best(learner *l)
 
 /* ---- the start: symbols are bytes ---- */
 
-static void
+/* False when poll asks to stop, which it is asked once in many places. */
+static bool
+goes_on(learner *l, size_t place)
+{
+	if (place % POLL_PLACES == 0 && l->poll != NULL && l->poll(l->poll_arg))
+		l->stopped = true;
+	return !l->stopped;
+}
+
+static bool
 place_words(learner *l)
 {
 	const bpe_words *w = l->words;
@@ -356,9 +369,9 @@ place_words(learner *l)
 
 	l->first[at] = l->last[at] = NONE;
 	l->word[at++] = 0;
-	for (int32_t i = 0; i < w->count; i++)
+	for (int32_t i = 0; i < w->count && !l->stopped; i++)
 	{
-		for (uint32_t k = 0; k < w->length[i]; k++, at++)
+		for (uint32_t k = 0; k < w->length[i] && goes_on(l, at); k++, at++)
 		{
 			l->first[at] = l->last[at] = (uint8_t) w->bytes[w->start[i] + k];
 			l->word[at] = i;
@@ -366,6 +379,7 @@ place_words(learner *l)
 		l->first[at] = l->last[at] = NONE;
 		l->word[at++] = i;
 	}
+	return !l->stopped;
 }
 
 static bool
@@ -379,7 +393,7 @@ count_pairs(learner *l)
 	tally *t = calloc(BYTES * BYTES, sizeof(tally));
 	bool ok = t != NULL;
 
-	for (size_t i = 1; ok && i < l->places; i++)
+	for (size_t i = 1; ok && i < l->places && goes_on(l, i); i++)
 		if (l->first[i - 1] >= 0 && l->first[i] >= 0)
 		{
 			tally *one = &t[l->first[i - 1] * BYTES + l->first[i]];
@@ -396,11 +410,11 @@ count_pairs(learner *l)
 			if (ok)
 				l->pair[p].times = t[i].times;
 		}
-	for (size_t i = 1; ok && i < l->places; i++)
+	for (size_t i = 1; ok && i < l->places && goes_on(l, i); i++)
 		if (l->first[i - 1] >= 0 && l->first[i] >= 0)
 			l->place[t[l->first[i - 1] * BYTES + l->first[i]].begin++] = (uint32_t) (i - 1);
 	free(t);
-	return ok;
+	return ok && !l->stopped;
 }
 
 static bool
@@ -409,8 +423,7 @@ start(learner *l)
 	for (int i = 0; i < BYTES; i++)
 		if (strings_put(l->text, &(char) {(char) i}, 1) != i)
 			return false;
-	place_words(l);
-	if (!count_pairs(l))
+	if (!place_words(l) || !count_pairs(l))
 		return false;
 	for (int32_t i = 0; i < l->pairs; i++)
 		if (!push(l, i))
@@ -599,20 +612,20 @@ bool
 bpe_learn(const bpe_words *words, int32_t tokens, int64_t min_count, bpe_merge **merges, int32_t *merge_count,
 		  llm_poll poll, void *poll_arg, llm_error *err)
 {
-	learner l = {.min_count = min_count > 0 ? min_count : 1};
+	learner l = {.min_count = min_count > 0 ? min_count : 1, .poll = poll, .poll_arg = poll_arg};
 	int32_t capacity = 0, count = 0;
-	bool ok = learner_init(&l, words, tokens, err) && start(&l), done = false, stop = false;
+	bool ok = learner_init(&l, words, tokens, err) && start(&l), done = false;
 
 	*merges = NULL;
-	while (ok && !done && !stop && l.text->count < l.most_symbols)
+	while (ok && !done && l.text->count < l.most_symbols)
 	{
-		stop = poll != NULL && poll(poll_arg);
-		ok = grow((void **) merges, count, &capacity, sizeof(bpe_merge)) && step(&l, &(*merges)[count], &done);
+		ok = goes_on(&l, 0) && grow((void **) merges, count, &capacity, sizeof(bpe_merge)) &&
+			 step(&l, &(*merges)[count], &done);
 		count += ok && !done;
 	}
 	learner_free(&l);
 	*merge_count = count;
-	if (stop)
+	if (l.stopped)
 		return llm_fail(err, LLM_CANCELLED, "training of the tokenizer was cancelled");
 	return ok || llm_fail(err, LLM_MEMORY, "out of memory while training a tokenizer");
 }

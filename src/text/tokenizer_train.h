@@ -48,7 +48,7 @@ extern int64_t bpe_trainer_words(const bpe_trainer *t); /* distinct ones remembe
  * equals the one whose left, then right text is the last in the order of bytes.  Ids are: the 256
  * bytes, the merges, the specials.  Fewer tokens than wanted come out when no pair is left.
  * A block as tokenizer_open() takes it, to be released with free(), or NULL: LLM_MEMORY, or
- * LLM_CANCELLED when poll, which may be NULL, asked to stop.  The trainer can only be freed then.
+ * LLM_CANCELLED when poll, which may be NULL, asked to stop.  The trainer stays as it was.
  */
 extern void *bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_poll poll, void *poll_arg, llm_error *err);
 
