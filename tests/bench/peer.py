@@ -2,6 +2,7 @@
 
 usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on adult: 10 epochs, batch 256
        peer.py cnn THREADS                                  a step of training of net_default_cnn() on 128 x 28 x 28
+       peer.py tokenizers 1 GPT2_VOCABULARY.json GPT2_MERGES TEXT...    as bench_tokenizer, by the library tokenizers
 Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
 """
 import csv
@@ -91,8 +92,29 @@ def cnn(memory_format):
     return memory_format, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
 
 
+def tokenizers(vocabulary, merges, texts):
+    import json
+    import os
+    os.environ.update(TOKENIZERS_PARALLELISM="false" if threads == 1 else "true", RAYON_NUM_THREADS=str(threads))
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    with open(vocabulary) as ids, open(merges) as lines:
+        gpt2 = Tokenizer(models.BPE(json.load(ids), [tuple(line.split()) for line in list(lines)[1:]]))
+    gpt2.pre_tokenizer = cut
+    for i, name in enumerate(texts):
+        with open(name, newline="\n") as text:
+            lines = list(text)
+        yield timed(f"encode.{i}", lambda: gpt2.encode_batch_fast(lines, add_special_tokens=False))
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = cut
+    trainer = trainers.BpeTrainer(vocab_size=10256, show_progress=False, initial_alphabet=cut.alphabet())
+    yield timed("train", lambda: learner.train(texts, trainer))
+
+
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
+elif what == "tokenizers":
+    results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:
     results = [{"scikit-learn": scikit_learn, "pytorch": pytorch}[what](*adult(sys.argv[3]))]
 for result in results:

@@ -5,7 +5,9 @@
 #include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
 #include "../../src/manifest/import_params.h"
+#include "../../src/text/tokenizer_build.h"
 #include "feature_sample.h"
+#include "character_map.h"
 #include "image_sample.h"
 #include "tensor_sample.h"
 
@@ -297,6 +299,70 @@ tensor_seeds(const char *directory)
 		   write_seed(directory, "tiny", tiny, sizeof(tiny) - 1);
 }
 
+/* A block behind a text that has its tokens and more; see fuzz_tokenizer.c. */
+static bool
+tokenizer_seed(const char *directory, const char *name, const void *block, size_t bytes)
+{
+	static const char text[] = " ab  aba\xC3\xA9 \xE4\xB8\xAD[U]x!a\xCC\x81";
+	size_t length = strlen(text);
+	uint8_t *all = malloc(2 + length + bytes);
+	bool ok;
+
+	all[0] = (uint8_t) length;
+	all[1] = 0;
+	memcpy(all + 2, text, length);
+	memcpy(all + 2 + length, block, bytes);
+	ok = write_seed(directory, name, all, 2 + length + bytes);
+	free(all);
+	return ok;
+}
+
+/* Each kind with the flags that it knows. */
+static bool
+tokenizer_seeds(const char *directory)
+{
+	static const tokenizer_options kinds[] = {
+		{TOKENIZER_BYTES},
+		{TOKENIZER_CHARACTERS},
+		{TOKENIZER_BPE, PRETOKENIZER_GPT2},
+		{TOKENIZER_BPE, PRETOKENIZER_LLAMA3, FLAG_IGNORE_MERGES},
+		{TOKENIZER_BPE, PRETOKENIZER_QWEN2, FLAG_NFC},
+		{TOKENIZER_BPE, PRETOKENIZER_NONE, FLAG_CHARACTERS | FLAG_BYTE_FALLBACK | FLAG_PREFIX_SPACE},
+		{TOKENIZER_WORDPIECE, PRETOKENIZER_NONE,
+		 FLAG_CLEAN_TEXT | FLAG_SPLIT_CJK | FLAG_STRIP_ACCENTS | FLAG_LOWERCASE},
+		{TOKENIZER_UNIGRAM, PRETOKENIZER_NONE, FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE},
+		{TOKENIZER_UNIGRAM, PRETOKENIZER_NONE, FLAG_BYTE_FALLBACK},
+	};
+	static uint8_t map[MAP_BYTES];
+	static const char *const texts[] = {"a", "b", "ab", " a", "ba", "##b", "aba", "\xC3\xA9", " ", "!"};
+	bool ok = true;
+
+	for (size_t k = 0; ok && k < sizeof(kinds) / sizeof(kinds[0]); k++)
+	{
+		llm_error err = {.code = LLM_OK};
+		tokenizer_builder *b = tokenizer_builder_new(&kinds[k], &err);
+		char name[32];
+		size_t bytes;
+		void *block;
+
+		tokenizer_builder_token(b, "[U]", 3, TOKEN_SPECIAL, 0, &err);
+		tokenizer_builder_special(b, SPECIAL_UNKNOWN, 0, &err);
+		for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+			tokenizer_builder_token(b, texts[i], strlen(texts[i]), TOKEN_NORMAL, -(double) i, &err);
+		tokenizer_builder_token(b, "\xC3", 1, TOKEN_BYTE, 0, &err);
+		tokenizer_builder_merge(b, "a", 1, "b", 1, &err);
+		tokenizer_builder_merge(b, "ab", 2, "a", 1, &err);
+		if (kinds[k].kind == TOKENIZER_UNIGRAM && kinds[k].flags & FLAG_BYTE_FALLBACK)
+			tokenizer_builder_character_map(b, map, write_character_map(map), &err);
+		block = tokenizer_builder_finish(b, &bytes, &err);
+		snprintf(name, sizeof(name), "tokenizer-%zu", k);
+		ok = block != NULL && tokenizer_seed(directory, name, block, bytes);
+		free(block);
+		tokenizer_builder_free(b);
+	}
+	return ok && write_seed(directory, "learn", "\xFF\x00the cat sat on the mat, that c", 33);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -319,6 +385,8 @@ main(int argc, char **argv)
 		ok = layers_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tensor") == 0)
 		ok = numbers_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "tokenizer") == 0)
+		ok = tokenizer_seeds(argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }

@@ -13,6 +13,7 @@
 #include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
 #include "../../src/metrics/metrics.h"
+#include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
 #include "fixture.h"
 
@@ -241,6 +242,58 @@ evaluation_story(llm_error *err)
 	return ok;
 }
 
+/* Tokens of a text and their text again. */
+static bool
+yield_tokens(void *block, size_t bytes, llm_error *err)
+{
+	static const char text[] = "the cat sat on the mat, \xE4\xB8\xAD"
+							   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+	tokenizer *t = block ? tokenizer_open(block, bytes, err) : NULL;
+	token_list list = {0};
+	text_buffer back = {0};
+	bool ok = t && tokenizer_encode(t, text, strlen(text), true, &list, err) &&
+			  tokenizer_decode(t, list.id, list.count, true, &back, err);
+
+	if (ok)
+		snprintf(result, sizeof(result), "%d %d %.*s", (int) list.count, list.id[0], (int) back.size, back.bytes);
+	free(list.id);
+	free(back.bytes);
+	tokenizer_free(t);
+	free(block);
+	return ok;
+}
+
+static bool
+byte_pairs_story(llm_error *err)
+{
+	const special_text end = {"<end>", SPECIAL_END};
+	bpe_trainer_options options = {
+		.vocabulary = 270, .pretokenizer = PRETOKENIZER_GPT2, .specials = &end, .special_count = 1};
+	bpe_trainer *t = bpe_trainer_new(&options, err);
+	size_t bytes = 0;
+	bool ok = t && bpe_trainer_add(t, "the cat, the mat, the aaaaaaaa", 30, err);
+	void *block = ok ? bpe_trainer_finish(t, &bytes, NULL, NULL, err) : NULL;
+
+	bpe_trainer_free(t);
+	return yield_tokens(block, bytes, err);
+}
+
+static bool
+characters_story(llm_error *err)
+{
+	character_trainer *t = character_trainer_new(20, NULL, 0, err);
+	size_t bytes = 0;
+	void *block = NULL;
+
+	if (t != NULL)
+	{
+		character_trainer_add(t, "the cat, the mat", 16);
+		block = character_trainer_finish(t, &bytes, err);
+	}
+	character_trainer_free(t);
+	return yield_tokens(block, bytes, err);
+}
+
 static void
 tell(const char *name, story run, bool all)
 {
@@ -309,6 +362,8 @@ main(void)
 	TELL(threads);
 	TELL(prediction);
 	TELL(evaluation);
+	TELL(byte_pairs);
+	TELL(characters);
 	free(manifest_text);
 	net_free(network);
 	sample_free(s);

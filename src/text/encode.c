@@ -1,0 +1,260 @@
+/*
+ * encode.c
+ *	  What all kinds of tokenizer share: cutting out added tokens, growing lists, decoding.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer_block.h"
+#include "unicode.h"
+
+bool
+token_list_reserve(token_list *list, int64_t more, llm_error *err)
+{
+	int64_t capacity = list->capacity ? list->capacity : 64;
+	int32_t *id;
+
+	if (list->count + more <= list->capacity)
+		return true;
+	while (capacity < list->count + more)
+		capacity *= 2;
+	id = realloc(list->id, capacity * sizeof(int32_t));
+	if (id == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory for %lld tokens", (long long) capacity);
+	list->id = id;
+	list->capacity = capacity;
+	return true;
+}
+
+bool
+text_buffer_reserve(text_buffer *buffer, size_t more, llm_error *err)
+{
+	size_t capacity = buffer->capacity ? buffer->capacity : 256;
+	char *bytes;
+
+	if (more <= buffer->capacity - buffer->size)
+		return true;
+	while (capacity - buffer->size < more)
+		capacity *= 2;
+	bytes = realloc(buffer->bytes, capacity);
+	if (bytes == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory for a text of %zu bytes", capacity);
+	buffer->bytes = bytes;
+	buffer->capacity = capacity;
+	return true;
+}
+
+bool
+text_buffer_add(text_buffer *buffer, const void *bytes, size_t length, llm_error *err)
+{
+	if (!text_buffer_reserve(buffer, length, err))
+		return false;
+	if (length > 0)
+		memcpy(buffer->bytes + buffer->size, bytes, length);
+	buffer->size += length;
+	return true;
+}
+
+void *
+tokenizer_scratch(tokenizer *t, size_t bytes, llm_error *err)
+{
+	size_t capacity = t->scratch_bytes ? t->scratch_bytes : 4096;
+
+	if (bytes <= t->scratch_bytes)
+		return t->scratch;
+	while (capacity < bytes)
+		capacity *= 2;
+	free(t->scratch);
+	t->scratch_bytes = 0;
+	t->scratch = malloc(capacity);
+	if (t->scratch == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory while encoding text");
+	else
+		t->scratch_bytes = capacity;
+	return t->scratch;
+}
+
+bool
+encode_missing(const tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+{
+	int32_t unknown = t->header->special[SPECIAL_UNKNOWN];
+	bool bytes = (t->header->flags & FLAG_BYTE_FALLBACK) != 0;
+
+	if (!token_list_reserve(out, (int64_t) length + 1, err))
+		return false;
+	for (size_t i = 0; bytes && i < length; i++)
+		bytes = t->byte[text[i]] >= 0;
+	for (size_t i = 0; bytes && i < length; i++)
+		out->id[out->count++] = t->byte[text[i]];
+	if (!bytes && unknown >= 0)
+		out->id[out->count++] = unknown;
+	return true;
+}
+
+/* ---- the two kinds that need no more than this ---- */
+
+static bool
+encode_bytes(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+{
+	if (!token_list_reserve(out, (int64_t) length, err))
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (t->byte[text[i]] >= 0)
+			out->id[out->count++] = t->byte[text[i]];
+		else if (!encode_missing(t, text + i, 1, out, err) || !token_list_reserve(out, (int64_t) (length - i), err))
+			return false;
+	return true;
+}
+
+static bool
+encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+{
+	const uint8_t *end = text + length;
+	int32_t bytes;
+
+	for (; text < end; text += bytes)
+	{
+		int32_t id;
+
+		utf8_read(text, end, &bytes);
+		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_NORMAL);
+		if (id < 0 && !encode_missing(t, text, bytes, out, err))
+			return false;
+		if (id >= 0 && !token_list_reserve(out, 1, err))
+			return false;
+		if (id >= 0)
+			out->id[out->count++] = id;
+	}
+	return true;
+}
+
+typedef bool (*encode_text)(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+
+static const encode_text encoders[TOKENIZER_KINDS] = {
+	[TOKENIZER_BYTES] = encode_bytes,     [TOKENIZER_CHARACTERS] = encode_characters,
+	[TOKENIZER_BPE] = bpe_encode,         [TOKENIZER_WORDPIECE] = wordpiece_encode,
+	[TOKENIZER_UNIGRAM] = unigram_encode,
+};
+
+/* ---- tokens that are cut out before all else ---- */
+
+/* The longest such token at `text`, or -1. */
+static int32_t
+added_token(const tokenizer *t, const uint8_t *text, size_t left, unsigned types)
+{
+	uint64_t hash = HASH_START;
+	int32_t longest = -1;
+
+	for (uint32_t n = 1; n <= t->longest_added && n <= left; n++)
+	{
+		int32_t id;
+
+		hash = hash_bytes(hash, text + n - 1, 1);
+		id = t->added_length[n] ? token_find(t, hash_end(hash), "", 0, text, n, types) : -1;
+		longest = id >= 0 ? id : longest;
+	}
+	return longest;
+}
+
+/* Offset of the next such token in text, or its length; *id is the token or -1. */
+static size_t
+next_added(const tokenizer *t, const uint8_t *text, size_t length, bool special, int32_t *id)
+{
+	unsigned types = 1u << TOKEN_ADDED | (special ? 1u << TOKEN_SPECIAL : 0);
+
+	*id = -1;
+	for (size_t i = 0; (t->has_added || (special && t->longest_added > 0)) && i < length; i++)
+		if (i + 1 == length || added_begins(t, text[i], text[i + 1]))
+		{
+			*id = added_token(t, text + i, length - i, types);
+			if (*id >= 0)
+				return i;
+		}
+	return length;
+}
+
+bool
+tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out, llm_error *err)
+{
+	const uint8_t *at = (const uint8_t *) text, *end = at + length;
+	int64_t before = out->count;
+
+	if (length > TOKENIZER_TEXT_MAX)
+		return llm_fail(err, LLM_INVALID, "a text of %zu bytes is too long to encode", length);
+	while (at < end)
+	{
+		int32_t id;
+		size_t plain = next_added(t, at, end - at, parse_special, &id);
+
+		if ((plain > 0 && !encoders[t->header->kind](t, at, plain, out, err)) || !token_list_reserve(out, 1, err))
+		{
+			out->count = before;
+			return false;
+		}
+		if (id >= 0)
+			out->id[out->count++] = id;
+		at += plain + (id >= 0 ? token_length(t, id) : 0);
+	}
+	return true;
+}
+
+/* ---- decoding ---- */
+
+static bool
+decode_wordpiece(const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+{
+	size_t mark = strlen(CONTINUATION);
+
+	if (length > mark && memcmp(text, CONTINUATION, mark) == 0)
+		return text_buffer_add(out, text + mark, length - mark, err);
+	return (out->size == 0 || text_buffer_add(out, " ", 1, err)) && text_buffer_add(out, text, length, err);
+}
+
+static bool
+decode_token(const tokenizer *t, int32_t id, text_buffer *out, llm_error *err)
+{
+	const uint8_t *text = t->text + t->start[id];
+	size_t length = token_length(t, id);
+
+	if (t->header->kind == TOKENIZER_WORDPIECE)
+		return decode_wordpiece(text, length, out, err);
+	if ((t->header->flags & FLAG_PREFIX_SPACE) && out->size == 0 && length > 0 && text[0] == ' ')
+		return text_buffer_add(out, text + 1, length - 1, err);
+	return text_buffer_add(out, text, length, err);
+}
+
+bool
+tokenizer_decode(const tokenizer *t, const int32_t *ids, int64_t count, bool keep_special, text_buffer *out,
+				 llm_error *err)
+{
+	for (int64_t i = 0; i < count; i++)
+	{
+		if (ids[i] < 0 || ids[i] >= t->header->size)
+			return llm_fail(err, LLM_INVALID, "token %d does not exist, the tokenizer has %d", ids[i],
+							t->header->size);
+		if ((keep_special || t->type[ids[i]] != TOKEN_SPECIAL) && !decode_token(t, ids[i], out, err))
+			return false;
+	}
+	return true;
+}
+
+size_t
+text_complete(const char *text, size_t length)
+{
+	const uint8_t *bytes = (const uint8_t *) text;
+	size_t back = 1;
+
+	/* Where the last sequence begins, at most three bytes before the end. */
+	while (back < UTF8_BYTES_MAX && back < length && (bytes[length - back] & 0xC0) == 0x80)
+		back++;
+	if (length == 0 || back > length)
+		return length;
+	if (bytes[length - back] >= 0xC2 && bytes[length - back] < 0xF5)
+	{
+		uint8_t first = bytes[length - back];
+		size_t whole = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+
+		return back < whole ? length - back : length;
+	}
+	return length;
+}

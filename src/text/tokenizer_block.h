@@ -1,0 +1,209 @@
+/*
+ * tokenizer_block.h
+ *	  The stored form of a tokenizer, and what an open one holds beside it.
+ *
+ * A block is a header and sections at multiples of TOKENIZER_ALIGNMENT bytes from its start; all
+ * numbers are little-endian.  Tables are open addressing with linear probing of at most PROBES
+ * slots, which the writer keeps by choosing their size; so a lookup ends whatever is stored.
+ * Only tokenizer.c reads a block before it is checked.
+ */
+#ifndef LLMAPP_TOKENIZER_BLOCK_H
+#define LLMAPP_TOKENIZER_BLOCK_H
+
+#include "../feature/hash.h"
+#include "pretokenize.h"
+#include "tokenizer.h"
+
+#define BLOCK_MAGIC "llmtoken"
+#define BLOCK_VERSION 1
+#define PROBES 128
+#define TOKENS_MAX (1 << 24)
+#define TABLE_MAX (1 << 26) /* elements of a table, and bytes of all tokens */
+#define TOKEN_TYPES (TOKEN_UNUSED + 1)
+#define FLAG_MARKED_WORDS 1024 /* set by the builder: no token has a space behind another character, a space is one */
+#define TOKENIZER_FLAGS 2047   /* all bits */
+#define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
+#define CONTINUATION "##"      /* wordpieces inside a word */
+
+enum block_section
+{
+	SECTION_TEXT,          /* uint8: tokens one after the other */
+	SECTION_START,         /* uint32 (size + 1): where in it each begins, then its end */
+	SECTION_TYPE,          /* uint8 (size): token_type */
+	SECTION_TOKEN_SLOT,    /* uint32 (power of two): id + 1, 0 = empty, by token_hash() */
+	SECTION_MERGE_SLOT,    /* merge_slot (power of two), by merge_hash() */
+	SECTION_BYTE,          /* int32 (256): token of each byte, -1 = none */
+	SECTION_SCORE,         /* double (size): unigram */
+	SECTION_PREFIX,        /* uint64 (power of two): unigram, bits of what tokens begin with, see token_goes_on() */
+	SECTION_CHARACTER_MAP, /* uint8: SentencePiece's precompiled_charsmap, see normalise.c */
+	SECTIONS
+};
+
+typedef struct block_part
+{
+	uint64_t offset; /* bytes from the start of the block */
+	uint64_t count;  /* elements, 0 = the section is not there */
+} block_part;
+
+typedef struct block_header
+{
+	char magic[8];
+	uint32_t version;
+	uint32_t kind;
+	uint64_t bytes; /* of the whole block */
+	int32_t size;   /* tokens */
+	uint32_t flags; /* enum tokenizer_flag */
+	uint32_t pretokenizer;
+	int32_t special[SPECIAL_TOKENS]; /* id or -1 */
+	block_part part[SECTIONS];
+} block_header;
+
+_Static_assert(sizeof(block_header) == 64 + 16 * SECTIONS, "no padding in what is stored");
+
+/* The pair (left, right) becomes id; the lowest rank is merged first. */
+typedef struct merge_slot
+{
+	int32_t left; /* -1: empty */
+	int32_t right;
+	int32_t rank;
+	int32_t id;
+} merge_slot;
+
+struct word_cache;
+
+struct tokenizer
+{
+	const block_header *header;
+	const uint8_t *text;
+	const uint32_t *start;
+	const uint8_t *type;
+	const uint32_t *token_slot;
+	const merge_slot *merge_slot;
+	const int32_t *byte;
+	const double *score;
+	const uint64_t *prefix;
+	const uint8_t *character_map; /* NULL: none; its trie's units, then texts */
+	uint32_t token_mask;
+	uint32_t merge_mask;
+	uint32_t prefix_mask; /* of bits */
+	uint32_t map_units;
+	uint32_t longest;     /* bytes of a token */
+	double unknown_score; /* unigram: of a character that is no token */
+	/* Tokens that are cut out of text: whether any is so always, their two first bytes, their lengths. */
+	bool has_added;
+	uint64_t added_begins[65536 / 64];
+	bool added_length[ADDED_LENGTH_MAX + 1];
+	uint32_t longest_added;
+	struct word_cache *cache; /* of BPE, NULL until needed */
+	void *scratch;            /* working memory of one call, grown as needed */
+	size_t scratch_bytes;
+	text_buffer mapped; /* the text of the moment with its characters replaced, */
+	text_buffer normal; /* and ready to be cut */
+};
+
+/* Of a token's bytes; a hash that is part of the format. */
+static inline uint64_t
+token_hash(const uint8_t *text, size_t length)
+{
+	return hash_end(hash_bytes(HASH_START, text, length));
+}
+
+static inline uint32_t
+merge_hash(int32_t left, int32_t right)
+{
+	return (uint32_t) (((uint64_t) (uint32_t) left << 32 | (uint32_t) right) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+
+/* Slot of the pair, or NULL. */
+static inline const merge_slot *
+merge_find(const tokenizer *t, int32_t left, int32_t right)
+{
+	uint32_t at = merge_hash(left, right);
+
+	for (int i = 0; i < PROBES; i++, at++)
+	{
+		const merge_slot *slot = &t->merge_slot[at & t->merge_mask];
+
+		if (slot->left == left && slot->right == right)
+			return slot;
+		if (slot->left < 0)
+			break;
+	}
+	return NULL;
+}
+
+static inline uint32_t
+token_length(const tokenizer *t, int32_t id)
+{
+	return t->start[id + 1] - t->start[id];
+}
+
+/*
+ * Id of the token `head` + `tail` with this hash, or -1; of types whose bit is set.  Two parts
+ * because a wordpiece inside a word is stored with a mark in front.
+ */
+static inline int32_t
+token_find(const tokenizer *t, uint64_t hash, const char *head, size_t head_length, const uint8_t *tail,
+		   size_t tail_length, unsigned types)
+{
+	uint32_t at = (uint32_t) hash;
+
+	for (int i = 0; i < PROBES; i++, at++)
+	{
+		int32_t id = (int32_t) t->token_slot[at & t->token_mask] - 1;
+		const uint8_t *text;
+
+		if (id < 0)
+			break;
+		text = t->text + t->start[id];
+		if (token_length(t, id) == head_length + tail_length && (types >> t->type[id] & 1) &&
+			memcmp(text, head, head_length) == 0 && memcmp(text + head_length, tail, tail_length) == 0)
+			return id;
+	}
+	return -1;
+}
+
+/* May a token that is cut out begin with these two bytes? */
+static inline bool
+added_begins(const tokenizer *t, uint8_t first, uint8_t second)
+{
+	return t->added_begins[first << 2 | second >> 6] >> (second & 63) & 1;
+}
+
+/* Bit of a hash in SECTION_PREFIX; the low half of the hash finds tokens. */
+static inline uint32_t
+prefix_bit(uint64_t hash, uint32_t mask)
+{
+	return (uint32_t) (hash >> 32) & mask;
+}
+
+/* Can a token begin with the bytes of this hash and be longer?  A yes may be wrong (Bloom 1970). */
+static inline bool
+token_goes_on(const tokenizer *t, uint64_t hash)
+{
+	uint32_t bit = prefix_bit(hash, t->prefix_mask);
+
+	return t->prefix[bit / 64] >> bit % 64 & 1;
+}
+
+#define TYPES_NORMAL (1u << TOKEN_NORMAL)
+#define TYPES_ALL (TYPES_NORMAL | 1u << TOKEN_ADDED | 1u << TOKEN_SPECIAL)
+
+/* ---- what the kinds share: encode.c ---- */
+
+/* Room for `more` ids; false: out of memory. */
+extern bool token_list_reserve(token_list *list, int64_t more, llm_error *err);
+extern bool text_buffer_reserve(text_buffer *buffer, size_t more, llm_error *err);
+extern bool text_buffer_add(text_buffer *buffer, const void *bytes, size_t length, llm_error *err);
+/* Working memory until the next call; contents are lost. */
+extern void *tokenizer_scratch(tokenizer *t, size_t bytes, llm_error *err);
+/* Append a token by its text or, by what the tokenizer has: the tokens of its bytes, the unknown token, nothing. */
+extern bool encode_missing(const tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+
+/* ---- the kinds: append the ids of a text without tokens to cut out ---- */
+
+extern bool bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+extern bool wordpiece_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+extern bool unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+
+#endif /* LLMAPP_TOKENIZER_BLOCK_H */
