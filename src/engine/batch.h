@@ -4,7 +4,8 @@
  *
  * A row has up to three inputs: dense numbers, one index per embedded column, and a
  * bag of (index, value) pairs (one-hot categories and hashed n-grams) that selects
- * rows of the first layer's table instead of being multiplied with it.  A batch owns
+ * rows of the first layer's table instead of being multiplied with it; or it is a text, the
+ * tokens of all rows lying end to end.  A batch owns
  * its arrays; rows < capacity is legal, the rest of the arrays is then ignored.
  */
 #ifndef LLMAPP_BATCH_H
@@ -24,6 +25,9 @@ typedef struct batch_shape
 	int32_t bag_max;       /* most pairs that one row may have */
 	int32_t outputs;       /* classes, or numbers to predict; 1 for two classes */
 	bool class_target;     /* target is one class index per row, not outputs numbers */
+	bool token_target;     /* target is one token per token; outputs is 1 and class_target false */
+	int32_t vocab;         /* ids of tokens are below, 0: rows have no text */
+	int32_t context;       /* most tokens of a row */
 } batch_shape;
 
 typedef struct batch
@@ -39,6 +43,10 @@ typedef struct batch
 	int32_t *target_class; /* (capacity), when class_target */
 	float *target_number;  /* (capacity, outputs), otherwise; standardised */
 	float *weight;         /* (capacity), >= 0: class weight times row weight */
+	int32_t *token_start;  /* (capacity + 1): tokens of row r are [start[r], start[r+1]), at least one */
+	int32_t *token;        /* (capacity * context) */
+	int32_t *token_target; /* (capacity * context), when token_target */
+	float *token_weight;   /* (capacity * context), then; >= 0 */
 } batch;
 
 /* Allocate a batch (malloc, 64-byte aligned arrays).  LLM_MEMORY, LLM_INVALID. */

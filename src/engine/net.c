@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "philox.h"
+#include "transformer.h"
 
 #define MAX_WIDTH 65536
 #define MAX_INPUTS (1 << 20)
@@ -205,20 +206,18 @@ typedef struct layout
 	llm_error *err;
 } layout;
 
-/* deviation 0: every element starts as `constant`. */
-static bool
-add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const int64_t *dims, float deviation,
-		   float constant)
+bool
+net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t *dims, float deviation, float constant,
+			   llm_error *err)
 {
-	net *n = l->n;
 	net_tensor_info *t = &n->tensors[n->tensor_count];
 	bool large = false;
 	size_t padded;
 
-	snprintf(t->name, sizeof(t->name), "%s%s.%s", l->prefix, layer, name);
+	snprintf(t->name, sizeof(t->name), "%s", name);
 	t->ndim = ndim;
 	t->offset = n->weight_floats;
-	t->layer = l->layer;
+	t->layer = -1;
 	t->count = 1;
 	for (int32_t i = 0; i < ndim; i++)
 	{
@@ -227,10 +226,23 @@ add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const i
 	}
 	if (large || t->count > ((size_t) 1 << 40) ||
 		__builtin_add_overflow(n->weight_floats, padded = (t->count + 15) & ~(size_t) 15, &n->weight_floats))
-		return llm_fail(l->err, LLM_MEMORY, "network is too large: tensor %s has more than 2^40 elements", t->name);
+		return llm_fail(err, LLM_MEMORY, "network is too large: tensor %s has more than 2^40 elements", t->name);
 	n->deviation[n->tensor_count] = deviation;
 	n->constant[n->tensor_count] = constant;
 	n->tensor_count++;
+	return true;
+}
+
+static bool
+add_tensor(layout *l, const char *layer, const char *name, int32_t ndim, const int64_t *dims, float deviation,
+		   float constant)
+{
+	char full[64];
+
+	snprintf(full, sizeof(full), "%s%s.%s", l->prefix, layer, name);
+	if (!net_add_tensor(l->n, full, ndim, dims, deviation, constant, l->err))
+		return false;
+	l->n->tensors[l->n->tensor_count - 1].layer = l->layer;
 	return true;
 }
 
@@ -324,8 +336,9 @@ net *
 net_new(const net_config *config, llm_error *err)
 {
 	net *n;
+	bool ok;
 
-	if (!check_config(config, err))
+	if (config->text.vocab > 0 ? !transformer_check(config, err) : !check_config(config, err))
 		return NULL;
 	n = calloc(1, sizeof(net));
 	if (!n)
@@ -336,8 +349,14 @@ net_new(const net_config *config, llm_error *err)
 	n->config = *config;
 	if (n->config.members == 0)
 		n->config.members = 1;
-	n->layer_count = layers_plan(&n->config, n->layers, err);
-	if (n->layer_count == 0 || !lay_out(n, err))
+	if (config->text.vocab > 0)
+		ok = transformer_layout(n, err);
+	else
+	{
+		n->layer_count = layers_plan(&n->config, n->layers, err);
+		ok = n->layer_count > 0 && lay_out(n, err);
+	}
+	if (!ok)
 	{
 		net_free(n);
 		return NULL;

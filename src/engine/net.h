@@ -98,8 +98,35 @@ typedef struct image_augment
 	float crop;    /* share of height and width up to which they are cut off, [0, 0.9]; the rest is enlarged */
 } image_augment;
 
+#define TRANSFORMER_MAX_DEPTH 128
+
+/* A decoder transformer; transformer_family() fills in what makes a family. */
+typedef struct transformer_config
+{
+	int32_t vocab;         /* ids of tokens are below; 0: the network is no transformer */
+	int32_t context;       /* most tokens of a row */
+	int32_t width, depth;  /* of the stream; layers */
+	int32_t heads;         /* of queries */
+	int32_t kv_heads;      /* of keys and values; divides heads */
+	int32_t head_dim;      /* usually width / heads */
+	int32_t ffn;           /* width of the feed-forward layer */
+	bool rotary;           /* positions turn queries and keys, otherwise each has a learned vector */
+	float rope_theta;
+	bool rms_norm;         /* otherwise layer norm */
+	float norm_epsilon;
+	net_activation activation;
+	bool gated;            /* act(gate) * up */
+	bool bias, qkv_bias;   /* of linear layers and norms; of the queries' layer */
+	bool qk_norm;          /* each head's queries and keys by their root mean square */
+	bool tied;             /* logits by the table of embeddings */
+	float dropout;         /* [0, 1), after embeddings and what is added to the stream, training only */
+} transformer_config;
+
+/* Flags of a family, gpt or llama, with sizes left at 0; false: there is none of this name. */
+extern bool transformer_family(const char *name, transformer_config *c);
+
 /*
- * An mlp by its widths, or any network by its layers.  Either ends with a linear layer
+ * A transformer, an mlp by its widths, or any network by its layers.  Either ends with a linear layer
  * "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
  * regression.
  */
@@ -110,6 +137,7 @@ typedef struct net_config
 	image_augment augment; /* of images, while training */
 	int32_t layer_count;   /* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
 	net_layer layers[NET_MAX_LAYERS];
+	transformer_config text;        /* if its vocab is not 0, nothing else but shape, loss and members = 1 counts */
 	int32_t embed_dim;              /* width of one learned embedding */
 	int32_t hidden_count;           /* 0 .. NET_MAX_HIDDEN */
 	int32_t hidden[NET_MAX_HIDDEN]; /* widths, 1 .. 65536 */
@@ -232,6 +260,13 @@ extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss
  * log shares of classes save the first steps of learning them.
  */
 extern void trainer_set_output_bias(trainer *t, const float *bias);
+
+/*
+ * The same for a network with token targets, whose outputs are never kept: what is added to are
+ * sums over tokens of weight times loss, of weights, and of tokens of weight > 0 predicted right.
+ */
+extern bool trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
+								 llm_error *err);
 
 /* The weights that would be published now (the average when ema is on). */
 extern const float *trainer_weights(trainer *t);

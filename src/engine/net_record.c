@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+#include "transformer.h"
+
 enum
 {
 	SLOT_DENSE,
@@ -20,7 +22,11 @@ enum
 	SLOT_BAG_INDEX,
 	SLOT_BAG_VALUE,
 	SLOT_TARGET,
-	SLOT_WEIGHT
+	SLOT_WEIGHT,
+	SLOT_TOKEN,
+	SLOT_TOKEN_START,
+	SLOT_TOKEN_TARGET,
+	SLOT_TOKEN_WEIGHT
 };
 
 /* A network being recorded. */
@@ -301,33 +307,74 @@ record_ensemble(recorder *r)
 	return members > 1 ? op_scale(r->g, sum, 1.0f / members) : sum;
 }
 
+/* ---- language models ---- */
+
+/* Loss and right predictions of every token. */
+static void
+record_language(recorder *r, bool gradient)
+{
+	graph *g = r->g;
+	const batch_shape *s = &r->n->config.shape;
+	transformer_graph t = {.g = g, .n = r->n, .training = r->training};
+	int32_t target, weight, x, head;
+
+	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
+	t.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
+	t.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
+	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
+	x = transformer_record(&t, &head);
+	r->p->loss = op_language_loss(g, x, head, TENSOR_NONE, target, weight, gradient, &r->p->correct);
+	if (gradient)
+		graph_backward(g);
+}
+
+/* ---- plans ---- */
+
+static void
+record_columns(recorder *r, net_mode mode)
+{
+	int32_t logits;
+
+	record_inputs(r);
+	if (mode == MODE_PREDICT)
+	{
+		r->p->output = record_ensemble(r);
+		return;
+	}
+	logits = record_member(r);
+	r->p->loss = record_loss(r, logits);
+	if (mode == MODE_SCORE)
+		r->p->output = record_output(r, logits);
+	else
+		graph_backward(r->g);
+}
+
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
 	recorder r = {.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
 	size_t offsets[NET_MAX_TENSORS];
-	int32_t logits;
 
-	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE};
+	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
 	if (!r.g)
 		return false;
-	record_inputs(&r);
-	if (mode == MODE_PREDICT)
-		p->output = record_ensemble(&r);
+	if (n->config.shape.token_target)
+		record_language(&r, r.training);
 	else
-	{
-		logits = record_member(&r);
-		p->loss = record_loss(&r, logits);
-		if (mode == MODE_SCORE)
-			p->output = record_output(&r, logits);
-		else
-			graph_backward(r.g);
-	}
+		record_columns(&r, mode);
 	graph_keep(r.g, p->output);
 	for (int32_t i = 0; i < n->tensor_count; i++)
 		offsets[i] = n->tensors[i].offset;
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);
 	return p->plan != NULL;
+}
+
+void
+net_rows(const batch *b, int64_t rows[AXIS_COUNT])
+{
+	rows[AXIS_ROW] = b->rows;
+	rows[AXIS_TOKEN] = b->shape.context > 0 ? b->token_start[b->rows] : 0;
 }
 
 void
@@ -347,4 +394,8 @@ net_plan_bind(net_plan *p, const batch *b)
 	plan_bind(p->plan, SLOT_BAG_VALUE, b->bag_value);
 	plan_bind(p->plan, SLOT_TARGET, b->shape.class_target ? (const void *) b->target_class : b->target_number);
 	plan_bind(p->plan, SLOT_WEIGHT, b->weight);
+	plan_bind(p->plan, SLOT_TOKEN, b->token);
+	plan_bind(p->plan, SLOT_TOKEN_START, b->token_start);
+	plan_bind(p->plan, SLOT_TOKEN_TARGET, b->token_target);
+	plan_bind(p->plan, SLOT_TOKEN_WEIGHT, b->token_weight);
 }

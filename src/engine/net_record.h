@@ -24,6 +24,9 @@ struct net
 	size_t weight_floats; /* with padding */
 };
 
+/* Rows of each axis of the batch, into run_args.rows. */
+extern void net_rows(const batch *b, int64_t rows[AXIS_COUNT]);
+
 /* What a graph is for. */
 typedef enum net_mode
 {
@@ -37,10 +40,15 @@ typedef struct net_plan
 	plan *plan;
 	int32_t output;                    /* tensor (rows, outputs); of MODE_TRAIN none */
 	int32_t loss;                      /* tensor (rows): weight times loss; none in MODE_PREDICT */
+	int32_t correct;                   /* token targets: tensor (tokens), 1 where the target is predicted */
 	int32_t statistic_count;           /* batch norms of MODE_TRAIN */
 	int32_t statistic[NET_MAX_LAYERS]; /* tensor (4, channels), as op_batch_norm() says */
 	int32_t running[NET_MAX_LAYERS];   /* net_tensor() of the running mean; the variance follows */
 } net_plan;
+
+/* Append a tensor; deviation 0: every element starts as `constant`. */
+extern bool net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t *dims, float deviation,
+						   float constant, llm_error *err);
 
 /* Record and plan; *p is zeroed on failure. */
 extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);

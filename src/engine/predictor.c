@@ -95,7 +95,7 @@ predictor_run(predictor *p, llm_error *err)
 {
 	if (!batch_check(p->batch, &p->shape, p->batch->capacity, false, err))
 		return NULL;
-	p->run.rows[AXIS_ROW] = p->batch->rows;
+	net_rows(p->batch, p->run.rows);
 	return plan_run(p->forward.plan, &p->run, err) ? p->output : NULL;
 }
 

@@ -113,7 +113,7 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	net_mode modes[] = {MODE_TRAIN, MODE_SCORE, MODE_PREDICT};
 
 	*arena_bytes = 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < (t->n->config.shape.token_target ? 2 : 3); i++) /* tokens are only scored */
 	{
 		if (!net_plan_new(all[i], t->n, modes[i], t->batch_rows, err))
 			return false;
@@ -186,7 +186,8 @@ allocate(trainer *t, llm_error *err)
 		t->average = t->state + (t->parts - 1) * t->part_floats;
 	plan_attach(t->train.plan, t->arena, t->state);
 	plan_attach(t->score.plan, t->arena, trainer_weights(t));
-	plan_attach(t->predict.plan, t->arena, trainer_weights(t));
+	if (t->predict.plan)
+		plan_attach(t->predict.plan, t->arena, trainer_weights(t));
 	return true;
 }
 
@@ -281,13 +282,16 @@ scheduled_rate(const train_config *c, int64_t t)
 	return c->learning_rate * warm;
 }
 
-/* Sums of weight times loss, and of weights, in row order. */
+/* Sums of weight times loss, and of weights, in the order of rows or tokens. */
 static void
-sum_loss(const float *row_loss, const float *weight, int64_t rows, double *loss_sum, double *weight_sum)
+sum_loss(const float *loss, const batch *b, double *loss_sum, double *weight_sum)
 {
-	for (int64_t i = 0; i < rows; i++)
+	const float *weight = b->shape.token_target ? b->token_weight : b->weight;
+	int64_t count = b->shape.token_target ? b->token_start[b->rows] : b->rows;
+
+	for (int64_t i = 0; i < count; i++)
 	{
-		*loss_sum += row_loss[i];
+		*loss_sum += loss[i];
 		*weight_sum += weight[i];
 	}
 }
@@ -376,11 +380,11 @@ trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 	if (b->rows == 0)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
 	net_plan_bind(&t->train, b);
-	t->run.rows[AXIS_ROW] = b->rows;
+	net_rows(b, t->run.rows);
 	t->run.step = (uint64_t) t->steps;
 	if (!plan_run(t->train.plan, &t->run, err))
 		return false;
-	sum_loss(plan_address(t->train.plan, t->train.loss), b->weight, b->rows, &loss_sum, &weight_sum);
+	sum_loss(plan_address(t->train.plan, t->train.loss), b, &loss_sum, &weight_sum);
 	norm = optim_norm(t->optim, t->run.simd, t->run.pool);
 	if (!isfinite(norm) || !isfinite(loss_sum))
 	{
@@ -420,16 +424,35 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
 	net_plan_bind(p, b);
-	t->run.rows[AXIS_ROW] = b->rows;
+	net_rows(b, t->run.rows);
 	if (!plan_run(p->plan, &t->run, err))
 		return false;
 	memcpy(out, plan_address(p->plan, p->output), b->rows * t->n->config.shape.outputs * sizeof(float));
 	if (p == &t->score)
-		sum_loss(plan_address(p->plan, p->loss), b->weight, b->rows, &losses, &weights);
+		sum_loss(plan_address(p->plan, p->loss), b, &losses, &weights);
 	if (loss_sum)
 		*loss_sum += losses;
 	if (weight_sum)
 		*weight_sum += weights;
+	return true;
+}
+
+bool
+trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
+					 llm_error *err)
+{
+	const float *right;
+
+	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+		return false;
+	net_plan_bind(&t->score, b);
+	net_rows(b, t->run.rows);
+	if (!plan_run(t->score.plan, &t->run, err))
+		return false;
+	sum_loss(plan_address(t->score.plan, t->score.loss), b, loss_sum, weight_sum);
+	right = plan_address(t->score.plan, t->score.correct);
+	for (int64_t i = 0; i < b->token_start[b->rows]; i++)
+		*correct += right[i];
 	return true;
 }
 

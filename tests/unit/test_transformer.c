@@ -1,0 +1,274 @@
+/*
+ * test_transformer.c
+ *	  Decoder transformers: gradients of whole networks, learning, threads, checkpoints, and
+ *	  configurations that are refused.
+ */
+#include "net_check.h"
+
+#define VOCAB 61
+#define CONTEXT 12
+
+/* A small network of a family; sizes odd where they may be. */
+static net_config
+small_config(const char *family, int32_t kv_heads)
+{
+	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = VOCAB, .context = CONTEXT}};
+
+	CHECK(transformer_family(family, &c.text));
+	c.text.vocab = VOCAB;
+	c.text.context = CONTEXT;
+	c.text.width = 24;
+	c.text.depth = 2;
+	c.text.heads = 4;
+	c.text.kv_heads = kv_heads;
+	c.text.head_dim = 6;
+	c.text.ffn = 40;
+	return c;
+}
+
+/* Rows of different lengths; tokens follow a rule that can be learned. */
+static void
+fill_tokens(batch *b, int64_t rows)
+{
+	b->rows = rows;
+	b->token_start[0] = 0;
+	for (int64_t i = 0; i < rows; i++)
+	{
+		int32_t length = 1 + (int32_t) (next_random() % CONTEXT);
+		int32_t first = b->token_start[i];
+		int32_t token = (int32_t) (next_random() % VOCAB);
+
+		for (int32_t k = first; k < first + length; k++)
+		{
+			b->token[k] = token;
+			token = (token * 7 + 3) % VOCAB;
+			b->token_target[k] = token;
+			b->token_weight[k] = k % 5 == 4 ? 0 : 1;
+		}
+		b->token_start[i + 1] = first + length;
+	}
+}
+
+static double
+mean_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
+{
+	double sum = 0, weight = 0;
+	const float *loss;
+
+	if (!plan_run(p->plan, run, err))
+		return NAN;
+	loss = plan_address(p->plan, p->loss);
+	for (int64_t i = 0; i < b->token_start[b->rows]; i++)
+	{
+		sum += loss[i];
+		weight += b->token_weight[i];
+	}
+	return sum / weight;
+}
+
+/* <gradient, direction> against the loss on both sides, as check_gradient() does. */
+static void
+check_token_gradient(const net_config *config)
+{
+	llm_error err = {0};
+	net *n = net_new(config, &err);
+	net_plan p;
+	run_args run = {.seed = 3, .step = 1, .simd = simd_best()};
+	batch *b = batch_new(&config->shape, 5, &err);
+	size_t floats = n ? net_weight_bytes(n) / sizeof(float) : 0;
+	float *w = aligned_alloc(64, floats * sizeof(float)), *direction = calloc(floats, sizeof(float));
+	float *moved = aligned_alloc(64, floats * sizeof(float));
+	void *arena;
+	double slope, difference, step = 1e-2;
+
+	if (!CHECK(n && b && net_plan_new(&p, n, MODE_TRAIN, 5, &err)))
+		return;
+	arena = aligned_alloc(64, plan_arena_bytes(p.plan));
+	fill_tokens(b, 5);
+	random_weights(n, w, 0.2f);
+	random_weights(n, direction, 0.05f);
+	net_plan_bind(&p, b);
+	net_rows(b, run.rows);
+	plan_attach(p.plan, arena, w);
+	CHECK(isfinite(mean_loss(&p, &run, b, &err)));
+	slope = slope_along(n, &p, direction);
+	difference = 0;
+	/* central differences of fourth order: 8 (f(1) - f(-1)) - (f(2) - f(-2)) over 12 */
+	for (int k = -2; k <= 2; k++)
+	{
+		double factor[5] = {1, -8, 0, 8, -1};
+
+		for (size_t i = 0; i < floats; i++)
+			moved[i] = w[i] + (float) (k * step) * direction[i];
+		plan_attach(p.plan, arena, moved);
+		difference += factor[k + 2] * mean_loss(&p, &run, b, &err) / (12 * step);
+	}
+	/* rounding of a loss near 4 in float, over the step: 4 * 6e-8 * 8 / (12 * 0.01) = 2e-5 */
+	CHECK(fabs(slope - difference) <= 1e-4 + 2e-3 * fabs(difference));
+	net_plan_free(&p);
+	batch_free(b);
+	net_free(n);
+	free(arena);
+	free(w);
+	free(moved);
+	free(direction);
+}
+
+static train_config
+fast_training(int32_t threads)
+{
+	return (train_config) {.optimizer = OPT_ADAMW,
+						   .learning_rate = 0.01,
+						   .weight_decay = 0.01,
+						   .beta1 = 0.9,
+						   .beta2 = 0.99,
+						   .epsilon = 1e-8,
+						   .clip_norm = 1,
+						   .seed = 5,
+						   .threads = threads};
+}
+
+/* Losses of some steps; the state afterwards, to be freed, when wanted. */
+static void
+train(const net *n, const train_config *c, const batch *b, int steps, const void *from, double *losses, void **state)
+{
+	llm_error err = {0};
+	trainer *t = trainer_new(n, c, b->capacity, &err);
+
+	if (!CHECK(t != NULL))
+		return;
+	if (from)
+		CHECK(trainer_restore(t, from, trainer_state_bytes(t), &err));
+	for (int i = 0; i < steps; i++)
+		CHECK(trainer_step(t, b, &losses[i], &err));
+	if (state)
+	{
+		*state = malloc(trainer_state_bytes(t));
+		trainer_save(t, *state);
+	}
+	trainer_free(t);
+}
+
+/* It learns the rule; two threads give the same bytes as one, and so does going on from a checkpoint. */
+static void
+test_training(const char *family)
+{
+	net_config config = small_config(family, 2);
+	llm_error err = {0};
+	net *n;
+	batch *b = batch_new(&config.shape, 16, &err);
+	train_config one = fast_training(1), two = fast_training(2);
+	double losses[80], again[80];
+	double sum = 0, weight = 0, correct = 0;
+	void *middle = NULL;
+	trainer *t;
+
+	config.text.dropout = 0.1f;
+	n = net_new(&config, &err);
+	fill_tokens(b, 16);
+	train(n, &one, b, 80, NULL, losses, NULL);
+	CHECK(losses[0] > 3.5 && losses[79] < 1);
+	train(n, &two, b, 40, NULL, again, &middle);
+	train(n, &two, b, 40, middle, again + 40, NULL);
+	for (int i = 0; i < 80; i++)
+		CHECK(losses[i] == again[i]);
+	t = trainer_new(n, &one, 16, &err);
+	CHECK(trainer_score_tokens(t, b, &sum, &weight, &correct, &err));
+	CHECK(weight > 0 && sum / weight > 3.5 && correct < weight / 2);
+	trainer_free(t);
+	free(middle);
+	batch_free(b);
+	net_free(n);
+}
+
+static void
+test_gradients(void)
+{
+	net_config c = small_config("gpt", 4);
+
+	check_token_gradient(&c);
+	c.text.tied = false;
+	check_token_gradient(&c);
+	c = small_config("llama", 2);
+	check_token_gradient(&c);
+	c.text.qk_norm = c.text.qkv_bias = true;
+	check_token_gradient(&c);
+}
+
+static void
+check_refused(net_config c, const char *message)
+{
+	llm_error err = {0};
+	net *n = net_new(&c, &err);
+
+	CHECK(n == NULL);
+	CHECK(strstr(err.message, message) != NULL);
+	net_free(n);
+}
+
+static void
+test_refused(void)
+{
+	net_config c = small_config("llama", 3);
+
+	check_refused(c, "kv_heads 3 does not divide heads 4");
+	c = small_config("llama", 4);
+	c.text.head_dim = 5;
+	check_refused(c, "heads of even width");
+	c = small_config("gpt", 4);
+	c.text.width = 0;
+	check_refused(c, "embed_dim is 0");
+	c = small_config("gpt", 4);
+	c.text.depth = TRANSFORMER_MAX_DEPTH + 1;
+	check_refused(c, "layers is 129");
+	c = small_config("gpt", 4);
+	c.shape.context = 5;
+	check_refused(c, "reads and predicts tokens");
+	c = small_config("gpt", 4);
+	c.text.dropout = 1;
+	check_refused(c, "out of range");
+	c = small_config("gpt", 4);
+	c.text.vocab = c.shape.vocab = 1 << 20;
+	c.text.width = 65536;
+	c.text.ffn = 1 << 18;
+	c.text.depth = 128;
+	c.text.heads = c.text.kv_heads = 65536;
+	c.text.head_dim = 256;
+	check_refused(c, "too large");
+}
+
+static void
+test_tokens_out_of_range(void)
+{
+	net_config config = small_config("gpt", 4);
+	llm_error err = {0};
+	net *n = net_new(&config, &err);
+	train_config c = fast_training(1);
+	trainer *t = trainer_new(n, &c, 4, &err);
+	batch *b = batch_new(&config.shape, 4, &err);
+	double loss;
+
+	fill_tokens(b, 4);
+	b->token[1] = VOCAB;
+	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "token out of range") != NULL);
+	fill_tokens(b, 4);
+	b->token_target[0] = -1;
+	CHECK(!trainer_step(t, b, &loss, &err));
+	fill_tokens(b, 4);
+	b->token_start[2] = b->token_start[1];
+	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "without tokens") != NULL);
+	batch_free(b);
+	trainer_free(t);
+	net_free(n);
+}
+
+int
+main(void)
+{
+	test_gradients();
+	test_training("gpt");
+	test_training("llama");
+	test_refused();
+	test_tokens_out_of_range();
+	return test_summary();
+}
