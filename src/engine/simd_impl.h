@@ -322,9 +322,9 @@ layer_norm(const float *x, const float *gamma, const float *beta, float epsilon,
 	i = 0;
 	FOR_VECTORS(i, n)
 	{
-		vf v = (load(x + i) - splat(mean)) * splat(rstd) * load(gamma + i);
+		vf scaled = (load(x + i) - splat(mean)) * splat(rstd) * load(gamma + i);
 
-		store(y + i, beta ? v + load(beta + i) : v);
+		store(y + i, beta ? scaled + load(beta + i) : scaled);
 	}
 	for (; i < n; i++)
 		y[i] = (x[i] - mean) * rstd * gamma[i] + (beta ? beta[i] : 0);
