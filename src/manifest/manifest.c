@@ -13,15 +13,17 @@
 
 #include "../format/architecture.h"
 #include "../format/layers.h"
+#include "transformer_json.h"
 
 #define MANIFEST_BYTES_MAX (256 << 20)
 #define HIDDEN_WIDTH_MAX 65536
 #define SHA256_BYTES 32
+#define TOKENIZER_BYTES_MAX (256 << 20)
 
 /* ---- the network ---- */
 
-json_t *
-network_json(const net_config *config)
+static json_t *
+columns_network_json(const net_config *config)
 {
 	const batch_shape *s = &config->shape;
 	json_t *hidden = json_array();
@@ -48,6 +50,14 @@ network_json(const net_config *config)
 	if (config->layer_count > 0)
 		json_object_set_new(json, "layers", layers_json(config));
 	return json;
+}
+
+json_t *
+network_json(const net_config *config)
+{
+	if (config->text.vocab > 0)
+		return json_pack("{s:o}", "transformer", transformer_json(&config->text));
+	return columns_network_json(config);
 }
 
 static bool
@@ -157,10 +167,27 @@ read_layers(const json_t *o, net_config *config, llm_error *err)
 	return layers == NULL || layers_from_json(layers, config, &why) || as_corrupt(&why, err);
 }
 
+/* A language model: its rows are tokens, which are also what it predicts. */
+static bool
+read_transformer(const json_t *o, net_config *config, llm_error *err)
+{
+	if (!transformer_from_json(o, &config->text, err))
+		return false;
+	config->loss = LOSS_CROSS_ENTROPY;
+	config->shape = (batch_shape) {
+		.outputs = 1, .token_target = true, .vocab = config->text.vocab, .context = config->text.context};
+	return true;
+}
+
 bool
 network_from_json(const json_t *json, net_config *config, llm_error *err)
 {
+	const json_t *transformer;
+
 	memset(config, 0, sizeof(net_config));
+	if (json_object_get(json, "transformer") != NULL)
+		return json_read_object(json, "transformer", &transformer, err) &&
+			   read_transformer(transformer, config, err);
 	return read_shape(json, &config->shape, err) && read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
 		   read_hidden(json, config, err) && read_choices(json, config, err) &&
 		   json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
@@ -197,12 +224,14 @@ tensors_json(const net *n)
 
 json_t *
 manifest_build(const char *architecture, const char *task, const net *n, const encoder *e, const target *t,
-			   const char *sha256, json_t *settings, json_t *metrics, json_t *findings, json_t *lineage)
+			   size_t tokenizer_bytes, const char *sha256, json_t *settings, json_t *metrics, json_t *findings,
+			   json_t *lineage)
 {
-	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:s}, s:o, s:o, s:o, s:o}", "format",
+	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:s}, s:o, s:o, s:o, s:o}", "format",
 					 MANIFEST_FORMAT, "architecture", architecture, "task", task, "network",
 					 network_json(net_get_config(n)), "columns", encoder_json(e), "target", target_json(t), "tensors",
-					 tensors_json(n), "weights", "bytes", (json_int_t) net_weight_bytes(n), "sha256", sha256,
+					 tensors_json(n), "weights", "bytes", (json_int_t) (net_weight_bytes(n) + tokenizer_bytes), "tokenizer",
+					 (json_int_t) tokenizer_bytes, "sha256", sha256,
 					 "settings", settings, "metrics", metrics, "findings", findings, "lineage", lineage);
 }
 
@@ -234,7 +263,8 @@ read_names(manifest *m, llm_error *err)
 	if (architecture_find(m->architecture) == NULL)
 		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
 						m->architecture);
-	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0)
+	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0 &&
+		strcmp(m->task, "generation") != 0)
 		return llm_fail(err, LLM_CORRUPT, "\"task\" is \"%.32s\", which this version does not know", m->task);
 	return true;
 }
@@ -252,7 +282,8 @@ read_features(manifest *m, llm_error *err)
 	m->target = target_from_json(label, err);
 	if (m->target == NULL)
 		return false;
-	if ((m->target->kind == TARGET_CLASS) != (strcmp(m->task, "classification") == 0))
+	if ((m->target->kind == TARGET_CLASS) != (strcmp(m->task, "classification") == 0) ||
+		(m->target->kind == TARGET_TEXT) != (strcmp(m->task, "generation") == 0))
 		return llm_fail(err, LLM_CORRUPT, "\"target\" does not fit \"task\" \"%s\"", m->task);
 	return true;
 }
@@ -261,13 +292,13 @@ read_features(manifest *m, llm_error *err)
 static bool
 check_shape(const manifest *m, const batch_shape *s, llm_error *err)
 {
-	batch_shape own;
+	batch_shape own = {0};
 
 	encoder_shape(m->encoder, &own);
 	target_shape(m->target, &own);
 	if (own.dense == s->dense && own.embed_columns == s->embed_columns && own.embed_rows == s->embed_rows &&
 		own.bag_rows == s->bag_rows && own.bag_max == s->bag_max && own.outputs == s->outputs &&
-		own.class_target == s->class_target)
+		own.class_target == s->class_target && own.token_target == s->token_target)
 		return true;
 	return llm_fail(err, LLM_CORRUPT, "\"network\" reads other rows than \"columns\" and \"target\" make");
 }
@@ -301,8 +332,9 @@ read_network(manifest *m, llm_error *err)
 	if (!json_read_object(m->json, "network", &network, err) || !network_from_json(network, &config, err) ||
 		!check_shape(m, &config.shape, err) || !check_image(m, config.image, err) || !check_loss(m, &config, err))
 		return false;
-	if ((config.layer_count == 0) !=
-		(architecture_find(m->architecture)->bit == ARCH_MLP)) /* widths instead of layers */
+	if ((config.text.vocab > 0) != ((architecture_find(m->architecture)->bit & ARCH_TEXT) != 0) ||
+		(config.text.vocab == 0 && (config.layer_count == 0) != (architecture_find(m->architecture)->bit ==
+																 ARCH_MLP))) /* widths instead of layers */
 		return llm_fail(err, LLM_CORRUPT, "\"network\" does not fit \"architecture\" \"%s\"", m->architecture);
 	m->net = net_new(&config, &why);
 	if (m->net != NULL)
@@ -357,14 +389,21 @@ read_weights(manifest *m, llm_error *err)
 {
 	const json_t *weights;
 	const char *sha256;
-	int64_t bytes;
+	int64_t bytes, tokenizer = 0;
 	unsigned char digest[SHA256_BYTES];
 
 	if (!json_read_object(m->json, "weights", &weights, err) ||
 		!json_read_int(weights, "bytes", 0, INT64_MAX, &bytes, err) ||
 		!json_read_string(weights, "sha256", &sha256, err))
 		return false;
-	m->weight_bytes = net_weight_bytes(m->net);
+	if (json_object_get(weights, "tokenizer") != NULL &&
+		!json_read_int(weights, "tokenizer", 0, TOKENIZER_BYTES_MAX, &tokenizer, err))
+		return false;
+	if ((tokenizer > 0) != (m->target->kind == TARGET_TEXT))
+		return llm_fail(err, LLM_CORRUPT, "\"tokenizer\" of \"weights\" is %lld for a target of another kind",
+						(long long) tokenizer);
+	m->tokenizer_bytes = (size_t) tokenizer;
+	m->weight_bytes = net_weight_bytes(m->net) + m->tokenizer_bytes;
 	if ((uint64_t) bytes != m->weight_bytes)
 		return llm_fail(err, LLM_CORRUPT, "\"bytes\" of \"weights\" is %lld, \"network\" has %zu", (long long) bytes,
 						m->weight_bytes);

@@ -6,10 +6,12 @@
  * nothing: the network is laid out from the configuration, and the tensor directory
  * must be exactly that layout.
  *
- *	{ "format": 1, "architecture": "mlp", "cnn" or "layers", "task": "classification",
+ *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression" or
+ *	  "generation",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
- *	  "weights": {"bytes": n, "sha256": "hex"},
+ *	  "weights": {"bytes": n, "tokenizer": n, "sha256": "hex"}, (bytes in all, and the last ones of them that are
+ *	  a tokenizer, of language models)
  *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"} }
@@ -29,12 +31,13 @@ typedef struct manifest
 {
 	json_t *json;             /* all of it */
 	const char *architecture; /* these two point into json */
-	const char *task;         /* classification or regression */
+	const char *task;         /* classification, regression or generation */
 	net *net;
 	encoder *encoder;
 	target *target;
-	size_t weight_bytes; /* == net_weight_bytes(net) */
-	char sha256[65];     /* of the weights, hex */
+	size_t weight_bytes;    /* == net_weight_bytes(net) + tokenizer_bytes */
+	size_t tokenizer_bytes; /* behind the network's; 0 without token targets */
+	char sha256[65];        /* of all of them, hex */
 } manifest;
 
 /* NULL: LLM_CORRUPT or LLM_MEMORY. */
@@ -42,11 +45,11 @@ extern manifest *manifest_parse(const char *text, size_t length, llm_error *err)
 extern void manifest_free(manifest *m);
 
 /*
- * A new manifest for weights with this checksum.  settings, metrics, findings and
+ * A new manifest for weights, and the tokenizer behind them, with this checksum.  settings, metrics, findings and
  * lineage are taken over (stolen).  The caller owns the result.
  */
 extern json_t *manifest_build(const char *architecture, const char *task, const net *n, const encoder *e,
-							  const target *t, const char *sha256, json_t *settings, json_t *metrics,
+							  const target *t, size_t tokenizer_bytes, const char *sha256, json_t *settings, json_t *metrics,
 							  json_t *findings, json_t *lineage);
 
 /* The "network" member alone, both ways. */

@@ -59,7 +59,7 @@ OriginJson(const void *bytes, Size size)
 {
 	char sha256[65];
 
-	HashWeights(bytes, size, sha256);
+	HashWeights(&(WeightBytes) {.network = bytes, .network_size = size}, sha256);
 	return OwnJson(json_pack("{s:s, s:s, s:I, s:s, s:s}", "format", "safetensors", "sha256", sha256, "bytes",
 							 (json_int_t) size, "extension_version", LLMAPP_VERSION, "at",
 							 timestamptz_to_str(GetCurrentTimestamp())));
@@ -99,10 +99,10 @@ ReadTensors(Import *import, const json_t *params)
 		ThrowError(&err);
 	OWN(import->weights, free);
 	import->bytes = net_weight_bytes(plan->net);
-	HashWeights(import->weights, import->bytes, sha256);
+	HashWeights(&(WeightBytes) {.network = import->weights, .network_size = import->bytes}, sha256);
 	lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
 	import->manifest =
-		OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, sha256,
+		OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, 0, sha256,
 							   json_incref(plan->settings), json_object(), json_array(), lineage));
 }
 
@@ -128,6 +128,11 @@ OpenOwnManifest(const safetensors *file)
 	if (m == NULL)
 		ThrowError(&err);
 	OWN(m, manifest_free);
+	if (m->tokenizer_bytes > 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("the file holds a language model"),
+						errdetail("Its tokenizer is not in the file."),
+						errhint("Move it as a table: pg_dump --table, or CREATE TABLE ... (LIKE ... INCLUDING ALL) and "
+								"INSERT ... SELECT.")));
 	return m;
 }
 
@@ -167,7 +172,7 @@ ReadOwnModel(Import *import)
 	import->weights = ReadOwnWeights(import->file, m->net);
 	import->bytes = m->weight_bytes;
 	import->manifest = m->json;
-	HashWeights(import->weights, import->bytes, sha256);
+	HashWeights(&(WeightBytes) {.network = import->weights, .network_size = import->bytes}, sha256);
 	json_object_set_new(json_object_get(m->json, "weights"), "sha256", json_string(sha256));
 	if (strcmp(sha256, m->sha256) != 0)
 		json_object_set_new(m->json, "metrics", json_object());
@@ -201,7 +206,8 @@ Publish(const char *schema, const char *name, const Import *import)
 	if (!OidIsValid(relid))
 		relid = CreateModelTable(schema, name);
 	CommandCounterIncrement();
-	version = PublishVersion(relid, text, import->weights, import->bytes);
+	version = PublishVersion(
+		relid, text, &(WeightBytes) {.network = import->weights, .network_size = import->bytes});
 	CommandCounterIncrement();
 	PromoteVersion(relid, version);
 	return relid;

@@ -34,10 +34,19 @@ extern void ResolveModelName(const char *model, char **schema, char **name);
 /* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
 extern Oid CheckModelName(const char *schema, const char *name);
 extern Oid CreateModelTable(const char *schema, const char *name);
+/* What a version holds beside its manifest. */
+typedef struct WeightBytes
+{
+	const void *network;
+	Size network_size;
+	const void *tokenizer; /* of a language model */
+	Size tokenizer_size;
+} WeightBytes;
+
 /* SHA-256 as 64 hexadecimal digits and a terminator, as a manifest holds it. */
-extern void HashWeights(const void *weights, Size bytes, char *hex);
+extern void HashWeights(const WeightBytes *weights, char *hex);
 /* Returns the new version.  manifest comes from manifest_build(). */
-extern int32 PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes);
+extern int32 PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights);
 /* Make a version live; 0 is not a version. */
 extern void PromoteVersion(Oid relid, int32 version);
 extern int32 LiveVersion(Oid relid); /* 0 when none; by the active snapshot */
@@ -51,7 +60,7 @@ typedef struct Model
 	int32 version;
 	manifest *manifest;
 	const float *weights; /* shared, read-only, 64-byte aligned */
-	predictor *predictor; /* for one row at a time */
+	predictor *predictor; /* for one row at a time; NULL for a language model */
 	predictor *bulk;      /* for many rows, made on first use by ModelBulkPredictor() */
 } Model;
 
@@ -71,6 +80,8 @@ extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
  * False after publish, promote, drop, or in another statement's snapshot.
  */
 extern bool ModelIsCurrent(const Model *m);
+/* The tokenizer of a language model, as a version holds it, behind the weights. */
+extern const void *ModelTokenizer(const Model *m, Size *size);
 /* Its batch has room for MODEL_BULK_ROWS rows, or fewer where rows take much memory. */
 extern predictor *ModelBulkPredictor(Model *m);
 extern int32 ModelBulkRows(Model *m);

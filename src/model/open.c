@@ -211,7 +211,8 @@ ReadVersion(const ModelTable *table, int32 number)
 	version->manifest = ParseManifest(table->relid, number, text);
 	pfree(text);
 	version->weights = LoadWeights(table, number, version->manifest);
-	version->predictor = NewPredictor(version, 1);
+	if (version->manifest->target->kind != TARGET_TEXT)
+		version->predictor = NewPredictor(version, 1);
 	MemoryContextSwitchTo(old);
 	return version;
 }
@@ -349,6 +350,13 @@ ModelIsCurrent(const Model *m)
 		   check->xmax == snapshot->xmax && check->xmin == snapshot->xmin && check->xcnt == snapshot->xcnt &&
 		   check->subxcnt == snapshot->subxcnt && check->user == GetUserId() &&
 		   check->transaction == MyLocalTransaction && check->subtransaction == GetCurrentSubTransactionId();
+}
+
+const void *
+ModelTokenizer(const Model *m, Size *size)
+{
+	*size = m->manifest->tokenizer_bytes;
+	return (const char *) m->weights + net_weight_bytes(m->manifest->net);
 }
 
 /* As many rows as a session may spend memory on; a network on images may take megabytes for each. */

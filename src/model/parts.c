@@ -350,21 +350,29 @@ EndHash(pg_cryptohash_ctx *hash, char *hex)
 	json_hex(digest, sizeof(digest), hex);
 }
 
-void
-HashWeights(const void *weights, Size bytes, char *hex)
+static void
+HashBytes(pg_cryptohash_ctx *hash, const void *bytes, Size size)
 {
-	pg_cryptohash_ctx *hash = BeginHash();
-	const uint8 *next = weights;
+	const uint8 *next = bytes;
 
-	for (Size left = bytes; left > 0;)
+	while (size > 0)
 	{
-		Size length = Min(left, MODEL_PART_BYTES);
+		Size length = Min(size, MODEL_PART_BYTES);
 
 		CHECK_FOR_INTERRUPTS();
 		CheckHash(hash, pg_cryptohash_update(hash, next, length));
 		next += length;
-		left -= length;
+		size -= length;
 	}
+}
+
+void
+HashWeights(const WeightBytes *weights, char *hex)
+{
+	pg_cryptohash_ctx *hash = BeginHash();
+
+	HashBytes(hash, weights->network, weights->network_size);
+	HashBytes(hash, weights->tokenizer, weights->tokenizer_size);
 	EndHash(hash, hex);
 }
 

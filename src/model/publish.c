@@ -125,33 +125,46 @@ WriteManifest(Oid relid, int32 version, const char *text)
 		2, types, values);
 }
 
-/* Weights in parts of MODEL_PART_BYTES, the last one shorter. */
+/* Copy some of the network's bytes and the tokenizer's behind them, from a position on. */
 static void
-WriteWeights(Oid relid, int32 version, const char *weights, Size bytes)
+CopyPart(char *to, const WeightBytes *weights, Size from, Size length)
+{
+	Size here = from < weights->network_size ? Min(length, weights->network_size - from) : 0;
+
+	if (here > 0)
+		memcpy(to, (const char *) weights->network + from, here);
+	if (length > here)
+		memcpy(to + here, (const char *) weights->tokenizer + (from + here - weights->network_size), length - here);
+}
+
+/* Parts of MODEL_PART_BYTES, the last one shorter. */
+static void
+WriteWeights(Oid relid, int32 version, const WeightBytes *weights)
 {
 	Oid types[3] = {INT4OID, INT4OID, BYTEAOID};
 	SPIPlanPtr plan = SPI_prepare(
 		psprintf("INSERT INTO %s (version, part, kind, data) VALUES ($1, $2, 'weights', $3)", QualifiedName(relid)),
 		3, types);
 	bytea *data = palloc(VARHDRSZ + MODEL_PART_BYTES);
+	Size bytes = add_size(weights->network_size, weights->tokenizer_size);
+	Size done = 0;
 	int32 part = 0;
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	while (bytes > 0)
+	while (done < bytes)
 	{
-		Size length = Min(bytes, MODEL_PART_BYTES);
+		Size length = Min(bytes - done, MODEL_PART_BYTES);
 		Datum values[3] = {Int32GetDatum(version), Int32GetDatum(++part), PointerGetDatum(data)};
 		int result;
 
 		CHECK_FOR_INTERRUPTS();
 		SET_VARSIZE(data, VARHDRSZ + length);
-		memcpy(VARDATA(data), weights, length);
+		CopyPart(VARDATA(data), weights, done, length);
 		result = SPI_execute_plan(plan, values, NULL, false, 0);
 		if (result != SPI_OK_INSERT)
 			elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(result));
-		weights += length;
-		bytes -= length;
+		done += length;
 	}
 	pfree(data);
 }
@@ -160,14 +173,15 @@ WriteWeights(Oid relid, int32 version, const char *weights, Size bytes)
 
 /* A version that could not be opened is not published. */
 static void
-CheckPublication(Oid relid, const char *text, const void *weights, Size bytes)
+CheckPublication(Oid relid, const char *text, const WeightBytes *weights)
 {
+	Size bytes = add_size(weights->network_size, weights->tokenizer_size);
 	manifest *m = ParseManifest(relid, 0, text);
 	char sha256[65];
 
 	if (m->weight_bytes != bytes)
 		ThrowDamaged(relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", m->weight_bytes, bytes);
-	HashWeights(weights, bytes, sha256);
+	HashWeights(weights, sha256);
 	if (strcmp(sha256, m->sha256) != 0)
 		ThrowDamaged(relid, 0, "The weights do not have the SHA-256 of the manifest.");
 }
@@ -186,7 +200,7 @@ NextNumber(const ModelTable *table)
 }
 
 int32
-PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size bytes)
+PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights)
 {
 	ModelTable table;
 	int32 version;
@@ -195,9 +209,9 @@ PublishVersion(Oid relid, const char *manifest_text, const void *weights, Size b
 	version = NextNumber(&table);
 	CloseModelTable(&table, NoLock);
 	Connect();
-	CheckPublication(relid, manifest_text, weights, bytes);
+	CheckPublication(relid, manifest_text, weights);
 	WriteManifest(relid, version, manifest_text);
-	WriteWeights(relid, version, weights, bytes);
+	WriteWeights(relid, version, weights);
 	Disconnect();
 	CacheInvalidateRelcacheByRelid(relid);
 	return version;

@@ -11,15 +11,15 @@
 #include "../text/tokenizer.h"
 #include "dataset.h"
 
-typedef struct Corpus
+struct Corpus
 {
-	void *tokenizer_bytes; /* as a version holds it */
+	void *tokenizer_block; /* as a version holds it */
 	Size tokenizer_size;
 	tokenizer *tokenizer;
 	TokenFile *training;
 	TokenFile *held_out;
 	int64 held_out_bytes; /* of the text whose tokens are held out */
-} Corpus;
+};
 
 /*
  * Make the tokenizer of the training texts, or take that of base, then the tokens of all texts;

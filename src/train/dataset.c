@@ -265,7 +265,7 @@ ReadQuery(Dataset *d, const char *query, const train_params *params)
 static void
 CheckRows(const Dataset *d)
 {
-	if (d->rows >= MIN_ROWS)
+	if (d->rows >= (strcmp(d->task, "generation") == 0 ? 1 : MIN_ROWS)) /* one text may be long */
 		return;
 	if (d->rows_read > 0 && d->rows == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -322,7 +322,7 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	d->roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
 	if (base != NULL)
 		CheckBaseTarget(base, d->roles, spec->task);
-	d->task = ResolveTask(spec->task, d->roles);
+	d->task = ResolveTask(spec->task, params->architecture, d->roles);
 	task_open = d->task == NULL;
 	query = OrderedQuery(spec->query, d->roles, tupdesc);
 	d->fingerprint = FingerprintStart(d->roles);
@@ -336,10 +336,10 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	MemoryContextSwitchTo(cxt);
 	if (JobPauseRequested()) /* the rows are not complete */
 		return d;
-	CheckRows(d);
-	FinishCounting(d, params);
 	if (task_open)
 		DecideTask(d);
+	CheckRows(d);
+	FinishCounting(d, params);
 	CheckTaskSettings(d->task, params);
 	return d;
 }

@@ -23,10 +23,12 @@
 #include "../common.h"
 #include "../format/layers.h"
 #include "../metrics/metrics.h"
+#include "corpus.h"
 #include "learn.h"
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
 #define LAST_CHECKPOINT_BYTES (64 * 1024 * 1024) /* a shutdown does not wait until more is on disk */
+#define TEXT_BETA2 0.99                          /* gradients of rare tokens come seldom */
 #define RECORD_MEMORY (8 * 1024 * 1024)          /* least memory beside the network's: windows of records */
 
 /* ---- planning ---- */
@@ -44,6 +46,37 @@ SetLayers(const train_params *p, bool has_base, net_config *c)
 	for (int32 i = 0; p->architecture->bit == ARCH_CNN && i < c->layer_count; i++)
 		if (c->layers[i].kind == LAYER_DROPOUT)
 			c->layers[i].rate = p->dropout;
+}
+
+static net_config
+LanguageConfig(const Learning *l)
+{
+	const train_params *p = l->params;
+	net_config c = {.loss = LOSS_CROSS_ENTROPY};
+	transformer_config *t = &c.text;
+
+	if (l->base != NULL)
+		c = *net_get_config(l->base->manifest->net);
+	else
+	{
+		(void) transformer_family(p->architecture->name, t);
+		target_shape(l->data->target, &c.shape);
+		t->vocab = c.shape.vocab = tokenizer_size(l->data->corpus->tokenizer);
+		t->context = c.shape.context = p->context;
+		t->width = p->embed_dim;
+		t->depth = p->depth;
+		t->heads = p->heads;
+		t->kv_heads = p->kv_heads > 0 ? p->kv_heads : p->heads;
+		t->head_dim = p->embed_dim / p->heads;
+		t->ffn = p->ffn_dim;
+		if (p->embed_dim % p->heads != 0)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("embed_dim %d is not a multiple of heads %d", p->embed_dim, p->heads),
+							errhint("For example params => '{\"embed_dim\": %d, \"heads\": %d}'.",
+									Max(1, p->embed_dim / p->heads) * p->heads, p->heads)));
+	}
+	t->dropout = p->dropout;
+	return c;
 }
 
 static net_config
@@ -97,7 +130,7 @@ TrainerConfig(const Learning *l)
 					  .learning_rate = p->learning_rate,
 					  .weight_decay = p->weight_decay,
 					  .beta1 = 0.9,
-					  .beta2 = 0.999,
+					  .beta2 = l->data->corpus != NULL ? TEXT_BETA2 : 0.999,
 					  .epsilon = 1e-8,
 					  .momentum = p->momentum,
 					  .clip_norm = p->clip_norm,
@@ -118,13 +151,15 @@ static size_t
 BatchBytes(const batch_shape *s, int64 rows)
 {
 	return rows * sizeof(float) *
-		   ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4);
+		   ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4 +
+			3 * (size_t) s->context);
 }
 
 Learning *
 PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
 {
 	Learning *l = palloc0(sizeof(Learning));
+	int64 samples;
 	net_config config;
 	llm_error err = {0};
 
@@ -134,9 +169,10 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 	l->data = data;
 	l->checkpoint = checkpoint;
 	l->deadline = params->max_seconds;
-	l->batch_rows = Min(params->batch_size, data->training_rows);
-	l->batches = (data->training_rows + l->batch_rows - 1) / l->batch_rows;
-	config = NetworkConfig(l);
+	samples = data->corpus != NULL ? CountSamples(data->training) : data->training_rows;
+	l->batch_rows = Min(params->batch_size, samples);
+	l->batches = (samples + l->batch_rows - 1) / l->batch_rows;
+	config = data->corpus != NULL ? LanguageConfig(l) : NetworkConfig(l);
 	l->net = net_new(&config, &err);
 	if (l->net == NULL)
 		ThrowError(&err);
@@ -345,6 +381,8 @@ StartLearning(Learning *l, bool resumed)
 		StartAnew(l);
 	if (problem != NULL)
 		JobReport("restarted", json_pack("{s:s}", "reason", problem));
+	l->context = net_get_config(l->net)->shape.context;
+	l->judges = CountSamples(l->data->held_out) > 0;
 	l->report_every = Max(1, l->config.total_steps / REPORTED_LOSSES);
 	l->started = GetCurrentTimestamp();
 	l->elapsed_before = l->checkpoint->state.elapsed;
@@ -363,7 +401,7 @@ typedef struct Score
 {
 	double loss_sum;
 	double weight_sum;
-	double good; /* rows predicted right, or sum of squared errors of the first number */
+	double good; /* rows or tokens predicted right, or sum of squared errors of the first number */
 	int64 rows;
 } Score;
 
@@ -373,7 +411,8 @@ ScoreBatch(const Learning *l, Score *score)
 	const target *goal = l->data->target;
 	const batch *b = l->batch;
 
-	for (int64 i = 0; i < b->rows; i++)
+	score->rows += b->rows;
+	for (int64 i = 0; i < b->rows && goal->kind != TARGET_TEXT; i++)
 	{
 		const float *out = l->out + i * goal->outputs;
 
@@ -382,10 +421,18 @@ ScoreBatch(const Learning *l, Score *score)
 		else
 			score->good += pow(goal->scale[0] * ((double) out[0] - b->target_number[i * goal->outputs]), 2);
 	}
-	score->rows += b->rows;
 }
 
-/* Predict the batch; false when the job is to pause. */
+/* Predict the batch, or tokens of it right or wrong; LLM_CANCELLED to be asked again. */
+static bool
+TryPredict(Learning *l, Score *score, llm_error *err)
+{
+	if (l->data->target->kind == TARGET_TEXT)
+		return trainer_score_tokens(l->trainer, l->batch, &score->loss_sum, &score->weight_sum, &score->good, err);
+	return trainer_predict(l->trainer, l->batch, l->out, &score->loss_sum, &score->weight_sum, err);
+}
+
+/* False when the job is to pause. */
 static bool
 PredictBatch(Learning *l, Score *score)
 {
@@ -393,7 +440,7 @@ PredictBatch(Learning *l, Score *score)
 	{
 		llm_error err = {0};
 
-		if (trainer_predict(l->trainer, l->batch, l->out, &score->loss_sum, &score->weight_sum, &err))
+		if (TryPredict(l, score, &err))
 			return true;
 		if (err.code != LLM_CANCELLED)
 			ThrowError(&err);
@@ -423,7 +470,9 @@ Validate(Learning *l)
 		return true;
 	loss = score.loss_sum / score.weight_sum;
 	JobMetric(s->earlier_steps + s->step, epoch, "validation", "loss", loss);
-	if (l->data->target->kind == TARGET_CLASS)
+	if (l->data->target->kind == TARGET_TEXT)
+		JobMetric(s->earlier_steps + s->step, epoch, "validation", "accuracy", score.good / score.weight_sum);
+	else if (l->data->target->kind == TARGET_CLASS)
 		JobMetric(s->earlier_steps + s->step, epoch, "validation", "accuracy", score.good / score.rows);
 	else
 		JobMetric(s->earlier_steps + s->step, epoch, "validation", "rmse", sqrt(score.good / score.rows));
@@ -469,7 +518,7 @@ ReportStep(Learning *l, double loss)
 
 	s->loss_sum += loss;
 	s->loss_steps++;
-	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows / seconds : 0,
+	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * Max(l->context, 1) / seconds : 0,
 				(int32) Min(s->epoch + 1, PG_INT32_MAX));
 	if (s->step % l->report_every != 0)
 		return;
@@ -526,7 +575,7 @@ RunEpoch(Learning *l)
 		if (IsLate(l))
 			break;
 	}
-	if (CountSamples(l->data->held_out) > 0 && !Validate(l))
+	if (l->judges && !Validate(l))
 		return LEARN_PAUSED;
 	s->epoch++;
 	s->batch = 0;
@@ -579,42 +628,78 @@ EvaluateBatch(const Learning *l, evaluation *e, double *actual)
 	}
 }
 
-json_t *
-Evaluate(Learning *l, const float *weights, double *score)
+/* Predict all samples with the trainer's weights; e may be NULL. */
+static void
+EvaluateSamples(Learning *l, Samples *samples, evaluation *e, Score *sums)
 {
-	bool held_out = CountSamples(l->data->held_out) > 0;
-	Samples *samples = held_out ? l->data->held_out : l->data->training;
 	double *actual = palloc0(l->data->target->outputs * sizeof(double));
-	Score ignored = {0};
-	llm_error err = {0};
-	evaluation *e = evaluation_new(l->data->target, &err);
-	json_t *json;
 
-	if (e == NULL)
-		ThrowError(&err);
-	OWN(e, evaluation_free);
-	JobPhase("evaluating", CountSamples(samples));
-	trainer_set_weights(l->trainer, weights);
 	trainer_set_poll(l->trainer, InterruptPoll, NULL);
 	StartSamples(samples, false, 0, 0);
 	while (NextBatch(l, samples))
 	{
-		while (!trainer_predict(l->trainer, l->batch, l->out, &ignored.loss_sum, &ignored.weight_sum, &err))
+		llm_error err = {0};
+
+		while (!TryPredict(l, sums, &err))
 		{
 			if (err.code != LLM_CANCELLED)
 				ThrowError(&err);
 			CHECK_FOR_INTERRUPTS();
 			err.code = LLM_OK;
 		}
-		EvaluateBatch(l, e, actual);
-		ignored.rows += l->batch->rows;
-		JobProgress(ignored.rows, 0, 0, (int32) Min(l->checkpoint->state.epoch, PG_INT32_MAX));
+		if (e != NULL)
+			EvaluateBatch(l, e, actual);
+		sums->rows += l->batch->rows;
+		JobProgress(sums->rows, 0, 0, (int32) Min(l->checkpoint->state.epoch, PG_INT32_MAX));
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+static json_t *
+EvaluateColumns(Learning *l, Samples *samples, double *score)
+{
+	llm_error err = {0};
+	evaluation *e = evaluation_new(l->data->target, &err);
+	Score ignored = {0};
+	json_t *json;
+
+	if (e == NULL)
+		ThrowError(&err);
+	OWN(e, evaluation_free);
+	EvaluateSamples(l, samples, e, &ignored);
 	json = evaluation_json(e, &err);
 	if (json == NULL)
 		ThrowError(&err);
 	*score = evaluation_score(e);
-	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
+	return json;
+}
+
+/* In nats for each token, and bits for each byte of text, which can be compared between tokenizers. */
+static json_t *
+EvaluateText(Learning *l, Samples *samples, bool held_out, double *score)
+{
+	int64 bytes = held_out ? l->data->corpus->held_out_bytes : 0;
+	Score sums = {0};
+	json_t *metrics;
+
+	EvaluateSamples(l, samples, NULL, &sums);
+	*score = sums.loss_sum / sums.weight_sum;
+	metrics = json_pack("{s:I, s:f, s:f, s:f}", "n", (json_int_t) sums.weight_sum, "loss", *score, "perplexity",
+						exp(Min(*score, 700)), "accuracy", sums.good / sums.weight_sum);
+	if (bytes > 0)
+		json_object_set_new(metrics, "bits_per_byte", json_real(sums.loss_sum / M_LN2 / bytes));
+	return json_pack("{s:o}", "metrics", metrics);
+}
+
+json_t *
+Evaluate(Learning *l, const float *weights, double *score)
+{
+	Samples *samples = l->judges ? l->data->held_out : l->data->training;
+	json_t *json;
+
+	JobPhase("evaluating", CountSamples(samples));
+	trainer_set_weights(l->trainer, weights);
+	json = l->data->corpus != NULL ? EvaluateText(l, samples, l->judges, score) : EvaluateColumns(l, samples, score);
+	json_object_set_new(json, "rows", json_string(l->judges ? "held_out" : "training"));
 	return json;
 }

@@ -100,14 +100,31 @@ InferTask(const SourceRoles *roles)
 	return "classification";
 }
 
-const char *
-ResolveTask(const char *task, const SourceRoles *roles)
+/* One of the tasks that the architecture names. */
+static void
+CheckTaskName(const char *task, const architecture_info *architecture)
 {
+	const char *at = strstr(architecture->tasks, task);
+	Size length = strlen(task);
+
+	if (length > 0 && at != NULL && (at == architecture->tasks || at[-1] == ' ') &&
+		(at[length] == ',' || at[length] == '\0'))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown task \"%s\" for architecture \"%s\"", task, architecture->name),
+			 errhint("Its tasks: %s. All of them: SELECT * FROM llm_architectures();", architecture->tasks)));
+}
+
+const char *
+ResolveTask(const char *task, const architecture_info *architecture, const SourceRoles *roles)
+{
+	if (task != NULL)
+		CheckTaskName(task, architecture);
+	if (architecture->bit & ARCH_TEXT)
+		return "generation";
 	if (task == NULL)
 		task = InferTask(roles);
-	else if (strcmp(task, "classification") != 0 && strcmp(task, "regression") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown task \"%s\"", task),
-						errhint("Tasks are classification and regression.")));
 	if (task != NULL)
 		CheckTaskTarget(task, roles);
 	return task;
@@ -127,6 +144,8 @@ CheckTaskSettings(const char *task, const train_params *params)
 {
 	bool regression = strcmp(task, "regression") == 0;
 
+	if (strcmp(task, "generation") == 0) /* its settings are those of its architectures */
+		return;
 	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
 		ThrowUseless("class_weight", task);
 	if (regression && params->label_smoothing > 0)
@@ -139,7 +158,8 @@ CheckTaskSettings(const char *task, const train_params *params)
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
 const char *const base_settings[] = {"hidden",      "activation",   "layer_norm", "residual", "embed_dim",
-									 "one_hot_max", "text_buckets", "layers",     "image",    NULL};
+									 "one_hot_max", "text_buckets", "layers",     "image",    "heads",
+									 "kv_heads",    "ffn_dim",      "context",    "tokenizer", "vocab_size", NULL};
 
 static void
 CheckBaseSettings(const char *json)
@@ -196,7 +216,8 @@ CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task
 	const target *t = base->target;
 	bool same = t->columns == roles->targets && (task == NULL || strcmp(task, base->task) == 0);
 
-	for (int32 i = 0; i < t->columns && same; i++)
+	/* a language model goes on with texts of any column */
+	for (int32 i = 0; i < t->columns && same && t->kind != TARGET_TEXT; i++)
 		same = strcmp(t->names[i], roles->target_columns[i].name) == 0;
 	if (!same)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the base model predicts another target"),
@@ -250,7 +271,7 @@ DeclaresImage(const TrainingSpec *spec, const json_t *user, TupleDesc tupdesc, O
 
 /* What params and columns ask for when the user names no architecture; schema: of the type tensor. */
 static const char *
-InferArchitecture(const TrainingSpec *spec, TupleDesc tupdesc, Oid schema)
+InferArchitecture(const TrainingSpec *spec, const char *task, TupleDesc tupdesc, Oid schema)
 {
 	Oid tensor = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tensor"), ObjectIdGetDatum(schema));
 	llm_error err = {0};
@@ -259,7 +280,9 @@ InferArchitecture(const TrainingSpec *spec, TupleDesc tupdesc, Oid schema)
 
 	if (user == NULL)
 		ThrowError(&err);
-	if (json_object_get(user, "layers") != NULL)
+	if (task != NULL && strcmp(task, "generation") == 0)
+		found = "gpt";
+	else if (json_object_get(user, "layers") != NULL)
 		found = "layers";
 	else if (json_object_get(user, "image") != NULL || DeclaresImage(spec, user, tupdesc, tensor))
 		found = "cnn";
@@ -268,7 +291,8 @@ InferArchitecture(const TrainingSpec *spec, TupleDesc tupdesc, Oid schema)
 }
 
 static void
-ResolveArchitecture(TrainingSpec *spec, const char *architecture, const manifest *base, TupleDesc tupdesc, Oid schema)
+ResolveArchitecture(TrainingSpec *spec, const char *architecture, const char *task, const manifest *base,
+					TupleDesc tupdesc, Oid schema)
 {
 	if (architecture != NULL && base != NULL && strcmp(architecture, base->architecture) != 0)
 		ereport(ERROR,
@@ -276,7 +300,7 @@ ResolveArchitecture(TrainingSpec *spec, const char *architecture, const manifest
 				 errmsg("the base model is of architecture \"%s\", not \"%s\"", base->architecture, architecture),
 				 errhint("Leave the architecture out, or train without base.")));
 	if (architecture == NULL)
-		architecture = base != NULL ? base->architecture : InferArchitecture(spec, tupdesc, schema);
+		architecture = base != NULL ? base->architecture : InferArchitecture(spec, task, tupdesc, schema);
 	spec->architecture = pstrdup(architecture);
 }
 
@@ -289,13 +313,13 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 	train_params *params;
 	SourceRoles *roles;
 
-	ResolveArchitecture(spec, architecture, base, tupdesc, schema);
+	ResolveArchitecture(spec, architecture, task, base, tupdesc, schema);
 	params = ResolveParams(spec->architecture, spec->params);
 	roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
 
 	if (task == NULL && base != NULL)
 		task = base->task;
-	task = ResolveTask(task, roles);
+	task = ResolveTask(task, params->architecture, roles);
 	if (base != NULL)
 		CheckBaseTarget(base, roles, task);
 	if (task != NULL)

@@ -29,6 +29,38 @@ AttributeColumn(TupleDesc tupdesc, int i)
 	return MakeColumn(NameStr(attribute->attname), attribute->atttypid, attribute->atttypmod);
 }
 
+/* The column whose texts a language model learns: the one named, or the only one. */
+static void
+AssignText(SourceRoles *roles, TupleDesc tupdesc, const char *target)
+{
+	int found = target != NULL ? RequireColumn(tupdesc, target, "the target") : -1;
+
+	for (int i = 0; i < tupdesc->natts && target == NULL; i++)
+	{
+		if (AttributeColumn(tupdesc, i).kind != COLUMN_TEXT)
+			continue;
+		if (found >= 0)
+			ereport(ERROR, (errcode(ERRCODE_AMBIGUOUS_COLUMN), errmsg("the source has several columns of text"),
+							errhint("Name the one to learn: target => '%s'.", AttributeName(tupdesc, found))));
+		found = i;
+	}
+	if (found < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source has no column of text"),
+						errhint("Its columns: %s.", ColumnNames(tupdesc))));
+	roles->target_columns = palloc0(sizeof(column));
+	roles->target_attributes = palloc0(sizeof(int));
+	roles->target_attributes[0] = found;
+	roles->target_columns[0] = AttributeColumn(tupdesc, found);
+	roles->targets = 1;
+	if (roles->target_columns[0].kind != COLUMN_TEXT)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s is no text to learn", roles->target_columns[0].name,
+							   roles->target_columns[0].sql_type),
+						errhint("Convert it in the source: SELECT %s::text AS %s FROM ...",
+								quote_identifier(roles->target_columns[0].name),
+								quote_identifier(roles->target_columns[0].name))));
+}
+
 /* One name, or several separated by commas; one column may have a comma in its name. */
 static void
 AssignTargets(SourceRoles *roles, TupleDesc tupdesc, const char *target)
@@ -265,12 +297,17 @@ AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, c
 
 	roles->columns = palloc0(Max(most, 1) * sizeof(column));
 	roles->attributes = palloc0(Max(most, 1) * sizeof(int));
-	AssignTargets(roles, tupdesc, target);
+	if (params->architecture->bit & ARCH_TEXT)
+		AssignText(roles, tupdesc, target);
+	else
+		AssignTargets(roles, tupdesc, target);
 	roles->validation = AssignSpecial(tupdesc, params->validation_column, "validation", COLUMN_BOOLEAN, "boolean");
 	roles->weight = AssignSpecial(tupdesc, params->weight_column, "weight_column", COLUMN_NUMBER, "a number");
 	roles->group = AssignGroup(tupdesc, params->group_column);
 	roles->time = AssignTime(tupdesc, params->time_column);
 	taken = TakenColumns(roles, tupdesc, params);
+	if (params->architecture->bit & ARCH_TEXT) /* it reads what it learns, nothing else */
+		return roles;
 	if (base != NULL)
 		AssignBaseInputs(roles, tupdesc, taken, base);
 	else

@@ -20,6 +20,7 @@
 
 #include "../common.h"
 #include "../model/model.h"
+#include "corpus.h"
 #include "trials.h"
 #include "version.h"
 
@@ -99,9 +100,9 @@ OpenCheckpoint(TrainingRun *t)
 	JobForgetMetricsAfter(c->state.earlier_steps + c->state.step);
 }
 
-/* The plain case: one network. */
-static bool
-TrainOne(TrainingRun *t, Learned *learned)
+/* Columns fitted and encoded; what is left of memory is for records. */
+static Learning *
+PrepareColumns(TrainingRun *t)
 {
 	Learning *l;
 
@@ -109,6 +110,30 @@ TrainOne(TrainingRun *t, Learned *learned)
 	ChooseParams(t, t->data->training_rows);
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
+	return l;
+}
+
+/* Texts made tokens; NULL when the job is to pause. */
+static Learning *
+PrepareTexts(TrainingRun *t)
+{
+	Learning *l;
+
+	if (!FitCorpus(t->data, t->params, t->base))
+		return NULL;
+	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
+	(void) RecordMemory(l, LearningMemory(l));
+	return l;
+}
+
+/* The plain case: one network. */
+static bool
+TrainOne(TrainingRun *t, Learned *learned)
+{
+	Learning *l = t->params->architecture->bit & ARCH_TEXT ? PrepareTexts(t) : PrepareColumns(t);
+
+	if (l == NULL)
+		return false;
 	CloseRows(t->data);
 	JobReport("data", DataReport(t->data));
 	if (!StartLearning(l, t->resumed) || RunLearning(l) == LEARN_PAUSED)

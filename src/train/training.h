@@ -22,7 +22,7 @@ typedef struct TrainingSpec
 	char *model;
 	char *query;        /* one SELECT; a relation became SELECT * FROM schema.name */
 	char *target;       /* column names, comma-separated as given; NULL when the task needs none */
-	char *task;         /* classification or regression; NULL: by the values of an integer target */
+	char *task;         /* classification, regression or generation; NULL: by the values of an integer target */
 	char *architecture; /* a name of architecture_table() */
 	char *params;       /* the user's JSON, already validated by params_resolve() */
 	Oid base;           /* model table to start from, or InvalidOid */
@@ -56,8 +56,8 @@ typedef struct SourceRoles
 /* base: the encoder of the model to start from, or NULL. */
 extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
 								const encoder *base);
-/* classification, regression, or NULL when the values of an integer target decide. */
-extern const char *ResolveTask(const char *task, const SourceRoles *roles);
+/* A task of the architecture, or NULL when the values of an integer target decide. */
+extern const char *ResolveTask(const char *task, const architecture_info *architecture, const SourceRoles *roles);
 /* ERROR when settings were given that the task has no use for. */
 extern void CheckTaskSettings(const char *task, const train_params *params);
 

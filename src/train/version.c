@@ -22,6 +22,7 @@
 
 #include "../common.h"
 #include "../model/model.h"
+#include "corpus.h"
 #include "version.h"
 
 static json_t *
@@ -79,9 +80,20 @@ LineageJson(const TrainedNetwork *trained)
 	return json;
 }
 
+static WeightBytes
+TrainedBytes(const TrainedNetwork *trained)
+{
+	const Corpus *corpus = trained->data->corpus;
+
+	return (WeightBytes) {.network = trained->weights,
+						  .network_size = net_weight_bytes(trained->net),
+						  .tokenizer = corpus ? corpus->tokenizer_block : NULL,
+						  .tokenizer_size = corpus ? corpus->tokenizer_size : 0};
+}
+
 /* The manifest's text in the server's encoding. */
 static char *
-ManifestText(const TrainedNetwork *trained, json_t *findings)
+ManifestText(const TrainedNetwork *trained, const WeightBytes *weights, json_t *findings)
 {
 	const Dataset *d = trained->data;
 	char sha256[65];
@@ -89,9 +101,10 @@ ManifestText(const TrainedNetwork *trained, json_t *findings)
 	char *text;
 	char *result;
 
-	HashWeights(trained->weights, net_weight_bytes(trained->net), sha256);
-	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target, sha256,
-							  params_json(trained->params), trained->evaluation, findings, LineageJson(trained));
+	HashWeights(weights, sha256);
+	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
+							  weights->tokenizer_size, sha256, params_json(trained->params), trained->evaluation,
+							  findings, LineageJson(trained));
 	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);
 	if (text == NULL)
@@ -104,12 +117,19 @@ ManifestText(const TrainedNetwork *trained, json_t *findings)
 
 /* ---- going live ---- */
 
+/* The metric by which versions are compared. */
+static const char *
+ScoreName(const target *t)
+{
+	return t->kind == TARGET_CLASS ? "log_loss" : t->kind == TARGET_NUMBER ? "rmse" : "loss";
+}
+
 /* Score of the live version; NAN when it cannot be compared with this training. */
 static double
 LiveScore(Oid relid, int32 live, const TrainedNetwork *trained)
 {
 	const target *mine = trained->data->target;
-	const char *metric = mine->kind == TARGET_CLASS ? "log_loss" : "rmse";
+	const char *metric = ScoreName(mine);
 	char *text = ReadManifestText(relid, live);
 	llm_error err = {0};
 	manifest *m = manifest_parse(text, strlen(text), &err);
@@ -142,8 +162,8 @@ GoesLive(Oid relid, int32 live, const TrainedNetwork *trained, const char **why)
 	score = LiveScore(relid, live, trained);
 	if (isnan(score) || trained->score <= score)
 		return true;
-	*why = psprintf("%s is %g, that of the live version %d is %g",
-					trained->data->target->kind == TARGET_CLASS ? "log_loss" : "rmse", trained->score, live, score);
+	*why = psprintf("%s is %g, that of the live version %d is %g", ScoreName(trained->data->target), trained->score,
+					live, score);
 	return false;
 }
 
@@ -171,6 +191,7 @@ PublishTraining(const TrainedNetwork *trained)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	json_t *findings = FindingsJson(trained->data->findings);
+	WeightBytes weights = TrainedBytes(trained);
 	const char *why = NULL;
 	Oid relid;
 	int32 before;
@@ -188,8 +209,7 @@ PublishTraining(const TrainedNetwork *trained)
 	RenewSnapshot();
 	before = LiveVersion(relid);
 	live = GoesLive(relid, before, trained, &why);
-	version =
-		PublishVersion(relid, ManifestText(trained, findings), trained->weights, net_weight_bytes(trained->net));
+	version = PublishVersion(relid, ManifestText(trained, &weights, findings), &weights);
 	RenewSnapshot();
 	if (live)
 		PromoteVersion(relid, version);

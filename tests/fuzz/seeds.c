@@ -53,7 +53,7 @@ manifest_seeds(const sample *s, const char *directory)
 	if (n == NULL)
 		return false;
 	ok = write_json(directory, "manifest",
-					manifest_build("mlp", "classification", n, s->encoder, s->target,
+					manifest_build("mlp", "classification", n, s->encoder, s->target, 0,
 								   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
 								   json_object(), json_array(), json_object())) &&
 		 write_json(directory, "encoder", encoder_json(s->encoder)) &&
@@ -266,7 +266,7 @@ manifest_tensors(const char *directory)
 
 	if (plan == NULL || !exchange_init(&x, plan->net, ORDER_PYTORCH, &err))
 		return false;
-	model = manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target,
+	model = manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, 0,
 						   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
 						   json_object(), json_array(), json_object());
 	text = json_text(model);

@@ -27,7 +27,7 @@ sample_config(const sample *s)
 static json_t *
 build(const sample *s, const net *n)
 {
-	return manifest_build("mlp", "classification", n, s->encoder, s->target, digest, json_object(), json_object(),
+	return manifest_build("mlp", "classification", n, s->encoder, s->target, 0, digest, json_object(), json_object(),
 						  json_array(), json_object());
 }
 
@@ -60,7 +60,7 @@ test_round_trip(const sample *s, const net *n)
 	CHECK_INT(m->target->class_count, 3);
 	CHECK(net_get_config(m->net)->dropout == 0.1f);
 	CHECK_INT(net_tensor_count(m->net), net_tensor_count(n));
-	again = manifest_build("mlp", "classification", m->net, m->encoder, m->target, m->sha256, json_object(),
+	again = manifest_build("mlp", "classification", m->net, m->encoder, m->target, 0, m->sha256, json_object(),
 						   json_object(), json_array(), json_object());
 	a = json_text(json);
 	b = json_text(again);

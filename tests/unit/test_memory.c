@@ -153,7 +153,7 @@ target_story(llm_error *err)
 static json_t *
 build_manifest(void)
 {
-	return manifest_build("mlp", "classification", network, s->encoder, s->target,
+	return manifest_build("mlp", "classification", network, s->encoder, s->target, 0,
 						  "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
 						  json_object(), json_array(), json_object());
 }

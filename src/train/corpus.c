@@ -1,0 +1,270 @@
+/*
+ * corpus.c
+ *	  The texts that a language model learns: a tokenizer made of them, and their tokens.
+ *
+ * The tokenizer learns from the training texts alone.  Tokens of all texts lie end to end,
+ * with the token SPECIAL_END behind each, so that the model learns where texts begin and
+ * end.  Of few texts each gives its last part to the held-out ones; of many, whole texts are
+ * held out, as rows are in other trainings.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "../common.h"
+#include "../text/tokenizer_train.h"
+#include "corpus.h"
+
+#define FEW_TEXTS 20
+#define END_TEXT "<|endoftext|>"
+#define MIN_PAIR_COUNT 2
+
+static const special_text specials[] = {{END_TEXT, SPECIAL_END}};
+
+/* Texts are too few to hold out whole ones, and nobody said which. */
+static bool
+HoldsOutEnds(const Dataset *d, const train_params *p)
+{
+	return d->rows < FEW_TEXTS && p->validation_column == NULL && p->time_column == NULL && p->group_column == NULL;
+}
+
+/* ---- the tokenizer ---- */
+
+/* Whichever kind is made. */
+typedef struct TokenizerMaker
+{
+	bpe_trainer *bpe;
+	character_trainer *characters;
+} TokenizerMaker;
+
+static void
+StartMaking(TokenizerMaker *maker, const train_params *p)
+{
+	bpe_trainer_options options = {.vocabulary = p->vocab_size,
+								   .pretokenizer = PRETOKENIZER_GPT2,
+								   .specials = specials,
+								   .special_count = lengthof(specials),
+								   .min_count = MIN_PAIR_COUNT};
+	llm_error err = {0};
+
+	if (strcmp(p->tokenizer, "bpe") == 0)
+	{
+		maker->bpe = bpe_trainer_new(&options, &err);
+		if (maker->bpe != NULL)
+			OWN(maker->bpe, bpe_trainer_free);
+	}
+	else if (strcmp(p->tokenizer, "characters") == 0)
+	{
+		maker->characters = character_trainer_new(p->vocab_size, specials, lengthof(specials), &err);
+		if (maker->characters != NULL)
+			OWN(maker->characters, character_trainer_free);
+	}
+	if (err.code != LLM_OK)
+		ThrowError(&err);
+}
+
+/* The training texts, as far as the maker needs them; false when the job is to pause. */
+static bool
+ShowTexts(Dataset *d, TokenizerMaker *maker, bool ends)
+{
+	llm_error err = {0};
+	const char *text;
+	Size length;
+	bool held_out;
+
+	StartPass(d);
+	while (NextText(d, &text, &length, &held_out))
+	{
+		if (held_out && !ends)
+			continue;
+		if (maker->bpe != NULL && !bpe_trainer_add(maker->bpe, text, length, &err))
+			ThrowError(&err);
+		if (maker->characters != NULL)
+			character_trainer_add(maker->characters, text, length);
+		if (JobPauseRequested())
+			return false;
+	}
+	return true;
+}
+
+/* The block of the tokenizer; NULL when the job is to pause. */
+static void *
+FinishMaking(TokenizerMaker *maker, Size *size)
+{
+	for (;;)
+	{
+		llm_error err = {0};
+		size_t bytes;
+		void *block = maker->bpe != NULL ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
+					  : maker->characters != NULL
+						  ? character_trainer_finish(maker->characters, &bytes, &err)
+						  : byte_tokenizer(specials, lengthof(specials), &bytes, &err);
+
+		*size = bytes;
+		if (block != NULL)
+			return block;
+		if (err.code != LLM_CANCELLED)
+			ThrowError(&err);
+		CHECK_FOR_INTERRUPTS();
+		if (JobPauseRequested())
+			return NULL;
+	}
+}
+
+static bool
+MakeTokenizer(Dataset *d, const train_params *p, bool ends)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(cxt, "llmapp tokenizer", ALLOCSET_DEFAULT_SIZES);
+	TokenizerMaker maker = {0};
+	void *block;
+
+	MemoryContextSwitchTo(scratch);
+	StartMaking(&maker, p);
+	if ((maker.bpe != NULL || maker.characters != NULL) && !ShowTexts(d, &maker, ends))
+		return false;
+	block = FinishMaking(&maker, &d->corpus->tokenizer_size);
+	MemoryContextSwitchTo(cxt);
+	MemoryContextDelete(scratch);
+	if (block != NULL)
+		OWN(block, free);
+	d->corpus->tokenizer_block = block;
+	return block != NULL;
+}
+
+static void
+OpenTokenizer(Corpus *c)
+{
+	llm_error err = {0};
+
+	c->tokenizer = tokenizer_open(c->tokenizer_block, c->tokenizer_size, &err);
+	if (c->tokenizer == NULL)
+		ThrowError(&err);
+	OWN(c->tokenizer, tokenizer_free);
+}
+
+/* ---- tokens ---- */
+
+/* How many bytes of text tokens stand for. */
+static int64
+TextBytes(const Corpus *c, const int32 *ids, int64 count)
+{
+	int64 bytes = 0;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		size_t length = 0;
+
+		if (tokenizer_type(c->tokenizer, ids[i]) != TOKEN_SPECIAL)
+			(void) tokenizer_token(c->tokenizer, ids[i], &length);
+		bytes += length;
+	}
+	return bytes;
+}
+
+static void
+AppendText(Corpus *c, const token_list *list, int64 training)
+{
+	AppendTokens(c->training, list->id, training);
+	AppendTokens(c->held_out, list->id + training, list->count - training);
+	c->held_out_bytes += TextBytes(c, list->id + training, list->count - training);
+}
+
+static void
+FreeTokens(void *list)
+{
+	free(((token_list *) list)->id);
+}
+
+/* Every text into the files; false when the job is to pause. */
+static bool
+WriteTokens(Dataset *d, const train_params *p, bool ends)
+{
+	Corpus *c = d->corpus;
+	int32 end = tokenizer_special(c->tokenizer, SPECIAL_END);
+	token_list *list = palloc0(sizeof(token_list));
+	llm_error err = {0};
+	const char *text;
+	Size length;
+	bool held_out;
+
+	OWN(list, FreeTokens);
+	StartPass(d);
+	while (NextText(d, &text, &length, &held_out))
+	{
+		list->count = 0;
+		if (!tokenizer_encode(c->tokenizer, text, length, false, list, &err))
+			ThrowError(&err);
+		if (ends)
+			AppendText(c, list, list->count - (int64) (p->validation * list->count));
+		else
+			AppendText(c, list, held_out ? 0 : list->count);
+		if (end >= 0)
+			AppendTokens(ends || !held_out ? c->training : c->held_out, &end, 1);
+		d->training_rows += ends || !held_out;
+		d->held_out_rows += !ends && held_out;
+		JobProgress(d->training_rows + d->held_out_rows, 0, 0, 0);
+		if (JobPauseRequested())
+			return false;
+	}
+	return true;
+}
+
+static void
+CheckTokens(const Corpus *c)
+{
+	if (CountTokens(c->training) >= 2)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the texts have too few tokens to learn from"),
+					errdetail("They have " INT64_FORMAT ", at least 2 are needed.", CountTokens(c->training)),
+					errhint("Check that the target column holds text, and that \"validation\" leaves some of it.")));
+}
+
+/* What rows consist of: no input, and the text to learn. */
+static void
+DescribeRows(Dataset *d)
+{
+	llm_error err = {0};
+	encoder *e = encoder_none(&err);
+	target_fitter *fitter = target_fitter_new(TARGET_TEXT, d->roles->target_columns, 1, &err);
+	target *t = NULL;
+
+	if (e != NULL)
+		OWN(e, encoder_free);
+	if (fitter != NULL && target_fitter_add(fitter, NULL, &err))
+		t = target_fitter_finish(fitter, &err);
+	if (e == NULL || t == NULL)
+		ThrowError(&err);
+	OWN(t, target_free);
+	d->encoder = e;
+	d->target = t;
+}
+
+bool
+FitCorpus(Dataset *d, train_params *params, const Model *base)
+{
+	bool ends = HoldsOutEnds(d, params);
+	Corpus *c = palloc0(sizeof(Corpus));
+
+	d->corpus = c;
+	DescribeRows(d);
+	params_choose_vocabulary(params, d->text_bytes);
+	if (base != NULL)
+	{
+		c->tokenizer_block = (void *) ModelTokenizer(base, &c->tokenizer_size);
+		params->context = net_get_config(base->manifest->net)->text.context;
+	}
+	else if (!MakeTokenizer(d, params, ends))
+		return false;
+	OpenTokenizer(c);
+	c->training = CreateTokenFile(tokenizer_size(c->tokenizer));
+	c->held_out = CreateTokenFile(tokenizer_size(c->tokenizer));
+	if (!WriteTokens(d, params, ends))
+		return false;
+	CheckTokens(c);
+	params_choose_transformer(params, CountTokens(c->training));
+	d->training = SamplesOfTokens(c->training, params->context);
+	d->held_out = SamplesOfTokens(c->held_out, params->context);
+	return true;
+}
