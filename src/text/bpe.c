@@ -340,7 +340,8 @@ encode_words(tokenizer *t, const uint8_t *text, size_t length, token_list *out, 
 	{
 		size_t word = next_word(text, end);
 
-		ok = word <= CACHED_BYTES ? encode_cached(t, text, word, out, err) : encode_word(t, text, word, out, err);
+		ok = encode_goes_on(t, err) &&
+			 (word <= CACHED_BYTES ? encode_cached(t, text, word, out, err) : encode_word(t, text, word, out, err));
 		text += word;
 	}
 	return ok;

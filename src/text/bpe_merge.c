@@ -49,6 +49,13 @@ typedef struct candidate
 	int32_t pair;
 } candidate;
 
+/* A merge that a neighbour saw; the pair with it begins at `place`. */
+typedef struct event
+{
+	int32_t neighbour;
+	uint32_t place;
+} event;
+
 /* What a step changes on one side, by neighbour. */
 typedef struct side
 {
@@ -57,11 +64,7 @@ typedef struct side
 	uint64_t *begin;  /* (symbols): where the next is written */
 	int32_t *touched; /* neighbours of this step */
 	int32_t touched_count;
-	struct event
-	{
-		int32_t neighbour;
-		uint32_t place;
-	} * event;
+	event *event;
 	size_t events, capacity;
 } side;
 
@@ -439,17 +442,17 @@ note(side *s, int32_t neighbour, size_t place, int64_t times)
 	if (s->events == s->capacity)
 	{
 		size_t capacity = s->capacity ? s->capacity * 2 : 4096;
-		struct event *event = realloc(s->event, capacity * sizeof(struct event));
+		event *more = realloc(s->event, capacity * sizeof(event));
 
-		if (event == NULL)
+		if (more == NULL)
 			return false;
-		s->event = event;
+		s->event = more;
 		s->capacity = capacity;
 	}
 	if (s->places[neighbour]++ == 0)
 		s->touched[s->touched_count++] = neighbour;
 	s->times[neighbour] += times;
-	s->event[s->events++] = (struct event) {neighbour, (uint32_t) place};
+	s->event[s->events++] = (event) {neighbour, (uint32_t) place};
 	return true;
 }
 
@@ -528,14 +531,11 @@ merge_pair(learner *l, int32_t merged, int32_t c)
 	return ok;
 }
 
-/* Count of a pair that exists, less `times`. */
-static void
-lower(learner *l, int32_t left, int32_t right, int64_t times)
+/* The pair of a symbol with its neighbour on one side; NONE: out of memory. */
+static int32_t
+side_pair(learner *l, int which, int32_t neighbour, int32_t symbol)
 {
-	uint32_t at = pair_slot(l, left, right);
-
-	if (l->slot[at] != 0)
-		l->pair[l->slot[at] - 1].times -= times;
+	return which == 0 ? put_pair(l, neighbour, symbol) : put_pair(l, symbol, neighbour);
 }
 
 /* Pairs of the new symbol with the neighbours on one side, and their places. */
@@ -546,8 +546,7 @@ raise_pairs(learner *l, int which, int32_t c)
 
 	for (int32_t i = 0; i < s->touched_count; i++)
 	{
-		int32_t n = s->touched[i];
-		int32_t p = which == 0 ? put_pair(l, n, c) : put_pair(l, c, n);
+		int32_t n = s->touched[i], p = side_pair(l, which, n, c);
 
 		if (p < 0 || !add_run(l, p, s->places[n], &s->begin[n]))
 			return false;
@@ -558,36 +557,52 @@ raise_pairs(learner *l, int which, int32_t c)
 	return true;
 }
 
+/* Pairs of what was merged with the neighbours on one side. */
+static void
+lower_pairs(learner *l, int which, int32_t symbol)
+{
+	const side *s = &l->side[which];
+
+	for (int32_t i = 0; i < s->touched_count; i++)
+	{
+		int32_t n = s->touched[i];
+		uint32_t at = which == 0 ? pair_slot(l, n, symbol) : pair_slot(l, symbol, n);
+
+		if (l->slot[at] != 0)
+			l->pair[l->slot[at] - 1].times -= s->times[n];
+	}
+}
+
+/* Offer the new pairs and make the side ready for the next step. */
+static bool
+push_pairs(learner *l, int which, int32_t c)
+{
+	side *s = &l->side[which];
+	bool ok = true;
+
+	for (int32_t i = 0; i < s->touched_count; i++)
+	{
+		int32_t n = s->touched[i], p = side_pair(l, which, n, c);
+
+		ok = ok && p >= 0 && push(l, p);
+		s->times[n] = 0;
+		s->places[n] = 0;
+	}
+	s->touched_count = 0;
+	s->events = 0;
+	return ok;
+}
+
+/* Raise before lowering: within a run such as "aaaa" a pair that is new is lowered, too. */
 static bool
 apply(learner *l, int32_t merged, int32_t c)
 {
-	int32_t a = l->pair[merged].left, b = l->pair[merged].right;
 	bool ok = raise_pairs(l, 0, c) && raise_pairs(l, 1, c);
 
-	for (int which = 0; which < 2; which++)
-	{
-		side *s = &l->side[which];
-
-		for (int32_t i = 0; i < s->touched_count; i++)
-			lower(l, which == 0 ? s->touched[i] : b, which == 0 ? a : s->touched[i], s->times[s->touched[i]]);
-	}
+	lower_pairs(l, 0, l->pair[merged].left);
+	lower_pairs(l, 1, l->pair[merged].right);
 	l->pair[merged].times = 0;
-	for (int which = 0; which < 2; which++)
-	{
-		side *s = &l->side[which];
-
-		for (int32_t i = 0; i < s->touched_count; i++)
-		{
-			int32_t n = s->touched[i];
-
-			ok = ok && push(l, which == 0 ? put_pair(l, n, c) : put_pair(l, c, n));
-			s->times[n] = 0;
-			s->places[n] = 0;
-		}
-		s->touched_count = 0;
-		s->events = 0;
-	}
-	return ok;
+	return ok && push_pairs(l, 0, c) && push_pairs(l, 1, c);
 }
 
 /* Merge the best pair; *done when there is none. */

@@ -258,6 +258,13 @@ tokenizer_free(tokenizer *t)
 	free(t);
 }
 
+void
+tokenizer_set_poll(tokenizer *t, llm_poll poll, void *arg)
+{
+	t->poll = poll;
+	t->poll_arg = arg;
+}
+
 tokenizer_kind
 tokenizer_get_kind(const tokenizer *t)
 {

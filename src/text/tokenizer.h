@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../engine/error.h"
+#include "../engine/net.h"
 #include "pretokenize.h"
 
 #define TOKENIZER_ALIGNMENT 64                /* of the block in memory */
@@ -112,10 +112,13 @@ extern const char *tokenizer_token(const tokenizer *t, int32_t id, size_t *lengt
 /* Id of the token that is stored as these bytes, a special one included, or -1. */
 extern int32_t tokenizer_find(const tokenizer *t, const char *text, size_t length);
 
+/* Ask this between words of a long text whether to stop; NULL: never. */
+extern void tokenizer_set_poll(tokenizer *t, llm_poll poll, void *arg);
+
 /*
  * Append the ids of a text, without tokens that frame it such as SPECIAL_BEGIN.  Special tokens
  * come from ordinary text only with parse_special.  LLM_INVALID for a text longer than
- * TOKENIZER_TEXT_MAX, LLM_MEMORY; then *out is as long as before.
+ * TOKENIZER_TEXT_MAX, LLM_MEMORY, LLM_CANCELLED; then *out is as long as before.
  */
 extern bool tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out,
 							 llm_error *err);

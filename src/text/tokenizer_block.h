@@ -97,6 +97,9 @@ struct tokenizer
 	struct word_cache *cache; /* of BPE, NULL until needed */
 	void *scratch;            /* working memory of one call, grown as needed */
 	size_t scratch_bytes;
+	llm_poll poll; /* may be NULL */
+	void *poll_arg;
+	uint32_t words;     /* encoded so far */
 	text_buffer mapped; /* the text of the moment with its characters replaced, */
 	text_buffer normal; /* and ready to be cut */
 };
@@ -184,6 +187,15 @@ token_goes_on(const tokenizer *t, uint64_t hash)
 	uint32_t bit = prefix_bit(hash, t->prefix_mask);
 
 	return t->prefix[bit / 64] >> bit % 64 & 1;
+}
+
+/* To be called for each word; false: poll asked to stop. */
+static inline bool
+encode_goes_on(tokenizer *t, llm_error *err)
+{
+	if (++t->words % 4096 != 0 || t->poll == NULL || !t->poll(t->poll_arg))
+		return true;
+	return llm_fail(err, LLM_CANCELLED, "encoding a text was cancelled");
 }
 
 #define TYPES_NORMAL (1u << TOKEN_NORMAL)

@@ -123,7 +123,7 @@ unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out
 	{
 		size_t piece = t->header->flags & FLAG_MARKED_WORDS ? marked_word(text, end) : (size_t) (end - text);
 
-		ok = encode_piece(t, text, (uint32_t) piece, out, err);
+		ok = encode_goes_on(t, err) && encode_piece(t, text, (uint32_t) piece, out, err);
 		text += piece;
 	}
 	return ok;

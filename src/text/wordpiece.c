@@ -88,6 +88,7 @@ finish_word(word *w)
 		w->out->count = before;
 		add_token(w, w->tokenizer->header->special[SPECIAL_UNKNOWN]);
 	}
+	w->failed = w->failed || !encode_goes_on(w->tokenizer, w->err);
 	w->characters = 0;
 	w->length = 0;
 }

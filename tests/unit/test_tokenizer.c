@@ -188,6 +188,35 @@ test_round_trips(void)
 	free(block);
 }
 
+static bool
+stop(void *arg)
+{
+	++*(int *) arg;
+	return true;
+}
+
+static void
+test_cancelled(void)
+{
+	size_t bytes;
+	void *block = small_bpe(&bytes, 0);
+	tokenizer *t = open_block(block, bytes);
+	token_list list = {0};
+	llm_error err = {0};
+	static char text[5000 * 4];
+	int asked = 0;
+
+	for (int i = 0; i < 5000; i++)
+		memcpy(text + 4 * i, " low", 4);
+	tokenizer_set_poll(t, stop, &asked);
+	CHECK(!tokenizer_encode(t, text, sizeof(text), false, &list, &err));
+	CHECK_INT(err.code, LLM_CANCELLED);
+	CHECK(asked == 1 && list.count == 0);
+	free(list.id);
+	tokenizer_free(t);
+	free(block);
+}
+
 /* ---- wordpiece and unigram ---- */
 
 static const entry words[] = {{"[UNK]", TOKEN_SPECIAL},
@@ -445,6 +474,7 @@ main(void)
 	test_long_words();
 	test_pieces();
 	test_round_trips();
+	test_cancelled();
 	test_wordpiece();
 	test_unigram();
 	test_added();
