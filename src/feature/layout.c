@@ -280,7 +280,7 @@ encoder_layout(encoder *e, llm_code code, llm_error *err)
 	for (int32_t i = 0; i < e->count; i++)
 		if (i != e->image && !lay_out(e, &e->encodings[i], code, err))
 			return false;
-	if (e->shape.dense == 0 && e->shape.embed_columns == 0 && e->shape.bag_rows == 0)
+	if (e->count > 0 && e->shape.dense == 0 && e->shape.embed_columns == 0 && e->shape.bag_rows == 0)
 		return llm_fail(err, code, "no column can be used as an input");
 	return true;
 }

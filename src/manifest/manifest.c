@@ -318,7 +318,7 @@ check_loss(const manifest *m, const net_config *config, llm_error *err)
 {
 	bool class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
 
-	return class_loss == (m->target->kind == TARGET_CLASS) ||
+	return class_loss == (m->target->kind != TARGET_NUMBER) ||
 		   llm_fail(err, LLM_CORRUPT, "\"loss\" \"%s\" does not fit \"target\"", net_loss_name(config->loss));
 }
 

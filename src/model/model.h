@@ -75,6 +75,9 @@ extern void RequireWeightsPrivilege(Oid relid); /* SELECT on column data */
  * relation, privileges to predict, manifest and weights; ERROR otherwise.
  */
 extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
+/* ERROR with a hint what the model is for, unless it predicts rows, or texts. */
+extern void RequireRowModel(const Model *m);
+extern void RequireLanguageModel(const Model *m);
 /*
  * True while m is what OpenModel would return to this user: cheap enough for every row.
  * False after publish, promote, drop, or in another statement's snapshot.

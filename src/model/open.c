@@ -335,6 +335,25 @@ OpenModel(Oid relid, int32 version, MemoryContext cxt)
 	return model;
 }
 
+void
+RequireRowModel(const Model *m)
+{
+	if (m->manifest->target->kind == TARGET_TEXT)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("model \"%s\" is a language model and predicts no columns", ModelName(m->relid)),
+						errhint("SELECT llm_generate(%s, 'Once upon a time');", ModelNameLiteral(m->relid))));
+}
+
+void
+RequireLanguageModel(const Model *m)
+{
+	if (m->manifest->target->kind != TARGET_TEXT)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("model \"%s\" is no language model", ModelName(m->relid)),
+						errdetail("It is a %s of column \"%s\".", m->manifest->task, m->manifest->target->names[0]),
+						errhint("SELECT llm_predict(%s, t) FROM some_table AS t;", ModelNameLiteral(m->relid))));
+}
+
 /*
  * Two snapshots that one transaction takes one after the other see the same when their fields are
  * equal: below xmax no transaction starts, so the running ones can only become fewer.

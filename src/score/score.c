@@ -115,6 +115,7 @@ CheckScoring(ScoringSpec *spec)
 	TupleDesc source = DescribeSource(spec->query);
 	Model *model = OpenModel(spec->model, 0, CurrentMemoryContext);
 
+	RequireRowModel(model);
 	spec->version = model->version;
 	CheckInput(model, source);
 	if (spec->keys == 0)

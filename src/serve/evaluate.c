@@ -285,6 +285,8 @@ EvaluateCall(FunctionCallInfo fcinfo, bool labels)
 	MemoryContextRegisterResetCallback(cxt, &e->callback);
 	if (labels)
 		RequireClasses(e->model);
+	if (!PG_ARGISNULL(1))
+		RequireRowModel(e->model);
 	if (PG_ARGISNULL(1))
 		ReadStoredResults(e);
 	else

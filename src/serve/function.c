@@ -186,6 +186,7 @@ llm_create_function(PG_FUNCTION_ARGS)
 	Model *model = OpenModel(PG_GETARG_OID(0), 0, CurrentMemoryContext);
 	NewFunction *f = palloc0(sizeof(NewFunction));
 
+	RequireRowModel(model);
 	SetName(f, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	SetArguments(f, model);
 	PG_RETURN_OID(CreateFunction(f, model, predict));

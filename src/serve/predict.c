@@ -119,6 +119,7 @@ OpenCall(PredictCall *call, Oid relid)
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
 	model = OpenModel(relid, 0, call->model_cxt);
+	RequireRowModel(model);
 	call->binding =
 		BindInput(model->manifest->encoder, EffectiveInputType(call, model->manifest->encoder), call->model_cxt);
 	predictor_set_poll(model->predictor, InterruptRequested, NULL);

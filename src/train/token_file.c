@@ -23,6 +23,7 @@
 
 struct TokenFile
 {
+	MemoryContext cxt;
 	BufFile *file;
 	int32 bytes; /* of a token */
 	int64 tokens;
@@ -46,6 +47,7 @@ CreateTokenFile(int32 vocabulary)
 	TokenFile *file = palloc0(sizeof(TokenFile));
 	ResourceOwner owner = CurrentResourceOwner;
 
+	file->cxt = CurrentMemoryContext;
 	file->bytes = vocabulary <= PG_UINT16_MAX + 1 ? sizeof(uint16) : sizeof(int32);
 	file->at = -1;
 	CurrentResourceOwner = NULL; /* the file outlives transactions */
@@ -65,7 +67,7 @@ MakeRoom(TokenFile *file, int32 count)
 {
 	if (count <= file->room)
 		return;
-	file->buffer = file->buffer == NULL ? MemoryContextAlloc(GetMemoryChunkContext(file), (Size) count * file->bytes)
+	file->buffer = file->buffer == NULL ? MemoryContextAlloc(file->cxt, (Size) count * file->bytes)
 										: repalloc_huge(file->buffer, (Size) count * file->bytes);
 	file->room = count;
 }
