@@ -1,0 +1,528 @@
+/*
+ * generator.c
+ *	  Text by a decoder transformer, with the keys and values of earlier tokens kept.
+ *
+ * A pass takes up to CHUNK_ROWS rows: tokens of one sequence that follow each other, or one
+ * token each of several.  Keys and values go to the cache (layer, sequence, position, kv
+ * heads, head_dim) before attention reads them, so a row sees those before it.  The numbers
+ * are those of transformer.c's graph, by the same kernels.
+ */
+#include "generator.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blas.h"
+#include "cpu_attention.h"
+#include "transformer.h"
+
+#define CHUNK_ROWS 128
+#define FEW_ROWS 8 /* up to so many go through the matrix-vector kernels */
+
+struct generator
+{
+	const net *n;
+	const float *weights;
+	transformer_tensors numbers;
+	attention_shape shape;
+	const simd_kernels *simd;
+	llm_poll poll;
+	void *poll_arg;
+	int32_t sequences, positions;
+	int32_t *length; /* (sequences) */
+	void *memory;    /* of all that follows */
+	float *keys, *values;
+	float *angles; /* (positions, head_dim), rotary */
+	/* one chunk: (CHUNK_ROWS, ...) */
+	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
+	float *log_sum;
+	float *logits; /* (FEW_ROWS or sequences, vocab) */
+};
+
+/* Rows of a pass: where each one is. */
+typedef struct pass
+{
+	int32_t rows;
+	const int32_t *ids;       /* (rows) */
+	const int32_t *sequences; /* (rows), or NULL: all are of one */
+	int32_t sequence, first;  /* that one, and the position of row 0 */
+} pass;
+
+static const transformer_config *
+config_of(const generator *g)
+{
+	return &g->n->config.text;
+}
+
+static int64_t
+kv_width(const transformer_config *c)
+{
+	return (int64_t) c->kv_heads * c->head_dim;
+}
+
+static int64_t
+logit_rows(int32_t sequences)
+{
+	return sequences > FEW_ROWS ? sequences : FEW_ROWS;
+}
+
+/* ---- memory ---- */
+
+/* One array of `rows` rows behind those before; *at counts floats. */
+static bool
+reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
+{
+	size_t count;
+
+	*begin = *at;
+	return !__builtin_mul_overflow((size_t) rows, (size_t) columns, &count) && count < SIZE_MAX / 8 &&
+		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
+}
+
+#define ARRAYS 12
+
+/* Where arrays begin, in floats, and how many floats there are. */
+static bool
+lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_t begin[ARRAYS], size_t *floats)
+{
+	int64_t cached = (int64_t) c->depth * sequences;
+	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
+	int64_t rows = CHUNK_ROWS > sequences ? CHUNK_ROWS : sequences;
+
+	*floats = 0;
+	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
+		   reserve(floats, cached, positions * kv_width(c), &begin[1]) &&
+		   reserve(floats, c->rotary ? positions : 0, c->head_dim, &begin[2]) &&
+		   reserve(floats, rows, c->width, &begin[3]) && reserve(floats, rows, c->width, &begin[4]) &&
+		   reserve(floats, rows, qkv, &begin[5]) &&
+		   reserve(floats, rows, (int64_t) c->heads * c->head_dim, &begin[6]) &&
+		   reserve(floats, rows, (c->gated ? 2 : 1) * (int64_t) c->ffn, &begin[7]) &&
+		   reserve(floats, rows, c->ffn, &begin[8]) && reserve(floats, rows, c->width, &begin[9]) &&
+		   reserve(floats, rows, c->heads, &begin[10]) &&
+		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]);
+}
+
+static bool
+check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
+{
+	const transformer_config *c = &n->config.text;
+
+	if (c->vocab == 0)
+		return llm_fail(err, LLM_INVALID, "the network is no language model");
+	if (sequences < 1 || positions < 1 || positions > c->context)
+		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d", sequences,
+						positions, c->context);
+	return true;
+}
+
+bool
+generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *bytes, llm_error *err)
+{
+	size_t begin[ARRAYS], floats;
+
+	if (!check_room(n, sequences, positions, err))
+		return false;
+	if (!lay_out(&n->config.text, sequences, positions, begin, &floats))
+		return llm_fail(err, LLM_MEMORY, "network is too large");
+	*bytes = floats * sizeof(float) + sizeof(generator) + sequences * sizeof(int32_t);
+	return true;
+}
+
+static void
+place(generator *g, const size_t begin[ARRAYS])
+{
+	float **arrays[ARRAYS] = {&g->keys,  &g->values,   &g->angles, &g->stream, &g->normed,  &g->qkv,
+							  &g->attended, &g->up, &g->gated,  &g->added,  &g->log_sum, &g->logits};
+
+	for (int i = 0; i < ARRAYS; i++)
+		*arrays[i] = (float *) g->memory + begin[i];
+}
+
+generator *
+generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, llm_error *err)
+{
+	size_t begin[ARRAYS], floats, bytes;
+	generator *g;
+
+	if (!generator_memory(n, sequences, positions, &bytes, err))
+		return NULL;
+	lay_out(&n->config.text, sequences, positions, begin, &floats);
+	g = calloc(1, sizeof(generator));
+	if (g)
+	{
+		g->length = calloc(sequences, sizeof(int32_t));
+		g->memory = aligned_alloc(64, floats * sizeof(float));
+	}
+	if (!g || !g->length || !g->memory)
+	{
+		generator_free(g);
+		llm_fail(err, LLM_MEMORY, "out of memory: generation needs %zu bytes", bytes);
+		return NULL;
+	}
+	g->n = n;
+	g->weights = weights;
+	g->simd = simd_best();
+	g->shape = transformer_attention(config_of(g));
+	g->sequences = sequences;
+	g->positions = positions;
+	transformer_tensors_of(config_of(g), &g->numbers);
+	place(g, begin);
+	for (int32_t i = 0; config_of(g)->rotary && i < positions; i++)
+		rotary_angles(config_of(g)->rope_theta, config_of(g)->head_dim, i, g->angles + i * config_of(g)->head_dim);
+	return g;
+}
+
+void
+generator_free(generator *g)
+{
+	if (!g)
+		return;
+	free(g->length);
+	free(g->memory);
+	free(g);
+}
+
+void
+generator_set_poll(generator *g, llm_poll poll, void *arg)
+{
+	g->poll = poll;
+	g->poll_arg = arg;
+}
+
+int32_t
+generator_length(const generator *g, int32_t sequence)
+{
+	return g->length[sequence];
+}
+
+void
+generator_truncate(generator *g, int32_t sequence, int32_t length)
+{
+	if (length < g->length[sequence])
+		g->length[sequence] = length;
+}
+
+const float *
+generator_logits(const generator *g, int32_t i)
+{
+	return g->logits + (int64_t) i * config_of(g)->vocab;
+}
+
+/* ---- one pass ---- */
+
+static const float *
+tensor_of(const generator *g, int32_t number)
+{
+	return number == TENSOR_NONE ? NULL : g->weights + g->n->tensors[number].offset;
+}
+
+/* y (rows, n) = x (rows, k) w^T + bias */
+static void
+multiply(const generator *g, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
+		 int64_t n)
+{
+	if (rows <= FEW_ROWS)
+	{
+		g->simd->gemv(x, rows, k, w, bias, y, n, n);
+		return;
+	}
+	for (int64_t i = 0; bias && i < rows; i++)
+		memcpy(y + i * n, bias, n * sizeof(float));
+	gemm(g->simd, false, true, rows, n, k, x, k, w, k, bias ? 1 : 0, y, n);
+}
+
+static void
+linear(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
+{
+	const net_tensor_info *w = &g->n->tensors[numbers[0]];
+
+	multiply(g, x, rows, w->dims[1], tensor_of(g, numbers[0]), tensor_of(g, numbers[1]), y, w->dims[0]);
+}
+
+static void
+norm(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
+{
+	const transformer_config *c = config_of(g);
+	const float *gamma = tensor_of(g, numbers[0]), *beta = tensor_of(g, numbers[1]);
+	float stats[2];
+
+	for (int64_t i = 0; i < rows; i++, x += c->width, y += c->width)
+		if (c->rms_norm)
+			g->simd->rms_norm(x, gamma, c->norm_epsilon, y, c->width);
+		else
+			g->simd->layer_norm(x, gamma, beta, c->norm_epsilon, y, stats, c->width);
+}
+
+static int32_t
+sequence_of(const pass *p, int32_t row)
+{
+	return p->sequences ? p->sequences[row] : p->sequence;
+}
+
+static int32_t
+position_of_row(const generator *g, const pass *p, int32_t row)
+{
+	return p->sequences ? g->length[p->sequences[row]] : p->first + row;
+}
+
+/* Of a layer and sequence: (positions, kv heads, head_dim). */
+static float *
+cache_of(const generator *g, float *cache, int32_t layer, int32_t sequence)
+{
+	return cache + ((int64_t) layer * g->sequences + sequence) * g->positions * kv_width(config_of(g));
+}
+
+/* Norm and turn the heads of a row's queries and keys, and keep its keys and values. */
+static void
+finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
+{
+	const transformer_config *c = config_of(g);
+	const transformer_layer *l = &g->numbers.layers[layer];
+	int64_t d = c->head_dim, kv = kv_width(c);
+	float *q = g->qkv + row * (c->heads * d + 2 * kv), *k = q + c->heads * d;
+	int64_t position = position_of_row(g, p, row);
+	int32_t sequence = sequence_of(p, row);
+
+	for (float *head = q; head < k + kv; head += d)
+	{
+		if (c->qk_norm)
+			g->simd->rms_norm(head, tensor_of(g, head < k ? l->q_norm : l->k_norm), c->norm_epsilon, head, d);
+		if (c->rotary)
+			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
+	}
+	memcpy(cache_of(g, g->keys, layer, sequence) + position * kv, k, kv * sizeof(float));
+	memcpy(cache_of(g, g->values, layer, sequence) + position * kv, k + kv, kv * sizeof(float));
+}
+
+/* Rows [first, first + count) follow each other in one sequence. */
+static void
+attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t count)
+{
+	const transformer_config *c = config_of(g);
+	int32_t sequence = sequence_of(p, first);
+	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
+	attention_row r = {.queries = count,
+					   .keys = position_of_row(g, p, first) + count,
+					   .q = g->qkv + first * step,
+					   .k = cache_of(g, g->keys, layer, sequence),
+					   .v = cache_of(g, g->values, layer, sequence),
+					   .q_step = step,
+					   .kv_step = kv_width(c),
+					   .out = g->attended + first * q_width,
+					   .log_sum = g->log_sum + (int64_t) first * c->heads};
+
+	for (int32_t head = 0; head < c->heads; head++)
+		attention_forward(g->simd, &g->shape, &r, head);
+}
+
+static void
+run_layer(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_config *c = config_of(g);
+	const transformer_layer *l = &g->numbers.layers[layer];
+	int64_t rows = p->rows, up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
+
+	norm(g, g->stream, rows, l->attn_norm, g->normed);
+	linear(g, g->normed, rows, l->qkv, g->qkv);
+	for (int32_t i = 0; i < p->rows; i++)
+		finish_qkv(g, p, layer, i);
+	for (int32_t i = 0; i < p->rows && p->sequences; i++)
+		attend(g, p, layer, i, 1);
+	if (!p->sequences)
+		attend(g, p, layer, 0, p->rows);
+	linear(g, g->attended, rows, l->out, g->added);
+	g->simd->add(g->stream, g->added, g->stream, rows * c->width);
+	norm(g, g->stream, rows, l->ffn_norm, g->normed);
+	linear(g, g->normed, rows, l->up, g->up);
+	for (int64_t i = 0; i < rows && c->gated; i++)
+		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
+	if (!c->gated)
+		g->simd->act(c->activation, g->up, g->gated, rows * up);
+	linear(g, g->gated, rows, l->down, g->added);
+	g->simd->add(g->stream, g->added, g->stream, rows * c->width);
+}
+
+/* Rows through all layers and the last norm, into g->normed. */
+static bool
+run_pass(const generator *g, const pass *p, llm_error *err)
+{
+	const transformer_config *c = config_of(g);
+	const float *embed = tensor_of(g, g->numbers.embed), *position = tensor_of(g, g->numbers.position);
+
+	if (p->rows > FEW_ROWS)
+		blas_open();
+	for (int32_t i = 0; i < p->rows; i++)
+	{
+		float *x = g->stream + (int64_t) i * c->width;
+
+		memcpy(x, embed + (int64_t) p->ids[i] * c->width, c->width * sizeof(float));
+		if (position)
+			g->simd->add(x, position + (int64_t) position_of_row(g, p, i) * c->width, x, c->width);
+	}
+	for (int32_t i = 0; i < c->depth; i++)
+	{
+		if (g->poll && g->poll(g->poll_arg))
+			return llm_fail(err, LLM_CANCELLED, "canceled");
+		run_layer(g, p, i);
+	}
+	norm(g, g->stream, p->rows, g->numbers.norm, g->normed);
+	return true;
+}
+
+/* Logits behind rows [first, first + count) of the pass, into those from 0. */
+static void
+make_logits(const generator *g, int32_t first, int32_t count)
+{
+	const transformer_config *c = config_of(g);
+
+	multiply(g, g->normed + (int64_t) first * c->width, count, c->width, tensor_of(g, g->numbers.head), NULL,
+			 g->logits, c->vocab);
+}
+
+static bool
+check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
+{
+	for (int32_t i = 0; i < count; i++)
+		if (ids[i] < 0 || ids[i] >= config_of(g)->vocab)
+			return llm_fail(err, LLM_INVALID, "token %d is not between 0 and %d", ids[i], config_of(g)->vocab - 1);
+	return true;
+}
+
+static bool
+check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err)
+{
+	if (count >= 1 && count <= g->positions - g->length[sequence])
+		return true;
+	return llm_fail(err, LLM_INVALID, "%d tokens more than %d do not fit into a context of %d", count,
+					g->length[sequence], g->positions);
+}
+
+/* Calls `each` behind every chunk of a sequence's new tokens; false ends. */
+typedef void (*chunk_done)(generator *g, const pass *p, void *arg);
+
+static bool
+append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, chunk_done each, void *arg, llm_error *err)
+{
+	int32_t before = g->length[sequence];
+
+	if (!check_length(g, sequence, count, err) || !check_ids(g, ids, count, err))
+		return false;
+	for (int32_t done = 0; done < count;)
+	{
+		int32_t rows = count - done < CHUNK_ROWS ? count - done : CHUNK_ROWS;
+		pass p = {.rows = rows, .ids = ids + done, .sequence = sequence, .first = before + done};
+
+		if (!run_pass(g, &p, err))
+			return false;
+		if (each)
+			each(g, &p, arg);
+		done += rows;
+		if (done == count)
+			make_logits(g, rows - 1, 1);
+	}
+	g->length[sequence] = before + count;
+	return true;
+}
+
+bool
+generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
+{
+	return append(g, sequence, ids, count, NULL, NULL, err);
+}
+
+bool
+generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err)
+{
+	pass p = {.rows = count, .ids = ids, .sequences = sequences};
+
+	if (count < 1 || count > g->sequences)
+		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", count, g->sequences);
+	for (int32_t i = 0; i < count; i++)
+		if (!check_length(g, sequences[i], 1, err))
+			return false;
+	if (!check_ids(g, ids, count, err) || !run_pass(g, &p, err))
+		return false;
+	make_logits(g, 0, count);
+	for (int32_t i = 0; i < count; i++)
+		g->length[sequences[i]]++;
+	return true;
+}
+
+/* ---- whole texts ---- */
+
+typedef struct scoring
+{
+	const int32_t *ids;
+	int32_t count;
+	float *logprob;
+} scoring;
+
+static float
+log_probability(const generator *g, const float *logits, int32_t token)
+{
+	int64_t n = config_of(g)->vocab;
+	float largest = g->simd->max(logits, n);
+
+	return logits[token] - largest - logf(g->simd->exp_sum(logits, largest, NULL, n));
+}
+
+/* A few rows' logits at a time. */
+static void
+score_chunk(generator *g, const pass *p, void *arg)
+{
+	const scoring *s = arg;
+
+	for (int32_t i = 0; i < p->rows; i += FEW_ROWS)
+	{
+		int32_t rows = p->rows - i < FEW_ROWS ? p->rows - i : FEW_ROWS;
+
+		make_logits(g, i, rows);
+		for (int32_t k = 0; k < rows && p->first + i + k + 1 < s->count; k++)
+			s->logprob[p->first + i + k] = log_probability(g, generator_logits(g, k), s->ids[p->first + i + k + 1]);
+	}
+}
+
+bool
+generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err)
+{
+	scoring s = {ids, count, logprob};
+
+	g->length[0] = 0;
+	return append(g, 0, ids, count, score_chunk, &s, err);
+}
+
+typedef struct pooling
+{
+	text_pool pool;
+	int32_t count;
+	float *out;
+} pooling;
+
+static void
+pool_chunk(generator *g, const pass *p, void *arg)
+{
+	const pooling *s = arg;
+	int64_t width = config_of(g)->width;
+
+	for (int32_t i = 0; i < p->rows; i++)
+	{
+		const float *x = g->normed + i * width;
+		int32_t position = p->first + i;
+
+		if (s->pool == POOL_MEAN)
+			g->simd->axpy(1.0f / s->count, x, s->out, width);
+		else if (position == (s->pool == POOL_FIRST ? 0 : s->count - 1))
+			memcpy(s->out, x, width * sizeof(float));
+	}
+}
+
+bool
+generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out, llm_error *err)
+{
+	pooling s = {pool, count, out};
+
+	memset(out, 0, config_of(g)->width * sizeof(float));
+	g->length[0] = 0;
+	return append(g, 0, ids, count, pool_chunk, &s, err);
+}

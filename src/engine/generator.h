@@ -1,0 +1,50 @@
+/*
+ * generator.h
+ *	  Text by a decoder transformer, token after token: what keys and values earlier tokens
+ *	  left is kept, so each new token costs one pass through the network.
+ *
+ * Several sequences live beside each other.  Everything is allocated by generator_new() and
+ * works in the calling thread; OpenBLAS serves when more than 8 tokens go through at once.
+ * A sequence's numbers do not depend on what is decoded beside it while at most 8 are: each
+ * row of a matrix-vector product is computed alone.  Beyond, and between a prompt given at
+ * once and token by token, they may differ by rounding.
+ */
+#ifndef LLMAPP_GENERATOR_H
+#define LLMAPP_GENERATOR_H
+
+#include "net.h"
+
+typedef struct generator generator;
+
+/* Bytes that generator_new() will allocate. */
+extern bool generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *bytes, llm_error *err);
+/*
+ * Room for `sequences` sequences of `positions` tokens, at most the network's context.
+ * weights as predictor_new() takes them.  LLM_INVALID for a network that is no language model.
+ */
+extern generator *generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions,
+								llm_error *err);
+extern void generator_free(generator *g); /* g may be NULL */
+extern void generator_set_poll(generator *g, llm_poll poll, void *arg);
+
+extern int32_t generator_length(const generator *g, int32_t sequence); /* tokens it has */
+extern void generator_truncate(generator *g, int32_t sequence, int32_t length);
+
+/*
+ * Append tokens to one sequence, or one token each to several different ones.  A failure,
+ * LLM_INVALID for an id or a length out of range and LLM_CANCELLED, leaves them as they were.
+ */
+extern bool generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
+extern bool generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err);
+/* (vocab) for what follows row i of the last call: 0 after generator_append().  Valid until the next call. */
+extern const float *generator_logits(const generator *g, int32_t i);
+
+/*
+ * Begin sequence 0 anew with a text and give the logarithm of the probability of each of its
+ * tokens but the first, (count - 1); or what the network makes of it, (width).
+ */
+extern bool generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err);
+extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,
+							llm_error *err);
+
+#endif /* LLMAPP_GENERATOR_H */
