@@ -38,7 +38,8 @@ static bool
 check_shape(const batch_shape *s, int64_t capacity, llm_error *err)
 {
 	if (s->dense < 0 || s->embed_columns < 0 || s->embed_rows < 0 || s->bag_rows < 0 || s->bag_max < 0 ||
-		s->vocab < 0 || s->context < 0 || (s->vocab > 0) != (s->context > 0) || s->outputs < 1 || (s->embed_columns > 0) != (s->embed_rows > 0) || (s->bag_rows > 0) != (s->bag_max > 0))
+		s->vocab < 0 || s->context < 0 || (s->vocab > 0) != (s->context > 0) || s->outputs < 1 ||
+		(s->embed_columns > 0) != (s->embed_rows > 0) || (s->bag_rows > 0) != (s->bag_max > 0))
 		return llm_fail(err, LLM_INVALID, "batch has an impossible shape");
 	if (capacity < 1 || capacity > MAX_CAPACITY)
 		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %lld", (long long) capacity,

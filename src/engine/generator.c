@@ -111,8 +111,8 @@ check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
 	if (c->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "the network is no language model");
 	if (sequences < 1 || positions < 1 || positions > c->context)
-		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d", sequences,
-						positions, c->context);
+		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
+						sequences, positions, c->context);
 	return true;
 }
 
@@ -132,8 +132,8 @@ generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *byt
 static void
 place(generator *g, const size_t begin[ARRAYS])
 {
-	float **arrays[ARRAYS] = {&g->keys,  &g->values,   &g->angles, &g->stream, &g->normed,  &g->qkv,
-							  &g->attended, &g->up, &g->gated,  &g->added,  &g->log_sum, &g->logits};
+	float **arrays[ARRAYS] = {&g->keys,     &g->values, &g->angles, &g->stream, &g->normed,  &g->qkv,
+							  &g->attended, &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits};
 
 	for (int i = 0; i < ARRAYS; i++)
 		*arrays[i] = (float *) g->memory + begin[i];

@@ -103,23 +103,23 @@ typedef struct image_augment
 /* A decoder transformer; transformer_family() fills in what makes a family. */
 typedef struct transformer_config
 {
-	int32_t vocab;         /* ids of tokens are below; 0: the network is no transformer */
-	int32_t context;       /* most tokens of a row */
-	int32_t width, depth;  /* of the stream; layers */
-	int32_t heads;         /* of queries */
-	int32_t kv_heads;      /* of keys and values; divides heads */
-	int32_t head_dim;      /* usually width / heads */
-	int32_t ffn;           /* width of the feed-forward layer */
-	bool rotary;           /* positions turn queries and keys, otherwise each has a learned vector */
+	int32_t vocab;        /* ids of tokens are below; 0: the network is no transformer */
+	int32_t context;      /* most tokens of a row */
+	int32_t width, depth; /* of the stream; layers */
+	int32_t heads;        /* of queries */
+	int32_t kv_heads;     /* of keys and values; divides heads */
+	int32_t head_dim;     /* usually width / heads */
+	int32_t ffn;          /* width of the feed-forward layer */
+	bool rotary;          /* positions turn queries and keys, otherwise each has a learned vector */
 	float rope_theta;
-	bool rms_norm;         /* otherwise layer norm */
+	bool rms_norm; /* otherwise layer norm */
 	float norm_epsilon;
 	net_activation activation;
-	bool gated;            /* act(gate) * up */
-	bool bias, qkv_bias;   /* of linear layers and norms; of the queries' layer */
-	bool qk_norm;          /* each head's queries and keys by their root mean square */
-	bool tied;             /* logits by the table of embeddings */
-	float dropout;         /* [0, 1), after embeddings and what is added to the stream, training only */
+	bool gated;          /* act(gate) * up */
+	bool bias, qkv_bias; /* of linear layers and norms; of the queries' layer */
+	bool qk_norm;        /* each head's queries and keys by their root mean square */
+	bool tied;           /* logits by the table of embeddings */
+	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;
 
 /* Flags of a family, gpt or llama, with sizes left at 0; false: there is none of this name. */

@@ -27,8 +27,8 @@ struct sampler
 {
 	sampler_config config;
 	int32_t vocab;
-	float *logits;          /* (vocab) after the penalty */
-	candidate *candidates;  /* (vocab) */
+	float *logits;         /* (vocab) after the penalty */
+	candidate *candidates; /* (vocab) */
 };
 
 static bool
@@ -139,7 +139,8 @@ cut_off(const sampler *s, int32_t count)
 
 	for (int32_t i = 0; i < n; i++)
 		total += c[i].weight;
-	while (kept < n && (kept == 0 || (seen < s->config.top_p * total && c[kept].weight >= s->config.min_p * c[0].weight)))
+	while (kept < n &&
+		   (kept == 0 || (seen < s->config.top_p * total && c[kept].weight >= s->config.min_p * c[0].weight)))
 		seen += c[kept++].weight;
 	return kept;
 }

@@ -65,8 +65,7 @@ transformer_check(const net_config *config, llm_error *err)
 		!check_size("context", c->context, 1, MAX_CONTEXT, err) ||
 		!check_size("embed_dim", c->width, 1, MAX_WIDTH, err) ||
 		!check_size("layers", c->depth, 1, TRANSFORMER_MAX_DEPTH, err) ||
-		!check_size("heads", c->heads, 1, MAX_WIDTH, err) ||
-		!check_size("kv_heads", c->kv_heads, 1, c->heads, err) ||
+		!check_size("heads", c->heads, 1, MAX_WIDTH, err) || !check_size("kv_heads", c->kv_heads, 1, c->heads, err) ||
 		!check_size("head_dim", c->head_dim, 1, ATTENTION_MAX_DIM, err) ||
 		!check_size("ffn_dim", c->ffn, 1, 4 * MAX_WIDTH, err))
 		return false;
@@ -177,8 +176,7 @@ transformer_layout(net *n, llm_error *err)
 
 	transformer_tensors_of(c, &t);
 	if (!net_add_tensor(n, "embed.weight", 2, table, INITIAL_DEVIATION, 0, err) ||
-		(t.position != TENSOR_NONE &&
-		 !net_add_tensor(n, "position.weight", 2, positions, INITIAL_DEVIATION, 0, err)))
+		(t.position != TENSOR_NONE && !net_add_tensor(n, "position.weight", 2, positions, INITIAL_DEVIATION, 0, err)))
 		return false;
 	for (int32_t i = 0; i < c->depth; i++)
 		if (!add_layer(n, i, &t.layers[i], err))

@@ -31,10 +31,10 @@ typedef struct transformer_layer
 
 typedef struct transformer_tensors
 {
-	int32_t embed;     /* (vocab, width) */
-	int32_t position;  /* (context, width) */
+	int32_t embed;    /* (vocab, width) */
+	int32_t position; /* (context, width) */
 	int32_t norm[2];
-	int32_t head;      /* (vocab, width); that of embed when tied */
+	int32_t head; /* (vocab, width); that of embed when tied */
 	transformer_layer layers[TRANSFORMER_MAX_DEPTH];
 } transformer_tensors;
 

@@ -18,7 +18,8 @@ static const architecture_info architectures[] = {
 	{"gpt", ARCH_GPT, TEXT_TASKS,
 	 "decoder transformer as GPT-2: learned positions, layer norm, GELU; learns the texts of one column"},
 	{"llama", ARCH_LLAMA, TEXT_TASKS,
-	 "decoder transformer as Llama: rotary positions, RMS norm, gated SiLU, grouped heads; learns the texts of one column"},
+	 "decoder transformer as Llama: rotary positions, RMS norm, gated SiLU, grouped heads; learns the texts of one "
+	 "column"},
 };
 
 #define ARCHITECTURES ((int32_t) (sizeof(architectures) / sizeof(architectures[0])))

@@ -472,7 +472,8 @@ check_together(const train_params *p, llm_error *err)
 		return fail_together("folds", json_object_iter_key(json_object_iter(p->ranges)),
 							 "Search with a held-out part first, then judge the setting that was found with folds.",
 							 err);
-	if (p->ranges == NULL && params_index("trials", p->architecture->bit) >= 0 && *source_of(p, "trials") == SOURCE_USER)
+	if (p->ranges == NULL && params_index("trials", p->architecture->bit) >= 0 &&
+		*source_of(p, "trials") == SOURCE_USER)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"trials\" needs a range to search");
 		return llm_hint(err, "For example {\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1, \"log\": true}}.");
@@ -645,10 +646,7 @@ params_choose_vocabulary(train_params *p, int64_t bytes)
 	/* about 200 bytes of text to learn each token from */
 	int64_t vocabulary = bytes / 200;
 
-	choose_int32(p, "vocab_size", &p->vocab_size,
-				 vocabulary < 512       ? 512
-				 : vocabulary > 32000 ? 32000
-										: vocabulary);
+	choose_int32(p, "vocab_size", &p->vocab_size, vocabulary < 512 ? 512 : vocabulary > 32000 ? 32000 : vocabulary);
 }
 
 /* Networks by the tokens that there are to learn from: about as many weights as can be learned. */
@@ -681,7 +679,8 @@ params_choose_transformer(train_params *p, int64_t tokens)
 	choose_int32(p, "heads", &p->heads, heads > 0 ? heads : 1);
 	if (gated)
 		choose_int32(p, "kv_heads", &p->kv_heads, p->heads);
-	choose_int32(p, "ffn_dim", &p->ffn_dim, gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
+	choose_int32(p, "ffn_dim", &p->ffn_dim,
+				 gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }

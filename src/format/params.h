@@ -101,8 +101,8 @@ typedef struct train_params
 	image_augment augment; /* shift -1: not chosen yet */
 	/* a transformer; 0: not chosen yet */
 	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
-	char *tokenizer;       /* bpe, characters or bytes */
-	bool loss_given;       /* false: by task */
+	char *tokenizer; /* bpe, characters or bytes */
+	bool loss_given; /* false: by task */
 	net_loss loss;
 	double huber_delta;
 	char *deploy; /* if_better, always, never */

@@ -186,8 +186,7 @@ network_from_json(const json_t *json, net_config *config, llm_error *err)
 
 	memset(config, 0, sizeof(net_config));
 	if (json_object_get(json, "transformer") != NULL)
-		return json_read_object(json, "transformer", &transformer, err) &&
-			   read_transformer(transformer, config, err);
+		return json_read_object(json, "transformer", &transformer, err) && read_transformer(transformer, config, err);
 	return read_shape(json, &config->shape, err) && read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
 		   read_hidden(json, config, err) && read_choices(json, config, err) &&
 		   json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
@@ -230,9 +229,9 @@ manifest_build(const char *architecture, const char *task, const net *n, const e
 	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:s}, s:o, s:o, s:o, s:o}", "format",
 					 MANIFEST_FORMAT, "architecture", architecture, "task", task, "network",
 					 network_json(net_get_config(n)), "columns", encoder_json(e), "target", target_json(t), "tensors",
-					 tensors_json(n), "weights", "bytes", (json_int_t) (net_weight_bytes(n) + tokenizer_bytes), "tokenizer",
-					 (json_int_t) tokenizer_bytes, "sha256", sha256,
-					 "settings", settings, "metrics", metrics, "findings", findings, "lineage", lineage);
+					 tensors_json(n), "weights", "bytes", (json_int_t) (net_weight_bytes(n) + tokenizer_bytes),
+					 "tokenizer", (json_int_t) tokenizer_bytes, "sha256", sha256, "settings", settings, "metrics",
+					 metrics, "findings", findings, "lineage", lineage);
 }
 
 /* ---- reading ---- */

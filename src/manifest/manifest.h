@@ -49,8 +49,8 @@ extern void manifest_free(manifest *m);
  * lineage are taken over (stolen).  The caller owns the result.
  */
 extern json_t *manifest_build(const char *architecture, const char *task, const net *n, const encoder *e,
-							  const target *t, size_t tokenizer_bytes, const char *sha256, json_t *settings, json_t *metrics,
-							  json_t *findings, json_t *lineage);
+							  const target *t, size_t tokenizer_bytes, const char *sha256, json_t *settings,
+							  json_t *metrics, json_t *findings, json_t *lineage);
 
 /* The "network" member alone, both ways. */
 extern json_t *network_json(const net_config *config);

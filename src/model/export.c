@@ -66,10 +66,10 @@ llm_export(PG_FUNCTION_ARGS)
 	RequireWeightsPrivilege(relid);
 	model = OpenModel(relid, 0, CurrentMemoryContext);
 	if (model->manifest->tokenizer_bytes > 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("model \"%s\" is a language model", ModelName(relid)),
-						errdetail("A file of tensors does not hold its tokenizer."),
-						errhint("Move it as a table: pg_dump --table=%s", ModelName(relid))));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("model \"%s\" is a language model", ModelName(relid)),
+				 errdetail("A file of tensors does not hold its tokenizer."),
+				 errhint("Move it as a table: pg_dump --table=%s", ModelName(relid))));
 	if (!exchange_init(&x, model->manifest->net, ORDER_PYTORCH, &err))
 		ThrowError(&err);
 	file = PlanFile(&x, model->manifest);

@@ -129,10 +129,11 @@ OpenOwnManifest(const safetensors *file)
 		ThrowError(&err);
 	OWN(m, manifest_free);
 	if (m->tokenizer_bytes > 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("the file holds a language model"),
-						errdetail("Its tokenizer is not in the file."),
-						errhint("Move it as a table: pg_dump --table, or CREATE TABLE ... (LIKE ... INCLUDING ALL) and "
-								"INSERT ... SELECT.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("the file holds a language model"),
+				 errdetail("Its tokenizer is not in the file."),
+				 errhint("Move it as a table: pg_dump --table, or CREATE TABLE ... (LIKE ... INCLUDING ALL) and "
+						 "INSERT ... SELECT.")));
 	return m;
 }
 
@@ -206,8 +207,7 @@ Publish(const char *schema, const char *name, const Import *import)
 	if (!OidIsValid(relid))
 		relid = CreateModelTable(schema, name);
 	CommandCounterIncrement();
-	version = PublishVersion(
-		relid, text, &(WeightBytes) {.network = import->weights, .network_size = import->bytes});
+	version = PublishVersion(relid, text, &(WeightBytes) {.network = import->weights, .network_size = import->bytes});
 	CommandCounterIncrement();
 	PromoteVersion(relid, version);
 	return relid;

@@ -348,10 +348,10 @@ void
 RequireLanguageModel(const Model *m)
 {
 	if (m->manifest->target->kind != TARGET_TEXT)
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						errmsg("model \"%s\" is no language model", ModelName(m->relid)),
-						errdetail("It is a %s of column \"%s\".", m->manifest->task, m->manifest->target->names[0]),
-						errhint("SELECT llm_predict(%s, t) FROM some_table AS t;", ModelNameLiteral(m->relid))));
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" is no language model", ModelName(m->relid)),
+				 errdetail("It is a %s of column \"%s\".", m->manifest->task, m->manifest->target->names[0]),
+				 errhint("SELECT llm_predict(%s, t) FROM some_table AS t;", ModelNameLiteral(m->relid))));
 }
 
 /*

@@ -27,6 +27,15 @@ token_list_reserve(token_list *list, int64_t more, llm_error *err)
 }
 
 bool
+token_list_append(token_list *list, int32_t id, llm_error *err)
+{
+	if (!token_list_reserve(list, 1, err))
+		return false;
+	list->id[list->count++] = id;
+	return true;
+}
+
+bool
 text_buffer_reserve(text_buffer *buffer, size_t more, llm_error *err)
 {
 	size_t capacity = buffer->capacity ? buffer->capacity : 256;

@@ -132,6 +132,8 @@ extern bool tokenizer_encode(tokenizer *t, const char *text, size_t length, bool
 extern bool tokenizer_decode(const tokenizer *t, const int32_t *ids, int64_t count, bool keep_special,
 							 text_buffer *out, llm_error *err);
 
+extern bool token_list_append(token_list *list, int32_t id, llm_error *err); /* LLM_MEMORY */
+
 /* Bytes at the start of a text that do not end within a UTF-8 sequence; what follows is to be held back. */
 extern size_t text_complete(const char *text, size_t length);
 

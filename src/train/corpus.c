@@ -96,10 +96,9 @@ FinishMaking(TokenizerMaker *maker, Size *size)
 	{
 		llm_error err = {0};
 		size_t bytes;
-		void *block = maker->bpe != NULL ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
-					  : maker->characters != NULL
-						  ? character_trainer_finish(maker->characters, &bytes, &err)
-						  : byte_tokenizer(specials, lengthof(specials), &bytes, &err);
+		void *block = maker->bpe != NULL          ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
+					  : maker->characters != NULL ? character_trainer_finish(maker->characters, &bytes, &err)
+												  : byte_tokenizer(specials, lengthof(specials), &bytes, &err);
 
 		*size = bytes;
 		if (block != NULL)

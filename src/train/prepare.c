@@ -110,10 +110,9 @@ CheckTaskName(const char *task, const architecture_info *architecture)
 	if (length > 0 && at != NULL && (at == architecture->tasks || at[-1] == ' ') &&
 		(at[length] == ',' || at[length] == '\0'))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown task \"%s\" for architecture \"%s\"", task, architecture->name),
-			 errhint("Its tasks: %s. All of them: SELECT * FROM llm_architectures();", architecture->tasks)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("unknown task \"%s\" for architecture \"%s\"", task, architecture->name),
+					errhint("Its tasks: %s. All of them: SELECT * FROM llm_architectures();", architecture->tasks)));
 }
 
 const char *
@@ -157,9 +156,9 @@ CheckTaskSettings(const char *task, const train_params *params)
 /* ---- the base model ---- */
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
-const char *const base_settings[] = {"hidden",      "activation",   "layer_norm", "residual", "embed_dim",
-									 "one_hot_max", "text_buckets", "layers",     "image",    "heads",
-									 "kv_heads",    "ffn_dim",      "context",    "tokenizer", "vocab_size", NULL};
+const char *const base_settings[] = {
+	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets", "layers",
+	"image",  "heads",      "kv_heads",   "ffn_dim",  "context",   "tokenizer",   "vocab_size",   NULL};
 
 static void
 CheckBaseSettings(const char *json)

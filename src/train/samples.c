@@ -30,7 +30,8 @@ SamplesOfTokens(TokenFile *tokens, int32 context)
 int64
 CountSamples(const Samples *samples)
 {
-	return samples->records != NULL ? CountRecords(samples->records) : CountWindows(samples->tokens, samples->context);
+	return samples->records != NULL ? CountRecords(samples->records)
+									: CountWindows(samples->tokens, samples->context);
 }
 
 void

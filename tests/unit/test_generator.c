@@ -155,7 +155,8 @@ test_together(void)
 	net_config c = small_transformer("llama", 1);
 	llm_error err = {0};
 	model m = make_model(&c);
-	generator *together = generator_new(m.n, m.weights, 8, 40, &err), *alone = generator_new(m.n, m.weights, 1, 40, &err);
+	generator *together = generator_new(m.n, m.weights, 8, 40, &err),
+			  *alone = generator_new(m.n, m.weights, 1, 40, &err);
 	int32_t sequences[8], ids[8], zero = 0;
 
 	for (int i = 0; i < 8; i++)

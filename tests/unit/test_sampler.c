@@ -65,8 +65,7 @@ test_shares(void)
 				 (double[]) {.015625 / half, .25 / half, .00390625 / half, .0625 / half, .00390625 / half});
 	c.temperature = 1;
 	c.repetition_penalty = 2; /* 1/2 becomes 1/4, however often the token was there */
-	check_shares(&c, (int32_t[]) {1, 1}, 2,
-				 (double[]) {.125 / .75, .25 / .75, .0625 / .75, .25 / .75, .0625 / .75});
+	check_shares(&c, (int32_t[]) {1, 1}, 2, (double[]) {.125 / .75, .25 / .75, .0625 / .75, .25 / .75, .0625 / .75});
 }
 
 static void

@@ -1,0 +1,202 @@
+/*
+ * language.c
+ *	  What the language functions share: model, tokenizer and generator of a call site.
+ *
+ * The tokenizer is used where it lies, behind the mapped weights.  A generator's memory
+ * grows with the texts it was asked for, and is the session's own.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "../common.h"
+#include "language.h"
+
+#define GENERATOR_BYTES ((Size) 2 << 30)
+#define POSITION_STEP 64 /* generators have room for a multiple, so that few are made */
+
+/* What tokenizer.h says, as malloc'ed memory outlives contexts. */
+static void
+ReleaseCall(void *arg)
+{
+	LanguageCall *call = arg;
+
+	EndUse(&call->meter);
+	free(call->tokens.id);
+	free(call->text.bytes);
+}
+
+LanguageCall *
+NewLanguageCall(MemoryContext cxt)
+{
+	LanguageCall *call = MemoryContextAllocZero(cxt, sizeof(LanguageCall));
+
+	call->model_cxt = AllocSetContextCreate(cxt, "llmapp model of a call", ALLOCSET_SMALL_SIZES);
+	call->generator_cxt = AllocSetContextCreate(cxt, "llmapp generator of a call", ALLOCSET_SMALL_SIZES);
+	call->release.func = ReleaseCall;
+	call->release.arg = call;
+	MemoryContextRegisterResetCallback(cxt, &call->release);
+	return call;
+}
+
+static void
+CloseGenerator(LanguageCall *call)
+{
+	call->generator = NULL;
+	call->positions = 0;
+	MemoryContextReset(call->generator_cxt);
+}
+
+static void
+OpenTokenizer(LanguageCall *call)
+{
+	llm_error err = {0};
+	Size size;
+	const void *block = ModelTokenizer(call->model, &size);
+
+	call->tokenizer = tokenizer_open(block, size, &err);
+	if (call->tokenizer == NULL)
+		ThrowError(&err);
+	OWN(call->tokenizer, tokenizer_free);
+	tokenizer_set_poll(call->tokenizer, InterruptRequested, NULL);
+	if (tokenizer_size(call->tokenizer) > net_get_config(call->net)->text.vocab)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("model \"%s\" is damaged", get_rel_name(call->model->relid)),
+						errdetail("Its tokenizer has %d tokens, its network %d.", tokenizer_size(call->tokenizer),
+								  net_get_config(call->net)->text.vocab)));
+}
+
+void
+OpenLanguageModel(LanguageCall *call, Oid relid)
+{
+	MemoryContext old;
+	Model *model;
+
+	if (call->model != NULL && call->model->relid == relid && ModelIsCurrent(call->model))
+		return;
+	call->model = NULL;
+	CloseGenerator(call);
+	MemoryContextReset(call->model_cxt);
+	old = MemoryContextSwitchTo(call->model_cxt);
+	model = OpenModel(relid, 0, call->model_cxt);
+	RequireLanguageModel(model);
+	call->net = model->manifest->net;
+	call->context = net_get_config(call->net)->text.context;
+	call->model = model;
+	OpenTokenizer(call);
+	MemoryContextSwitchTo(old);
+	StartUse(&call->meter, relid);
+}
+
+LanguageCall *
+OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid)
+{
+	LanguageCall *call = fcinfo->flinfo->fn_extra;
+
+	if (call == NULL)
+		fcinfo->flinfo->fn_extra = call = NewLanguageCall(fcinfo->flinfo->fn_mcxt);
+	OpenLanguageModel(call, relid);
+	return call;
+}
+
+void
+EncodeText(LanguageCall *call, text *input)
+{
+	char *bytes = VARDATA_ANY(input);
+	Size length = VARSIZE_ANY_EXHDR(input);
+	char *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
+	llm_error err = {0};
+
+	call->tokens.count = 0;
+	if (!tokenizer_encode(call->tokenizer, utf8, utf8 == bytes ? length : strlen(utf8), false, &call->tokens, &err))
+		ThrowError(&err);
+}
+
+generator *
+RequireGenerator(LanguageCall *call, int32 positions)
+{
+	int32 room = Min(call->context, (positions + POSITION_STEP - 1) / POSITION_STEP * POSITION_STEP);
+	MemoryContext old;
+	llm_error err = {0};
+	size_t bytes;
+
+	if (call->generator != NULL && call->positions >= room)
+	{
+		generator_truncate(call->generator, 0, 0);
+		return call->generator;
+	}
+	CloseGenerator(call);
+	if (!generator_memory(call->net, 1, room, &bytes, &err))
+		ThrowError(&err);
+	if (bytes > GENERATOR_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("a text of %d tokens needs %zu MB of memory with model \"%s\"", room,
+							   bytes / (1024 * 1024), get_rel_name(call->model->relid)),
+						errdetail("At most %zu MB are used.", GENERATOR_BYTES / (1024 * 1024)),
+						errhint("Use a shorter text or fewer max_tokens.")));
+	old = MemoryContextSwitchTo(call->generator_cxt);
+	call->generator = generator_new(call->net, call->model->weights, 1, room, &err);
+	if (call->generator == NULL)
+		ThrowError(&err);
+	OWN(call->generator, generator_free);
+	MemoryContextSwitchTo(old);
+	generator_set_poll(call->generator, InterruptRequested, NULL);
+	call->positions = room;
+	return call->generator;
+}
+
+void
+DecodeToken(LanguageCall *call, int32 id)
+{
+	llm_error err = {0};
+
+	if (id < tokenizer_size(call->tokenizer) && !tokenizer_decode(call->tokenizer, &id, 1, false, &call->text, &err))
+		ThrowError(&err);
+}
+
+text *
+TextOfBytes(const char *bytes, Size size)
+{
+	static const char replacement[] = "\xEF\xBF\xBD";
+	StringInfoData utf8;
+	char *server;
+
+	initStringInfo(&utf8);
+	for (Size i = 0; i < size;)
+	{
+		int length = bytes[i] == '\0' ? 0 : pg_encoding_verifymbchar(PG_UTF8, bytes + i, (int) Min(size - i, 4));
+
+		if (length > 0)
+			appendBinaryStringInfo(&utf8, bytes + i, length);
+		else
+			appendStringInfoString(&utf8, replacement);
+		i += Max(length, 1);
+	}
+	server = pg_any_to_server(utf8.data, utf8.len, PG_UTF8);
+	return cstring_to_text_with_len(server, server == utf8.data ? utf8.len : strlen(server));
+}
+
+text *
+TextOfTokens(LanguageCall *call, const int32 *ids, int64 count)
+{
+	llm_error err = {0};
+
+	call->text.size = 0;
+	if (!tokenizer_decode(call->tokenizer, ids, count, false, &call->text, &err))
+		ThrowError(&err);
+	return TextOfBytes(call->text.bytes, call->text.size);
+}
+
+void
+CheckContext(const LanguageCall *call, int64 tokens)
+{
+	if (tokens <= call->context)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_STRING_DATA_LENGTH_MISMATCH),
+					errmsg("the text has " INT64_FORMAT " tokens, the context of model \"%s\" is %d", tokens,
+						   get_rel_name(call->model->relid), call->context),
+					errhint("Use a part of the text, as right(text, %d) is.", call->context)));
+}

@@ -1,0 +1,53 @@
+/*
+ * language.h
+ *	  One call of a language function in a query: the open model, its tokenizer, and a
+ *	  generator, kept from row to row.
+ *
+ * Text is in the server's encoding outside, in UTF-8 inside.  Include after postgres.h.
+ */
+#ifndef LLMAPP_LANGUAGE_H
+#define LLMAPP_LANGUAGE_H
+
+#include "fmgr.h"
+
+#include "../engine/generator.h"
+#include "../model/model.h"
+#include "../text/tokenizer.h"
+#include "stat.h"
+
+typedef struct LanguageCall
+{
+	MemoryContext model_cxt; /* what belongs to the open model; reset when it changes */
+	MemoryContext generator_cxt;
+	Model *model;            /* NULL while none is open */
+	tokenizer *tokenizer;
+	const net *net;
+	int32 context; /* of the model */
+	generator *generator;
+	int32 positions; /* that the generator has room for */
+	token_list tokens; /* of the text at hand */
+	text_buffer text;
+	UseMeter meter;
+	MemoryContextCallback release;
+} LanguageCall;
+
+/* State of this call site, with the model's live version open. */
+extern LanguageCall *OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid);
+/* The same for state that the caller keeps; cxt owns it. */
+extern LanguageCall *NewLanguageCall(MemoryContext cxt);
+extern void OpenLanguageModel(LanguageCall *call, Oid relid);
+
+/* Tokens of a text into call->tokens. */
+extern void EncodeText(LanguageCall *call, text *input);
+/* A generator with room for one sequence of so many tokens, empty. */
+extern generator *RequireGenerator(LanguageCall *call, int32 positions);
+/* Add the text of a token to call->text. */
+extern void DecodeToken(LanguageCall *call, int32 id);
+/* Bytes of UTF-8 as text; what is no character becomes U+FFFD. */
+extern text *TextOfBytes(const char *bytes, Size size);
+extern text *TextOfTokens(LanguageCall *call, const int32 *ids, int64 count);
+
+/* ERROR that says both lengths, unless a text of the tokens fits the context. */
+extern void CheckContext(const LanguageCall *call, int64 tokens);
+
+#endif /* LLMAPP_LANGUAGE_H */

@@ -1,0 +1,158 @@
+/*
+ * text.c
+ *	  Texts as a language model sees them: llm_tokenize(), llm_detokenize(), llm_perplexity(),
+ *	  llm_embed().
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "../common.h"
+#include "language.h"
+
+PG_FUNCTION_INFO_V1(llm_tokenize);
+PG_FUNCTION_INFO_V1(llm_detokenize);
+PG_FUNCTION_INFO_V1(llm_perplexity);
+PG_FUNCTION_INFO_V1(llm_embed);
+
+/* A one-dimensional array without NULLs of 4-byte elements. */
+static ArrayType *
+NewArray(Oid type, const void *elements, int64 count)
+{
+	Size bytes = ARR_OVERHEAD_NONULLS(1) + mul_size(count, 4);
+	ArrayType *array;
+
+	if (count == 0)
+		return construct_empty_array(type);
+	if (!AllocSizeIsValid(bytes))
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the text has too many tokens for an array: " INT64_FORMAT, count)));
+	array = palloc0(bytes);
+	SET_VARSIZE(array, bytes);
+	array->ndim = 1;
+	array->elemtype = type;
+	ARR_DIMS(array)[0] = (int) count;
+	ARR_LBOUND(array)[0] = 1;
+	memcpy(ARR_DATA_PTR(array), elements, count * 4);
+	return array;
+}
+
+Datum
+llm_tokenize(PG_FUNCTION_ARGS)
+{
+	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+
+	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	PG_RETURN_ARRAYTYPE_P(NewArray(INT4OID, call->tokens.id, call->tokens.count));
+}
+
+Datum
+llm_detokenize(PG_FUNCTION_ARGS)
+{
+	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
+
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_ELEMENT_ERROR), errmsg("tokens are a list of numbers without NULL")));
+	PG_RETURN_TEXT_P(TextOfTokens(call, (int32 *) ARR_DATA_PTR(array), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
+}
+
+/*
+ * Sum of the logarithms of the probabilities of all tokens but the first, each given as many
+ * before it as the context holds, at least half of it.
+ */
+static double
+LogProbability(LanguageCall *call)
+{
+	int64 count = call->tokens.count;
+	int32 window = (int32) Min(count, call->context);
+	int32 step = Max(window / 2, 1);
+	generator *g = RequireGenerator(call, window);
+	float *logprob = palloc(window * sizeof(float));
+	double sum = 0;
+	int64 scored = 1; /* tokens that are in the sum, or the first */
+
+	for (int64 begin = 0; scored < count; begin += step)
+	{
+		int32 here = (int32) Min(window, count - begin);
+		llm_error err = {0};
+
+		if (!generator_score(g, call->tokens.id + begin, here, logprob, &err))
+			ThrowError(&err);
+		for (int64 i = scored - begin; i < here; i++)
+			sum += logprob[i - 1];
+		scored = begin + here;
+	}
+	pfree(logprob);
+	return sum;
+}
+
+/* exp of the mean loss of the tokens behind the first; NULL for a text with fewer than two. */
+Datum
+llm_perplexity(PG_FUNCTION_ARGS)
+{
+	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	instr_time start;
+	double sum;
+
+	INSTR_TIME_SET_CURRENT(start);
+	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	if (call->tokens.count < 2 || call->context < 2)
+		PG_RETURN_NULL();
+	sum = LogProbability(call);
+	MeterRows(&call->meter, 1, NanosecondsSince(start));
+	PG_RETURN_FLOAT8(exp(-sum / (call->tokens.count - 1)));
+}
+
+static text_pool
+ParsePool(const char *name)
+{
+	static const char *const names[] = {[POOL_MEAN] = "mean", [POOL_FIRST] = "first", [POOL_LAST] = "last"};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return (text_pool) i;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown pooling \"%s\"", name),
+					errhint("Use mean, first or last.")));
+}
+
+static void
+Normalise(float *x, int32 n)
+{
+	double squares = 0;
+
+	for (int32 i = 0; i < n; i++)
+		squares += (double) x[i] * x[i];
+	for (int32 i = 0; i < n && squares > 0; i++)
+		x[i] = (float) (x[i] / sqrt(squares));
+}
+
+/* llm_embed(model, input, pool, normalise); NULL for a text without tokens */
+Datum
+llm_embed(PG_FUNCTION_ARGS)
+{
+	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	text_pool pool = ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	int32 width = net_get_config(call->net)->text.width;
+	float *out = palloc(width * sizeof(float));
+	llm_error err = {0};
+	instr_time start;
+
+	INSTR_TIME_SET_CURRENT(start);
+	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	if (call->tokens.count == 0)
+		PG_RETURN_NULL();
+	CheckContext(call, call->tokens.count);
+	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
+						 (int32) call->tokens.count, pool, out, &err))
+		ThrowError(&err);
+	if (PG_GETARG_BOOL(3))
+		Normalise(out, width);
+	MeterRows(&call->meter, 1, NanosecondsSince(start));
+	PG_RETURN_ARRAYTYPE_P(NewArray(FLOAT4OID, out, width));
+}
