@@ -111,10 +111,10 @@ find_largest(const float *logits, int32_t n, int32_t *largest)
 static float
 log_probability(const float *logits, int32_t n, int32_t largest, int32_t token)
 {
-	double sum = 0;
+	double sum = 1; /* of the largest */
 
 	for (int32_t i = 0; i < n; i++)
-		sum += exp((double) logits[i] - logits[largest]);
+		sum += i == largest ? 0 : exp((double) logits[i] - logits[largest]);
 	return (float) (logits[token] - logits[largest] - log(sum));
 }
 
