@@ -30,11 +30,11 @@ typedef struct Generation
 	LanguageCall *call;
 	generator *generator;
 	sampler *sampler;
-	int32 end;          /* token that ends the text, or -1 */
-	int32 most;         /* tokens to generate at most */
-	int32 made;         /* so far */
-	Size given;         /* bytes of call->text that were given out */
-	char **stops;       /* UTF-8 */
+	int32 end;    /* token that ends the text, or -1 */
+	int32 most;   /* tokens to generate at most */
+	int32 made;   /* so far */
+	Size given;   /* bytes of call->text that were given out */
+	char **stops; /* UTF-8 */
 	int stop_count;
 	bool done;
 } Generation;
@@ -73,8 +73,8 @@ ReadStops(Generation *gen, ArrayType *array)
 		char *stop = nulls[i] ? "" : TextDatumGetCString(elements[i]);
 
 		if (*stop == '\0')
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("a stop string is empty or NULL"), errhint("Leave it out of the array.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a stop string is empty or NULL"),
+							errhint("Leave it out of the array.")));
 		gen->stops[gen->stop_count++] = pg_server_to_any(stop, strlen(stop), PG_UTF8);
 	}
 }

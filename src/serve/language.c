@@ -63,10 +63,10 @@ OpenTokenizer(LanguageCall *call)
 	OWN(call->tokenizer, tokenizer_free);
 	tokenizer_set_poll(call->tokenizer, InterruptRequested, NULL);
 	if (tokenizer_size(call->tokenizer) > net_get_config(call->net)->text.vocab)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("model \"%s\" is damaged", get_rel_name(call->model->relid)),
-						errdetail("Its tokenizer has %d tokens, its network %d.", tokenizer_size(call->tokenizer),
-								  net_get_config(call->net)->text.vocab)));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" is damaged", get_rel_name(call->model->relid)),
+				 errdetail("Its tokenizer has %d tokens, its network %d.", tokenizer_size(call->tokenizer),
+						   net_get_config(call->net)->text.vocab)));
 }
 
 void

@@ -19,12 +19,12 @@ typedef struct LanguageCall
 {
 	MemoryContext model_cxt; /* what belongs to the open model; reset when it changes */
 	MemoryContext generator_cxt;
-	Model *model;            /* NULL while none is open */
+	Model *model; /* NULL while none is open */
 	tokenizer *tokenizer;
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;
-	int32 positions; /* that the generator has room for */
+	int32 positions;   /* that the generator has room for */
 	token_list tokens; /* of the text at hand */
 	text_buffer text;
 	UseMeter meter;

@@ -59,7 +59,8 @@ llm_detokenize(PG_FUNCTION_ARGS)
 
 	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
 		ereport(ERROR, (errcode(ERRCODE_ARRAY_ELEMENT_ERROR), errmsg("tokens are a list of numbers without NULL")));
-	PG_RETURN_TEXT_P(TextOfTokens(call, (int32 *) ARR_DATA_PTR(array), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
+	PG_RETURN_TEXT_P(
+		TextOfTokens(call, (int32 *) ARR_DATA_PTR(array), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
 }
 
 /*
