@@ -659,6 +659,7 @@ static const struct
 #define STEP_TOKENS 2048
 #define SEEN_TOKENS 8000000 /* in all epochs together, as far as 20 epochs go */
 #define MOST_EPOCHS 20
+#define TEXT_RATE 0.003 /* wider networks want smaller steps */
 
 void
 params_choose_transformer(train_params *p, int64_t tokens)
@@ -681,6 +682,12 @@ params_choose_transformer(train_params *p, int64_t tokens)
 		choose_int32(p, "kv_heads", &p->kv_heads, p->heads);
 	choose_int32(p, "ffn_dim", &p->ffn_dim,
 				 gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
+	if (json_is_null(get(p, "learning_rate")))
+	{
+		p->learning_rate = p->embed_dim > 256 ? TEXT_RATE * 256 / p->embed_dim : TEXT_RATE;
+		json_object_set_new(p->resolved, "learning_rate", json_real(p->learning_rate));
+		*source_of(p, "learning_rate") = SOURCE_AUTO;
+	}
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }

@@ -40,12 +40,12 @@ test_text(void)
 
 	if (!CHECK(p != NULL))
 		return;
-	CHECK(p->learning_rate == 0.001);
 	CHECK_INT(p->depth, 2);
 	params_choose_vocabulary(p, 400000);
 	CHECK_INT(p->vocab_size, 2000);
 	params_choose_transformer(p, 300000);
 	CHECK_INT(p->embed_dim, 128);
+	CHECK(p->learning_rate == 0.003);
 	CHECK_INT(p->heads, 4);
 	CHECK_INT(p->kv_heads, 4);
 	CHECK_INT(p->ffn_dim, 352);
