@@ -37,6 +37,40 @@ write_json(const char *directory, const char *name, json_t *json)
 	return ok;
 }
 
+/* Of a language model. */
+static bool
+language_seed(const char *directory)
+{
+	net_config config = {.loss = LOSS_CROSS_ENTROPY,
+						 .shape = {.outputs = 1, .token_target = true, .vocab = 30, .context = 8}};
+	column body = {.name = "body", .sql_type = "text", .kind = COLUMN_TEXT};
+	llm_error err = {.code = LLM_OK};
+	target_fitter *fitter = target_fitter_new(TARGET_TEXT, &body, 1, &err);
+	encoder *e = encoder_none(&err);
+	target *t;
+	net *n;
+	bool ok;
+
+	if (fitter == NULL || e == NULL || !transformer_family("gpt", &config.text) ||
+		!target_fitter_add(fitter, NULL, &err))
+		return false;
+	config.text.vocab = 30;
+	config.text.context = config.text.width = 8;
+	config.text.depth = config.text.heads = config.text.kv_heads = 1;
+	config.text.head_dim = config.text.ffn = 8;
+	t = target_fitter_finish(fitter, &err);
+	n = net_new(&config, &err);
+	ok = n != NULL && t != NULL &&
+		 write_json(directory, "manifest-language",
+					manifest_build("gpt", "generation", n, e, t, 128,
+								   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
+								   json_object(), json_array(), json_object()));
+	net_free(n);
+	target_free(t);
+	encoder_free(e);
+	return ok;
+}
+
 /* A whole manifest, and its parts. */
 static bool
 manifest_seeds(const sample *s, const char *directory)
@@ -63,7 +97,7 @@ manifest_seeds(const sample *s, const char *directory)
 	config.image[0] = 1;
 	config.image[1] = config.image[2] = 1;
 	net_default_cnn(&config);
-	return ok && write_json(directory, "network-layers", network_json(&config));
+	return ok && write_json(directory, "network-layers", network_json(&config)) && language_seed(directory);
 }
 
 static bool

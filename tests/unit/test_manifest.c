@@ -41,6 +41,90 @@ parse(const json_t *json, llm_error *err)
 	return m;
 }
 
+/* ---- language models ---- */
+
+/* A manifest of a small one, with a tokenizer of 128 bytes. */
+static json_t *
+build_language(llm_error *err)
+{
+	net_config config = {.loss = LOSS_CROSS_ENTROPY,
+						 .shape = {.outputs = 1, .token_target = true, .vocab = 30, .context = 8}};
+	column body = {.name = "body", .sql_type = "text", .kind = COLUMN_TEXT};
+	target_fitter *fitter = target_fitter_new(TARGET_TEXT, &body, 1, err);
+	encoder *e = encoder_none(err);
+	json_t *json = NULL;
+	target *t;
+	net *n;
+
+	CHECK(transformer_family("llama", &config.text));
+	config.text.vocab = 30;
+	config.text.context = config.text.width = 8;
+	config.text.depth = config.text.heads = config.text.kv_heads = 1;
+	config.text.head_dim = config.text.ffn = 8;
+	n = net_new(&config, err);
+	CHECK(fitter != NULL && target_fitter_add(fitter, NULL, err));
+	t = target_fitter_finish(fitter, err);
+	if (CHECK(n != NULL && t != NULL && e != NULL))
+		json = manifest_build("llama", "generation", n, e, t, 128, digest, json_object(), json_object(), json_array(),
+							  json_object());
+	net_free(n);
+	target_free(t);
+	encoder_free(e);
+	return json;
+}
+
+static void
+check_language_refused(const char *path, const char *key, json_t *value)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language(&err), *at = json;
+	manifest *m;
+
+	if (path)
+		at = json_object_get(json, path);
+	if (path && strcmp(path, "network") == 0)
+		at = json_object_get(at, "transformer");
+	json_object_set_new(at, key, value);
+	m = parse(json, &err);
+	CHECK(m == NULL);
+	CHECK_INT(err.code, LLM_CORRUPT);
+	manifest_free(m);
+	json_decref(json);
+}
+
+static void
+test_language(void)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language(&err);
+	manifest *m = parse(json, &err);
+
+	CHECK_STR(err.message, "");
+	if (CHECK(m != NULL))
+	{
+		CHECK_INT(m->target->kind, TARGET_TEXT);
+		CHECK_STR(m->target->names[0], "body");
+		CHECK_INT(m->tokenizer_bytes, 128);
+		CHECK_INT(m->weight_bytes, net_weight_bytes(m->net) + 128);
+		CHECK(net_get_config(m->net)->text.rotary && net_get_config(m->net)->text.gated);
+		CHECK_INT(net_get_config(m->net)->shape.context, 8);
+	}
+	manifest_free(m);
+	json_decref(json);
+	check_language_refused("network", "vocab", json_integer(0));
+	check_language_refused("network", "vocab", json_integer(31));
+	check_language_refused("network", "depth", json_integer(100000));
+	check_language_refused("network", "rope_theta", json_real(0));
+	check_language_refused("network", "activation", json_string("magic"));
+	check_language_refused("network", "gated", json_integer(1));
+	check_language_refused("weights", "tokenizer", json_integer(0));
+	check_language_refused("weights", "tokenizer", json_integer(-1));
+	check_language_refused("weights", "bytes", json_integer(64));
+	check_language_refused("target", "kind", json_string("number"));
+	check_language_refused(NULL, "task", json_string("classification"));
+	check_language_refused(NULL, "architecture", json_string("mlp"));
+}
+
 static void
 test_round_trip(const sample *s, const net *n)
 {
@@ -100,7 +184,8 @@ static const struct
 	{"format", NULL, "\"format\" is missing"},
 	{"format", "0", "\"format\" is 0"},
 	{"format", "2", "\"format\" 2"},
-	{"architecture", "\"gpt\"", "\"architecture\" is \"gpt\""},
+	{"architecture", "\"rnn\"", "\"architecture\" is \"rnn\""},
+	{"architecture", "\"gpt\"", "\"network\" does not fit \"architecture\" \"gpt\""},
 	{"architecture", "\"cnn\"", "\"network\" does not fit \"architecture\" \"cnn\""},
 	{"network.layers", "[{\"type\":\"linear\",\"width\":8}]", "\"network\" does not fit \"architecture\" \"mlp\""},
 	{"network.image", "[1,1,1]", "\"image_shift\""},
@@ -109,7 +194,7 @@ static const struct
 	{"task", "\"dance\"", "\"task\" is \"dance\""},
 	{"columns", NULL, "\"columns\""},
 	{"columns", "[]", "\"columns\""},
-	{"columns.columns", "[]", "no column"},
+	{"columns.columns", "[]", "\"network\" reads other rows"},
 	{"target", NULL, "\"target\""},
 	{"target.class_rows", "[1,2]", "\"class_rows\""},
 	{"network", NULL, "\"network\""},
@@ -202,6 +287,7 @@ main(void)
 	net *n = net_new(&config, &err);
 
 	CHECK_STR(err.message, "");
+	test_language();
 	test_round_trip(s, n);
 	test_wrong(s, n);
 	test_newer_format(s, n);

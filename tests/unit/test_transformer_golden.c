@@ -71,8 +71,8 @@ read_golden(const char *name, golden *g)
 	int32_t rows, tokens;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%.*sgolden/%s.bin", (int) (strrchr(__FILE__, '/') ? strrchr(__FILE__, '/') + 1 - __FILE__ : 0),
-			 __FILE__, name);
+	snprintf(path, sizeof(path), "%.*sgolden/%s.bin",
+			 (int) (strrchr(__FILE__, '/') ? strrchr(__FILE__, '/') + 1 - __FILE__ : 0), __FILE__, name);
 	f = fopen(path, "rb");
 	if (!CHECK(f != NULL))
 		return false;
