@@ -3,9 +3,9 @@
  *	  Text by a decoder transformer, with the keys and values of earlier tokens kept.
  *
  * A pass takes up to CHUNK_ROWS rows: tokens of one sequence that follow each other, or one
- * token each of several.  Keys and values go to the cache (layer, sequence, position, kv
- * heads, head_dim) before attention reads them, so a row sees those before it.  The numbers
- * are those of transformer.c's graph, by the same kernels.
+ * token each of several.  Keys and values go to the cache (layer, sequence, kv head, position,
+ * head_dim), where a head's lie one behind the other, before attention reads them, so a row sees
+ * those before it.  The numbers are those of transformer.c's graph, by the same kernels.
  */
 #include "generator.h"
 
@@ -31,6 +31,7 @@ struct generator
 	void *poll_arg;
 	int32_t sequences, positions;
 	int32_t *length; /* (sequences) */
+	int32_t *row;    /* (sequences): of its logits, in the last call */
 	void *memory;    /* of all that follows */
 	float *keys, *values;
 	float *angles; /* (positions, head_dim), rotary */
@@ -125,7 +126,7 @@ generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *byt
 		return false;
 	if (!lay_out(&n->config.text, sequences, positions, begin, &floats))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
-	*bytes = floats * sizeof(float) + sizeof(generator) + sequences * sizeof(int32_t);
+	*bytes = floats * sizeof(float) + sizeof(generator) + 2 * (size_t) sequences * sizeof(int32_t);
 	return true;
 }
 
@@ -152,9 +153,10 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 	if (g)
 	{
 		g->length = calloc(sequences, sizeof(int32_t));
+		g->row = calloc(sequences, sizeof(int32_t));
 		g->memory = aligned_alloc(64, floats * sizeof(float));
 	}
-	if (!g || !g->length || !g->memory)
+	if (!g || !g->length || !g->row || !g->memory)
 	{
 		generator_free(g);
 		llm_fail(err, LLM_MEMORY, "out of memory: generation needs %zu bytes", bytes);
@@ -179,6 +181,7 @@ generator_free(generator *g)
 	if (!g)
 		return;
 	free(g->length);
+	free(g->row);
 	free(g->memory);
 	free(g);
 }
@@ -203,10 +206,16 @@ generator_truncate(generator *g, int32_t sequence, int32_t length)
 		g->length[sequence] = length;
 }
 
-const float *
-generator_logits(const generator *g, int32_t i)
+static const float *
+logits_of_row(const generator *g, int32_t row)
 {
-	return g->logits + (int64_t) i * config_of(g)->vocab;
+	return g->logits + (int64_t) row * config_of(g)->vocab;
+}
+
+const float *
+generator_logits(const generator *g, int32_t sequence)
+{
+	return logits_of_row(g, g->row[sequence]);
 }
 
 /* ---- one pass ---- */
@@ -266,11 +275,22 @@ position_of_row(const generator *g, const pass *p, int32_t row)
 	return p->sequences ? g->length[p->sequences[row]] : p->first + row;
 }
 
-/* Of a layer and sequence: (positions, kv heads, head_dim). */
+/* Of a layer and sequence: (kv heads, positions, head_dim). */
 static float *
 cache_of(const generator *g, float *cache, int32_t layer, int32_t sequence)
 {
 	return cache + ((int64_t) layer * g->sequences + sequence) * g->positions * kv_width(config_of(g));
+}
+
+/* One token's (kv heads, head_dim) into the cache of its layer and sequence. */
+static void
+keep(const generator *g, float *cache, int64_t position, const float *x)
+{
+	const transformer_config *c = config_of(g);
+
+	for (int64_t head = 0; head < c->kv_heads; head++)
+		memcpy(cache + (head * g->positions + position) * c->head_dim, x + head * c->head_dim,
+			   c->head_dim * sizeof(float));
 }
 
 /* Norm and turn the heads of a row's queries and keys, and keep its keys and values. */
@@ -291,8 +311,8 @@ finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
 		if (c->rotary)
 			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
 	}
-	memcpy(cache_of(g, g->keys, layer, sequence) + position * kv, k, kv * sizeof(float));
-	memcpy(cache_of(g, g->values, layer, sequence) + position * kv, k + kv, kv * sizeof(float));
+	keep(g, cache_of(g, g->keys, layer, sequence), position, k);
+	keep(g, cache_of(g, g->values, layer, sequence), position, k + kv);
 }
 
 /* Rows [first, first + count) follow each other in one sequence. */
@@ -302,18 +322,24 @@ attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t 
 	const transformer_config *c = config_of(g);
 	int32_t sequence = sequence_of(p, first);
 	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
+	const float *keys = cache_of(g, g->keys, layer, sequence), *values = cache_of(g, g->values, layer, sequence);
 	attention_row r = {.queries = count,
 					   .keys = position_of_row(g, p, first) + count,
 					   .q = g->qkv + first * step,
-					   .k = cache_of(g, g->keys, layer, sequence),
-					   .v = cache_of(g, g->values, layer, sequence),
 					   .q_step = step,
-					   .kv_step = kv_width(c),
+					   .kv_step = c->head_dim,
 					   .out = g->attended + first * q_width,
 					   .log_sum = g->log_sum + (int64_t) first * c->heads};
 
 	for (int32_t head = 0; head < c->heads; head++)
+	{
+		int64_t kv_head = head / (c->heads / c->kv_heads);
+		int64_t at = kv_head * (g->positions - 1) * c->head_dim; /* attention adds kv_head * head_dim */
+
+		r.k = keys + at;
+		r.v = values + at;
 		attention_forward(g->simd, &g->shape, &r, head);
+	}
 }
 
 static void
@@ -343,6 +369,12 @@ run_layer(const generator *g, const pass *p, int32_t layer)
 	g->simd->add(g->stream, g->added, g->stream, rows * c->width);
 }
 
+static bool
+go_on(const generator *g, llm_error *err)
+{
+	return !g->poll || !g->poll(g->poll_arg) || llm_fail(err, LLM_CANCELLED, "canceled");
+}
+
 /* Rows through all layers and the last norm, into g->normed. */
 static bool
 run_pass(const generator *g, const pass *p, llm_error *err)
@@ -362,8 +394,8 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 	}
 	for (int32_t i = 0; i < c->depth; i++)
 	{
-		if (g->poll && g->poll(g->poll_arg))
-			return llm_fail(err, LLM_CANCELLED, "canceled");
+		if (!go_on(g, err))
+			return false;
 		run_layer(g, p, i);
 	}
 	norm(g, g->stream, p->rows, g->numbers.norm, g->normed);
@@ -371,13 +403,16 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 }
 
 /* Logits behind rows [first, first + count) of the pass, into those from 0. */
-static void
-make_logits(const generator *g, int32_t first, int32_t count)
+static bool
+make_logits(const generator *g, int32_t first, int32_t count, llm_error *err)
 {
 	const transformer_config *c = config_of(g);
 
+	if (!go_on(g, err))
+		return false;
 	multiply(g, g->normed + (int64_t) first * c->width, count, c->width, tensor_of(g, g->numbers.head), NULL,
 			 g->logits, c->vocab);
+	return true;
 }
 
 static bool
@@ -390,6 +425,13 @@ check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
 }
 
 static bool
+check_sequence(const generator *g, int32_t sequence, llm_error *err)
+{
+	return (sequence >= 0 && sequence < g->sequences) ||
+		   llm_fail(err, LLM_INVALID, "sequence %d is not between 0 and %d", sequence, g->sequences - 1);
+}
+
+static bool
 check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err)
 {
 	if (count >= 1 && count <= g->positions - g->length[sequence])
@@ -398,37 +440,56 @@ check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err
 					g->length[sequence], g->positions);
 }
 
-/* Calls `each` behind every chunk of a sequence's new tokens; false ends. */
-typedef void (*chunk_done)(generator *g, const pass *p, void *arg);
+/* What is made of the rows of a chunk, while g->normed holds them. */
+typedef bool (*chunk_done)(generator *g, const pass *p, void *arg, llm_error *err);
 
+/* Tokens that were checked, chunk by chunk; the sequence's length is left to the caller. */
 static bool
-append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, chunk_done each, void *arg, llm_error *err)
+run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, chunk_done each, void *arg,
+		   llm_error *err)
 {
-	int32_t before = g->length[sequence];
-
-	if (!check_length(g, sequence, count, err) || !check_ids(g, ids, count, err))
-		return false;
-	for (int32_t done = 0; done < count;)
+	for (int32_t done = 0; done < count; done += CHUNK_ROWS)
 	{
-		int32_t rows = count - done < CHUNK_ROWS ? count - done : CHUNK_ROWS;
-		pass p = {.rows = rows, .ids = ids + done, .sequence = sequence, .first = before + done};
+		pass p = {.rows = count - done < CHUNK_ROWS ? count - done : CHUNK_ROWS,
+				  .ids = ids + done,
+				  .sequence = sequence,
+				  .first = g->length[sequence] + done};
 
-		if (!run_pass(g, &p, err))
+		if (!run_pass(g, &p, err) || (each && !each(g, &p, arg, err)))
 			return false;
-		if (each)
-			each(g, &p, arg);
-		done += rows;
-		if (done == count)
-			make_logits(g, rows - 1, 1);
 	}
-	g->length[sequence] = before + count;
 	return true;
 }
 
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	return append(g, sequence, ids, count, NULL, NULL, err);
+	if (!check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
+		!check_ids(g, ids, count, err) || !run_tokens(g, sequence, ids, count, NULL, NULL, err) ||
+		!make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
+		return false;
+	g->row[sequence] = 0;
+	g->length[sequence] += count;
+	return true;
+}
+
+/* Different sequences with room for one more token each; leaves their rows behind. */
+static bool
+check_step(generator *g, const int32_t *sequences, int32_t count, llm_error *err)
+{
+	if (count < 1 || count > g->sequences)
+		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", count, g->sequences);
+	for (int32_t i = 0; i < g->sequences; i++)
+		g->row[i] = -1;
+	for (int32_t i = 0; i < count; i++)
+	{
+		if (!check_sequence(g, sequences[i], err) || !check_length(g, sequences[i], 1, err))
+			return false;
+		if (g->row[sequences[i]] >= 0)
+			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", sequences[i]);
+		g->row[sequences[i]] = i;
+	}
+	return true;
 }
 
 bool
@@ -436,14 +497,9 @@ generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32
 {
 	pass p = {.rows = count, .ids = ids, .sequences = sequences};
 
-	if (count < 1 || count > g->sequences)
-		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", count, g->sequences);
-	for (int32_t i = 0; i < count; i++)
-		if (!check_length(g, sequences[i], 1, err))
-			return false;
-	if (!check_ids(g, ids, count, err) || !run_pass(g, &p, err))
+	if (!check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) || !run_pass(g, &p, err) ||
+		!make_logits(g, 0, count, err))
 		return false;
-	make_logits(g, 0, count);
 	for (int32_t i = 0; i < count; i++)
 		g->length[sequences[i]]++;
 	return true;
@@ -468,8 +524,8 @@ log_probability(const generator *g, const float *logits, int32_t token)
 }
 
 /* A few rows' logits at a time. */
-static void
-score_chunk(generator *g, const pass *p, void *arg)
+static bool
+score_chunk(generator *g, const pass *p, void *arg, llm_error *err)
 {
 	const scoring *s = arg;
 
@@ -477,10 +533,27 @@ score_chunk(generator *g, const pass *p, void *arg)
 	{
 		int32_t rows = p->rows - i < FEW_ROWS ? p->rows - i : FEW_ROWS;
 
-		make_logits(g, i, rows);
+		if (!make_logits(g, i, rows, err))
+			return false;
 		for (int32_t k = 0; k < rows && p->first + i + k + 1 < s->count; k++)
-			s->logprob[p->first + i + k] = log_probability(g, generator_logits(g, k), s->ids[p->first + i + k + 1]);
+			s->logprob[p->first + i + k] = log_probability(g, logits_of_row(g, k), s->ids[p->first + i + k + 1]);
 	}
+	return true;
+}
+
+/* Sequence 0 anew. */
+static bool
+run_text(generator *g, const int32_t *ids, int32_t count, chunk_done each, void *arg, llm_error *err)
+{
+	if (count < 1 || count > g->positions)
+		return llm_fail(err, LLM_INVALID, "%d tokens do not fit into a context of %d", count, g->positions);
+	if (!check_ids(g, ids, count, err))
+		return false;
+	g->length[0] = 0;
+	if (!run_tokens(g, 0, ids, count, each, arg, err))
+		return false;
+	g->length[0] = count;
+	return true;
 }
 
 bool
@@ -488,8 +561,7 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 {
 	scoring s = {ids, count, logprob};
 
-	g->length[0] = 0;
-	return append(g, 0, ids, count, score_chunk, &s, err);
+	return run_text(g, ids, count, score_chunk, &s, err);
 }
 
 typedef struct pooling
@@ -499,8 +571,8 @@ typedef struct pooling
 	float *out;
 } pooling;
 
-static void
-pool_chunk(generator *g, const pass *p, void *arg)
+static bool
+pool_chunk(generator *g, const pass *p, void *arg, llm_error *err)
 {
 	const pooling *s = arg;
 	int64_t width = config_of(g)->width;
@@ -515,6 +587,7 @@ pool_chunk(generator *g, const pass *p, void *arg)
 		else if (position == (s->pool == POOL_FIRST ? 0 : s->count - 1))
 			memcpy(s->out, x, width * sizeof(float));
 	}
+	return true;
 }
 
 bool
@@ -523,6 +596,5 @@ generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool,
 	pooling s = {pool, count, out};
 
 	memset(out, 0, config_of(g)->width * sizeof(float));
-	g->length[0] = 0;
-	return append(g, 0, ids, count, pool_chunk, &s, err);
+	return run_text(g, ids, count, pool_chunk, &s, err);
 }

@@ -27,21 +27,23 @@ extern generator *generator_new(const net *n, const float *weights, int32_t sequ
 extern void generator_free(generator *g); /* g may be NULL */
 extern void generator_set_poll(generator *g, llm_poll poll, void *arg);
 
-extern int32_t generator_length(const generator *g, int32_t sequence); /* tokens it has */
-extern void generator_truncate(generator *g, int32_t sequence, int32_t length);
+extern int32_t generator_length(const generator *g, int32_t sequence);          /* tokens it has */
+extern void generator_truncate(generator *g, int32_t sequence, int32_t length); /* >= 0; forget tokens behind */
 
 /*
- * Append tokens to one sequence, or one token each to several different ones.  A failure,
- * LLM_INVALID for an id or a length out of range and LLM_CANCELLED, leaves them as they were.
+ * Append tokens to one sequence, or one token each to several different ones.  After a failure,
+ * LLM_INVALID for an id, a sequence or a length out of range and LLM_CANCELLED, they are as long
+ * as before.
  */
 extern bool generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
 extern bool generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err);
-/* (vocab) for what follows row i of the last call: 0 after generator_append().  Valid until the next call. */
-extern const float *generator_logits(const generator *g, int32_t i);
+/* (vocab), of what follows a sequence of the last append or step, which succeeded; valid until the next call. */
+extern const float *generator_logits(const generator *g, int32_t sequence);
 
 /*
  * Begin sequence 0 anew with a text and give the logarithm of the probability of each of its
- * tokens but the first, (count - 1); or what the network makes of it, (width).
+ * tokens but the first, (count - 1); or what the network makes of it, (width): the stream behind
+ * the last norm, pooled.  After LLM_INVALID sequence 0 is as before, after LLM_CANCELLED it is empty.
  */
 extern bool generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,

@@ -117,16 +117,16 @@ check_against_graph(const net_config *c)
 		CHECK(generator_append(g, 1, m.ids + at, pieces[i], &err));
 		at += pieces[i];
 		CHECK_INT(generator_length(g, 1), at);
-		CHECK(fabs(loss_of(generator_logits(g, 0), m.ids[at]) - losses[at - 1]) < 1e-4);
+		CHECK(fabs(loss_of(generator_logits(g, 1), m.ids[at]) - losses[at - 1]) < 1e-4);
 	}
 	for (; at < COUNT; at++)
 	{
 		CHECK(generator_step(g, &one, &m.ids[at], 1, &err));
-		CHECK(fabs(loss_of(generator_logits(g, 0), m.ids[at + 1]) - losses[at]) < 1e-4);
+		CHECK(fabs(loss_of(generator_logits(g, 1), m.ids[at + 1]) - losses[at]) < 1e-4);
 	}
 	generator_truncate(g, 1, 10);
 	CHECK(generator_append(g, 1, m.ids + 10, 1, &err));
-	CHECK(fabs(loss_of(generator_logits(g, 0), m.ids[11]) - losses[10]) < 1e-4);
+	CHECK(fabs(loss_of(generator_logits(g, 1), m.ids[11]) - losses[10]) < 1e-4);
 	CHECK(generator_score(g, m.ids, COUNT + 1, logprob, &err));
 	for (int i = 0; i < COUNT; i++)
 		CHECK(fabs(logprob[i] + losses[i]) < 1e-4);
@@ -174,7 +174,7 @@ test_together(void)
 		generator_truncate(alone, 0, 0);
 		CHECK(generator_append(alone, 0, m.ids + s, 3 + s, &err));
 		CHECK(generator_step(alone, &zero, &ids[i], 1, &err));
-		CHECK(memcmp(generator_logits(alone, 0), generator_logits(together, i), VOCAB * sizeof(float)) == 0);
+		CHECK(memcmp(generator_logits(alone, 0), generator_logits(together, s), VOCAB * sizeof(float)) == 0);
 	}
 	generator_free(together);
 	generator_free(alone);
