@@ -256,13 +256,13 @@ extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss
 							llm_error *err);
 
 /*
- * Start the output layer at these biases (outputs), before the first step: log odds or
- * log shares of classes save the first steps of learning them.
+ * Start the output layer of a network without token targets at these biases (outputs), before
+ * the first step: log odds or log shares of classes save the first steps of learning them.
  */
 extern void trainer_set_output_bias(trainer *t, const float *bias);
 
 /*
- * The same for a network with token targets, whose outputs are never kept: what is added to are
+ * In its place for a network with token targets, whose outputs are never kept: what is added to are
  * sums over tokens of weight times loss, of weights, and of tokens of weight > 0 predicted right.
  */
 extern bool trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,

@@ -33,6 +33,8 @@ predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
 	size_t row = sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + s->outputs);
 	net_plan forward;
 
+	if (s->token_target)
+		return llm_fail(err, LLM_INVALID, "a language model predicts no rows");
 	if (!net_plan_new(&forward, n, MODE_PREDICT, max_rows, err))
 		return false;
 	*bytes = plan_arena_bytes(forward.plan) + row * max_rows;
@@ -43,8 +45,14 @@ predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
 predictor *
 predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err)
 {
-	predictor *p = calloc(1, sizeof(predictor));
+	predictor *p;
 
+	if (n->config.shape.token_target)
+	{
+		llm_fail(err, LLM_INVALID, "a language model predicts no rows");
+		return NULL;
+	}
+	p = calloc(1, sizeof(predictor));
 	if (!p)
 	{
 		llm_fail(err, LLM_MEMORY, "out of memory");

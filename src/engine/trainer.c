@@ -421,6 +421,8 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 	net_plan *p = loss_sum || weight_sum ? &t->score : &t->predict;
 	double losses = 0, weights = 0;
 
+	if (t->n->config.shape.token_target)
+		return llm_fail(err, LLM_INVALID, "a language model's outputs are not kept");
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
 	net_plan_bind(p, b);
@@ -443,6 +445,8 @@ trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weigh
 {
 	const float *right;
 
+	if (!t->n->config.shape.token_target)
+		return llm_fail(err, LLM_INVALID, "the network does not predict tokens");
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
 		return false;
 	net_plan_bind(&t->score, b);

@@ -258,6 +258,10 @@ test_tokens_out_of_range(void)
 	b->token_start[2] = b->token_start[1];
 	err.code = LLM_OK;
 	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "without tokens") != NULL);
+	err.code = LLM_OK;
+	CHECK(!trainer_predict(t, b, NULL, NULL, NULL, &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(predictor_new(n, trainer_weights(t), 1, &err) == NULL && err.code == LLM_INVALID);
 	batch_free(b);
 	trainer_free(t);
 	net_free(n);
