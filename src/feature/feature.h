@@ -103,7 +103,7 @@ extern void finding_free(finding *list);
 
 extern encoder *encoder_none(llm_error *err); /* of rows without input columns */
 extern void encoder_free(encoder *e);
-/* dense, embed_* and bag_* of the row's shape; outputs are the target's. */
+/* dense, embed_* and bag_* of the row's shape, and that it has no text; the rest is the target's. */
 extern void encoder_shape(const encoder *e, batch_shape *shape);
 /* Channels, height and width of the image column; zeros when there is none.  Its numbers come first in dense. */
 extern void encoder_image(const encoder *e, int32_t image[3]);

@@ -541,10 +541,13 @@ trial_value(const train_params *p, int32_t i, int32_t trial)
 {
 	const json_t *range = json_object_get(p->ranges, param_rows[i].name);
 	json_t *here = json_object_get(p->resolved, param_rows[i].name);
+	int32_t position = 0; /* among the settings of the architecture: others do not change what is drawn */
 
+	for (int32_t k = 0; k < i; k++)
+		position += applies(p, k);
 	if (range == NULL || (trial == 0 && search_holds(range, here)))
 		return json_incref(here);
-	return search_draw(&param_rows[i], range, p->seed, trial, i);
+	return search_draw(&param_rows[i], range, p->seed, trial, position);
 }
 
 train_params *
@@ -587,11 +590,11 @@ params_drawn(const train_params *p)
 
 /* ---- what depends on the data ---- */
 
-/* Set an open value and remember that the data decided it. */
+/* Set an open value that has a meaning here, and remember that the data decided it. */
 static void
 choose(train_params *p, const char *key, int64_t *field, int64_t value)
 {
-	if (!json_is_null(get(p, key)))
+	if (!json_is_null(get(p, key)) || params_index(key, p->architecture->bit) < 0)
 		return;
 	*field = value;
 	json_object_set_new(p->resolved, key, json_integer(value));
@@ -614,8 +617,6 @@ params_choose_folds(train_params *p, int64_t rows, bool possible)
 	bool few = rows >= FOLDS_FROM_ROWS && rows < FOLDS_BELOW_ROWS && p->architecture->bit == ARCH_MLP;
 	int64_t folds = p->folds;
 
-	if (params_index("folds", p->architecture->bit) < 0)
-		return;
 	choose(p, "folds", &folds, open && few && possible ? PARAMS_AUTO_FOLDS : 0);
 	p->folds = (int32_t) folds;
 }

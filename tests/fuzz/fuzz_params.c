@@ -51,6 +51,23 @@ given_text(const train_params *p)
 
 static const int32_t image[3] = {1, 28, 30};
 
+/* As a training does. */
+static void
+choose_all(train_params *p, int64_t rows)
+{
+	if (p->architecture->bit & ARCH_TEXT)
+	{
+		params_choose_vocabulary(p, rows);
+		params_choose_transformer(p, rows);
+		if (p->depth < 1 || p->heads < 1 || p->kv_heads < 0 || p->ffn_dim < 1 || p->context < 1 || p->vocab_size < 1)
+			abort();
+		return;
+	}
+	params_choose_folds(p, rows, true);
+	params_choose(p, rows);
+	params_choose_image(p, image);
+}
+
 static void
 try_again(const train_params *p, int64_t rows)
 {
@@ -61,9 +78,7 @@ try_again(const train_params *p, int64_t rows)
 
 	if (again == NULL)
 		abort();
-	params_choose_folds(again, rows, true);
-	params_choose(again, rows);
-	params_choose_image(again, image);
+	choose_all(again, rows);
 	check_ranges(again);
 	second = given_text(again);
 	if (second == NULL || strcmp(text, second) != 0)
@@ -87,9 +102,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (p == NULL)
 		return 0;
-	params_choose_folds(p, rows, true);
-	params_choose(p, rows);
-	params_choose_image(p, image);
+	choose_all(p, rows);
 	check_ranges(p);
 	json = params_json(p);
 	if (json == NULL)
