@@ -155,4 +155,20 @@ free_batches(batch **batches)
 		batch_free(batches[i]);
 }
 
+/* ---- transformers ---- */
+
+/* A small one of a family, whose rest of sizes callers set. */
+static inline net_config
+small_transformer(const char *family, int32_t vocab, int32_t context)
+{
+	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = vocab, .context = context}};
+
+	CHECK(transformer_family(family, &c.text));
+	c.text.vocab = vocab;
+	c.text.context = context;
+	c.text.heads = c.text.kv_heads = 4;
+	c.text.head_dim = 6;
+	return c;
+}
+
 #endif /* LLMAPP_NET_CHECK_H */

@@ -12,18 +12,13 @@
 #define CONTEXT 200
 
 static net_config
-small_transformer(const char *family, int32_t kv_heads)
+transformer_of(const char *family, int32_t kv_heads)
 {
-	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = VOCAB, .context = CONTEXT}};
+	net_config c = small_transformer(family, VOCAB, CONTEXT);
 
-	CHECK(transformer_family(family, &c.text));
-	c.text.vocab = VOCAB;
-	c.text.context = CONTEXT;
 	c.text.width = 20;
 	c.text.depth = 3;
-	c.text.heads = 4;
 	c.text.kv_heads = kv_heads;
-	c.text.head_dim = 6;
 	c.text.ffn = 33;
 	return c;
 }
@@ -137,12 +132,12 @@ check_against_graph(const net_config *c)
 static void
 test_families(void)
 {
-	net_config c = small_transformer("gpt", 4);
+	net_config c = transformer_of("gpt", 4);
 
 	check_against_graph(&c);
 	c.text.tied = false;
 	check_against_graph(&c);
-	c = small_transformer("llama", 2);
+	c = transformer_of("llama", 2);
 	check_against_graph(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_against_graph(&c);
@@ -152,7 +147,7 @@ test_families(void)
 static void
 test_together(void)
 {
-	net_config c = small_transformer("llama", 1);
+	net_config c = transformer_of("llama", 1);
 	llm_error err = {0};
 	model m = make_model(&c);
 	generator *together = generator_new(m.n, m.weights, 8, 40, &err),
@@ -190,7 +185,7 @@ stop_at_third(void *arg)
 static void
 test_refused(void)
 {
-	net_config c = small_transformer("gpt", 4), columns = small_config(LOSS_BINARY);
+	net_config c = transformer_of("gpt", 4), columns = small_config(LOSS_BINARY);
 	llm_error err = {0};
 	model m = make_model(&c);
 	net *other = net_new(&columns, &err);
@@ -222,7 +217,7 @@ test_refused(void)
 static void
 test_embed(void)
 {
-	net_config c = small_transformer("llama", 4);
+	net_config c = transformer_of("llama", 4);
 	llm_error err = {0};
 	model m = make_model(&c);
 	generator *g = generator_new(m.n, m.weights, 1, CONTEXT, &err);

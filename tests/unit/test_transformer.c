@@ -10,18 +10,13 @@
 
 /* A small network of a family; sizes odd where they may be. */
 static net_config
-small_transformer(const char *family, int32_t kv_heads)
+transformer_of(const char *family, int32_t kv_heads)
 {
-	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = VOCAB, .context = CONTEXT}};
+	net_config c = small_transformer(family, VOCAB, CONTEXT);
 
-	CHECK(transformer_family(family, &c.text));
-	c.text.vocab = VOCAB;
-	c.text.context = CONTEXT;
 	c.text.width = 24;
 	c.text.depth = 2;
-	c.text.heads = 4;
 	c.text.kv_heads = kv_heads;
-	c.text.head_dim = 6;
 	c.text.ffn = 40;
 	return c;
 }
@@ -153,7 +148,7 @@ train(const net *n, const train_config *c, const batch *b, int steps, const void
 static void
 test_training(const char *family)
 {
-	net_config config = small_transformer(family, 2);
+	net_config config = transformer_of(family, 2);
 	llm_error err = {0};
 	net *n;
 	batch *b = batch_new(&config.shape, 16, &err);
@@ -184,12 +179,12 @@ test_training(const char *family)
 static void
 test_gradients(void)
 {
-	net_config c = small_transformer("gpt", 4);
+	net_config c = transformer_of("gpt", 4);
 
 	check_token_gradient(&c);
 	c.text.tied = false;
 	check_token_gradient(&c);
-	c = small_transformer("llama", 2);
+	c = transformer_of("llama", 2);
 	check_token_gradient(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_token_gradient(&c);
@@ -209,25 +204,25 @@ check_refused(net_config c, const char *message)
 static void
 test_refused(void)
 {
-	net_config c = small_transformer("llama", 3);
+	net_config c = transformer_of("llama", 3);
 
 	check_refused(c, "kv_heads 3 does not divide heads 4");
-	c = small_transformer("llama", 4);
+	c = transformer_of("llama", 4);
 	c.text.head_dim = 5;
 	check_refused(c, "heads of even width");
-	c = small_transformer("gpt", 4);
+	c = transformer_of("gpt", 4);
 	c.text.width = 0;
 	check_refused(c, "embed_dim is 0");
-	c = small_transformer("gpt", 4);
+	c = transformer_of("gpt", 4);
 	c.text.depth = TRANSFORMER_MAX_DEPTH + 1;
 	check_refused(c, "layers is 129");
-	c = small_transformer("gpt", 4);
+	c = transformer_of("gpt", 4);
 	c.shape.context = 5;
 	check_refused(c, "reads and predicts tokens");
-	c = small_transformer("gpt", 4);
+	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
-	c = small_transformer("gpt", 4);
+	c = transformer_of("gpt", 4);
 	c.text.vocab = c.shape.vocab = 1 << 20;
 	c.text.width = 65536;
 	c.text.ffn = 1 << 18;
@@ -240,7 +235,7 @@ test_refused(void)
 static void
 test_tokens_out_of_range(void)
 {
-	net_config config = small_transformer("gpt", 4);
+	net_config config = transformer_of("gpt", 4);
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
 	train_config c = fast_training(1);
