@@ -2,6 +2,7 @@
 
 usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on adult: 10 epochs, batch 256
        peer.py cnn THREADS                                  a step of training of net_default_cnn() on 128 x 28 x 28
+       peer.py transformer THREADS                          a step of training of the GPTs of bench_transformer.c
        peer.py tokenizers 1 GPT2_VOCABULARY.json GPT2_MERGES TEXT...    as bench_tokenizer, by the library tokenizers
 Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
 """
@@ -92,6 +93,44 @@ def cnn(memory_format):
     return memory_format, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
 
 
+def transformer(name, vocab, context, width, depth, heads, rows, repetitions):
+    import torch
+    from torch import nn
+    from torch.nn import functional
+    torch.set_num_threads(threads)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def forward(self, x):
+            q, k, v = (t.view(rows, context, heads, -1).transpose(1, 2) for t in self.qkv(self.norm1(x)).split(width, 2))
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.out(y.transpose(1, 2).reshape(rows, context, width))
+            return x + self.down(functional.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+    embed, position, norm = nn.Embedding(vocab, width), nn.Embedding(context, width), nn.LayerNorm(width)
+    blocks = nn.Sequential(*(Block() for _ in range(depth)))
+    parameters = [p for m in (embed, position, norm, blocks) for p in m.parameters()]
+    optimizer = torch.optim.AdamW(parameters, 1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    x, y = torch.randint(vocab, (rows, context)), torch.randint(vocab, (rows, context))
+
+    def step():
+        optimizer.zero_grad()
+        stream = norm(blocks(embed(x) + position.weight))
+        functional.cross_entropy(functional.linear(stream, embed.weight).view(-1, vocab), y.view(-1)).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+
+    for _ in range(2):
+        step()
+    times = [timed("", step) for _ in range(repetitions)]
+    return name, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
+
+
 def tokenizers(vocabulary, merges, texts):
     import json
     import os
@@ -113,6 +152,8 @@ def tokenizers(vocabulary, merges, texts):
 
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
+elif what == "transformer":
+    results = [transformer("demo", 65, 64, 128, 4, 4, 12, 25), transformer("gpt2", 50257, 64, 768, 12, 12, 4, 5)]
 elif what == "tokenizers":
     results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:

@@ -40,8 +40,10 @@ foreach my $call (qq{llm_train('m', 'points', target => 'above')}, "llm_cancel($
 	my ($status, $stdout, $stderr) = $standby->psql('postgres', "SELECT $call");
 	like($stderr, qr/^[^\n]*ERROR:  cannot [^\n]* on a standby server\n/, "$call is refused there");
 }
-sql($primary, 'SELECT pg_create_restore_point($$before$$)');
+my $segment = sql($primary, 'SELECT pg_walfile_name(pg_create_restore_point($$before$$))');
 sql($primary, q{SELECT pg_switch_wal()});
+$primary->poll_query_until('postgres', "SELECT last_archived_wal >= '$segment' FROM pg_stat_archiver")
+  or die 'the segment with the restore point is not archived';
 $primary->stop('immediate');
 $standby->promote;
 is(sql($standby, $predict), $expected, 'promoted, it predicts the same');

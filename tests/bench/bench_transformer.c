@@ -1,0 +1,127 @@
+/*
+ * bench_transformer.c
+ *	  How fast GPTs train and write.
+ *
+ * Usage: bench_transformer [threads]		prints "SHAPE.step SECONDS", for one thread also "SHAPE.token SECONDS", of
+ * one more token behind a quarter of the context, and "SHAPE.weights" of the network
+ */
+#include "bench.h"
+
+#include "../../src/engine/generator.h"
+
+typedef struct shape
+{
+	const char *name;
+	int32_t vocab, context, width, depth, heads, rows;
+} shape;
+
+/* nanoGPT's demonstration on a CPU, and GPT-2 with 124 million weights. */
+static const shape shapes[] = {{"demo", 65, 64, 128, 4, 4, 12}, {"gpt2", 50257, 64, 768, 12, 12, 4}};
+
+static void
+fill_tokens(batch *b, const shape *s)
+{
+	uint32_t bits[4];
+
+	b->rows = s->rows;
+	for (int32_t i = 0; i < s->rows * s->context; i++)
+	{
+		philox(1, 0, 0, (uint32_t) i, bits);
+		b->token[i] = (int32_t) (bits[0] % (uint32_t) s->vocab);
+		b->token_target[i] = (int32_t) (bits[1] % (uint32_t) s->vocab);
+		b->token_weight[i] = 1;
+	}
+	for (int32_t i = 0; i <= s->rows; i++)
+		b->token_start[i] = i * s->context;
+}
+
+static net *
+network(const shape *s)
+{
+	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = s->vocab, .context = s->context}};
+	llm_error err = {0};
+	net *n;
+
+	transformer_family("gpt", &c.text);
+	c.text.vocab = s->vocab;
+	c.text.context = s->context;
+	c.text.width = s->width;
+	c.text.depth = s->depth;
+	c.text.heads = c.text.kv_heads = s->heads;
+	c.text.head_dim = s->width / s->heads;
+	c.text.ffn = 4 * s->width;
+	n = net_new(&c, &err);
+	check(&err);
+	return n;
+}
+
+typedef struct writing
+{
+	generator *g;
+	int32_t length;
+} writing;
+
+static void
+write_token(void *arg)
+{
+	writing *a = arg;
+	llm_error err = {0};
+	int32_t id = 1;
+
+	generator_truncate(a->g, 0, a->length);
+	generator_append(a->g, 0, &id, 1, &err);
+	check(&err);
+}
+
+static double
+token_time(const net *n, const shape *s, const float *weights)
+{
+	llm_error err = {0};
+	writing a = {generator_new(n, weights, 1, s->context, &err), s->context / 4};
+	int32_t *ids = calloc(s->context, sizeof(int32_t));
+	double time;
+
+	check(&err);
+	generator_append(a.g, 0, ids, a.length, &err);
+	check(&err);
+	time = median_time(1, write_token, &a);
+	generator_free(a.g);
+	free(ids);
+	return time;
+}
+
+static void
+measure(const shape *s, int threads)
+{
+	train_config c = {.optimizer = OPT_ADAMW,
+					  .learning_rate = 1e-3,
+					  .weight_decay = 0.1,
+					  .beta1 = 0.9,
+					  .beta2 = 0.99,
+					  .epsilon = 1e-8,
+					  .clip_norm = 1,
+					  .total_steps = 1000000,
+					  .threads = threads};
+	llm_error err = {0};
+	net *n = network(s);
+	training a = {trainer_new(n, &c, s->rows, &err), batch_new(&net_get_config(n)->shape, s->rows, &err)};
+
+	check(&err);
+	fill_tokens(a.b, s);
+	printf("%s.step %.4g\n", s->name, median_time(threads, train_step, &a));
+	if (threads == 1)
+		printf("%s.token %.4g\n%s.weights %.4g\n", s->name, token_time(n, s, trainer_weights(a.t)), s->name,
+			   net_weight_bytes(n) / 4.0);
+	fflush(stdout);
+	trainer_free(a.t);
+	batch_free(a.b);
+	net_free(n);
+}
+
+int
+main(int argc, char **argv)
+{
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		measure(&shapes[i], argc > 1 ? atoi(argv[1]) : 1);
+	return 0;
+}
