@@ -166,6 +166,7 @@ test_corrupt(const sample *s)
 {
 	json_t *whole = encoder_json(s->encoder);
 	llm_error err = {.code = LLM_OK};
+	encoder *none;
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		expect_corrupt(whole, wrong[i].column, wrong[i].key, wrong[i].text);
@@ -173,9 +174,9 @@ test_corrupt(const sample *s)
 	CHECK(read_text("{}", &err) == NULL);
 	CHECK_STR(err.message, "key \"columns\" is missing");
 	err.code = LLM_OK;
-	CHECK(read_text("{\"columns\":[]}", &err) == NULL);
-	CHECK_INT(err.code, LLM_CORRUPT);
-	err.code = LLM_OK;
+	none = read_text("{\"columns\":[]}", &err); /* of a language model; what reads rows is refused by its network */
+	CHECK(none != NULL && encoder_column_count(none) == 0);
+	encoder_free(none);
 	CHECK(read_text("{\"columns\":[[]]}", &err) == NULL);
 	CHECK_STR(err.message, "element 0 of \"columns\" is not an object");
 }
