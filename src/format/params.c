@@ -590,15 +590,28 @@ params_drawn(const train_params *p)
 
 /* ---- what depends on the data ---- */
 
-/* Set an open value that has a meaning here, and remember that the data decided it. */
+/* Open: the user gave no value, and it has a meaning here. */
+static bool
+is_open(const train_params *p, const char *key)
+{
+	return json_is_null(get(p, key)) && params_index(key, p->architecture->bit) >= 0;
+}
+
+/* Set an open value and remember that the data decided it. */
+static void
+set_chosen(train_params *p, const char *key, json_t *value)
+{
+	json_object_set_new(p->resolved, key, value);
+	*source_of(p, key) = SOURCE_AUTO;
+}
+
 static void
 choose(train_params *p, const char *key, int64_t *field, int64_t value)
 {
-	if (!json_is_null(get(p, key)) || params_index(key, p->architecture->bit) < 0)
+	if (!is_open(p, key))
 		return;
 	*field = value;
-	json_object_set_new(p->resolved, key, json_integer(value));
-	*source_of(p, key) = SOURCE_AUTO;
+	set_chosen(p, key, json_integer(value));
 }
 
 static void
@@ -683,11 +696,10 @@ params_choose_transformer(train_params *p, int64_t tokens)
 		choose_int32(p, "kv_heads", &p->kv_heads, p->heads);
 	choose_int32(p, "ffn_dim", &p->ffn_dim,
 				 gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
-	if (json_is_null(get(p, "learning_rate")))
+	if (is_open(p, "learning_rate"))
 	{
 		p->learning_rate = p->embed_dim > 256 ? TEXT_RATE * 256 / p->embed_dim : TEXT_RATE;
-		json_object_set_new(p->resolved, "learning_rate", json_real(p->learning_rate));
-		*source_of(p, "learning_rate") = SOURCE_AUTO;
+		set_chosen(p, "learning_rate", json_real(p->learning_rate));
 	}
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
