@@ -95,7 +95,7 @@ FinishMaking(TokenizerMaker *maker, Size *size)
 	for (;;)
 	{
 		llm_error err = {0};
-		size_t bytes;
+		size_t bytes = 0;
 		void *block = maker->bpe != NULL          ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
 					  : maker->characters != NULL ? character_trainer_finish(maker->characters, &bytes, &err)
 												  : byte_tokenizer(specials, lengthof(specials), &bytes, &err);

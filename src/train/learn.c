@@ -381,12 +381,17 @@ StartLearning(Learning *l, bool resumed)
 		StartAnew(l);
 	if (problem != NULL)
 		JobReport("restarted", json_pack("{s:s}", "reason", problem));
-	l->context = net_get_config(l->net)->shape.context;
-	l->judges = CountSamples(l->data->held_out) > 0;
 	l->report_every = Max(1, l->config.total_steps / REPORTED_LOSSES);
 	l->started = GetCurrentTimestamp();
 	l->elapsed_before = l->checkpoint->state.elapsed;
 	return true;
+}
+
+/* Samples are held out, to judge by. */
+static bool
+HasHeldOut(const Learning *l)
+{
+	return CountSamples(l->data->held_out) > 0;
 }
 
 static bool
@@ -515,10 +520,11 @@ ReportStep(Learning *l, double loss)
 	double epoch = (double) s->epoch + (double) s->batch / l->batches;
 	double seconds = Elapsed(l) - s->fit_started;
 	int64 step = s->earlier_steps + s->step;
+	int32 context = net_get_config(l->net)->shape.context; /* tokens of a sample, 0 of rows */
 
 	s->loss_sum += loss;
 	s->loss_steps++;
-	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * Max(l->context, 1) / seconds : 0,
+	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * Max(context, 1) / seconds : 0,
 				(int32) Min(s->epoch + 1, PG_INT32_MAX));
 	if (s->step % l->report_every != 0)
 		return;
@@ -575,7 +581,7 @@ RunEpoch(Learning *l)
 		if (IsLate(l))
 			break;
 	}
-	if (l->judges && !Validate(l))
+	if (HasHeldOut(l) && !Validate(l))
 		return LEARN_PAUSED;
 	s->epoch++;
 	s->batch = 0;
@@ -694,12 +700,13 @@ EvaluateText(Learning *l, Samples *samples, bool held_out, double *score)
 json_t *
 Evaluate(Learning *l, const float *weights, double *score)
 {
-	Samples *samples = l->judges ? l->data->held_out : l->data->training;
+	bool held_out = HasHeldOut(l);
+	Samples *samples = held_out ? l->data->held_out : l->data->training;
 	json_t *json;
 
 	JobPhase("evaluating", CountSamples(samples));
 	trainer_set_weights(l->trainer, weights);
-	json = l->data->corpus != NULL ? EvaluateText(l, samples, l->judges, score) : EvaluateColumns(l, samples, score);
-	json_object_set_new(json, "rows", json_string(l->judges ? "held_out" : "training"));
+	json = l->data->corpus != NULL ? EvaluateText(l, samples, held_out, score) : EvaluateColumns(l, samples, score);
+	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
 	return json;
 }

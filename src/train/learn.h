@@ -40,8 +40,6 @@ typedef struct Learning
 	trainer *trainer;
 	batch *batch;
 	float *out;              /* (batch_rows, outputs) */
-	int32 context;           /* tokens of a sample of text, 0 of rows */
-	bool judges;             /* there are held-out samples */
 	int64 report_every;      /* steps */
 	double checkpoint_every; /* seconds */
 	TimestampTz started;     /* this run of the network */
