@@ -160,6 +160,18 @@ AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 	d->rows++;
 }
 
+/* A text to learn, into UTF-8: later there is no transaction, in which alone encodings are converted. */
+static void
+ConvertText(value *v)
+{
+	const char *utf8 = pg_server_to_any(v->string, v->length, PG_UTF8);
+
+	if (utf8 == v->string)
+		return;
+	v->string = utf8;
+	v->length = strlen(utf8);
+}
+
 static void
 LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 {
@@ -177,6 +189,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 	}
 	if (!HasTarget(d))
 		return;
+	if (d->task != NULL && strcmp(d->task, "generation") == 0)
+		ConvertText(TARGETS(d));
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
 	bytes = PackRow(d, &key);
@@ -391,8 +405,8 @@ NextText(Dataset *d, const char **text, Size *length, bool *held_out)
 {
 	if (!NextRow(d))
 		return false;
-	*text = pg_server_to_any(TARGETS(d)->string, TARGETS(d)->length, PG_UTF8);
-	*length = *text == TARGETS(d)->string ? TARGETS(d)->length : strlen(*text);
+	*text = TARGETS(d)->string;
+	*length = TARGETS(d)->length;
 	*held_out = d->raw->held_out;
 	return true;
 }
