@@ -76,8 +76,11 @@ transformer_check(const net_config *config, llm_error *err)
 	if ((unsigned) c->activation > ACT_SIGMOID || !(c->norm_epsilon > 0 && c->norm_epsilon < 1) ||
 		(c->rotary && !(c->rope_theta > 1 && c->rope_theta <= 1e9f)) || !(c->dropout >= 0 && c->dropout < 1))
 		return llm_fail(err, LLM_INVALID, "activation, norm_epsilon, rope_theta or dropout is out of range");
-	if (s->vocab != c->vocab || s->context != c->context || !s->token_target || s->class_target || s->dense > 0 ||
-		s->embed_columns > 0 || s->bag_rows > 0 || config->members > 1 || config->layer_count > 0)
+	if (s->vocab != c->vocab || s->context != c->context || config->members > 1 || c->headless == s->token_target ||
+		(unsigned) config->pool > POOL_LAST)
+		return llm_fail(err, LLM_INVALID, "a transformer reads other tokens than its rows have");
+	if (s->token_target &&
+		(s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 || config->layer_count > 0))
 		return llm_fail(err, LLM_INVALID, "a language model reads and predicts tokens, nothing else");
 	return true;
 }
@@ -107,7 +110,7 @@ transformer_tensors_of(const transformer_config *c, transformer_tensors *t)
 		PAIR(l->down, c->bias);
 	}
 	PAIR(t->norm, c->bias);
-	t->head = c->tied ? t->embed : next;
+	t->head = c->headless ? TENSOR_NONE : c->tied ? t->embed : next;
 #undef ONE
 #undef PAIR
 }
@@ -182,7 +185,7 @@ transformer_layout(net *n, llm_error *err)
 		if (!add_layer(n, i, &t.layers[i], err))
 			return false;
 	return add_norm(n, -1, "norm", t.norm, c->width, err) &&
-		   (c->tied || net_add_tensor(n, "head.weight", 2, table, INITIAL_DEVIATION, 0, err));
+		   (c->tied || c->headless || net_add_tensor(n, "head.weight", 2, table, INITIAL_DEVIATION, 0, err));
 }
 
 /* ---- forward pass ---- */
@@ -275,7 +278,7 @@ transformer_record(transformer_graph *t, int32_t *head)
 
 	transformer_tensors_of(c, &numbers);
 	embed = param(t, numbers.embed);
-	*head = c->tied ? embed : param(t, numbers.head);
+	*head = c->tied && !c->headless ? embed : param(t, numbers.head);
 	x = op_embed(t->g, t->token, embed);
 	if (c->rotary)
 		rotary = op_rotary_table(t->g, t->start, c->context, c->head_dim, c->rope_theta);
