@@ -237,6 +237,8 @@ compact_text(const encoding *c, const value *v, compact_row *out)
 	const char *text;
 	double norm = 0;
 
+	if (c->rows == 0) /* tokens alone */
+		return;
 	if (value_missing(v) || v->kind == VALUE_VECTOR)
 	{
 		if (c->null_slot >= 0)
@@ -268,6 +270,25 @@ compact_category(const encoding *c, const value *v, compact_row *out)
 		out->embed[c->embed_column] = c->first_row + slot;
 	else if (slot >= 0)
 		add_pair(out, c->first_row + slot, 1);
+}
+
+/* The first tokens of the text, and the token that ends it. */
+static bool
+compact_tokens(const encoder *e, const value *v, compact_row *out, llm_error *err)
+{
+	token_list *list = e->text;
+	int32_t most = e->shape.context - 1;
+
+	list->count = 0;
+	if (e->tokenizer == NULL)
+		return llm_fail(err, LLM_INVALID, "the encoder has no tokenizer");
+	if (v->kind == VALUE_STRING && !tokenizer_encode(e->tokenizer, v->string, v->length, false, list, err))
+		return false;
+	out->tokens = list->count < most ? (int32_t) list->count : most;
+	if (out->tokens > 0)
+		memcpy(out->token, list->id, out->tokens * sizeof(int32_t));
+	out->token[out->tokens++] = tokenizer_special(e->tokenizer, SPECIAL_END);
+	return true;
 }
 
 bool
@@ -302,7 +323,7 @@ encode_compact(const encoder *e, const value *row, compact_row *out, llm_error *
 	for (int32_t i = 0; e->text_columns > 0 && i < e->count; i++)
 		if (e->encodings[i].kind == ENCODING_TEXT)
 			compact_text(&e->encodings[i], &row[i], out);
-	return true;
+	return e->tokens < 0 || compact_tokens(e, &row[e->tokens], out, err);
 }
 
 static float
@@ -410,12 +431,19 @@ encoder_row(const encoder *e, const value *row, batch *b, llm_error *err)
 		out.bag_index = b->bag_index + b->bag_start[r];
 		out.bag_value = b->bag_value + b->bag_start[r];
 	}
+	if (e->tokens >= 0)
+	{
+		b->token_start[0] = 0;
+		out.token = b->token + b->token_start[r];
+	}
 	if (!encode_compact(e, row, &out, err))
 		return false;
 	if (e->narrow > 0)
 		encode_widen(e, dense);
 	if (e->shape.bag_rows > 0)
 		b->bag_start[r + 1] = b->bag_start[r] + out.pairs;
+	if (e->tokens >= 0)
+		b->token_start[r + 1] = b->token_start[r] + out.tokens;
 	b->rows++;
 	return true;
 }
@@ -428,7 +456,8 @@ batch_accepts(const encoder *e, const batch *b, llm_error *err)
 	if (b->rows >= b->capacity)
 		return llm_fail(err, LLM_INVALID, "the batch is full");
 	if (s->dense != e->shape.dense || s->embed_columns != e->shape.embed_columns ||
-		s->embed_rows != e->shape.embed_rows || s->bag_rows != e->shape.bag_rows || s->bag_max != e->shape.bag_max)
+		s->embed_rows != e->shape.embed_rows || s->bag_rows != e->shape.bag_rows || s->bag_max != e->shape.bag_max ||
+		s->vocab != e->shape.vocab || s->context != e->shape.context)
 		return llm_fail(err, LLM_INVALID, "the batch has another shape than the encoder's rows");
 	return true;
 }

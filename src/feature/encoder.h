@@ -42,7 +42,7 @@ typedef enum encoding_kind
 	ENCODING_TIME,    /* a number, and sine and cosine of the parts of the date that vary */
 	ENCODING_ONE_HOT, /* one pair of value 1 in the bag */
 	ENCODING_EMBED,   /* one row of the embedding table */
-	ENCODING_TEXT,    /* hashed n-grams in the bag */
+	ENCODING_TEXT,    /* hashed n-grams in the bag; of a column of tokens there may be none */
 	ENCODING_VECTOR,
 	ENCODING_IMAGE /* standardised by channel; a missing one is the mean everywhere */
 } encoding_kind;
@@ -82,6 +82,7 @@ typedef struct encoding
 	int32_t other_slot; /* rare in training; unseen ones share it.  EMBED: always there */
 
 	/* TEXT */
+	int32_t vocab, context; /* of a column of tokens */
 	int32_t buckets;
 	int32_t kept;    /* buckets that are used */
 	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
@@ -110,6 +111,9 @@ struct encoder
 	batch_shape shape;   /* without outputs */
 	int32_t narrow;      /* floats of a compact row, <= shape.dense */
 	int32_t image;       /* encoding that is an image, or -1 */
+	int32_t tokens;      /* encoding of a column of tokens, or -1 */
+	tokenizer *tokenizer;
+	token_list *text; /* tokens of the text at hand; NULL without a column of tokens */
 	int32_t text_columns;
 };
 
@@ -121,6 +125,8 @@ typedef struct compact_row
 	int32_t *bag_index; /* (bag_max) */
 	float *bag_value;   /* (bag_max) */
 	int32_t pairs;      /* written to both */
+	int32_t *token;     /* (context) */
+	int32_t tokens;
 } compact_row;
 
 /* Zeroed encodings for count columns whose names and types are copied.  NULL: out of memory. */

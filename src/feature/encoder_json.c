@@ -12,7 +12,8 @@
  *	 number		missing, center, scale, low, high, squash, edges
  *	 time		the same and parts
  *	 one_hot, embedding	missing, rare, categories
- *	 text		missing, buckets, kept (bits as hexadecimal digits), pairs
+ *	 text		missing, buckets, kept (bits as hexadecimal digits), pairs; tokens {vocab, context} where a
+ *				transformer reads them
  *	 vector		missing, squash, means, scales
  *	 image		shape (channels, height, width), means, scales
  */
@@ -100,6 +101,8 @@ write_text(const encoding *c, json_t *o)
 		json_fail_memory();
 	free(bits);
 	free(hex);
+	if (c->column.tokens)
+		json_object_set_new(o, "tokens", json_pack("{s:i, s:i}", "vocab", c->vocab, "context", c->context));
 	json_object_set_new(o, "missing", json_boolean(c->null_slot >= 0));
 	json_object_set_new(o, "buckets", json_integer(c->buckets));
 	json_object_set_new(o, "pairs", json_integer(c->pairs_max));
@@ -294,20 +297,38 @@ read_kept(const json_t *o, encoding *c, llm_error *err)
 }
 
 static bool
+read_tokens(const json_t *o, encoding *c, llm_error *err)
+{
+	const json_t *tokens;
+	int64_t vocab, context;
+
+	if (json_object_get(o, "tokens") == NULL)
+		return true;
+	if (!json_read_object(o, "tokens", &tokens, err) || !json_read_int(tokens, "vocab", 2, INT32_MAX, &vocab, err) ||
+		!json_read_int(tokens, "context", 1, INT32_MAX, &context, err))
+		return false;
+	c->column.tokens = true;
+	c->vocab = (int32_t) vocab;
+	c->context = (int32_t) context;
+	return true;
+}
+
+static bool
 read_text(const json_t *o, encoding *c, llm_error *err)
 {
 	int64_t buckets, pairs;
 	bool missing;
 
-	if (!json_read_bool(o, "missing", &missing, err) || !json_read_int(o, "buckets", 2, BUCKETS_MAX, &buckets, err) ||
-		!json_read_int(o, "pairs", 1, TEXT_PAIRS_MAX, &pairs, err))
+	if (!read_tokens(o, c, err) || !json_read_bool(o, "missing", &missing, err) ||
+		!json_read_int(o, "buckets", c->column.tokens ? 0 : 2, BUCKETS_MAX, &buckets, err) ||
+		!json_read_int(o, "pairs", c->column.tokens ? 0 : 1, TEXT_PAIRS_MAX, &pairs, err))
 		return false;
 	c->buckets = (int32_t) buckets;
 	c->pairs_max = (int32_t) pairs;
 	if (!read_kept(o, c, err))
 		return false;
 	encoding_slots(c, missing, false);
-	if (c->kept == 0 && !missing)
+	if (c->kept == 0 && !missing && !c->column.tokens)
 		return llm_fail(err, LLM_CORRUPT, "\"kept\" of column \"%s\" is empty", c->column.name);
 	return true;
 }

@@ -22,6 +22,7 @@
 #include "../engine/batch.h"
 #include "../engine/error.h"
 #include "../format/json.h"
+#include "../text/tokenizer.h"
 
 /* What a column holds, decided by its SQL type. */
 typedef enum column_kind
@@ -42,6 +43,7 @@ typedef struct column
 	column_kind kind;
 	bool integer; /* int2, int4, int8: only these can look like identifiers */
 	bool image;   /* COLUMN_VECTOR: the image of a convolutional network; one column at most */
+	bool tokens;  /* COLUMN_TEXT: the text whose tokens a transformer reads; one column at most */
 } column;
 
 #define VALUE_MAX_DIMS 4
@@ -78,6 +80,7 @@ typedef struct fit_options
 	bool linear;          /* no hidden layer: numbers stay one standardised number each */
 	int32_t one_hot_max;  /* categories up to which a column is one-hot, then embedded */
 	int32_t text_buckets; /* rows of the table of hashed n-grams */
+	bool ngrams;          /* of a text whose tokens are read, too */
 	uint64_t seed;
 } fit_options;
 
@@ -103,13 +106,22 @@ extern void finding_free(finding *list);
 
 extern encoder *encoder_none(llm_error *err); /* of rows without input columns */
 extern void encoder_free(encoder *e);
-/* dense, embed_* and bag_* of the row's shape, and that it has no text; the rest is the target's. */
+/* dense, embed_*, bag_*, vocab and context of the row's shape; the rest is the target's. */
 extern void encoder_shape(const encoder *e, batch_shape *shape);
 /* Channels, height and width of the image column; zeros when there is none.  Its numbers come first in dense. */
 extern void encoder_image(const encoder *e, int32_t image[3]);
 extern int32_t encoder_column_count(const encoder *e);
 extern const column *encoder_column(const encoder *e, int32_t i);
 extern bool encoder_column_used(const encoder *e, int32_t i); /* false: dropped, need not be present */
+
+/*
+ * The tokenizer of the column of tokens, which the caller keeps, before rows are encoded: a row has
+ * the first context - 1 tokens of its text and SPECIAL_END.  LLM_CORRUPT when the encoder was read
+ * back and knows fewer tokens or another context.
+ */
+extern bool encoder_has_tokens(const encoder *e);
+extern int32_t encoder_context(const encoder *e); /* 0 until it is known */
+extern bool encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t context, llm_error *err);
 
 extern json_t *encoder_json(const encoder *e);
 extern encoder *encoder_from_json(const json_t *json, llm_error *err);

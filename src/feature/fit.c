@@ -282,6 +282,14 @@ fit_category(encoding *c, const column_stats *s, const fit_options *options)
 	return ok;
 }
 
+/* A text read token by token, of whose n-grams nothing is kept. */
+static bool
+fit_tokens(encoding *c)
+{
+	c->kind = ENCODING_TEXT;
+	return true;
+}
+
 /* Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words. */
 static bool
 fit_text(encoding *c, column_stats *s, int32_t buckets)
@@ -325,7 +333,9 @@ fit_encoding(fitter *f, int32_t i)
 			return fit_vector(c, s, linear);
 		case COLUMN_CATEGORY: return fit_category(c, s, &f->options);
 		case COLUMN_TEXT:
-			if (text_is_category(s))
+			if (c->column.tokens && !f->options.ngrams)
+				return fit_tokens(c);
+			if (!c->column.tokens && text_is_category(s))
 				return fit_category(c, s, &f->options);
 			return fit_text(c, s, f->options.text_buckets);
 		case COLUMN_JSON:
@@ -349,7 +359,8 @@ count_usable(const fitter *f, const judge_context *context, bool *used)
 	{
 		const column *c = &f->encoder->encodings[i].column;
 
-		used[i] = !column_is_constant(c, &f->stats[i]) && !column_is_identifier(c, &f->stats[i], context);
+		used[i] =
+			c->tokens || (!column_is_constant(c, &f->stats[i]) && !column_is_identifier(c, &f->stats[i], context));
 		count += used[i];
 	}
 	return count;
@@ -359,7 +370,7 @@ count_usable(const fitter *f, const judge_context *context, bool *used)
 static bool
 drop_rare_text(encoding *c, finding_list *list, llm_error *err)
 {
-	if (c->kind != ENCODING_TEXT || c->kept > 0 || c->null_slot >= 0)
+	if (c->kind != ENCODING_TEXT || c->column.tokens || c->kept > 0 || c->null_slot >= 0)
 		return true;
 	c->kind = ENCODING_DROPPED;
 	return finding_add(list, &c->column, "rare_words", true, err,

@@ -164,6 +164,10 @@ judge_column(const column *c, const column_stats *s, const judge_context *contex
 	*dropped = true;
 	if (s->missing == s->rows)
 		return finding_add(list, c, "empty", true, err, "no training row has a value; the column is not used");
+	*dropped = false;
+	if (c->tokens)
+		return true;
+	*dropped = true;
 	if (column_is_constant(c, s))
 		return finding_add(list, c, "constant", true, err,
 						   "all training rows have the same value; the column is not used");

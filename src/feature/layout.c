@@ -80,6 +80,9 @@ encoder_free(encoder *e)
 		free(c->scales);
 		free(c->inverses);
 	}
+	if (e->text != NULL)
+		free(e->text->id);
+	free(e->text);
 	free(e->encodings);
 	free(e);
 }
@@ -92,7 +95,8 @@ encoder_shape(const encoder *e, batch_shape *shape)
 	shape->embed_rows = e->shape.embed_rows;
 	shape->bag_rows = e->shape.bag_rows;
 	shape->bag_max = e->shape.bag_max;
-	shape->vocab = shape->context = 0;
+	shape->vocab = e->shape.vocab;
+	shape->context = e->shape.context;
 }
 
 void
@@ -101,6 +105,37 @@ encoder_image(const encoder *e, int32_t image[3])
 	memset(image, 0, 3 * sizeof(int32_t));
 	if (e->image >= 0)
 		memcpy(image, e->encodings[e->image].image, 3 * sizeof(int32_t));
+}
+
+bool
+encoder_has_tokens(const encoder *e)
+{
+	return e->tokens >= 0;
+}
+
+int32_t
+encoder_context(const encoder *e)
+{
+	return e->shape.context;
+}
+
+bool
+encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t context, llm_error *err)
+{
+	encoding *c = &e->encodings[e->tokens];
+
+	if (tokenizer_special(t, SPECIAL_END) < 0)
+		return llm_fail(err, LLM_CORRUPT, "the tokenizer has no token for the end of a text");
+	if (c->context > 0 && (context != c->context || tokenizer_size(t) > c->vocab))
+		return llm_fail(err, LLM_CORRUPT, "the tokenizer has %d tokens, column \"%s\" has %d", tokenizer_size(t),
+						c->column.name, c->vocab);
+	if (c->context == 0)
+	{
+		e->shape.vocab = c->vocab = tokenizer_size(t);
+		e->shape.context = c->context = context;
+	}
+	e->tokenizer = t;
+	return true;
 }
 
 int32_t
@@ -245,21 +280,37 @@ place(encoder *e, encoding *c)
 		   s->bag_max <= BAG_PAIRS_MAX;
 }
 
-/* Sets e->image. */
+/* Set *found to i; it may have been set to no other before. */
 static bool
-find_image(encoder *e, llm_code code, llm_error *err)
+claim(const encoder *e, int32_t i, int32_t *found, const char *what, llm_code code, llm_error *err)
 {
-	e->image = -1;
+	if (*found >= 0)
+		return llm_fail(err, code, "columns \"%s\" and \"%s\" are both %s", e->encodings[*found].column.name,
+						e->encodings[i].column.name, what);
+	*found = i;
+	return true;
+}
+
+/* Sets e->image and e->tokens. */
+static bool
+find_parts(encoder *e, llm_code code, llm_error *err)
+{
+	e->image = e->tokens = -1;
 	for (int32_t i = 0; i < e->count; i++)
 	{
-		if (e->encodings[i].kind != ENCODING_IMAGE)
-			continue;
-		if (e->image >= 0)
-			return llm_fail(err, code, "columns \"%s\" and \"%s\" are both images",
-							e->encodings[e->image].column.name, e->encodings[i].column.name);
-		e->image = i;
+		const encoding *c = &e->encodings[i];
+
+		if (c->kind == ENCODING_IMAGE && !claim(e, i, &e->image, "images", code, err))
+			return false;
+		if (c->column.tokens && !claim(e, i, &e->tokens, "read token by token", code, err))
+			return false;
 	}
-	return true;
+	if (e->tokens < 0)
+		return true;
+	e->shape.vocab = e->encodings[e->tokens].vocab;
+	e->shape.context = e->encodings[e->tokens].context;
+	e->text = calloc(1, sizeof(token_list));
+	return e->text != NULL || llm_fail(err, LLM_MEMORY, "out of memory while laying out the inputs");
 }
 
 static bool
@@ -276,12 +327,12 @@ lay_out(encoder *e, encoding *c, llm_code code, llm_error *err)
 bool
 encoder_layout(encoder *e, llm_code code, llm_error *err)
 {
-	if (!find_image(e, code, err) || (e->image >= 0 && !lay_out(e, &e->encodings[e->image], code, err)))
+	if (!find_parts(e, code, err) || (e->image >= 0 && !lay_out(e, &e->encodings[e->image], code, err)))
 		return false;
 	for (int32_t i = 0; i < e->count; i++)
 		if (i != e->image && !lay_out(e, &e->encodings[i], code, err))
 			return false;
-	if (e->count > 0 && e->shape.dense == 0 && e->shape.embed_columns == 0 && e->shape.bag_rows == 0)
+	if (e->count > 0 && e->tokens < 0 && e->shape.dense == 0 && e->shape.embed_columns == 0 && e->shape.bag_rows == 0)
 		return llm_fail(err, code, "no column can be used as an input");
 	return true;
 }

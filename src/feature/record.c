@@ -10,6 +10,7 @@
  *	  ones, pairs		how many follow; only when there is a bag
  *	  index				(ones + pairs) rows of the bag's table
  *	  value				(pairs) floats; the ones have value 1
+ *	  tokens			(rest) ids, only when there is a column of tokens
  * Reading believes nothing: sizes, ranges and finiteness are checked.
  */
 #include <math.h>
@@ -77,9 +78,11 @@ size_t
 encoder_record(const encoder *e, const target *t, const value *row, const value *target_values, float weight,
 			   uint8_t *buffer, size_t capacity, llm_error *err)
 {
-	size_t most = record_words(e, t, 2 * (size_t) e->shape.bag_max) * WORD;
+	size_t before = record_words(e, t, 2 * (size_t) e->shape.bag_max);
+	size_t most = (before + e->shape.context) * WORD;
 	uint8_t *narrow, *embed, *bag;
-	compact_row out;
+	compact_row out = {.token = (int32_t *) (void *) (buffer + before * WORD)};
+	size_t words;
 
 	if (capacity < most)
 		return most;
@@ -100,7 +103,9 @@ encoder_record(const encoder *e, const target *t, const value *row, const value 
 	memcpy(buffer, &weight, WORD);
 	if (!write_target(t, target_values, buffer + WORD, err) || !encode_compact(e, row, &out, err))
 		return 0;
-	return record_words(e, t, e->shape.bag_rows > 0 ? write_bag(e, &out, bag) : 0) * WORD;
+	words = record_words(e, t, e->shape.bag_rows > 0 ? write_bag(e, &out, bag) : 0);
+	memmove(buffer + words * WORD, out.token, out.tokens * WORD);
+	return (words + out.tokens) * WORD;
 }
 
 static bool
@@ -180,11 +185,13 @@ read_bag(const encoder *e, const uint8_t *words, int32_t ones, int32_t pairs, ba
 	return true;
 }
 
-/* Counts of the bag; false when they do not fit the record's size. */
+/* Counts of the bag and of tokens; false when they do not fit the record's size. */
 static bool
-bag_counts(const encoder *e, const target *t, const uint8_t *record, size_t bytes, int32_t *ones, int32_t *pairs)
+read_counts(const encoder *e, const target *t, const uint8_t *record, size_t bytes, int32_t *ones, int32_t *pairs,
+			int32_t *tokens)
 {
 	size_t base = record_words(e, t, 0);
+	size_t fixed;
 
 	*ones = *pairs = 0;
 	if (bytes < base * WORD)
@@ -196,20 +203,39 @@ bag_counts(const encoder *e, const target *t, const uint8_t *record, size_t byte
 		if (*ones < 0 || *pairs < 0 || (int64_t) *ones + *pairs > e->shape.bag_max)
 			return false;
 	}
-	return bytes == (base + *ones + 2 * (size_t) *pairs) * WORD;
+	fixed = (base + *ones + 2 * (size_t) *pairs) * WORD;
+	*tokens = 0;
+	if (e->tokens < 0 || bytes <= fixed || bytes % WORD != 0)
+		return e->tokens < 0 && bytes == fixed;
+	*tokens = (int32_t) ((bytes - fixed) / WORD);
+	return (bytes - fixed) / WORD <= (size_t) e->shape.context;
+}
+
+static bool
+read_tokens(const encoder *e, const uint8_t *words, int32_t count, batch *b, llm_error *err)
+{
+	int32_t start = b->rows == 0 ? 0 : b->token_start[b->rows];
+
+	memcpy(b->token + start, words, count * WORD);
+	for (int32_t i = start; i < start + count; i++)
+		if ((uint32_t) b->token[i] >= (uint32_t) e->shape.vocab)
+			return damaged(err, "token");
+	b->token_start[b->rows] = start;
+	b->token_start[b->rows + 1] = start + count;
+	return true;
 }
 
 bool
 batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes, batch *b, llm_error *err)
 {
 	const uint8_t *narrow, *embed, *bag;
-	int32_t ones, pairs;
+	int32_t ones, pairs, tokens;
 
 	if (!batch_accepts(e, b, err))
 		return false;
 	if (b->shape.class_target != (t->kind == TARGET_CLASS) || b->shape.outputs != t->outputs)
 		return llm_fail(err, LLM_INVALID, "the batch has another shape than the target");
-	if (!bag_counts(e, t, record, bytes, &ones, &pairs))
+	if (!read_counts(e, t, record, bytes, &ones, &pairs, &tokens))
 		return damaged(err, "size");
 	narrow = record + (1 + target_words(t)) * WORD;
 	embed = narrow + e->narrow * WORD;
@@ -219,6 +245,8 @@ batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_
 		(e->shape.embed_columns > 0 && !read_embed(e, embed, b->embed + b->rows * e->shape.embed_columns, err)))
 		return false;
 	if (e->shape.bag_rows > 0 && !read_bag(e, bag + 2 * WORD, ones, pairs, b, err))
+		return false;
+	if (tokens > 0 && !read_tokens(e, record + bytes - tokens * WORD, tokens, b, err))
 		return false;
 	b->rows++;
 	return true;

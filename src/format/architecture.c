@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define TASKS "classification, regression"
-#define TEXT_TASKS "generation"
+#define TEXT_TASKS "generation, classification, regression"
 
 static const architecture_info architectures[] = {
 	{"mlp", ARCH_MLP, TASKS,
@@ -16,10 +16,12 @@ static const architecture_info architectures[] = {
 	{"cnn", ARCH_CNN, TASKS, "convolutional network on an image column, with other columns beside it"},
 	{"layers", ARCH_LAYERS, TASKS, "the network that the setting layers declares, on columns, an image or both"},
 	{"gpt", ARCH_GPT, TEXT_TASKS,
-	 "decoder transformer as GPT-2: learned positions, layer norm, GELU; learns the texts of one column"},
+	 "decoder transformer as GPT-2: learned positions, layer norm, GELU; learns the texts of one column, or reads "
+	 "one "
+	 "beside others"},
 	{"llama", ARCH_LLAMA, TEXT_TASKS,
 	 "decoder transformer as Llama: rotary positions, RMS norm, gated SiLU, grouped heads; learns the texts of one "
-	 "column"},
+	 "column, or reads one beside others"},
 };
 
 #define ARCHITECTURES ((int32_t) (sizeof(architectures) / sizeof(architectures[0])))

@@ -431,11 +431,15 @@ fill_network(train_params *p, llm_error *err)
 	p->ffn_dim = (int32_t) get_int(p, "ffn_dim");
 	p->context = (int32_t) get_int(p, "context");
 	p->vocab_size = (int32_t) get_int(p, "vocab_size");
+	p->ngrams = json_is_true(get(p, "ngrams"));
+	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
+			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
+																	   : POOL_MEAN;
 	p->augment.shift = json_is_null(get(p, "shift")) ? -1 : (int32_t) get_int(p, "shift");
 	p->augment.flip = json_is_true(get(p, "flip"));
 	p->augment.crop = (float) get_number(p, "crop");
 	return get_string(p, "image", &p->image_column, err) && get_string(p, "tokenizer", &p->tokenizer, err) &&
-		   get_string(p, "deploy", &p->deploy, err);
+		   get_string(p, "text", &p->text_column, err) && get_string(p, "deploy", &p->deploy, err);
 }
 
 static bool
@@ -675,19 +679,13 @@ static const struct
 #define MOST_EPOCHS 20
 #define TEXT_RATE 0.003 /* wider networks want smaller steps */
 
-void
-params_choose_transformer(train_params *p, int64_t tokens)
+/* Heads and feed-forward layers by the width. */
+static void
+choose_layers(train_params *p)
 {
-	int i = (int) (sizeof(transformer_sizes) / sizeof(transformer_sizes[0])) - 1;
 	bool gated = p->architecture->bit == ARCH_LLAMA;
-	int64_t epochs = tokens > 0 ? (SEEN_TOKENS + tokens - 1) / tokens : 1;
 	int64_t heads;
 
-	while (transformer_sizes[i].tokens > tokens)
-		i--;
-	choose_int32(p, "embed_dim", &p->embed_dim, transformer_sizes[i].width);
-	choose_int32(p, "layers", &p->depth, transformer_sizes[i].depth);
-	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
 	heads = p->embed_dim / (p->embed_dim < 256 ? 32 : 64);
 	while (heads > 1 && (p->embed_dim % heads != 0 || p->embed_dim / heads % 2 != 0))
 		heads--;
@@ -696,13 +694,59 @@ params_choose_transformer(train_params *p, int64_t tokens)
 		choose_int32(p, "kv_heads", &p->kv_heads, p->heads);
 	choose_int32(p, "ffn_dim", &p->ffn_dim,
 				 gated ? (8 * (int64_t) p->embed_dim / 3 + 15) & ~15 : 4 * (int64_t) p->embed_dim);
-	if (is_open(p, "learning_rate"))
-	{
-		p->learning_rate = p->embed_dim > 256 ? TEXT_RATE * 256 / p->embed_dim : TEXT_RATE;
-		set_chosen(p, "learning_rate", json_real(p->learning_rate));
-	}
+}
+
+static void
+choose_rate(train_params *p, double rate)
+{
+	if (!is_open(p, "learning_rate"))
+		return;
+	p->learning_rate = p->embed_dim > 256 ? rate * 256 / p->embed_dim : rate;
+	set_chosen(p, "learning_rate", json_real(p->learning_rate));
+}
+
+void
+params_choose_transformer(train_params *p, int64_t tokens)
+{
+	int i = (int) (sizeof(transformer_sizes) / sizeof(transformer_sizes[0])) - 1;
+	int64_t epochs = tokens > 0 ? (SEEN_TOKENS + tokens - 1) / tokens : 1;
+
+	while (transformer_sizes[i].tokens > tokens)
+		i--;
+	choose_int32(p, "embed_dim", &p->embed_dim, transformer_sizes[i].width);
+	choose_int32(p, "layers", &p->depth, transformer_sizes[i].depth);
+	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
+	choose_layers(p);
+	choose_rate(p, TEXT_RATE);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
+}
+
+/* Labels say less than texts do: small networks, and texts up to a length that covers most of their sense. */
+#define ROW_WIDTH 64
+#define ROW_DEPTH 2
+#define ROW_CONTEXT 256
+#define ROW_RATE 0.002
+#define ROW_EPOCHS 8
+#define ROW_STEPS 1500
+
+void
+params_choose_text(train_params *p, int64_t rows, int64_t tokens, int32_t longest)
+{
+	int32_t context = (longest + 8) & ~7; /* with the token that ends it */
+	int64_t steps;
+	int64_t epochs = ROW_EPOCHS;
+
+	choose_int32(p, "embed_dim", &p->embed_dim, ROW_WIDTH);
+	choose_int32(p, "layers", &p->depth, ROW_DEPTH);
+	choose_int32(p, "context", &p->context, context < ROW_CONTEXT ? context : ROW_CONTEXT);
+	choose_layers(p);
+	choose_rate(p, ROW_RATE);
+	choose(p, "batch_size", &p->batch_size, 32);
+	steps = (rows + p->batch_size - 1) / p->batch_size;
+	if (steps > 0 && steps * epochs < ROW_STEPS)
+		epochs = (ROW_STEPS + steps - 1) / steps;
+	choose(p, "epochs", &p->epochs, epochs);
 }
 
 void
@@ -732,6 +776,7 @@ params_free(train_params *p)
 	free(p->deploy);
 	free(p->image_column);
 	free(p->tokenizer);
+	free(p->text_column);
 	json_decref(p->layers);
 	json_decref(p->class_weight);
 	json_decref(p->ranges);

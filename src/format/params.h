@@ -101,7 +101,10 @@ typedef struct train_params
 	image_augment augment; /* shift -1: not chosen yet */
 	/* a transformer; 0: not chosen yet */
 	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
-	char *tokenizer; /* bpe, characters or bytes */
+	char *tokenizer;   /* bpe, characters or bytes */
+	char *text_column; /* or NULL */
+	bool ngrams;
+	text_pool pool;
 	bool loss_given; /* false: by task */
 	net_loss loss;
 	double huber_delta;
@@ -130,6 +133,8 @@ extern void params_choose(train_params *p, int64_t training_rows);
  */
 extern void params_choose_vocabulary(train_params *p, int64_t bytes);
 extern void params_choose_transformer(train_params *p, int64_t tokens);
+/* The same for a network on rows with a text: rows to learn from, and tokens of all but the longest hundredth. */
+extern void params_choose_text(train_params *p, int64_t rows, int64_t tokens, int32_t longest);
 /* The same for what depends on the size of the image: channels, height, width. */
 extern void params_choose_image(train_params *p, const int32_t image[3]);
 /*

@@ -49,13 +49,18 @@ columns_network_json(const net_config *config)
 	}
 	if (config->layer_count > 0)
 		json_object_set_new(json, "layers", layers_json(config));
+	if (config->text.vocab > 0)
+	{
+		json_object_set_new(json, "transformer", transformer_json(&config->text));
+		json_object_set_new(json, "pool", json_integer(config->pool));
+	}
 	return json;
 }
 
 json_t *
 network_json(const net_config *config)
 {
-	if (config->text.vocab > 0)
+	if (config->shape.token_target)
 		return json_pack("{s:o}", "transformer", transformer_json(&config->text));
 	return columns_network_json(config);
 }
@@ -167,11 +172,33 @@ read_layers(const json_t *o, net_config *config, llm_error *err)
 	return layers == NULL || layers_from_json(layers, config, &why) || as_corrupt(&why, err);
 }
 
+/* Of a network on rows. */
+static bool
+read_text(const json_t *o, net_config *config, llm_error *err)
+{
+	const json_t *transformer;
+	int32_t pool;
+
+	if (json_object_get(o, "transformer") == NULL)
+		return true;
+	if (!json_read_object(o, "transformer", &transformer, err) ||
+		!transformer_from_json(transformer, &config->text, err) || !read_int32(o, "pool", 0, &pool, err))
+		return false;
+	config->pool = (text_pool) pool;
+	config->text.headless = true;
+	config->shape.vocab = config->text.vocab;
+	config->shape.context = config->text.context;
+	return true;
+}
+
 /* A language model: its rows are tokens, which are also what it predicts. */
 static bool
-read_transformer(const json_t *o, net_config *config, llm_error *err)
+read_language(const json_t *json, net_config *config, llm_error *err)
 {
-	if (!transformer_from_json(o, &config->text, err))
+	const json_t *transformer;
+
+	if (!json_read_object(json, "transformer", &transformer, err) ||
+		!transformer_from_json(transformer, &config->text, err))
 		return false;
 	config->loss = LOSS_CROSS_ENTROPY;
 	config->shape = (batch_shape) {
@@ -182,11 +209,9 @@ read_transformer(const json_t *o, net_config *config, llm_error *err)
 bool
 network_from_json(const json_t *json, net_config *config, llm_error *err)
 {
-	const json_t *transformer;
-
 	memset(config, 0, sizeof(net_config));
-	if (json_object_get(json, "transformer") != NULL)
-		return json_read_object(json, "transformer", &transformer, err) && read_transformer(transformer, config, err);
+	if (json_object_get(json, "transformer") != NULL && json_object_get(json, "outputs") == NULL)
+		return read_language(json, config, err);
 	return read_shape(json, &config->shape, err) && read_int32(json, "embed_dim", 0, &config->embed_dim, err) &&
 		   read_hidden(json, config, err) && read_choices(json, config, err) &&
 		   json_read_bool(json, "layer_norm", &config->layer_norm, err) &&
@@ -195,7 +220,7 @@ network_from_json(const json_t *json, net_config *config, llm_error *err)
 		   read_float(json, "huber_delta", 0, 1e9, &config->huber_delta, err) &&
 		   read_float(json, "label_smoothing", 0, 1, &config->label_smoothing, err) &&
 		   read_int32(json, "members", 0, &config->members, err) && read_image(json, config, err) &&
-		   read_layers(json, config, err);
+		   read_layers(json, config, err) && read_text(json, config, err);
 }
 
 /* ---- writing ---- */
@@ -297,7 +322,8 @@ check_shape(const manifest *m, const batch_shape *s, llm_error *err)
 	target_shape(m->target, &own);
 	if (own.dense == s->dense && own.embed_columns == s->embed_columns && own.embed_rows == s->embed_rows &&
 		own.bag_rows == s->bag_rows && own.bag_max == s->bag_max && own.outputs == s->outputs &&
-		own.class_target == s->class_target && own.token_target == s->token_target)
+		own.class_target == s->class_target && own.token_target == s->token_target &&
+		(s->token_target || (own.vocab == s->vocab && own.context == s->context)))
 		return true;
 	return llm_fail(err, LLM_CORRUPT, "\"network\" reads other rows than \"columns\" and \"target\" make");
 }
@@ -398,8 +424,8 @@ read_weights(manifest *m, llm_error *err)
 	if (json_object_get(weights, "tokenizer") != NULL &&
 		!json_read_int(weights, "tokenizer", 0, TOKENIZER_BYTES_MAX, &tokenizer, err))
 		return false;
-	if ((tokenizer > 0) != (m->target->kind == TARGET_TEXT))
-		return llm_fail(err, LLM_CORRUPT, "\"tokenizer\" of \"weights\" is %lld for a target of another kind",
+	if ((tokenizer > 0) != (net_get_config(m->net)->text.vocab > 0))
+		return llm_fail(err, LLM_CORRUPT, "\"tokenizer\" of \"weights\" is %lld for a network of another kind",
 						(long long) tokenizer);
 	m->tokenizer_bytes = (size_t) tokenizer;
 	m->weight_bytes = net_weight_bytes(m->net) + m->tokenizer_bytes;

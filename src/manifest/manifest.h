@@ -11,7 +11,7 @@
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
  *	  "weights": {"bytes": n, "tokenizer": n, "sha256": "hex"}, (bytes in all, and the last ones of them that are
- *	  a tokenizer, of language models)
+ *	  a tokenizer, of transformers)
  *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"} }
@@ -36,7 +36,7 @@ typedef struct manifest
 	encoder *encoder;
 	target *target;
 	size_t weight_bytes;    /* == net_weight_bytes(net) + tokenizer_bytes */
-	size_t tokenizer_bytes; /* behind the network's; 0 without token targets */
+	size_t tokenizer_bytes; /* behind the network's; 0 without a transformer */
 	char sha256[65];        /* of all of them, hex */
 } manifest;
 

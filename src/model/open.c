@@ -192,6 +192,23 @@ NewPredictor(const OpenVersion *version, int64 rows)
 	return p;
 }
 
+/* The tokenizer of a model that predicts columns from a text, used where it lies behind the weights. */
+static void
+BindTokenizer(const OpenVersion *version)
+{
+	const manifest *m = version->manifest;
+	llm_error err = {0};
+	tokenizer *t =
+		tokenizer_open((const char *) version->weights + net_weight_bytes(m->net), m->tokenizer_bytes, &err);
+
+	if (t == NULL)
+		ThrowError(&err);
+	OWN(t, tokenizer_free);
+	tokenizer_set_poll(t, InterruptRequested, NULL);
+	if (!encoder_set_tokenizer(m->encoder, t, encoder_context(m->encoder), &err))
+		ThrowError(&err);
+}
+
 /*
  * Read a version.  Callbacks of a memory context run last in, first out: predictors go
  * before the weights they read and the network they are made for.
@@ -211,6 +228,8 @@ ReadVersion(const ModelTable *table, int32 number)
 	version->manifest = ParseManifest(table->relid, number, text);
 	pfree(text);
 	version->weights = LoadWeights(table, number, version->manifest);
+	if (encoder_has_tokens(version->manifest->encoder))
+		BindTokenizer(version);
 	if (version->manifest->target->kind != TARGET_TEXT)
 		version->predictor = NewPredictor(version, 1);
 	MemoryContextSwitchTo(old);

@@ -54,6 +54,7 @@ struct InputBinding
 	InputForm form;
 	int32 columns;         /* of the encoder */
 	int32 used;            /* of them */
+	int32 text;            /* the one that is read token by token, -1 for none */
 	value *values;         /* (columns); NULL where a column is not used */
 	ValueReader *readers;  /* (columns) for records, (1) for text and vectors */
 	StringParser *parsers; /* (columns) for JSON */
@@ -467,8 +468,13 @@ BindInput(const encoder *e, Oid typid, MemoryContext cxt)
 	binding->cxt = cxt;
 	binding->columns = encoder_column_count(e);
 	binding->values = palloc0(Max(binding->columns, 1) * sizeof(value));
+	binding->text = -1;
 	for (int32 i = 0; i < binding->columns; i++)
+	{
 		binding->used += encoder_column_used(e, i);
+		if (encoder_column(e, i)->tokens)
+			binding->text = i;
+	}
 	binding->form = FormOfType(reader.basetype, &reader, readable);
 	binding->readers = palloc0(Max(binding->columns, 1) * sizeof(ValueReader));
 	binding->readers[0] = reader;
@@ -502,5 +508,7 @@ ReadInput(InputBinding *binding, Datum input)
 				binding->values[OnlyColumn(binding)] = single;
 			break;
 	}
+	if (binding->text >= 0)
+		ConvertToUtf8(&binding->values[binding->text]);
 	return binding->values;
 }

@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "parser/parse_coerce.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -132,6 +133,15 @@ SetString(value *result, const char *string, Size length)
 	result->kind = VALUE_STRING;
 	result->string = string;
 	result->length = (int32) length;
+}
+
+void
+ConvertToUtf8(value *v)
+{
+	const char *utf8 = v->kind == VALUE_STRING ? pg_server_to_any(v->string, v->length, PG_UTF8) : NULL;
+
+	if (utf8 != NULL && utf8 != v->string)
+		SetString(v, utf8, strlen(utf8));
 }
 
 double

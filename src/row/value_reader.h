@@ -38,6 +38,7 @@ extern column MakeColumn(const char *name, Oid typid, int32 typmod);
 extern bool IsNumberType(Oid typid);
 extern void SetNumber(value *result, double number); /* not finite: NULL */
 extern void SetString(value *result, const char *string, Size length);
+extern void ConvertToUtf8(value *v); /* a string in the server's encoding; palloc'd when it changes */
 extern void SetJsonScalar(value *result, const JsonbValue *scalar);
 extern double NumericToDouble(Datum datum);
 

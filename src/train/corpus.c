@@ -1,6 +1,7 @@
 /*
  * corpus.c
- *	  The texts that a language model learns: a tokenizer made of them, and their tokens.
+ *	  The texts that a transformer reads: a tokenizer made of them, and of a language model their
+ *	  tokens.
  *
  * The tokenizer learns from the training texts alone.  Tokens of all texts lie end to end,
  * with the token SPECIAL_END behind each, so that the model learns where texts begin and
@@ -240,14 +241,13 @@ DescribeRows(Dataset *d)
 	d->target = t;
 }
 
-bool
-FitCorpus(Dataset *d, train_params *params, const Model *base)
+/* False when the job is to pause. */
+static bool
+GetTokenizer(Dataset *d, train_params *params, const Model *base, bool ends)
 {
-	bool ends = HoldsOutEnds(d, params);
 	Corpus *c = palloc0(sizeof(Corpus));
 
 	d->corpus = c;
-	DescribeRows(d);
 	params_choose_vocabulary(params, d->text_bytes);
 	if (base != NULL)
 	{
@@ -257,6 +257,19 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 	else if (!MakeTokenizer(d, params, ends))
 		return false;
 	OpenTokenizer(c);
+	return true;
+}
+
+bool
+FitCorpus(Dataset *d, train_params *params, const Model *base)
+{
+	bool ends = HoldsOutEnds(d, params);
+	Corpus *c;
+
+	DescribeRows(d);
+	if (!GetTokenizer(d, params, base, ends))
+		return false;
+	c = d->corpus;
 	c->training = CreateTokenFile(tokenizer_size(c->tokenizer));
 	c->held_out = CreateTokenFile(tokenizer_size(c->tokenizer));
 	if (!WriteTokens(d, params, ends))
@@ -265,5 +278,60 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 	params_choose_transformer(params, CountTokens(c->training));
 	d->training = SamplesOfTokens(c->training, params->context);
 	d->held_out = SamplesOfTokens(c->held_out, params->context);
+	return true;
+}
+
+/* ---- rows with a text ---- */
+
+#define LONGEST_SHARE 0.99 /* of the texts are read whole, as far as the context may grow */
+#define LONGEST_COUNTED 1024
+
+/* Tokens of the training texts, each counted up to LONGEST_COUNTED; false when the job is to pause. */
+static bool
+MeasureTexts(Dataset *d, int64 *tokens, int32 *longest)
+{
+	token_list *list = palloc0(sizeof(token_list));
+	int64 lengths[LONGEST_COUNTED + 1] = {0};
+	int64 seen = 0;
+	llm_error err = {0};
+	const char *text;
+	Size length;
+	bool held_out;
+
+	OWN(list, FreeTokens);
+	*tokens = 0;
+	StartPass(d);
+	while (NextText(d, &text, &length, &held_out))
+	{
+		if (held_out)
+			continue;
+		list->count = 0;
+		if (!tokenizer_encode(d->corpus->tokenizer, text, length, false, list, &err))
+			ThrowError(&err);
+		*tokens += Min(list->count, LONGEST_COUNTED);
+		lengths[Min(list->count, LONGEST_COUNTED)]++;
+		if (JobPauseRequested())
+			return false;
+	}
+	for (*longest = 0; *longest < LONGEST_COUNTED; (*longest)++)
+		if ((seen += lengths[*longest]) >= LONGEST_SHARE * d->training_rows)
+			break;
+	return true;
+}
+
+bool
+FitTextRows(Dataset *d, train_params *params, const Model *base)
+{
+	const Model *same = base != NULL && base->manifest->target->kind != TARGET_TEXT ? base : NULL;
+	llm_error err = {0};
+	int64 tokens;
+	int32 longest;
+
+	FitDataset(d, params, same ? same->manifest : NULL);
+	if (!GetTokenizer(d, params, base, false) || !MeasureTexts(d, &tokens, &longest))
+		return false;
+	params_choose_text(params, d->training_rows, tokens, longest);
+	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))
+		ThrowError(&err);
 	return true;
 }

@@ -1,6 +1,7 @@
 /*
  * corpus.h
- *	  The texts that a language model learns: a tokenizer made of them, and their tokens.
+ *	  The texts that a transformer reads: a tokenizer made of them, and of a language model their
+ *	  tokens.
  *
  * Include after postgres.h.
  */
@@ -16,7 +17,7 @@ struct Corpus
 	void *tokenizer_block; /* as a version holds it */
 	Size tokenizer_size;
 	tokenizer *tokenizer;
-	TokenFile *training;
+	TokenFile *training; /* of a language model */
 	TokenFile *held_out;
 	int64 held_out_bytes; /* of the text whose tokens are held out */
 };
@@ -26,5 +27,10 @@ struct Corpus
  * counts the rows of both parts and chooses what params leaves open.  False when the job is to pause.
  */
 extern bool FitCorpus(Dataset *d, train_params *params, const Model *base);
+/*
+ * In place of FitDataset() for rows with a text: columns, target and tokenizer, and what params
+ * leaves open.  False when the job is to pause.
+ */
+extern bool FitTextRows(Dataset *d, train_params *params, const Model *base);
 
 #endif /* LLMAPP_CORPUS_H */

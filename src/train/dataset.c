@@ -160,18 +160,6 @@ AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 	d->rows++;
 }
 
-/* A text to learn, into UTF-8. */
-static void
-ConvertText(value *v)
-{
-	const char *utf8 = pg_server_to_any(v->string, v->length, PG_UTF8);
-
-	if (utf8 == v->string)
-		return;
-	v->string = utf8;
-	v->length = strlen(utf8);
-}
-
 static void
 LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 {
@@ -189,8 +177,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 	}
 	if (!HasTarget(d))
 		return;
-	if (d->task != NULL && strcmp(d->task, "generation") == 0)
-		ConvertText(TARGETS(d));
+	if (d->roles->text >= 0)
+		ConvertToUtf8(&raw->values[d->roles->text]);
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
 	bytes = PackRow(d, &key);
@@ -200,8 +188,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 		d->dropped_rows++;
 		return;
 	}
-	if (TARGETS(d)->kind == VALUE_STRING)
-		d->text_bytes += TARGETS(d)->length;
+	if (d->roles->text >= 0 && raw->values[d->roles->text].kind == VALUE_STRING)
+		d->text_bytes += raw->values[d->roles->text].length;
 	SplitCount(raw->split, TARGETS(d), GROUP_VALUE(d));
 	AppendRow(d, bytes, key, hash);
 }
@@ -279,7 +267,7 @@ ReadQuery(Dataset *d, const char *query, const train_params *params)
 static void
 CheckRows(const Dataset *d)
 {
-	if (d->rows >= (strcmp(d->task, "generation") == 0 ? 1 : MIN_ROWS)) /* one text may be long */
+	if (d->rows >= (IsTextTask(d->task) ? 1 : MIN_ROWS)) /* one text may be long */
 		return;
 	if (d->rows_read > 0 && d->rows == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -333,7 +321,7 @@ LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest
 	tupdesc = DescribeSource(spec->query);
 	MemoryContextSwitchTo(cxt);
 	d->seed = params->seed;
-	d->roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
+	d->roles = AssignRoles(tupdesc, spec->target, spec->task, params, base);
 	if (base != NULL)
 		CheckBaseTarget(base, d->roles, spec->task);
 	d->task = ResolveTask(spec->task, params->architecture, d->roles);
@@ -403,10 +391,12 @@ NextRow(Dataset *d)
 bool
 NextText(Dataset *d, const char **text, Size *length, bool *held_out)
 {
+	const value *v = &d->raw->values[d->roles->text];
+
 	if (!NextRow(d))
 		return false;
-	*text = TARGETS(d)->string;
-	*length = TARGETS(d)->length;
+	*text = v->kind == VALUE_STRING ? v->string : "";
+	*length = v->kind == VALUE_STRING ? v->length : 0;
 	*held_out = d->raw->held_out;
 	return true;
 }
@@ -498,9 +488,10 @@ FitRows(Dataset *d, fitter *columns, target_fitter *targets)
 void
 FitDataset(Dataset *d, const train_params *params, const manifest *base)
 {
-	fit_options options = {.linear = params->hidden_count == 0,
+	fit_options options = {.linear = params->hidden_count == 0 && d->roles->text < 0,
 						   .one_hot_max = params->one_hot_max,
 						   .text_buckets = params->text_buckets,
+						   .ngrams = params->ngrams,
 						   .seed = params->seed};
 	llm_error err = {0};
 	fitter *columns;

@@ -26,17 +26,17 @@ typedef struct Dataset
 	int64 training_rows;
 	int64 held_out_rows;
 	int64 unseen_rows;  /* held-out rows that are left out: no training row has their label */
-	int64 text_bytes;   /* of the target, where it is text */
+	int64 text_bytes;   /* of the text that is read token by token */
 	uint64 fingerprint; /* of columns and values in their order, and of the version of llmapp */
 	RawRows *raw;
-	const encoder *encoder;
+	encoder *encoder;
 	const target *target; /* NULL until FitDataset() */
 	finding *findings;
 	int64 *missing;        /* (inputs) rows without a value in a column that is used */
 	int64 *unknown;        /* (inputs) held-out rows with a category that the training rows do not give a place */
 	double *class_weights; /* (class_count) of a classification */
 	Size budget;           /* memory that records may still take */
-	Corpus *corpus;        /* of a language model, otherwise NULL */
+	Corpus *corpus;        /* NULL without a text that is read token by token */
 	Samples *training;
 	Samples *held_out;
 } Dataset;
@@ -56,7 +56,7 @@ extern void ChooseFolds(Dataset *d, train_params *params, bool has_base);
 extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
 /* Encode all rows into d->training and d->held_out. */
 extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
-/* Once more over all rows: StartPass(), then the next text to learn, in UTF-8 and until the next call, until it returns false. */
+/* Once more over all rows: StartPass(), then the next text to read token by token, in UTF-8 and until the next call, until it returns false. */
 extern void StartPass(Dataset *d);
 extern bool NextText(Dataset *d, const char **text, Size *length, bool *held_out);
 /* Give up the rows as loaded, when nothing will be fitted or encoded any more. */

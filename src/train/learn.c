@@ -28,6 +28,7 @@
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
 #define LAST_CHECKPOINT_BYTES (64 * 1024 * 1024) /* a shutdown does not wait until more is on disk */
+#define TEXT_EMBED_DIM 16                        /* of categories beside a text */
 #define TEXT_BETA2 0.99                          /* gradients of rare tokens come seldom */
 #define RECORD_MEMORY (8 * 1024 * 1024)          /* least memory beside the network's: windows of records */
 
@@ -48,21 +49,21 @@ SetLayers(const train_params *p, bool has_base, net_config *c)
 			c->layers[i].rate = p->dropout;
 }
 
-static net_config
-LanguageConfig(const Learning *l)
+/* The transformer: that of a base, or one of the settings. */
+static transformer_config
+TransformerConfig(const Learning *l)
 {
 	const train_params *p = l->params;
-	net_config c = {.loss = LOSS_CROSS_ENTROPY};
-	transformer_config *t = &c.text;
+	transformer_config text = {0};
+	transformer_config *t = &text;
 
 	if (l->base != NULL)
-		c = *net_get_config(l->base->manifest->net);
+		text = net_get_config(l->base->manifest->net)->text;
 	else
 	{
 		(void) transformer_family(p->architecture->name, t);
-		target_shape(l->data->target, &c.shape);
-		t->vocab = c.shape.vocab = tokenizer_size(l->data->corpus->tokenizer);
-		t->context = c.shape.context = p->context;
+		t->vocab = tokenizer_size(l->data->corpus->tokenizer);
+		t->context = p->context;
 		t->width = p->embed_dim;
 		t->depth = p->depth;
 		t->heads = p->heads;
@@ -76,6 +77,17 @@ LanguageConfig(const Learning *l)
 									Max(1, p->embed_dim / p->heads) * p->heads, p->heads)));
 	}
 	t->dropout = p->dropout;
+	return text;
+}
+
+static net_config
+LanguageConfig(const Learning *l)
+{
+	net_config c = {.loss = LOSS_CROSS_ENTROPY, .text = TransformerConfig(l)};
+
+	target_shape(l->data->target, &c.shape);
+	c.shape.vocab = c.text.vocab;
+	c.shape.context = c.text.context;
 	return c;
 }
 
@@ -84,16 +96,17 @@ NetworkConfig(const Learning *l)
 {
 	const train_params *p = l->params;
 	const target *goal = l->data->target;
+	bool has_base = l->base != NULL && l->base->manifest->target->kind != TARGET_TEXT;
 	net_config c = {0};
 
-	if (l->base != NULL)
+	if (has_base)
 		c = *net_get_config(l->base->manifest->net);
 	else
 	{
 		encoder_image(l->data->encoder, c.image);
 		encoder_shape(l->data->encoder, &c.shape);
 		target_shape(goal, &c.shape);
-		c.embed_dim = p->embed_dim;
+		c.embed_dim = l->data->corpus != NULL ? TEXT_EMBED_DIM : p->embed_dim;
 		c.hidden_count = p->hidden_count;
 		memcpy(c.hidden, p->hidden, sizeof(c.hidden));
 		c.activation = p->activation;
@@ -108,7 +121,13 @@ NetworkConfig(const Learning *l)
 	c.label_smoothing = p->label_smoothing;
 	if (c.image[0] > 0)
 		c.augment = p->augment;
-	SetLayers(p, l->base != NULL, &c);
+	if (l->data->corpus != NULL)
+	{
+		c.text = TransformerConfig(l);
+		c.text.headless = true;
+		c.pool = has_base ? c.pool : p->pool;
+	}
+	SetLayers(p, has_base, &c);
 	return c;
 }
 
@@ -169,10 +188,10 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 	l->data = data;
 	l->checkpoint = checkpoint;
 	l->deadline = params->max_seconds;
-	samples = data->corpus != NULL ? CountSamples(data->training) : data->training_rows;
+	samples = data->target->kind == TARGET_TEXT ? CountSamples(data->training) : data->training_rows;
 	l->batch_rows = Min(params->batch_size, samples);
 	l->batches = (samples + l->batch_rows - 1) / l->batch_rows;
-	config = data->corpus != NULL ? LanguageConfig(l) : NetworkConfig(l);
+	config = data->target->kind == TARGET_TEXT ? LanguageConfig(l) : NetworkConfig(l);
 	l->net = net_new(&config, &err);
 	if (l->net == NULL)
 		ThrowError(&err);
@@ -238,6 +257,30 @@ RecordMemory(const Learning *l, Size most)
 	return limit - most;
 }
 
+/* What the base has of this network, whose head may be another. */
+static void
+StartAtBase(const Learning *l)
+{
+	const net *base = l->base->manifest->net;
+	float *weights = MemoryContextAllocHuge(CurrentMemoryContext, net_weight_bytes(l->net));
+	int32 k = 0;
+
+	memcpy(weights, trainer_weights(l->trainer), net_weight_bytes(l->net));
+	for (int32 i = 0; i < net_tensor_count(l->net); i++)
+	{
+		const net_tensor_info *to = net_tensor(l->net, i);
+
+		while (k < net_tensor_count(base) && strcmp(net_tensor(base, k)->name, to->name) != 0)
+			k++;
+		if (k == net_tensor_count(base))
+			k = 0; /* the base has none of this name */
+		else if (net_tensor(base, k)->count == to->count)
+			memcpy(weights + to->offset, l->base->weights + net_tensor(base, k)->offset, to->count * sizeof(float));
+	}
+	trainer_set_weights(l->trainer, weights);
+	pfree(weights);
+}
+
 /* Start at the share of each class, as the losses weigh it: it need not be learned. */
 static void
 StartAtShares(const Learning *l)
@@ -280,10 +323,10 @@ CreateTrainer(Learning *l)
 		err.code = LLM_OK;
 	}
 	OWN(l->trainer, trainer_free);
-	if (l->base != NULL)
-		trainer_set_weights(l->trainer, l->base->weights);
-	else
+	if (l->base == NULL || ChangesTask(l->base->manifest, l->data->task))
 		StartAtShares(l);
+	if (l->base != NULL)
+		StartAtBase(l);
 	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(l->batch_rows * sizeof(float), shape->outputs));
 	return true;
 }
@@ -520,11 +563,11 @@ ReportStep(Learning *l, double loss)
 	double epoch = (double) s->epoch + (double) s->batch / l->batches;
 	double seconds = Elapsed(l) - s->fit_started;
 	int64 step = s->earlier_steps + s->step;
-	int32 context = net_get_config(l->net)->shape.context; /* tokens of a sample, 0 of rows */
+	int32 tokens = l->data->target->kind == TARGET_TEXT ? net_get_config(l->net)->shape.context : 1; /* of a sample */
 
 	s->loss_sum += loss;
 	s->loss_steps++;
-	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * Max(context, 1) / seconds : 0,
+	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * tokens / seconds : 0,
 				(int32) Min(s->epoch + 1, PG_INT32_MAX));
 	if (s->step % l->report_every != 0)
 		return;
@@ -706,7 +749,8 @@ Evaluate(Learning *l, const float *weights, double *score)
 
 	JobPhase("evaluating", CountSamples(samples));
 	trainer_set_weights(l->trainer, weights);
-	json = l->data->corpus != NULL ? EvaluateText(l, samples, held_out, score) : EvaluateColumns(l, samples, score);
+	json = l->data->target->kind == TARGET_TEXT ? EvaluateText(l, samples, held_out, score)
+												: EvaluateColumns(l, samples, score);
 	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
 	return json;
 }

@@ -120,8 +120,8 @@ ResolveTask(const char *task, const architecture_info *architecture, const Sourc
 {
 	if (task != NULL)
 		CheckTaskName(task, architecture);
-	if (architecture->bit & ARCH_TEXT)
-		return "generation";
+	if (roles->learns_text)
+		return task != NULL ? task : "generation";
 	if (task == NULL)
 		task = InferTask(roles);
 	if (task != NULL)
@@ -135,15 +135,23 @@ ThrowUseless(const char *parameter, const char *task)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("parameter \"%s\" has no meaning for task \"%s\"", parameter, task),
 					errhint("Leave it out of params, or choose the task: task => '%s'.",
-							strcmp(task, "regression") == 0 ? "classification" : "regression")));
+							strcmp(task, "classification") == 0 ? "regression" : "classification")));
 }
+
+/* Settings of networks on rows. */
+static const char *const row_settings[] = {"label_smoothing", "class_weight", "weight_column", "exclude",
+										   "one_hot_max",     "text_buckets", "hidden",        "text",
+										   "ngrams",          "pool",         "loss",          "huber_delta"};
 
 void
 CheckTaskSettings(const char *task, const train_params *params)
 {
 	bool regression = strcmp(task, "regression") == 0;
 
-	if (strcmp(task, "generation") == 0) /* its settings are those of its architectures */
+	for (int i = 0; i < (int) lengthof(row_settings) && IsTextTask(task); i++)
+		if (params->sources[params_index(row_settings[i], params->architecture->bit)] == SOURCE_USER)
+			ThrowUseless(row_settings[i], task);
+	if (IsTextTask(task))
 		return;
 	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
 		ThrowUseless("class_weight", task);
@@ -160,16 +168,32 @@ const char *const base_settings[] = {
 	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets", "layers",
 	"image",  "heads",      "kv_heads",   "ffn_dim",  "context",   "tokenizer",   "vocab_size",   NULL};
 
+/* What else the base model has fixed when it predicts columns. */
+const char *const base_row_settings[] = {"text", "ngrams", "pool", NULL};
+
+bool
+ChangesTask(const manifest *base, const char *task)
+{
+	return base->target->kind == TARGET_TEXT && task != NULL && !IsTextTask(task);
+}
+
+static const char *
+GivenSetting(const json_t *user, const char *const *settings)
+{
+	while (*settings != NULL && json_object_get(user, *settings) == NULL)
+		settings++;
+	return *settings;
+}
+
 static void
-CheckBaseSettings(const char *json)
+CheckBaseSettings(const char *json, const manifest *base)
 {
 	llm_error err = {0};
 	json_t *user = json_parse(json, strlen(json), &err);
-	const char *given = NULL;
+	const char *given = GivenSetting(user, base_settings);
 
-	for (int i = 0; base_settings[i] != NULL && given == NULL; i++)
-		if (json_object_get(user, base_settings[i]) != NULL)
-			given = base_settings[i];
+	if (given == NULL && base->target->kind != TARGET_TEXT)
+		given = GivenSetting(user, base_row_settings);
 	json_decref(user);
 	if (given != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -194,12 +218,12 @@ OpenBase(Oid base, const char *params)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("base model \"%s\" has no live version", get_rel_name(base)),
 						errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(base))));
-	CheckBaseSettings(params);
 	text = ReadManifestText(base, live);
 	m = manifest_parse(text, strlen(text), &err);
 	if (m == NULL)
 		ThrowError(&err);
 	OWN(m, manifest_free);
+	CheckBaseSettings(params, m);
 	if (net_get_config(m->net)->members > 1)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("base model \"%s\" is a mean of %d networks", get_rel_name(base),
@@ -215,6 +239,8 @@ CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task
 	const target *t = base->target;
 	bool same = t->columns == roles->targets && (task == NULL || strcmp(task, base->task) == 0);
 
+	if (ChangesTask(base, task))
+		return;
 	/* a language model goes on with texts of any column */
 	for (int32 i = 0; i < t->columns && same && t->kind != TARGET_TEXT; i++)
 		same = strcmp(t->names[i], roles->target_columns[i].name) == 0;
@@ -279,7 +305,7 @@ InferArchitecture(const TrainingSpec *spec, const char *task, TupleDesc tupdesc,
 
 	if (user == NULL)
 		ThrowError(&err);
-	if (task != NULL && strcmp(task, "generation") == 0)
+	if (IsTextTask(task))
 		found = "gpt";
 	else if (json_object_get(user, "layers") != NULL)
 		found = "layers";
@@ -314,10 +340,9 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 
 	ResolveArchitecture(spec, architecture, task, base, tupdesc, schema);
 	params = ResolveParams(spec->architecture, spec->params);
-	roles = AssignRoles(tupdesc, spec->target, params, base ? base->encoder : NULL);
-
 	if (task == NULL && base != NULL)
 		task = base->task;
+	roles = AssignRoles(tupdesc, spec->target, task, params, base);
 	task = ResolveTask(task, params->architecture, roles);
 	if (base != NULL)
 		CheckBaseTarget(base, roles, task);

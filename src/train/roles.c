@@ -29,6 +29,26 @@ AttributeColumn(TupleDesc tupdesc, int i)
 	return MakeColumn(NameStr(attribute->attname), attribute->atttypid, attribute->atttypmod);
 }
 
+bool
+IsTextTask(const char *task)
+{
+	return task != NULL && strcmp(task, "generation") == 0;
+}
+
+/* What a transformer is for when no task says it: with a label beside a text it reads the text. */
+static bool
+LearnsText(TupleDesc tupdesc, const char *target, const char *task, const train_params *params)
+{
+	int a = target != NULL ? FindColumn(tupdesc, target) : -1;
+
+	if (!(params->architecture->bit & ARCH_TEXT) || task != NULL)
+		return IsTextTask(task);
+	for (int i = 0; i < tupdesc->natts && target != NULL; i++)
+		if (i != a && AttributeColumn(tupdesc, i).kind == COLUMN_TEXT)
+			return false;
+	return true;
+}
+
 /* The column whose texts a language model learns: the one named, or the only one. */
 static void
 AssignText(SourceRoles *roles, TupleDesc tupdesc, const char *target)
@@ -288,16 +308,69 @@ AssignImage(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
 		OnlyImage(roles)->image = true;
 }
 
+/* ---- the text ---- */
+
+/* The input that the user named, or the only one that is text. */
+static column *
+FindTextInput(SourceRoles *roles, TupleDesc tupdesc, const char *name)
+{
+	int a = name != NULL ? RequireColumn(tupdesc, name, "parameter \"text\"") : -1;
+	column *found = NULL;
+
+	for (int32 i = 0; i < roles->inputs; i++)
+	{
+		if (name != NULL ? roles->attributes[i] != a : roles->columns[i].kind != COLUMN_TEXT)
+			continue;
+		if (found != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_AMBIGUOUS_COLUMN), errmsg("the source has several columns of text"),
+					 errhint("Name the one to read token by token: params => '{\"text\": \"%s\"}'.", found->name)));
+		found = &roles->columns[i];
+	}
+	return found;
+}
+
+static void
+AssignTokens(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
+{
+	column *found = FindTextInput(roles, tupdesc, params->text_column);
+
+	if (found == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the source has no column of text that is an input"),
+						errhint("Its columns: %s. Without a text use architecture => 'mlp'.", ColumnNames(tupdesc))));
+	if (found->kind != COLUMN_TEXT)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s is no text", found->name, found->sql_type),
+						errhint("Convert it in the source: SELECT %s::text AS %s FROM ...",
+								quote_identifier(found->name), quote_identifier(found->name))));
+	found->tokens = true;
+}
+
+/* Which input is read token by token, -1 for none. */
+static int
+TokensInput(const SourceRoles *roles)
+{
+	for (int32 i = 0; i < roles->inputs; i++)
+		if (roles->columns[i].tokens)
+			return i;
+	return -1;
+}
+
+/* ---- all of them ---- */
+
 SourceRoles *
-AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, const encoder *base)
+AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train_params *params, const manifest *base)
 {
 	SourceRoles *roles = palloc0(sizeof(SourceRoles));
-	int most = Max(tupdesc->natts, base ? encoder_column_count(base) : 0);
+	const encoder *inputs = base == NULL || base->target->kind == TARGET_TEXT ? NULL : base->encoder;
+	int most = Max(tupdesc->natts, inputs ? encoder_column_count(inputs) : 0);
 	bool *taken;
 
 	roles->columns = palloc0(Max(most, 1) * sizeof(column));
 	roles->attributes = palloc0(Max(most, 1) * sizeof(int));
-	if (params->architecture->bit & ARCH_TEXT)
+	roles->learns_text = LearnsText(tupdesc, target, task, params);
+	if (roles->learns_text)
 		AssignText(roles, tupdesc, target);
 	else
 		AssignTargets(roles, tupdesc, target);
@@ -306,14 +379,18 @@ AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params, c
 	roles->group = AssignGroup(tupdesc, params->group_column);
 	roles->time = AssignTime(tupdesc, params->time_column);
 	taken = TakenColumns(roles, tupdesc, params);
-	if (params->architecture->bit & ARCH_TEXT) /* it reads what it learns, nothing else */
+	if (roles->learns_text) /* it reads what it learns, nothing else: target 0 behind no inputs */
 		return roles;
-	if (base != NULL)
-		AssignBaseInputs(roles, tupdesc, taken, base);
+	if (inputs != NULL)
+		AssignBaseInputs(roles, tupdesc, taken, inputs);
 	else
 	{
 		AssignInputs(roles, tupdesc, taken);
-		AssignImage(roles, tupdesc, params);
+		if (params->architecture->bit & ARCH_TEXT)
+			AssignTokens(roles, tupdesc, params);
+		else
+			AssignImage(roles, tupdesc, params);
 	}
+	roles->text = TokensInput(roles);
 	return roles;
 }

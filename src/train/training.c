@@ -51,18 +51,18 @@ ApplySettings(const TrainingSpec *spec)
 
 /* Take the network's settings from the version that was the base. */
 static void
-AdoptBaseSettings(train_params *params, const manifest *base)
+AdoptBaseSettings(train_params *params, const manifest *base, const char *const *names)
 {
 	const json_t *settings = json_object_get(base->json, "settings");
 
-	for (int i = 0; base_settings[i] != NULL; i++)
+	for (; *names != NULL; names++)
 	{
-		json_t *value = json_object_get(json_object_get(settings, base_settings[i]), "value");
+		json_t *value = json_object_get(json_object_get(settings, *names), "value");
 
 		if (value == NULL)
 			continue;
-		json_object_set(params->resolved, base_settings[i], value);
-		params->sources[params_index(base_settings[i], params->architecture->bit)] = SOURCE_AUTO;
+		json_object_set(params->resolved, *names, value);
+		params->sources[params_index(*names, params->architecture->bit)] = SOURCE_AUTO;
 	}
 }
 
@@ -80,7 +80,9 @@ OpenBaseModel(TrainingRun *t)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	AdoptBaseSettings(t->params, t->base->manifest);
+	AdoptBaseSettings(t->params, t->base->manifest, base_settings);
+	if (t->base->manifest->target->kind != TARGET_TEXT)
+		AdoptBaseSettings(t->params, t->base->manifest, base_row_settings);
 }
 
 /* Go on from the job's checkpoint when there is one; say so, or why not. */
@@ -100,14 +102,19 @@ OpenCheckpoint(TrainingRun *t)
 	JobForgetMetricsAfter(c->state.earlier_steps + c->state.step);
 }
 
-/* Columns fitted and encoded; what is left of memory is for records. */
+/* Columns fitted and encoded; what is left of memory is for records.  NULL when the job is to pause. */
 static Learning *
 PrepareColumns(TrainingRun *t)
 {
 	Learning *l;
 
-	FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
-	ChooseParams(t, t->data->training_rows);
+	if (t->data->roles->text < 0)
+	{
+		FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
+		ChooseParams(t, t->data->training_rows);
+	}
+	else if (!FitTextRows(t->data, t->params, t->base))
+		return NULL;
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
 	return l;
@@ -130,7 +137,7 @@ PrepareTexts(TrainingRun *t)
 static bool
 TrainOne(TrainingRun *t, Learned *learned)
 {
-	Learning *l = t->params->architecture->bit & ARCH_TEXT ? PrepareTexts(t) : PrepareColumns(t);
+	Learning *l = t->data->roles->learns_text ? PrepareTexts(t) : PrepareColumns(t);
 
 	if (l == NULL)
 		return false;

@@ -22,7 +22,7 @@ typedef struct TrainingSpec
 	char *model;
 	char *query;        /* one SELECT; a relation became SELECT * FROM schema.name */
 	char *target;       /* column names, comma-separated as given; NULL when the task needs none */
-	char *task;         /* classification, regression or generation; NULL: by the values of an integer target */
+	char *task;         /* classification, regression, generation; NULL: by the values of an integer target */
 	char *architecture; /* a name of architecture_table() */
 	char *params;       /* the user's JSON, already validated by params_resolve() */
 	Oid base;           /* model table to start from, or InvalidOid */
@@ -51,11 +51,15 @@ typedef struct SourceRoles
 	int weight;             /* column with the weight of a row, or -1 */
 	int group;              /* column whose rows of one value stay together, or -1 */
 	int time;               /* column that orders the rows, or -1 */
+	bool learns_text;       /* the target is text, to be learned token by token */
+	int text;               /* input or target whose tokens are read, counted through both, or -1 */
 } SourceRoles;
 
-/* base: the encoder of the model to start from, or NULL. */
-extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const train_params *params,
-								const encoder *base);
+/* Learns texts token by token, and no other column. */
+extern bool IsTextTask(const char *task);
+/* task may be NULL; base: the model to start from, or NULL. */
+extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train_params *params,
+								const manifest *base);
 /* A task of the architecture, or NULL when the values of an integer target decide. */
 extern const char *ResolveTask(const char *task, const architecture_info *architecture, const SourceRoles *roles);
 /* ERROR when settings were given that the task has no use for. */
@@ -63,6 +67,9 @@ extern void CheckTaskSettings(const char *task, const train_params *params);
 
 /* Settings that decide the shape of a network, which a base model has fixed; NULL ends. */
 extern const char *const base_settings[];
+extern const char *const base_row_settings[]; /* beside them when it predicts columns */
+/* A language model becomes one that predicts columns. */
+extern bool ChangesTask(const manifest *base, const char *task);
 /* ERROR unless the base model predicts the same columns. */
 extern void CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task);
 
