@@ -100,7 +100,7 @@ typedef struct image_augment
 
 #define TRANSFORMER_MAX_DEPTH 128
 
-/* A decoder transformer; transformer_family() fills in what makes a family. */
+/* A transformer; transformer_family() fills in what makes a family. */
 typedef struct transformer_config
 {
 	int32_t vocab;        /* ids of tokens are below; 0: the network is no transformer */
@@ -119,10 +119,13 @@ typedef struct transformer_config
 	bool bias, qkv_bias; /* of linear layers and norms; of the queries' layer */
 	bool qk_norm;        /* each head's queries and keys by their root mean square */
 	bool tied;           /* logits by the table of embeddings */
+	bool bidirectional;  /* tokens see their whole row, otherwise themselves and those before */
+	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
+	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
 	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;
 
-/* Flags of a family, gpt or llama, with sizes left at 0; false: there is none of this name. */
+/* Flags of a family, gpt, llama or bert, with sizes left at 0; false: there is none of this name. */
 extern bool transformer_family(const char *name, transformer_config *c);
 
 /*

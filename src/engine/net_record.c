@@ -316,15 +316,16 @@ record_language(recorder *r, bool gradient)
 	graph *g = r->g;
 	const batch_shape *s = &r->n->config.shape;
 	transformer_graph t = {.g = g, .n = r->n, .training = r->training};
-	int32_t target, weight, x, head;
+	transformer_head head;
+	int32_t target, weight;
 
 	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
 	t.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
 	t.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
 	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
-	x = transformer_record(&t, &head);
-	r->p->loss = op_language_loss(g, x, head, TENSOR_NONE, target, weight, gradient, &r->p->correct);
+	head = transformer_record_head(&t, transformer_record(&t));
+	r->p->loss = op_language_loss(g, head.x, head.weight, head.bias, target, weight, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
 }

@@ -1,6 +1,6 @@
 /*
  * transformer.c
- *	  Decoder transformers: checks, layout of parameters, forward pass.
+ *	  Transformers: checks, layout of parameters, forward pass.
  *
  * transformer_tensors_of() alone decides which tensors there are and in which order;
  * layout, recorder and generator.c go by its numbers.
@@ -15,7 +15,10 @@
 #define MAX_CONTEXT (1 << 17)
 #define MAX_WIDTH 65536
 
-/* Deviation of initial weights, as GPT-2 has it; what is added to the stream starts smaller by the root of its terms. */
+/*
+ * Deviation of initial weights, as GPT-2 and BERT have it; what is added to a stream without norms starts
+ * smaller by the root of its terms.
+ */
 #define INITIAL_DEVIATION 0.02f
 
 static const struct
@@ -32,6 +35,15 @@ static const struct
 	  .rms_norm = true,
 	  .gated = true,
 	  .tied = true}},
+	{"bert",
+	 {.norm_epsilon = 1e-12f,
+	  .activation = ACT_GELU,
+	  .bias = true,
+	  .qkv_bias = true,
+	  .tied = true,
+	  .bidirectional = true,
+	  .post_norm = true,
+	  .head_transform = true}},
 };
 
 bool
@@ -76,6 +88,8 @@ transformer_check(const net_config *config, llm_error *err)
 	if ((unsigned) c->activation > ACT_SIGMOID || !(c->norm_epsilon > 0 && c->norm_epsilon < 1) ||
 		(c->rotary && !(c->rope_theta > 1 && c->rope_theta <= 1e9f)) || !(c->dropout >= 0 && c->dropout < 1))
 		return llm_fail(err, LLM_INVALID, "activation, norm_epsilon, rope_theta or dropout is out of range");
+	if (c->head_transform && !c->bidirectional)
+		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
 	if (s->vocab != c->vocab || s->context != c->context || !s->token_target || s->class_target || s->dense > 0 ||
 		s->embed_columns > 0 || s->bag_rows > 0 || config->members > 1 || config->layer_count > 0)
 		return llm_fail(err, LLM_INVALID, "a language model reads and predicts tokens, nothing else");
@@ -107,7 +121,12 @@ transformer_tensors_of(const transformer_config *c, transformer_tensors *t)
 		PAIR(l->down, c->bias);
 	}
 	PAIR(t->norm, c->bias);
-	t->head = c->tied ? t->embed : next;
+	t->head = c->tied ? t->embed : next++;
+	t->transform[0] = ONE(c->head_transform);
+	t->transform[1] = ONE(c->head_transform && c->bias);
+	t->transform_norm[0] = ONE(c->head_transform);
+	t->transform_norm[1] = ONE(c->head_transform && c->bias);
+	t->head_bias = ONE(c->head_transform);
 #undef ONE
 #undef PAIR
 }
@@ -154,17 +173,31 @@ add_layer(net *n, int32_t i, const transformer_layer *l, llm_error *err)
 {
 	const transformer_config *c = &n->config.text;
 	int64_t q = (int64_t) c->heads * c->head_dim, kv = (int64_t) c->kv_heads * c->head_dim;
-	float smaller = INITIAL_DEVIATION / sqrtf(2.0f * c->depth);
+	float added = c->post_norm ? INITIAL_DEVIATION : INITIAL_DEVIATION / sqrtf(2.0f * c->depth);
 
 	return add_norm(n, i, "attn.norm", l->attn_norm, c->width, err) &&
 		   add_linear(n, i, "attn.qkv", l->qkv, q + 2 * kv, c->width, INITIAL_DEVIATION, err) &&
 		   add_norm(n, i, "attn.q_norm", (int32_t[]) {l->q_norm, TENSOR_NONE}, c->head_dim, err) &&
 		   add_norm(n, i, "attn.k_norm", (int32_t[]) {l->k_norm, TENSOR_NONE}, c->head_dim, err) &&
-		   add_linear(n, i, "attn.out", l->out, c->width, q, smaller, err) &&
+		   add_linear(n, i, "attn.out", l->out, c->width, q, added, err) &&
 		   add_norm(n, i, "ffn.norm", l->ffn_norm, c->width, err) &&
 		   add_linear(n, i, "ffn.up", l->up, (c->gated ? 2 : 1) * (int64_t) c->ffn, c->width, INITIAL_DEVIATION,
 					  err) &&
-		   add_linear(n, i, "ffn.down", l->down, c->width, c->ffn, smaller, err);
+		   add_linear(n, i, "ffn.down", l->down, c->width, c->ffn, added, err);
+}
+
+static bool
+add_head(net *n, const transformer_tensors *t, llm_error *err)
+{
+	const transformer_config *c = &n->config.text;
+	int64_t table[2] = {c->vocab, c->width};
+
+	if (!c->tied && !net_add_tensor(n, "head.weight", 2, table, INITIAL_DEVIATION, 0, err))
+		return false;
+	return !c->head_transform ||
+		   (add_linear(n, -1, "head.transform", t->transform, c->width, c->width, INITIAL_DEVIATION, err) &&
+			add_norm(n, -1, "head.norm", t->transform_norm, c->width, err) &&
+			net_add_tensor(n, "head.bias", 1, table, 0, 0, err));
 }
 
 bool
@@ -181,8 +214,7 @@ transformer_layout(net *n, llm_error *err)
 	for (int32_t i = 0; i < c->depth; i++)
 		if (!add_layer(n, i, &t.layers[i], err))
 			return false;
-	return add_norm(n, -1, "norm", t.norm, c->width, err) &&
-		   (c->tied || net_add_tensor(n, "head.weight", 2, table, INITIAL_DEVIATION, 0, err));
+	return add_norm(n, -1, c->post_norm ? "embed.norm" : "norm", t.norm, c->width, err) && add_head(n, &t, err);
 }
 
 /* ---- forward pass ---- */
@@ -193,7 +225,7 @@ transformer_attention(const transformer_config *c)
 	return (attention_shape) {.heads = c->heads,
 							  .kv_heads = c->kv_heads,
 							  .head_dim = c->head_dim,
-							  .causal = true,
+							  .causal = !c->bidirectional,
 							  .scale = 1 / sqrtf((float) c->head_dim)};
 }
 
@@ -220,6 +252,19 @@ record_norm(transformer_graph *t, int32_t x, const int32_t numbers[2])
 					   : op_layer_norm(t->g, x, gamma, beta, c->norm_epsilon);
 }
 
+/* What is read of the stream, and what becomes of it when something was added. */
+static int32_t
+norm_before(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? x : record_norm(t, x, numbers);
+}
+
+static int32_t
+norm_after(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? record_norm(t, x, numbers) : x;
+}
+
 static int32_t
 record_linear(transformer_graph *t, int32_t x, const int32_t numbers[2])
 {
@@ -242,7 +287,7 @@ record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, in
 {
 	const transformer_config *c = &t->n->config.text;
 	attention_shape shape = transformer_attention(c);
-	int32_t qkv = record_linear(t, record_norm(t, x, l->attn_norm), l->qkv);
+	int32_t qkv = record_linear(t, norm_before(t, x, l->attn_norm), l->qkv);
 
 	if (c->qk_norm)
 	{
@@ -260,32 +305,52 @@ static int32_t
 record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
 {
 	const transformer_config *c = &t->n->config.text;
-	int32_t up = record_linear(t, record_norm(t, x, l->ffn_norm), l->up);
+	int32_t up = record_linear(t, norm_before(t, x, l->ffn_norm), l->up);
 	int32_t y = c->gated ? op_glu(t->g, up, c->activation) : op_act(t->g, up, c->activation);
 
 	return record_dropout(t, record_linear(t, y, l->down));
 }
 
 int32_t
-transformer_record(transformer_graph *t, int32_t *head)
+transformer_record(transformer_graph *t)
 {
 	const transformer_config *c = &t->n->config.text;
 	transformer_tensors numbers;
-	int32_t embed, x, rotary = TENSOR_NONE;
+	int32_t x, rotary = TENSOR_NONE;
 
 	transformer_tensors_of(c, &numbers);
-	embed = param(t, numbers.embed);
-	*head = c->tied ? embed : param(t, numbers.head);
-	x = op_embed(t->g, t->token, embed);
+	t->embed = param(t, numbers.embed);
+	x = op_embed(t->g, t->token, t->embed);
 	if (c->rotary)
 		rotary = op_rotary_table(t->g, t->start, c->context, c->head_dim, c->rope_theta);
 	else
 		x = op_position(t->g, x, t->start, param(t, numbers.position));
-	x = record_dropout(t, x);
+	x = record_dropout(t, norm_after(t, x, numbers.norm));
 	for (int32_t i = 0; i < c->depth; i++)
 	{
-		x = op_add(t->g, x, record_attention(t, x, &numbers.layers[i], rotary));
-		x = op_add(t->g, x, record_feed_forward(t, x, &numbers.layers[i]));
+		const transformer_layer *l = &numbers.layers[i];
+
+		x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, rotary)), l->attn_norm);
+		x = norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
 	}
-	return record_norm(t, x, numbers.norm);
+	return norm_before(t, x, numbers.norm);
+}
+
+transformer_head
+transformer_record_head(transformer_graph *t, int32_t x)
+{
+	const transformer_config *c = &t->n->config.text;
+	transformer_tensors numbers;
+	transformer_head head;
+
+	transformer_tensors_of(c, &numbers);
+	head.weight = c->tied ? t->embed : param(t, numbers.head);
+	head.bias = param(t, numbers.head_bias);
+	if (c->head_transform)
+	{
+		x = op_act(t->g, record_linear(t, x, numbers.transform), c->activation);
+		x = record_norm(t, x, numbers.transform_norm);
+	}
+	head.x = x;
+	return head;
 }

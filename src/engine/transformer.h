@@ -1,11 +1,12 @@
 /*
  * transformer.h
- *	  Decoder transformers: their parameters and their forward pass.
+ *	  Transformers: their parameters and their forward pass.
  *
- * GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019) and
- * Llama (Touvron et al., 2023) are rows of one table of flags; what they share is recorded by
- * the same code.  Norms come before attention and feed-forward layer, whose outputs are
- * added to the stream.
+ * GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019), Llama
+ * (Touvron et al., 2023) and BERT (Devlin et al., 2018) are rows of one table of flags; what they
+ * share is recorded by the same code.  What attention and feed-forward layer make is added to the
+ * stream; norms come before them or after the addition.  BERT's types of tokens are left out: that
+ * of a single text can be added to its positions.
  */
 #ifndef LLMAPP_TRANSFORMER_H
 #define LLMAPP_TRANSFORMER_H
@@ -31,10 +32,12 @@ typedef struct transformer_layer
 
 typedef struct transformer_tensors
 {
-	int32_t embed;    /* (vocab, width) */
-	int32_t position; /* (context, width) */
-	int32_t norm[2];
-	int32_t head; /* (vocab, width); that of embed when tied */
+	int32_t embed;                           /* (vocab, width) */
+	int32_t position;                        /* (context, width) */
+	int32_t norm[2];                         /* behind the last layer; post_norm: behind embeddings */
+	int32_t head;                            /* (vocab, width); that of embed when tied */
+	int32_t transform[2], transform_norm[2]; /* head_transform: (width, width) */
+	int32_t head_bias;                       /* (vocab) */
 	transformer_layer layers[TRANSFORMER_MAX_DEPTH];
 } transformer_tensors;
 
@@ -49,10 +52,19 @@ typedef struct transformer_graph
 	int32_t token, start; /* inputs */
 	bool training;
 	int64_t dropouts; /* so far */
+	int32_t embed;    /* the table, once it is recorded */
 } transformer_graph;
 
-/* The stream behind the last norm, (tokens, width); *head: the tensor that makes logits of it. */
-extern int32_t transformer_record(transformer_graph *t, int32_t *head);
+/* The stream behind the last norm, (tokens, width). */
+extern int32_t transformer_record(transformer_graph *t);
+/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
+typedef struct transformer_head
+{
+	int32_t x, weight, bias;
+} transformer_head;
+
+/* What makes logits of that stream. */
+extern transformer_head transformer_record_head(transformer_graph *t, int32_t x);
 
 /* Heads and how they attend. */
 extern attention_shape transformer_attention(const transformer_config *c);

@@ -36,6 +36,9 @@ static const struct
 	{"qkv_bias", MEMBER_FLAG, offsetof(transformer_config, qkv_bias)},
 	{"qk_norm", MEMBER_FLAG, offsetof(transformer_config, qk_norm)},
 	{"tied", MEMBER_FLAG, offsetof(transformer_config, tied)},
+	{"bidirectional", MEMBER_FLAG, offsetof(transformer_config, bidirectional)},
+	{"post_norm", MEMBER_FLAG, offsetof(transformer_config, post_norm)},
+	{"head_transform", MEMBER_FLAG, offsetof(transformer_config, head_transform)},
 	{"dropout", MEMBER_NUMBER, offsetof(transformer_config, dropout)},
 };
 

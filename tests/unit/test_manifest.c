@@ -3,6 +3,7 @@
  *	  A manifest that was built is read back; one that contradicts itself is refused.
  */
 #include "../../src/manifest/manifest.h"
+#include "../../src/manifest/transformer_json.h"
 #include "feature_sample.h"
 
 static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -45,7 +46,7 @@ parse(const json_t *json, llm_error *err)
 
 /* A manifest of a small one, with a tokenizer of 128 bytes. */
 static json_t *
-build_language(llm_error *err)
+build_language(const char *family, llm_error *err)
 {
 	net_config config = {.loss = LOSS_CROSS_ENTROPY,
 						 .shape = {.outputs = 1, .token_target = true, .vocab = 30, .context = 8}};
@@ -56,7 +57,7 @@ build_language(llm_error *err)
 	target *t;
 	net *n;
 
-	CHECK(transformer_family("llama", &config.text));
+	CHECK(transformer_family(family, &config.text));
 	config.text.vocab = 30;
 	config.text.context = config.text.width = 8;
 	config.text.depth = config.text.heads = config.text.kv_heads = 1;
@@ -77,7 +78,7 @@ static void
 check_language_refused(const char *path, const char *key, json_t *value)
 {
 	llm_error err = {.code = LLM_OK};
-	json_t *json = build_language(&err), *at = json;
+	json_t *json = build_language("llama", &err), *at = json;
 	manifest *m;
 
 	if (path)
@@ -96,7 +97,7 @@ static void
 test_language(void)
 {
 	llm_error err = {.code = LLM_OK};
-	json_t *json = build_language(&err);
+	json_t *json = build_language("llama", &err);
 	manifest *m = parse(json, &err);
 
 	CHECK_STR(err.message, "");
@@ -117,12 +118,32 @@ test_language(void)
 	check_language_refused("network", "rope_theta", json_real(0));
 	check_language_refused("network", "activation", json_string("magic"));
 	check_language_refused("network", "gated", json_integer(1));
+	check_language_refused("network", "bidirectional", json_null());
+	check_language_refused("network", "post_norm", json_true());
+	check_language_refused("network", "head_transform", json_true());
+	check_language_refused("network", "head_transform", json_string("true"));
 	check_language_refused("weights", "tokenizer", json_integer(0));
 	check_language_refused("weights", "tokenizer", json_integer(-1));
 	check_language_refused("weights", "bytes", json_integer(64));
 	check_language_refused("target", "kind", json_string("number"));
 	check_language_refused(NULL, "task", json_string("classification"));
 	check_language_refused(NULL, "architecture", json_string("mlp"));
+}
+
+/* The flags of an encoder, which no architecture has yet. */
+static void
+test_encoder(void)
+{
+	llm_error err = {.code = LLM_OK};
+	transformer_config c, read = {0};
+	json_t *json;
+
+	CHECK(transformer_family("bert", &c));
+	c.vocab = 30;
+	json = transformer_json(&c);
+	CHECK(transformer_from_json(json, &read, &err));
+	CHECK(read.bidirectional && read.post_norm && read.head_transform && read.norm_epsilon == c.norm_epsilon);
+	json_decref(json);
 }
 
 static void
@@ -288,6 +309,7 @@ main(void)
 
 	CHECK_STR(err.message, "");
 	test_language();
+	test_encoder();
 	test_round_trip(s, n);
 	test_wrong(s, n);
 	test_newer_format(s, n);

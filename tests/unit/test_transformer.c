@@ -1,6 +1,6 @@
 /*
  * test_transformer.c
- *	  Decoder transformers: gradients of whole networks, learning, threads, checkpoints, and
+ *	  Transformers: gradients of whole networks, learning, threads, checkpoints, and
  *	  configurations that are refused.
  */
 #include "net_check.h"
@@ -188,6 +188,11 @@ test_gradients(void)
 	check_token_gradient(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_token_gradient(&c);
+	c = transformer_of("bert", 4);
+	check_token_gradient(&c);
+	c.text.tied = c.text.bias = false;
+	c.text.dropout = 0.1f;
+	check_token_gradient(&c);
 }
 
 static void
@@ -222,6 +227,9 @@ test_refused(void)
 	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
+	c = transformer_of("gpt", 4);
+	c.text.head_transform = true;
+	check_refused(c, "a head for masked tokens");
 	c = transformer_of("gpt", 4);
 	c.text.vocab = c.shape.vocab = 1 << 20;
 	c.text.width = 65536;
@@ -268,6 +276,7 @@ main(void)
 	test_gradients();
 	test_training("gpt");
 	test_training("llama");
+	test_training("bert");
 	test_refused();
 	test_tokens_out_of_range();
 	return test_summary();

@@ -42,11 +42,12 @@ read_tensors(FILE *f, const net *n, float *to)
 static net *
 golden_net(const int32_t *k)
 {
+	static const char *const families[] = {"gpt", "llama", "bert"};
 	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = k[1], .context = k[2]}};
 	llm_error err = {0};
 	net *n;
 
-	CHECK(transformer_family(k[0] ? "llama" : "gpt", &c.text));
+	CHECK(transformer_family(families[k[0]], &c.text));
 	c.text.vocab = k[1];
 	c.text.context = k[2];
 	c.text.width = k[3];
@@ -85,8 +86,7 @@ read_golden(const char *name, golden *g)
 	tokens = g->b->token_start[rows];
 	read_numbers(f, g->b->token, 4, tokens);
 	read_numbers(f, g->b->token_target, 4, tokens);
-	for (int32_t i = 0; i < tokens; i++)
-		g->b->token_weight[i] = 1;
+	read_numbers(f, g->b->token_weight, 4, tokens);
 	g->losses = malloc(tokens * sizeof(double));
 	read_numbers(f, g->losses, 8, tokens);
 	g->weights = aligned_alloc(64, net_weight_bytes(g->n));
@@ -193,7 +193,7 @@ check_steps(const golden *g)
 int
 main(void)
 {
-	static const char *const names[] = {"gpt2", "llama", "qwen2", "qwen3"};
+	static const char *const names[] = {"gpt2", "llama", "qwen2", "qwen3", "bert"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{

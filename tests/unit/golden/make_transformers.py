@@ -3,15 +3,16 @@
 
 Needs PyTorch and transformers; the tests need neither: tests/unit/golden/make_transformers.py makes the
 files beside it again. A file holds, in the machine's byte order (little-endian):
-  13 int32: rotary, vocab, context, width, depth, heads, kv_heads, head_dim, ffn, qkv_bias, qk_norm, tied, rows
-  int32 start (rows + 1), token (tokens), target (tokens)
-  float64 loss (tokens); float32 weights, then gradients of the mean loss, tensors in the engine's order
+  13 int32: family (0 gpt, 1 llama, 2 bert), vocab, context, width, depth, heads, kv_heads, head_dim, ffn, qkv_bias, qk_norm, tied, rows
+  int32 start (rows + 1), token (tokens), target (tokens); float32 weight of the target (tokens)
+  float64 weight times loss (tokens); float32 parameters, then gradients of the weighted mean loss, tensors in the
+  engine's order
   float64 losses of ten steps of AdamW: rate 1e-3, betas .9 .99, epsilon 1e-8, decay .1 of matrices
 """
 import os
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 torch.set_default_dtype(torch.float64)
@@ -48,10 +49,37 @@ def llama_tensors(model):
         yield model.lm_head.weight
 
 
+def bert_tensors(model):
+    m, head = model.bert, model.cls.predictions
+    yield m.embeddings.word_embeddings.weight
+    yield m.embeddings.position_embeddings.weight
+    for b in m.encoder.layer:
+        a, out = b.attention.self, b.attention.output
+        yield from (out.LayerNorm.weight, out.LayerNorm.bias,
+                    torch.cat([a.query.weight, a.key.weight, a.value.weight]),
+                    torch.cat([a.query.bias, a.key.bias, a.value.bias]), out.dense.weight, out.dense.bias,
+                    b.output.LayerNorm.weight, b.output.LayerNorm.bias, b.intermediate.dense.weight,
+                    b.intermediate.dense.bias, b.output.dense.weight, b.output.dense.bias)
+    yield from (m.embeddings.LayerNorm.weight, m.embeddings.LayerNorm.bias, head.transform.dense.weight,
+                head.transform.dense.bias, head.transform.LayerNorm.weight, head.transform.LayerNorm.bias, head.bias)
+
+
+def bert(config):
+    """Without types of tokens, which the engine leaves out."""
+    model = BertForMaskedLM(config)
+    types = model.bert.embeddings.token_type_embeddings.weight
+    types.requires_grad_(False).zero_()
+    return model
+
+
+def trained(model):
+    return [p for p in model.parameters() if p.requires_grad]
+
+
 def gradients(tensors, model):
     """The same tensors with gradients in place of parameters."""
-    values = {p: p.data.clone() for p in model.parameters()}
-    for p in model.parameters():
+    values = {p: p.data.clone() for p in trained(model)}
+    for p in trained(model):
         p.data = p.grad.clone()
     result = [t.detach().clone() for t in tensors(model)]
     for p, v in values.items():
@@ -59,36 +87,39 @@ def gradients(tensors, model):
     return result
 
 
-def token_losses(model, rows):
-    return [torch.nn.functional.cross_entropy(model(torch.tensor([ids])).logits[0], torch.tensor(targets),
-                                              reduction='none') for ids, targets in rows]
+def token_losses(model, rows, weights):
+    """Weight times loss of every token."""
+    losses = [torch.nn.functional.cross_entropy(model(torch.tensor([ids])).logits[0], torch.tensor(targets),
+                                                reduction='none') for ids, targets in rows]
+    return torch.cat(losses) * torch.tensor(weights)
 
 
 def flat(tensors, kind):
     return np.concatenate([t.detach().numpy().reshape(-1) for t in tensors]).astype(kind).tobytes()
 
 
-def write(name, model, tensors, numbers):
+def write(name, model, tensors, numbers, masked=False):
     generator = np.random.default_rng(7)
     rows = [(generator.integers(0, VOCAB, n).tolist(), generator.integers(0, VOCAB, n).tolist()) for n in LENGTHS]
+    weights = generator.choice([0, 0, 1, 2], sum(LENGTHS)) if masked else np.ones(sum(LENGTHS))
     with torch.no_grad():
-        for p in model.parameters():  # as they will be read; norms and biases away from 1 and 0
+        for p in trained(model):  # as they will be read; norms and biases away from 1 and 0
             p.copy_((p + 0.1 * torch.randn_like(p)).float().double())
     start = np.cumsum([0] + LENGTHS)
-    losses = token_losses(model, rows)
-    torch.cat(losses).mean().backward()
+    losses = token_losses(model, rows, weights)
+    (losses.sum() / weights.sum()).backward()
     out = np.array(numbers + [len(rows)], 'int32').tobytes() + start.astype('int32').tobytes()
     out += np.array(sum((r[0] for r in rows), []), 'int32').tobytes()
     out += np.array(sum((r[1] for r in rows), []), 'int32').tobytes()
-    out += flat(losses, 'float64') + flat(list(tensors(model)), 'float32')
+    out += weights.astype('float32').tobytes() + flat([losses], 'float64') + flat(list(tensors(model)), 'float32')
     out += flat(gradients(tensors, model), 'float32')
-    groups = [{'params': [p for p in model.parameters() if p.dim() > 1], 'weight_decay': 0.1},
-              {'params': [p for p in model.parameters() if p.dim() < 2], 'weight_decay': 0}]
+    groups = [{'params': [p for p in trained(model) if p.dim() > 1], 'weight_decay': 0.1},
+              {'params': [p for p in trained(model) if p.dim() < 2], 'weight_decay': 0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), eps=1e-8)
     steps = []
     for _ in range(10):
         optimizer.zero_grad()
-        loss = torch.cat(token_losses(model, rows)).mean()
+        loss = token_losses(model, rows, weights).sum() / weights.sum()
         steps.append(loss.item())
         loss.backward()
         optimizer.step()
@@ -111,6 +142,10 @@ def main():
           [1, VOCAB, CONTEXT, 16, DEPTH, 4, 2, 4, 24, 1, 0, 1])
     write('qwen3', Qwen3ForCausalLM(Qwen3Config(tie_word_embeddings=True, head_dim=6, **sizes)), llama_tensors,
           [1, VOCAB, CONTEXT, 16, DEPTH, 4, 2, 6, 24, 0, 1, 1])
+    write('bert', bert(BertConfig(vocab_size=VOCAB, max_position_embeddings=CONTEXT, hidden_size=16, intermediate_size=24,
+                                  num_hidden_layers=DEPTH, num_attention_heads=4, pad_token_id=None,
+                                  hidden_dropout_prob=0, attention_probs_dropout_prob=0, **eager)),
+          bert_tensors, [2, VOCAB, CONTEXT, 16, DEPTH, 4, 4, 4, 24, 1, 0, 1], masked=True)
 
 
 main()
