@@ -118,6 +118,8 @@ check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
 
 	if (c->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "the network is no language model");
+	if (c->encoder_depth > 0)
+		return llm_fail(err, LLM_INVALID, "the network has an encoder, whose source a generator does not read");
 	if (sequences < 1 || positions < 1 || positions > c->context)
 		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
 						sequences, positions, c->context);
@@ -324,7 +326,7 @@ static void
 finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
 {
 	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.layers[layer];
+	const transformer_layer *l = &g->numbers.stack.layers[layer];
 	int64_t d = c->head_dim, kv = kv_width(c);
 	float *q = g->qkv + row * (c->heads * d + 2 * kv), *k = q + c->heads * d;
 	int64_t position = position_of_row(g, p, row);
@@ -354,6 +356,7 @@ attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t 
 					   .q = g->qkv + first * step,
 					   .q_step = step,
 					   .kv_step = c->head_dim,
+					   .bias = tensor_of(g, g->numbers.stack.relative),
 					   .out = g->attended + first * q_width,
 					   .log_sum = g->log_sum + (int64_t) first * c->heads};
 
@@ -372,7 +375,7 @@ static void
 run_layer(const generator *g, const pass *p, int32_t layer)
 {
 	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.layers[layer];
+	const transformer_layer *l = &g->numbers.stack.layers[layer];
 	int64_t rows = p->rows, up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
 
 	linear(g, norm_before(g, rows, l->attn_norm), rows, l->qkv, g->qkv);
@@ -417,7 +420,7 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 			g->simd->add(x, position + (int64_t) position_of_row(g, p, i) * c->width, x, c->width);
 	}
 	if (c->post_norm)
-		norm(g, g->stream, p->rows, g->numbers.norm, g->stream);
+		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->stream);
 	for (int32_t i = 0; i < c->depth; i++)
 	{
 		if (!go_on(g, err))
@@ -427,7 +430,7 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 	if (c->post_norm)
 		memcpy(g->normed, g->stream, (size_t) p->rows * c->width * sizeof(float));
 	else
-		norm(g, g->stream, p->rows, g->numbers.norm, g->normed);
+		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->normed);
 	return true;
 }
 
@@ -441,6 +444,8 @@ make_logits(const generator *g, int32_t first, int32_t count, llm_error *err)
 		return false;
 	multiply(g, g->normed + (int64_t) first * c->width, count, c->width, tensor_of(g, g->numbers.head), NULL,
 			 g->logits, c->vocab);
+	if (c->head_scale)
+		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) count * c->vocab);
 	return true;
 }
 

@@ -26,7 +26,9 @@ enum
 	SLOT_TOKEN,
 	SLOT_TOKEN_START,
 	SLOT_TOKEN_TARGET,
-	SLOT_TOKEN_WEIGHT
+	SLOT_TOKEN_WEIGHT,
+	SLOT_SOURCE,
+	SLOT_SOURCE_START
 };
 
 /* A network being recorded. */
@@ -324,6 +326,12 @@ record_language(recorder *r, bool gradient)
 	t.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
 	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
+	if (s->source_context > 0)
+	{
+		g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
+		t.source = graph_input(g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
+		t.source_start = graph_input(g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	}
 	head = transformer_record_head(&t, transformer_record(&t));
 	r->p->loss = op_language_loss(g, head.x, head.weight, head.bias, target, weight, gradient, &r->p->correct);
 	if (gradient)
@@ -376,6 +384,7 @@ net_rows(const batch *b, int64_t rows[AXIS_COUNT])
 {
 	rows[AXIS_ROW] = b->rows;
 	rows[AXIS_TOKEN] = b->shape.context > 0 ? b->token_start[b->rows] : 0;
+	rows[AXIS_SOURCE] = b->shape.source_context > 0 ? b->source_start[b->rows] : 0;
 }
 
 void
@@ -399,4 +408,6 @@ net_plan_bind(net_plan *p, const batch *b)
 	plan_bind(p->plan, SLOT_TOKEN_START, b->token_start);
 	plan_bind(p->plan, SLOT_TOKEN_TARGET, b->token_target);
 	plan_bind(p->plan, SLOT_TOKEN_WEIGHT, b->token_weight);
+	plan_bind(p->plan, SLOT_SOURCE, b->source);
+	plan_bind(p->plan, SLOT_SOURCE_START, b->source_start);
 }

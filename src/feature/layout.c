@@ -92,7 +92,7 @@ encoder_shape(const encoder *e, batch_shape *shape)
 	shape->embed_rows = e->shape.embed_rows;
 	shape->bag_rows = e->shape.bag_rows;
 	shape->bag_max = e->shape.bag_max;
-	shape->vocab = shape->context = 0;
+	shape->vocab = shape->context = shape->source_context = 0;
 }
 
 void

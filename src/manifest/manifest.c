@@ -174,8 +174,11 @@ read_transformer(const json_t *o, net_config *config, llm_error *err)
 	if (!transformer_from_json(o, &config->text, err))
 		return false;
 	config->loss = LOSS_CROSS_ENTROPY;
-	config->shape = (batch_shape) {
-		.outputs = 1, .token_target = true, .vocab = config->text.vocab, .context = config->text.context};
+	config->shape = (batch_shape) {.outputs = 1,
+								   .token_target = true,
+								   .vocab = config->text.vocab,
+								   .context = config->text.context,
+								   .source_context = config->text.source_context};
 	return true;
 }
 

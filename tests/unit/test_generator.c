@@ -145,6 +145,9 @@ test_families(void)
 	c = transformer_of("gpt", 2);
 	c.text.post_norm = true;
 	check_against_graph(&c);
+	c = transformer_of("t5", 2);
+	c.text.encoder_depth = c.text.source_context = c.shape.source_context = 0;
+	check_against_graph(&c);
 }
 
 /* Eight sequences together have the bytes that each has alone. */
@@ -189,15 +192,17 @@ stop_at_third(void *arg)
 static void
 test_refused(void)
 {
-	net_config c = transformer_of("gpt", 4), columns = small_config(LOSS_BINARY);
+	net_config c = transformer_of("gpt", 4), columns = small_config(LOSS_BINARY), encoder = transformer_of("t5", 4);
 	llm_error err = {0};
 	model m = make_model(&c);
-	net *other = net_new(&columns, &err);
+	net *other = net_new(&columns, &err), *translator = net_new(&encoder, &err);
 	generator *g = generator_new(m.n, m.weights, 1, 20, &err);
 	int32_t wrong = VOCAB, zero = 0;
 	int calls = 0;
 
 	CHECK(generator_new(other, m.weights, 1, 20, &err) == NULL && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(generator_new(translator, m.weights, 1, 20, &err) == NULL && strstr(err.message, "encoder") != NULL);
 	err.code = LLM_OK;
 	CHECK(generator_new(m.n, m.weights, 1, CONTEXT + 1, &err) == NULL && err.code == LLM_INVALID);
 	err.code = LLM_OK;
@@ -214,6 +219,7 @@ test_refused(void)
 	CHECK_INT(generator_length(g, 0), 5);
 	generator_free(g);
 	net_free(other);
+	net_free(translator);
 	free_model(&m);
 }
 

@@ -3,7 +3,6 @@
  *	  A manifest that was built is read back; one that contradicts itself is refused.
  */
 #include "../../src/manifest/manifest.h"
-#include "../../src/manifest/transformer_json.h"
 #include "feature_sample.h"
 
 static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -62,6 +61,11 @@ build_language(const char *family, llm_error *err)
 	config.text.context = config.text.width = 8;
 	config.text.depth = config.text.heads = config.text.kv_heads = 1;
 	config.text.head_dim = config.text.ffn = 8;
+	if (config.text.buckets > 0)
+	{
+		config.text.encoder_depth = 1;
+		config.text.source_context = config.shape.source_context = 9;
+	}
 	n = net_new(&config, err);
 	CHECK(fitter != NULL && target_fitter_add(fitter, NULL, err));
 	t = target_fitter_finish(fitter, err);
@@ -122,6 +126,12 @@ test_language(void)
 	check_language_refused("network", "post_norm", json_true());
 	check_language_refused("network", "head_transform", json_true());
 	check_language_refused("network", "head_transform", json_string("true"));
+	check_language_refused("network", "encoder_depth", json_integer(1));
+	check_language_refused("network", "encoder_depth", json_integer(-1));
+	check_language_refused("network", "source_context", json_integer(1 << 30));
+	check_language_refused("network", "buckets", json_integer(3));
+	check_language_refused("network", "distance", json_real(1.5));
+	check_language_refused("network", "head_scale", json_null());
 	check_language_refused("weights", "tokenizer", json_integer(0));
 	check_language_refused("weights", "tokenizer", json_integer(-1));
 	check_language_refused("weights", "bytes", json_integer(64));
@@ -130,19 +140,31 @@ test_language(void)
 	check_language_refused(NULL, "architecture", json_string("mlp"));
 }
 
-/* The flags of an encoder, which no architecture has yet. */
+/* Encoders, whose flags are read whatever the architecture is called. */
 static void
-test_encoder(void)
+test_encoders(void)
 {
 	llm_error err = {.code = LLM_OK};
-	transformer_config c, read = {0};
-	json_t *json;
+	json_t *json = build_language("bert", &err);
+	manifest *m = parse(json, &err);
+	const transformer_config *c;
 
-	CHECK(transformer_family("bert", &c));
-	c.vocab = 30;
-	json = transformer_json(&c);
-	CHECK(transformer_from_json(json, &read, &err));
-	CHECK(read.bidirectional && read.post_norm && read.head_transform && read.norm_epsilon == c.norm_epsilon);
+	if (CHECK(m != NULL))
+	{
+		c = &net_get_config(m->net)->text;
+		CHECK(c->bidirectional && c->post_norm && c->head_transform && c->norm_epsilon == 1e-12f);
+	}
+	manifest_free(m);
+	json_decref(json);
+	json = build_language("t5", &err);
+	m = parse(json, &err);
+	if (CHECK(m != NULL))
+	{
+		c = &net_get_config(m->net)->text;
+		CHECK(c->encoder_depth == 1 && c->source_context == 9 && c->buckets == 32 && c->distance == 128);
+		CHECK(c->head_scale && net_get_config(m->net)->shape.source_context == 9);
+	}
+	manifest_free(m);
 	json_decref(json);
 }
 
@@ -309,7 +331,7 @@ main(void)
 
 	CHECK_STR(err.message, "");
 	test_language();
-	test_encoder();
+	test_encoders();
 	test_round_trip(s, n);
 	test_wrong(s, n);
 	test_newer_format(s, n);
