@@ -459,10 +459,10 @@ check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
 }
 
 static bool
-check_causal(const generator *g, llm_error *err)
+check_writes(const generator *g, llm_error *err)
 {
-	return !config_of(g)->bidirectional ||
-		   llm_fail(err, LLM_INVALID, "a bidirectional network embeds texts, it does not write or score them");
+	return (!config_of(g)->bidirectional && !config_of(g)->headless) ||
+		   llm_fail(err, LLM_INVALID, "the network embeds texts, it does not write or score them");
 }
 
 static bool
@@ -507,7 +507,7 @@ run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, ch
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	if (!check_causal(g, err) || !check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
+	if (!check_writes(g, err) || !check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
 		!check_ids(g, ids, count, err) || !run_tokens(g, sequence, ids, count, NULL, NULL, err) ||
 		!make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
 		return false;
@@ -540,7 +540,7 @@ generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32
 {
 	pass p = {.rows = count, .ids = ids, .sequences = sequences};
 
-	if (!check_causal(g, err) || !check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) ||
+	if (!check_writes(g, err) || !check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) ||
 		!run_pass(g, &p, err) || !make_logits(g, 0, count, err))
 		return false;
 	for (int32_t i = 0; i < count; i++)
@@ -604,7 +604,7 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 {
 	scoring s = {ids, count, logprob};
 
-	return check_causal(g, err) && run_text(g, ids, count, score_chunk, &s, err);
+	return check_writes(g, err) && run_text(g, ids, count, score_chunk, &s, err);
 }
 
 typedef struct pooling

@@ -113,7 +113,7 @@ check_inputs(const batch_shape *s, int32_t embed_dim, llm_error *err)
 	if (s->dense < 0 || s->dense > MAX_INPUTS || s->embed_columns < 0 || s->embed_columns > MAX_WIDTH ||
 		s->embed_rows < 0 || s->bag_rows < 0 || s->bag_max < 0 || s->bag_max > MAX_INPUTS)
 		return llm_fail(err, LLM_INVALID, "network has an impossible number of inputs");
-	if (s->dense == 0 && s->embed_columns == 0 && s->bag_rows == 0)
+	if (s->dense == 0 && s->embed_columns == 0 && s->bag_rows == 0 && s->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "network has no input");
 	if ((s->bag_rows > 0) != (s->bag_max > 0) || (s->embed_columns > 0) != (s->embed_rows > 0))
 		return llm_fail(err, LLM_INVALID, "network has a table that no input uses");
@@ -310,7 +310,8 @@ net_new(const net_config *config, llm_error *err)
 	net *n;
 	bool ok;
 
-	if (config->text.vocab > 0 ? !transformer_check(config, err) : !check_config(config, err))
+	if ((config->text.vocab > 0 && !transformer_check(config, err)) ||
+		(!config->shape.token_target && !check_config(config, err)))
 		return NULL;
 	n = calloc(1, sizeof(net));
 	if (!n)
@@ -321,9 +322,9 @@ net_new(const net_config *config, llm_error *err)
 	n->config = *config;
 	if (n->config.members == 0)
 		n->config.members = 1;
-	if (config->text.vocab > 0)
-		ok = transformer_layout(n, err);
-	else
+	ok = config->text.vocab == 0 || transformer_layout(n, err);
+	n->text_tensors = n->tensor_count;
+	if (ok && !config->shape.token_target)
 	{
 		n->layer_count = layers_plan(&n->config, n->layers, err);
 		ok = n->layer_count > 0 && lay_out(n, err);
@@ -373,5 +374,8 @@ net_multiplications(const net *n)
 
 	for (int32_t i = 0; i < n->layer_count; i++)
 		sum += n->layers[i].multiplications;
+	for (int32_t i = 0; i < n->text_tensors; i++)
+		if (n->tensors[i].ndim > 1 && n->tensors[i].dims[0] != n->config.text.vocab)
+			sum += (double) n->tensors[i].count * n->config.text.context;
 	return sum * n->config.members;
 }

@@ -127,6 +127,7 @@ typedef struct transformer_config
 	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
 	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
 	bool head_scale;     /* stream times width^-0.5 before logits */
+	bool headless;       /* no logits: layers read what stands for the text */
 	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;
 
@@ -134,8 +135,8 @@ typedef struct transformer_config
 extern bool transformer_family(const char *name, transformer_config *c);
 
 /*
- * A transformer, an mlp by its widths, or any network by its layers.  Either ends with a linear layer
- * "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
+ * A transformer, an mlp by its widths, or any network by its layers; the last two may read a
+ * transformer and end with a linear layer "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
  * regression.
  */
 typedef struct net_config
@@ -145,7 +146,12 @@ typedef struct net_config
 	image_augment augment; /* of images, while training */
 	int32_t layer_count;   /* 0: an mlp, by what follows layers; otherwise 1 .. NET_MAX_LAYERS */
 	net_layer layers[NET_MAX_LAYERS];
-	transformer_config text;        /* if its vocab is not 0, nothing else but shape, loss and members = 1 counts */
+	/*
+	 * If its vocab is not 0: with token targets nothing else but shape, loss and members = 1 counts;
+	 * otherwise it is headless, and what its pool makes of a row's tokens is one of the columns.
+	 */
+	transformer_config text;
+	text_pool pool;
 	int32_t embed_dim;              /* width of one learned embedding */
 	int32_t hidden_count;           /* 0 .. NET_MAX_HIDDEN */
 	int32_t hidden[NET_MAX_HIDDEN]; /* widths, 1 .. 65536 */

@@ -183,6 +183,8 @@ make_inputs(checker *k)
 	k->columns = (layer_shape) {true, 1, 1, s->dense - pixels};
 	if (s->embed_columns > 0)
 		k->columns.channels += (int64_t) s->embed_columns * k->c->embed_dim;
+	if (k->c->text.vocab > 0)
+		k->columns.channels += k->c->text.width;
 }
 
 static bool

@@ -41,9 +41,27 @@ typedef struct recorder
 	int32_t next_param;
 	int64_t dropouts;                                                      /* so far */
 	int32_t dense, embed, bag_start, bag_index, bag_value, target, weight; /* inputs */
+	transformer_graph text;
 	int32_t image, columns;           /* made of them; columns TENSOR_NONE when there are no numbers */
 	int32_t made[NET_MAX_LAYERS + 1]; /* by each layer */
 } recorder;
+
+static void
+record_tokens(recorder *r)
+{
+	const batch_shape *s = &r->n->config.shape;
+	graph *g = r->g;
+
+	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
+	g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
+	r->text = (transformer_graph) {.g = g, .n = r->n, .training = r->training};
+	r->text.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
+	r->text.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	if (s->source_context == 0)
+		return;
+	r->text.source = graph_input(g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
+	r->text.source_start = graph_input(g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+}
 
 static void
 record_inputs(recorder *r)
@@ -52,6 +70,8 @@ record_inputs(recorder *r)
 	int64_t pairs = r->g->capacity[AXIS_ROW] * s->bag_max;
 
 	r->dense = r->embed = r->bag_start = TENSOR_NONE;
+	if (s->vocab > 0)
+		record_tokens(r);
 	if (s->dense > 0)
 		r->dense = graph_input(r->g, SLOT_DENSE, TENSOR_F32, AXIS_ROW, 0, s->dense);
 	if (s->embed_columns > 0)
@@ -83,7 +103,25 @@ statistic(recorder *r)
 	return graph_statistic(r->g, r->next_param++, t->ndim, t->dims);
 }
 
-/* What layers read of the inputs: the image, and the columns beside it with embeddings. */
+/* What stands for the text of a row. */
+static int32_t
+record_text(recorder *r)
+{
+	float rate = r->n->config.text.dropout;
+	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text), r->text.start, r->n->config.pool);
+
+	r->dropouts = r->text.dropouts;
+	return r->training && rate > 0 ? op_dropout(r->g, x, rate, r->dropouts++) : x;
+}
+
+/* Numbers side by side; of the columns there may be none (a bag alone has none either). */
+static int32_t
+record_concat(recorder *r, int32_t a, int32_t b)
+{
+	return a == TENSOR_NONE ? b : b == TENSOR_NONE ? a : op_concat(r->g, a, b);
+}
+
+/* What layers read of the inputs: the image, and the columns beside it with embeddings and text. */
 static void
 record_sources(recorder *r)
 {
@@ -98,11 +136,9 @@ record_sources(recorder *r)
 			pixels < c->shape.dense ? op_columns(r->g, r->dense, pixels, c->shape.dense - pixels) : TENSOR_NONE;
 	}
 	if (r->embed != TENSOR_NONE)
-	{
-		int32_t e = op_embed(r->g, r->embed, param(r));
-
-		r->columns = r->columns == TENSOR_NONE ? e : op_concat(r->g, r->columns, e);
-	}
+		r->columns = record_concat(r, r->columns, op_embed(r->g, r->embed, param(r)));
+	if (c->text.vocab > 0)
+		r->columns = record_concat(r, r->columns, record_text(r));
 }
 
 static int32_t
@@ -227,13 +263,6 @@ record_dropout(recorder *r, const layer_plan *p, int32_t x)
 	return r->training && p->layer.rate > 0 ? op_dropout(r->g, x, p->layer.rate, stream) : x;
 }
 
-/* Columns without numbers (a bag alone) add nothing to a concat. */
-static int32_t
-record_concat(recorder *r, int32_t a, int32_t b)
-{
-	return a == TENSOR_NONE ? b : b == TENSOR_NONE ? a : op_concat(r->g, a, b);
-}
-
 static int32_t
 record_layer(recorder *r, int32_t i)
 {
@@ -316,23 +345,13 @@ static void
 record_language(recorder *r, bool gradient)
 {
 	graph *g = r->g;
-	const batch_shape *s = &r->n->config.shape;
-	transformer_graph t = {.g = g, .n = r->n, .training = r->training};
 	transformer_head head;
 	int32_t target, weight;
 
-	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
-	t.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
-	t.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	record_tokens(r);
 	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
-	if (s->source_context > 0)
-	{
-		g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
-		t.source = graph_input(g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
-		t.source_start = graph_input(g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
-	}
-	head = transformer_record_head(&t, transformer_record(&t));
+	head = transformer_record_head(&r->text, transformer_record(&r->text));
 	r->p->loss = op_language_loss(g, head.x, head.weight, head.bias, target, weight, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
@@ -362,7 +381,8 @@ record_columns(recorder *r, net_mode mode)
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
-	recorder r = {.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
+	recorder r = {
+		.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN, .next_param = n->text_tensors};
 	size_t offsets[NET_MAX_TENSORS];
 
 	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};

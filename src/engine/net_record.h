@@ -18,6 +18,7 @@ struct net
 	int32_t layer_count; /* with the output layer */
 	layer_plan layers[NET_MAX_LAYERS + 1];
 	int32_t tensor_count;
+	int32_t text_tensors; /* first of them: those of the transformer */
 	net_tensor_info tensors[NET_MAX_TENSORS];
 	float deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
 	float constant[NET_MAX_TENSORS];

@@ -30,7 +30,8 @@ bool
 predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
 {
 	const batch_shape *s = &n->config.shape;
-	size_t row = sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + s->outputs);
+	size_t row =
+		sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + s->outputs + s->context);
 	net_plan forward;
 
 	if (s->token_target)

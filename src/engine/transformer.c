@@ -109,8 +109,10 @@ transformer_check(const net_config *config, llm_error *err)
 	if (c->head_transform && !c->bidirectional)
 		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
 	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
-		!s->token_target || s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 ||
-		config->members > 1 || config->layer_count > 0)
+		config->members > 1 || c->headless == s->token_target || (unsigned) config->pool > POOL_LAST)
+		return llm_fail(err, LLM_INVALID, "a transformer reads other tokens than its rows have");
+	if (s->token_target &&
+		(s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 || config->layer_count > 0))
 		return llm_fail(err, LLM_INVALID, "a language model reads and predicts tokens, nothing else");
 	return true;
 }
@@ -157,16 +159,17 @@ stack_of(const transformer_config *c, int32_t depth, bool cross, transformer_sta
 void
 transformer_tensors_of(const transformer_config *c, transformer_tensors *t)
 {
+	bool transform = c->head_transform && !c->headless;
 	int32_t count = 0, *next = &count;
 
 	t->embed = ONE(true);
 	t->position = ONE(!c->rotary && c->buckets == 0);
 	stack_of(c, c->encoder_depth, false, &t->encoder, next);
 	stack_of(c, c->depth, c->encoder_depth > 0, &t->stack, next);
-	t->head = c->tied ? t->embed : ONE(true);
-	pair(t->transform, c->head_transform, c->bias, next);
-	pair(t->transform_norm, c->head_transform, c->bias, next);
-	t->head_bias = ONE(c->head_transform);
+	t->head = c->tied && !c->headless ? t->embed : ONE(!c->headless);
+	pair(t->transform, transform, c->bias, next);
+	pair(t->transform_norm, transform, c->bias, next);
+	t->head_bias = ONE(transform);
 }
 
 #undef ONE
@@ -280,7 +283,7 @@ add_head(layout *l, const transformer_tensors *t)
 	const transformer_config *c = &l->n->config.text;
 	int64_t table[2] = {c->vocab, c->width};
 
-	return (c->tied || add_tensor(l, "head", "weight", 2, table, deviation_of(c, c->width), 0)) &&
+	return (c->tied || c->headless || add_tensor(l, "head", "weight", 2, table, deviation_of(c, c->width), 0)) &&
 		   add_linear(l, "head.transform", t->transform, c->width, c->width, deviation_of(c, c->width)) &&
 		   add_norm(l, "head.norm", t->transform_norm, c->width) &&
 		   (t->head_bias == TENSOR_NONE || add_tensor(l, "head", "bias", 1, table, 0, 0));

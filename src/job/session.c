@@ -66,6 +66,10 @@ JobTerminating(void)
 /*
  * Nothing that the role, the database or the query of the training has set may time the job
  * out, make its writes fail, or change the order in which rows arrive.
+ *
+ * Text is converted from and to the encoding of the client outside of transactions, too: so
+ * client_encoding is UTF8, as llmapp's own text is.  The first call must be in a transaction, which
+ * looks the conversion up.
  */
 void
 ConfigureSession(void)
@@ -79,6 +83,7 @@ ConfigureSession(void)
 		{"default_transaction_isolation", "read committed"},
 		{"synchronize_seqscans", "off"},
 		{"max_parallel_workers_per_gather", "0"},
+		{"client_encoding", "UTF8"},
 	};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)

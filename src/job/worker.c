@@ -455,7 +455,9 @@ llmapp_job_worker(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(start.database, start.owner, 0);
 	AttachJobMemory();
 	before_shmem_exit(LeaveSlot, 0);
+	StartTransactionCommand();
 	ConfigureSession();
+	CommitTransactionCommand();
 	ReserveMemory();
 	run.job = start.job;
 	if (start.submission == DSM_HANDLE_INVALID || AcceptSubmission(start.submission, &run))

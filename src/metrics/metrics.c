@@ -10,6 +10,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -362,8 +363,8 @@ json_confusion(const evaluation *e)
 			int64_t count = e->confusion[(int64_t) actual * classes + predicted];
 
 			if (count > 0 && json_array_append_new(
-								 cells, json_pack("[s?, s, I]", actual < classes ? e->target->classes[actual] : NULL,
-												  e->target->classes[predicted], (json_int_t) count)) != 0)
+								 cells, json_pack("[o, i, I]", actual < classes ? json_integer(actual) : json_null(),
+												  predicted, (json_int_t) count)) != 0)
 			{
 				json_decref(cells);
 				return NULL;
@@ -454,11 +455,19 @@ next_frequent_label(const evaluation *e, int32_t last)
 	return best;
 }
 
+const char *
+evaluation_class_key(int32_t label, char key[METRICS_CLASS_KEY])
+{
+	snprintf(key, METRICS_CLASS_KEY, "%d", label);
+	return key;
+}
+
 /* Curves of the positive class of two, or of the labels with most rows. */
 static json_t *
 json_roc(evaluation *e, llm_error *err)
 {
 	json_t *roc = new_json_object();
+	char key[METRICS_CLASS_KEY];
 	bool two = e->target->class_count == 2;
 	int32_t label = two ? 1 : next_frequent_label(e, -1);
 
@@ -466,7 +475,7 @@ json_roc(evaluation *e, llm_error *err)
 	{
 		json_t *points = evaluation_roc(e, label, err);
 
-		if (points == NULL || json_object_set_new(roc, e->target->classes[label], points) != 0)
+		if (points == NULL || json_object_set_new(roc, evaluation_class_key(label, key), points) != 0)
 		{
 			json_decref(roc);
 			return NULL;

@@ -57,10 +57,13 @@ extern bool evaluation_add(evaluation *e, const float *out, int32_t actual_class
 						   llm_error *err);
 /*
  * {"metrics": {"accuracy": ..., ...}, "confusion": [[actual, predicted, count], ...],
- *	"roc": {label: [[threshold, tpr, fpr], ...]}}; the last two for classes only.  A NULL actual in
- * "confusion" is a label never seen in training.  Without rows "metrics" is {"n": 0}.
+ *	"roc": {class: [[threshold, tpr, fpr], ...]}}; the last two for classes only, which are numbers of
+ * the target's.  A NULL actual in "confusion" is a label never seen in training.  Without rows "metrics" is {"n": 0}.
  */
 extern json_t *evaluation_json(evaluation *e, llm_error *err);
+/* Under which "roc" has the curve of a class. */
+#define METRICS_CLASS_KEY 12
+extern const char *evaluation_class_key(int32_t label, char key[METRICS_CLASS_KEY]);
 /*
  * The curve of one label, [[threshold, tpr, fpr], ...] from (0, 0) to (1, 1): a row is called
  * positive when its probability is >= threshold.  The first threshold is NULL, above every

@@ -15,6 +15,7 @@
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -153,7 +154,7 @@ WithWideNumbers(const char *json)
 	return out.data;
 }
 
-/* Column meta as JSON text; palloc'd. */
+/* Column meta as JSON text in UTF-8; palloc'd. */
 static char *
 MetaText(const ModelTable *table, HeapTuple tuple, int32 version, Size max)
 {
@@ -172,7 +173,7 @@ MetaText(const ModelTable *table, HeapTuple tuple, int32 version, Size max)
 	text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	result = WithWideNumbers(text);
 	pfree(text);
-	return result;
+	return pg_server_to_any(result, strlen(result), PG_UTF8);
 }
 
 /* ---- head and versions ---- */

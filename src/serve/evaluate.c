@@ -373,6 +373,18 @@ RequireConfusion(const Evaluation *e)
 	return cells;
 }
 
+/* The label in a cell; NULL when there is none. */
+static const char *
+CellClass(const Evaluation *e, const json_t *cell, int place)
+{
+	const target *t = e->model->manifest->target;
+	const json_t *class = json_array_get(cell, place);
+
+	if (!json_is_integer(class) || json_integer_value(class) < 0 || json_integer_value(class) >= t->class_count)
+		return NULL;
+	return t->classes[json_integer_value(class)];
+}
+
 Datum
 llm_confusion(PG_FUNCTION_ARGS)
 {
@@ -386,8 +398,8 @@ llm_confusion(PG_FUNCTION_ARGS)
 	cells = RequireConfusion(e);
 	json_array_foreach(cells, i, cell)
 	{
-		const char *actual = json_string_value(json_array_get(cell, 0));
-		const char *predicted = json_string_value(json_array_get(cell, 1));
+		const char *actual = CellClass(e, cell, 0);
+		const char *predicted = CellClass(e, cell, 1);
 		bool nulls[3] = {actual == NULL, false, false};
 		Datum values[3] = {0};
 
@@ -424,7 +436,8 @@ static const json_t *
 RequireCurve(Evaluation *e, int32 label)
 {
 	const char *name = e->model->manifest->target->classes[label];
-	const json_t *points = json_object_get(json_object_get(e->results, "roc"), name);
+	char key[METRICS_CLASS_KEY];
+	const json_t *points = json_object_get(json_object_get(e->results, "roc"), evaluation_class_key(label, key));
 	llm_error err = {0};
 
 	if (points == NULL && e->rows != NULL)
@@ -433,7 +446,7 @@ RequireCurve(Evaluation *e, int32 label)
 
 		if (made == NULL)
 			ThrowError(&err);
-		json_object_set_new(json_object_get(e->own, "roc"), name, made);
+		json_object_set_new(json_object_get(e->own, "roc"), key, made);
 		points = made;
 	}
 	if (points == NULL)

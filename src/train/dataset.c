@@ -160,7 +160,7 @@ AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 	d->rows++;
 }
 
-/* A text to learn, into UTF-8: later there is no transaction, in which alone encodings are converted. */
+/* A text to learn, into UTF-8. */
 static void
 ConvertText(value *v)
 {

@@ -70,12 +70,12 @@ SELECT is((SELECT (min(true_positive_rate), max(true_positive_rate), min(false_p
 SELECT cmp_ok((SELECT sum(count) FROM llm_confusion('kind')), '<', 500::numeric, 'of fewer rows than were read, without');
 
 -- what the owner of a model writes into its manifest is not believed
-UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {"n": "many"}, "confusion": [[1, 2]], "roc": {"yes": 5}}')
+UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {"n": "many"}, "confusion": [[1, 2]], "roc": {"1": 5}}')
     WHERE version = 1 AND part = 0;
 SELECT throws_ok($$SELECT * FROM llm_evaluate('answer')$$, 'XX001', NULL, 'a metric that is no number');
 SELECT throws_ok($$SELECT * FROM llm_confusion('answer')$$, 'XX001', NULL, 'a matrix of something else');
 SELECT throws_ok($$SELECT * FROM llm_roc('answer')$$, 'XX001', NULL, 'a curve that is no array');
-UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {}, "confusion": [], "roc": {"yes": [[null], 3, [0.5, 1, 1]]}}')
+UPDATE answer SET meta = jsonb_set(meta, '{metrics}', '{"rows": "held_out", "metrics": {}, "confusion": [], "roc": {"1": [[null], 3, [0.5, 1, 1]]}}')
     WHERE version = 1 AND part = 0;
 SELECT throws_ok($$SELECT * FROM llm_roc('answer')$$, 'XX001', NULL, 'points that are none');
 SELECT is((SELECT count(*) FROM llm_evaluate('answer')), 0::bigint, 'no metrics');

@@ -106,6 +106,12 @@ fill_batch(batch *b, int64_t rows)
 				b->target_number[i * s->outputs + j] = next_normal();
 		b->weight[i] = 0.2f + next_uniform();
 	}
+	for (int64_t i = 0; i < rows && s->vocab > 0; i++)
+	{
+		b->token_start[i + 1] = b->token_start[i] + 1 + next_below(s->context);
+		for (int32_t k = b->token_start[i]; k < b->token_start[i + 1]; k++)
+			b->token[k] = next_below(s->vocab);
+	}
 }
 
 /* Report an error that a test did not expect. */

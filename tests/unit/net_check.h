@@ -76,7 +76,7 @@ check_gradient(const net_config *config, int64_t rows)
 	llm_error err = {0};
 	net *n = net_new(config, &err);
 	net_plan p;
-	run_args run = {.rows[AXIS_ROW] = rows, .seed = 3, .step = 1, .simd = simd_best()};
+	run_args run = {.seed = 3, .step = 1, .simd = simd_best()};
 	batch *b = batch_new(&config->shape, rows + 3, &err);
 	size_t count;
 	float *w, *direction, *moved;
@@ -98,6 +98,7 @@ check_gradient(const net_config *config, int64_t rows)
 	arena = backend_cpu.allocate(plan_arena_bytes(p.plan));
 	memset(arena, 0xff, plan_arena_bytes(p.plan)); /* NaN: nothing may be read before it is written */
 	fill_batch(b, rows);
+	net_rows(b, run.rows);
 	random_weights(n, w, 0.3f);
 	random_weights(n, direction, 1);
 	plan_attach(p.plan, arena, moved);

@@ -304,7 +304,7 @@ test_bidirectional(void)
 	}
 	generator_truncate(g, 0, 0);
 	CHECK(!generator_append(g, 0, m.ids, 3, &err) && err.code == LLM_INVALID);
-	CHECK(strstr(err.message, "bidirectional") != NULL);
+	CHECK(strstr(err.message, "embeds texts") != NULL);
 	err.code = LLM_OK;
 	CHECK(!generator_step(g, &zero, m.ids, 1, &err) && err.code == LLM_INVALID);
 	err.code = LLM_OK;

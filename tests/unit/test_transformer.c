@@ -219,6 +219,90 @@ test_gradients(void)
 	check_token_gradient(&c);
 }
 
+/* A transformer whose pooled tokens are one of the columns of a row. */
+static net_config
+row_network(const char *family, text_pool pool, const batch_shape *shape)
+{
+	net_config c = transformer_of(family, 4);
+
+	c.shape = *shape;
+	c.shape.vocab = VOCAB;
+	c.shape.context = CONTEXT;
+	c.text.headless = true;
+	c.pool = pool;
+	c.embed_dim = 3;
+	c.loss = shape->class_target ? (shape->outputs > 1 ? LOSS_CROSS_ENTROPY : LOSS_BINARY) : LOSS_MSE;
+	return c;
+}
+
+/* Text alone and beside numbers, embeddings and a bag; with and without a hidden layer. */
+static void
+test_rows(void)
+{
+	const batch_shape alone = {.outputs = 1, .class_target = true};
+	const batch_shape beside = {.dense = 5,
+								.embed_columns = 2,
+								.embed_rows = 7,
+								.bag_rows = 11,
+								.bag_max = 4,
+								.outputs = 3,
+								.class_target = true};
+	const batch_shape number = {.dense = 2, .outputs = 2};
+	net_config c = row_network("gpt", POOL_MEAN, &alone);
+
+	check_gradient(&c, 6);
+	c = row_network("llama", POOL_LAST, &beside);
+	check_gradient(&c, 6);
+	c = row_network("bert", POOL_FIRST, &alone);
+	check_gradient(&c, 6);
+	c = row_network("gpt", POOL_FIRST, &number);
+	c.hidden_count = 1;
+	c.hidden[0] = 9;
+	c.text.tied = false;
+	c.text.dropout = 0.1f;
+	check_gradient(&c, 6);
+}
+
+/* Predictions do not depend on what else is in the batch, and those of the trainer are those of a predictor. */
+static void
+test_row_predictions(void)
+{
+	const batch_shape shape = {.dense = 3, .outputs = 3, .class_target = true};
+	net_config config = row_network("llama", POOL_MEAN, &shape);
+	train_config training = fast_training(2);
+	llm_error err = {0};
+	net *n = net_new(&config, &err);
+	trainer *t = trainer_new(n, &training, 8, &err);
+	batch *b = batch_new(&config.shape, 8, &err);
+	predictor *p = predictor_new(n, trainer_weights(t), 1, &err);
+	float out[8 * 3];
+	double first = 0, last = 0;
+
+	fill_batch(b, 8);
+	for (int i = 0; i < 60; i++)
+		CHECK(trainer_step(t, b, i == 0 ? &first : &last, &err));
+	CHECK(last < 0.2 * first);
+	CHECK(trainer_predict(t, b, out, NULL, NULL, &err));
+	for (int i = 0; i < 8; i++)
+	{
+		batch *one = predictor_batch(p);
+		const float *alone;
+
+		one->rows = 1;
+		one->token_start[1] = b->token_start[i + 1] - b->token_start[i];
+		memcpy(one->token, b->token + b->token_start[i], one->token_start[1] * sizeof(int32_t));
+		memcpy(one->dense, b->dense + i * 3, sizeof(float) * 3);
+		alone = predictor_run(p, &err);
+		for (int k = 0; alone && k < 3; k++)
+			CHECK_NEAR(alone[k], out[i * 3 + k], 1e-5); /* other blocks of the products: rounding */
+	}
+	check_no_error(&err);
+	predictor_free(p);
+	trainer_free(t);
+	batch_free(b);
+	net_free(n);
+}
+
 static void
 check_refused(net_config c, const char *message)
 {
@@ -247,7 +331,10 @@ test_refused(void)
 	check_refused(c, "layers is 129");
 	c = transformer_of("gpt", 4);
 	c.shape.context = 5;
-	check_refused(c, "reads and predicts tokens");
+	check_refused(c, "reads other tokens than its rows have");
+	c = transformer_of("gpt", 4);
+	c.shape.dense = 1;
+	check_refused(c, "reads and predicts tokens, nothing else");
 	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
@@ -264,7 +351,7 @@ test_refused(void)
 	check_refused(c, "needs relative positions");
 	c = transformer_of("t5", 4);
 	c.shape.source_context = 0;
-	check_refused(c, "reads and predicts tokens");
+	check_refused(c, "reads other tokens");
 	c.text.source_context = 0;
 	check_refused(c, "source_context is 0");
 	c.text.encoder_depth = TRANSFORMER_MAX_DEPTH + 1;
@@ -350,6 +437,8 @@ main(void)
 	test_training("llama");
 	test_training("bert");
 	test_training("t5");
+	test_rows();
+	test_row_predictions();
 	test_refused();
 	test_tokens_out_of_range();
 	test_sources_out_of_range();
