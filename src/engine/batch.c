@@ -38,15 +38,16 @@ static bool
 check_shape(const batch_shape *s, int64_t capacity, llm_error *err)
 {
 	if (s->dense < 0 || s->embed_columns < 0 || s->embed_rows < 0 || s->bag_rows < 0 || s->bag_max < 0 ||
-		s->vocab < 0 || s->context < 0 || (s->vocab > 0) != (s->context > 0) || s->outputs < 1 ||
-		(s->embed_columns > 0) != (s->embed_rows > 0) || (s->bag_rows > 0) != (s->bag_max > 0))
+		s->vocab < 0 || s->context < 0 || (s->vocab > 0) != (s->context > 0) || s->source_context < 0 ||
+		(s->source_context > 0 && s->vocab == 0) || s->outputs < 1 || (s->embed_columns > 0) != (s->embed_rows > 0) ||
+		(s->bag_rows > 0) != (s->bag_max > 0))
 		return llm_fail(err, LLM_INVALID, "batch has an impossible shape");
 	if (capacity < 1 || capacity > MAX_CAPACITY)
 		return llm_fail(err, LLM_INVALID, "batch size %lld is not between 1 and %lld", (long long) capacity,
 						(long long) MAX_CAPACITY);
-	if ((int64_t) s->context > INT32_MAX / capacity)
+	if (s->context > INT32_MAX / capacity || s->source_context > INT32_MAX / capacity)
 		return llm_fail(err, LLM_MEMORY, "batch of %lld rows with up to %d tokens each is too large",
-						(long long) capacity, s->context);
+						(long long) capacity, s->context > s->source_context ? s->context : s->source_context);
 	if ((int64_t) s->bag_max > INT32_MAX / capacity)
 		return llm_fail(err, LLM_MEMORY, "batch of %lld rows with up to %d features each is too large",
 						(long long) capacity, s->bag_max);
@@ -78,6 +79,8 @@ batch_new(const batch_shape *shape, int64_t capacity, llm_error *err)
 		b->token = new_array(capacity, shape->context, &ok);
 		b->token_target = new_array(capacity, shape->token_target ? shape->context : 0, &ok);
 		b->token_weight = new_array(capacity, shape->token_target ? shape->context : 0, &ok);
+		b->source_start = new_array(capacity + 1, shape->source_context > 0, &ok);
+		b->source = new_array(capacity, shape->source_context, &ok);
 	}
 	if (!b || !ok)
 	{
@@ -105,6 +108,8 @@ batch_free(batch *b)
 	free(b->token);
 	free(b->token_target);
 	free(b->token_weight);
+	free(b->source_start);
+	free(b->source);
 	free(b);
 }
 
@@ -125,7 +130,7 @@ same_shape(const batch_shape *a, const batch_shape *b)
 	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
 		   a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
 		   a->class_target == b->class_target && a->token_target == b->token_target && a->vocab == b->vocab &&
-		   a->context == b->context;
+		   a->context == b->context && a->source_context == b->source_context;
 }
 
 static bool
@@ -145,18 +150,23 @@ check_bag(const batch *b, llm_error *err)
 }
 
 static bool
-check_tokens(const batch *b, bool targets, llm_error *err)
+check_tokens(const batch *b, const int32_t *start, const int32_t *token, int32_t context, llm_error *err)
 {
-	bool wrong = b->token_start[0] != 0;
+	bool wrong = start[0] != 0;
 
 	for (int64_t i = 0; i < b->rows; i++) /* at least one, so 0 is taken for too many */
-		wrong |= (uint32_t) b->token_start[i + 1] - (uint32_t) b->token_start[i] - 1 >= (uint32_t) b->shape.context;
+		wrong |= (uint32_t) start[i + 1] - (uint32_t) start[i] - 1 >= (uint32_t) context;
 	if (wrong)
-		return llm_fail(err, LLM_INVALID, "batch has a row without tokens or with more than %d", b->shape.context);
-	if (!all_below(b->token, b->token_start[b->rows], b->shape.vocab) ||
-		(targets && b->shape.token_target && !all_below(b->token_target, b->token_start[b->rows], b->shape.vocab)))
-		return llm_fail(err, LLM_INVALID, "batch has a token out of range");
-	return true;
+		return llm_fail(err, LLM_INVALID, "batch has a row without tokens or with more than %d", context);
+	return all_below(token, start[b->rows], b->shape.vocab) ||
+		   llm_fail(err, LLM_INVALID, "batch has a token out of range");
+}
+
+static bool
+check_token_targets(const batch *b, llm_error *err)
+{
+	return all_below(b->token_target, b->token_start[b->rows], b->shape.vocab) ||
+		   llm_fail(err, LLM_INVALID, "batch has a token out of range");
 }
 
 bool
@@ -171,7 +181,11 @@ batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool tar
 						(long long) max_rows);
 	if (shape->bag_rows > 0 && !check_bag(b, err))
 		return false;
-	if (shape->context > 0 && !check_tokens(b, targets, err))
+	if (shape->context > 0 && !check_tokens(b, b->token_start, b->token, shape->context, err))
+		return false;
+	if (shape->source_context > 0 && !check_tokens(b, b->source_start, b->source, shape->source_context, err))
+		return false;
+	if (targets && shape->token_target && !check_token_targets(b, err))
 		return false;
 	if (!all_below(b->embed, b->rows * shape->embed_columns, shape->embed_rows))
 		return llm_fail(err, LLM_INVALID, "batch has an embedding index out of range");

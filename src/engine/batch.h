@@ -5,8 +5,8 @@
  * A row has up to three inputs: dense numbers, one index per embedded column, and a
  * bag of (index, value) pairs (one-hot categories and hashed n-grams) that selects
  * rows of the first layer's table instead of being multiplied with it; or it is a text, the
- * tokens of all rows lying end to end.  A batch owns
- * its arrays; rows < capacity is legal, the rest of the arrays is then ignored.
+ * tokens of all rows lying end to end, and maybe a second one, the source that an encoder reads.
+ * A batch owns its arrays; rows < capacity is legal, the rest of the arrays is then ignored.
  */
 #ifndef LLMAPP_BATCH_H
 #define LLMAPP_BATCH_H
@@ -18,16 +18,17 @@
 /* What one row holds; fixed for a model. */
 typedef struct batch_shape
 {
-	int32_t dense;         /* numbers in the dense part */
-	int32_t embed_columns; /* columns with a learned embedding */
-	int32_t embed_rows;    /* rows of the embedding table, all columns together */
-	int32_t bag_rows;      /* rows of the bag's table, 0 = no bag */
-	int32_t bag_max;       /* most pairs that one row may have */
-	int32_t outputs;       /* classes, or numbers to predict; 1 for two classes */
-	bool class_target;     /* target is one class index per row, not outputs numbers */
-	bool token_target;     /* target is one token per token; outputs is 1 and class_target false */
-	int32_t vocab;         /* ids of tokens are below, 0: rows have no text */
-	int32_t context;       /* most tokens of a row */
+	int32_t dense;          /* numbers in the dense part */
+	int32_t embed_columns;  /* columns with a learned embedding */
+	int32_t embed_rows;     /* rows of the embedding table, all columns together */
+	int32_t bag_rows;       /* rows of the bag's table, 0 = no bag */
+	int32_t bag_max;        /* most pairs that one row may have */
+	int32_t outputs;        /* classes, or numbers to predict; 1 for two classes */
+	bool class_target;      /* target is one class index per row, not outputs numbers */
+	bool token_target;      /* target is one token per token; outputs is 1 and class_target false */
+	int32_t vocab;          /* ids of tokens are below, 0: rows have no text */
+	int32_t context;        /* most tokens of a row */
+	int32_t source_context; /* most tokens of its source, 0: rows have none */
 } batch_shape;
 
 typedef struct batch
@@ -47,6 +48,8 @@ typedef struct batch
 	int32_t *token;        /* (capacity * context) */
 	int32_t *token_target; /* (capacity * context), when token_target */
 	float *token_weight;   /* (capacity * context), then; >= 0 */
+	int32_t *source_start; /* (capacity + 1), of sources as token_start */
+	int32_t *source;       /* (capacity * source_context) */
 } batch;
 
 /* Allocate a batch (malloc, 64-byte aligned arrays).  LLM_MEMORY, LLM_INVALID. */

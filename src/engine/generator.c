@@ -2,10 +2,10 @@
  * generator.c
  *	  Text by a decoder transformer, with the keys and values of earlier tokens kept.
  *
- * A pass takes up to CHUNK_ROWS rows: tokens of one sequence that follow each other, or one
- * token each of several.  Keys and values go to the cache (layer, sequence, kv head, position,
- * head_dim), where a head's lie one behind the other, before attention reads them, so a row sees
- * those before it.  The numbers are those of transformer.c's graph, by the same kernels.
+ * A pass takes up to CHUNK_ROWS rows, of a bidirectional network a whole text: tokens of one
+ * sequence that follow each other, or one token each of several.  Keys and values go to the cache
+ * (layer, sequence, kv head, position, head_dim), where a head's lie one behind the other, before
+ * attention reads them, so a row sees those before it.  The numbers are those of transformer.c's graph, by the same kernels.
  */
 #include "generator.h"
 
@@ -35,7 +35,7 @@ struct generator
 	void *memory;    /* of all that follows */
 	float *keys, *values;
 	float *angles; /* (positions, head_dim), rotary */
-	/* one chunk: (CHUNK_ROWS, ...) */
+	/* one chunk: (chunk_rows(), ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
 	float *logits; /* (FEW_ROWS or sequences, vocab) */
@@ -60,6 +60,13 @@ static int64_t
 kv_width(const transformer_config *c)
 {
 	return (int64_t) c->kv_heads * c->head_dim;
+}
+
+/* Most tokens of one sequence in a pass: a bidirectional network must see a text at once. */
+static int32_t
+chunk_rows(const transformer_config *c, int32_t positions)
+{
+	return c->bidirectional ? positions : CHUNK_ROWS;
 }
 
 static int64_t
@@ -89,7 +96,7 @@ lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_
 {
 	int64_t cached = (int64_t) c->depth * sequences;
 	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
-	int64_t rows = CHUNK_ROWS > sequences ? CHUNK_ROWS : sequences;
+	int64_t chunk = chunk_rows(c, positions), rows = chunk > sequences ? chunk : sequences;
 
 	*floats = 0;
 	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
@@ -111,6 +118,8 @@ check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
 
 	if (c->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "the network is no language model");
+	if (c->encoder_depth > 0)
+		return llm_fail(err, LLM_INVALID, "the network has an encoder, whose source a generator does not read");
 	if (sequences < 1 || positions < 1 || positions > c->context)
 		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
 						sequences, positions, c->context);
@@ -263,6 +272,25 @@ norm(const generator *g, const float *x, int64_t rows, const int32_t numbers[2],
 			g->simd->layer_norm(x, gamma, beta, c->norm_epsilon, y, stats, c->width);
 }
 
+/* What a half of a layer reads of the stream. */
+static const float *
+norm_before(const generator *g, int64_t rows, const int32_t numbers[2])
+{
+	if (config_of(g)->post_norm)
+		return g->stream;
+	norm(g, g->stream, rows, numbers, g->normed);
+	return g->normed;
+}
+
+/* Add what it made to the stream. */
+static void
+add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
+{
+	g->simd->add(g->stream, g->added, g->stream, rows * config_of(g)->width);
+	if (config_of(g)->post_norm)
+		norm(g, g->stream, rows, numbers, g->stream);
+}
+
 static int32_t
 sequence_of(const pass *p, int32_t row)
 {
@@ -298,7 +326,7 @@ static void
 finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
 {
 	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.layers[layer];
+	const transformer_layer *l = &g->numbers.stack.layers[layer];
 	int64_t d = c->head_dim, kv = kv_width(c);
 	float *q = g->qkv + row * (c->heads * d + 2 * kv), *k = q + c->heads * d;
 	int64_t position = position_of_row(g, p, row);
@@ -328,6 +356,7 @@ attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t 
 					   .q = g->qkv + first * step,
 					   .q_step = step,
 					   .kv_step = c->head_dim,
+					   .bias = tensor_of(g, g->numbers.stack.relative),
 					   .out = g->attended + first * q_width,
 					   .log_sum = g->log_sum + (int64_t) first * c->heads};
 
@@ -346,11 +375,10 @@ static void
 run_layer(const generator *g, const pass *p, int32_t layer)
 {
 	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.layers[layer];
+	const transformer_layer *l = &g->numbers.stack.layers[layer];
 	int64_t rows = p->rows, up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
 
-	norm(g, g->stream, rows, l->attn_norm, g->normed);
-	linear(g, g->normed, rows, l->qkv, g->qkv);
+	linear(g, norm_before(g, rows, l->attn_norm), rows, l->qkv, g->qkv);
 	for (int32_t i = 0; i < p->rows; i++)
 		finish_qkv(g, p, layer, i);
 	for (int32_t i = 0; i < p->rows && p->sequences; i++)
@@ -358,15 +386,14 @@ run_layer(const generator *g, const pass *p, int32_t layer)
 	if (!p->sequences)
 		attend(g, p, layer, 0, p->rows);
 	linear(g, g->attended, rows, l->out, g->added);
-	g->simd->add(g->stream, g->added, g->stream, rows * c->width);
-	norm(g, g->stream, rows, l->ffn_norm, g->normed);
-	linear(g, g->normed, rows, l->up, g->up);
+	add_to_stream(g, rows, l->attn_norm);
+	linear(g, norm_before(g, rows, l->ffn_norm), rows, l->up, g->up);
 	for (int64_t i = 0; i < rows && c->gated; i++)
 		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
 	if (!c->gated)
 		g->simd->act(c->activation, g->up, g->gated, rows * up);
 	linear(g, g->gated, rows, l->down, g->added);
-	g->simd->add(g->stream, g->added, g->stream, rows * c->width);
+	add_to_stream(g, rows, l->ffn_norm);
 }
 
 static bool
@@ -375,7 +402,7 @@ go_on(const generator *g, llm_error *err)
 	return !g->poll || !g->poll(g->poll_arg) || llm_fail(err, LLM_CANCELLED, "canceled");
 }
 
-/* Rows through all layers and the last norm, into g->normed. */
+/* Rows through all layers and norms, into g->normed. */
 static bool
 run_pass(const generator *g, const pass *p, llm_error *err)
 {
@@ -392,13 +419,18 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 		if (position)
 			g->simd->add(x, position + (int64_t) position_of_row(g, p, i) * c->width, x, c->width);
 	}
+	if (c->post_norm)
+		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->stream);
 	for (int32_t i = 0; i < c->depth; i++)
 	{
 		if (!go_on(g, err))
 			return false;
 		run_layer(g, p, i);
 	}
-	norm(g, g->stream, p->rows, g->numbers.norm, g->normed);
+	if (c->post_norm)
+		memcpy(g->normed, g->stream, (size_t) p->rows * c->width * sizeof(float));
+	else
+		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->normed);
 	return true;
 }
 
@@ -412,6 +444,8 @@ make_logits(const generator *g, int32_t first, int32_t count, llm_error *err)
 		return false;
 	multiply(g, g->normed + (int64_t) first * c->width, count, c->width, tensor_of(g, g->numbers.head), NULL,
 			 g->logits, c->vocab);
+	if (c->head_scale)
+		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) count * c->vocab);
 	return true;
 }
 
@@ -422,6 +456,13 @@ check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
 		if (ids[i] < 0 || ids[i] >= config_of(g)->vocab)
 			return llm_fail(err, LLM_INVALID, "token %d is not between 0 and %d", ids[i], config_of(g)->vocab - 1);
 	return true;
+}
+
+static bool
+check_writes(const generator *g, llm_error *err)
+{
+	return (!config_of(g)->bidirectional && !config_of(g)->headless) ||
+		   llm_fail(err, LLM_INVALID, "the network embeds texts, it does not write or score them");
 }
 
 static bool
@@ -448,9 +489,11 @@ static bool
 run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, chunk_done each, void *arg,
 		   llm_error *err)
 {
-	for (int32_t done = 0; done < count; done += CHUNK_ROWS)
+	int32_t chunk = chunk_rows(config_of(g), g->positions);
+
+	for (int32_t done = 0; done < count; done += chunk)
 	{
-		pass p = {.rows = count - done < CHUNK_ROWS ? count - done : CHUNK_ROWS,
+		pass p = {.rows = count - done < chunk ? count - done : chunk,
 				  .ids = ids + done,
 				  .sequence = sequence,
 				  .first = g->length[sequence] + done};
@@ -464,7 +507,7 @@ run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, ch
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	if (!check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
+	if (!check_writes(g, err) || !check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
 		!check_ids(g, ids, count, err) || !run_tokens(g, sequence, ids, count, NULL, NULL, err) ||
 		!make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
 		return false;
@@ -497,8 +540,8 @@ generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32
 {
 	pass p = {.rows = count, .ids = ids, .sequences = sequences};
 
-	if (!check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) || !run_pass(g, &p, err) ||
-		!make_logits(g, 0, count, err))
+	if (!check_writes(g, err) || !check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) ||
+		!run_pass(g, &p, err) || !make_logits(g, 0, count, err))
 		return false;
 	for (int32_t i = 0; i < count; i++)
 		g->length[sequences[i]]++;
@@ -561,7 +604,7 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 {
 	scoring s = {ids, count, logprob};
 
-	return run_text(g, ids, count, score_chunk, &s, err);
+	return check_writes(g, err) && run_text(g, ids, count, score_chunk, &s, err);
 }
 
 typedef struct pooling

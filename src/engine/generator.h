@@ -3,6 +3,9 @@
  *	  Text by a decoder transformer, token after token: what keys and values earlier tokens
  *	  left is kept, so each new token costs one pass through the network.
  *
+ * A bidirectional network, or one without a head, has no next token: it can only embed whole
+ * texts, and everything that appends, steps or scores refuses it with LLM_INVALID.
+ *
  * Several sequences live beside each other.  Everything is allocated by generator_new() and
  * works in the calling thread; OpenBLAS serves when more than 8 tokens go through at once.
  * A sequence's numbers do not depend on what is decoded beside it while at most 8 are: each

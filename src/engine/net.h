@@ -100,30 +100,38 @@ typedef struct image_augment
 
 #define TRANSFORMER_MAX_DEPTH 128
 
-/* A decoder transformer; transformer_family() fills in what makes a family. */
+/* A transformer; transformer_family() fills in what makes a family. */
 typedef struct transformer_config
 {
-	int32_t vocab;        /* ids of tokens are below; 0: the network is no transformer */
-	int32_t context;      /* most tokens of a row */
-	int32_t width, depth; /* of the stream; layers */
-	int32_t heads;        /* of queries */
-	int32_t kv_heads;     /* of keys and values; divides heads */
-	int32_t head_dim;     /* usually width / heads */
-	int32_t ffn;          /* width of the feed-forward layer */
-	bool rotary;          /* positions turn queries and keys, otherwise each has a learned vector */
+	int32_t vocab;          /* ids of tokens are below; 0: the network is no transformer */
+	int32_t context;        /* most tokens of a row */
+	int32_t width, depth;   /* of the stream; layers */
+	int32_t heads;          /* of queries */
+	int32_t kv_heads;       /* of keys and values; divides heads */
+	int32_t head_dim;       /* usually width / heads */
+	int32_t ffn;            /* width of the feed-forward layer */
+	int32_t encoder_depth;  /* layers of an encoder, to whose stream every layer attends; 0: none */
+	int32_t source_context; /* most tokens of a row that the encoder reads */
+	bool rotary; /* positions turn queries and keys; without it and without buckets each has a learned vector */
 	float rope_theta;
-	bool rms_norm; /* otherwise layer norm */
+	int32_t buckets;  /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
+	int32_t distance; /* where the last bucket begins */
+	bool rms_norm;    /* otherwise layer norm */
 	float norm_epsilon;
 	net_activation activation;
 	bool gated;          /* act(gate) * up */
 	bool bias, qkv_bias; /* of linear layers and norms; of the queries' layer */
 	bool qk_norm;        /* each head's queries and keys by their root mean square */
 	bool tied;           /* logits by the table of embeddings */
+	bool bidirectional;  /* tokens see their whole row, otherwise themselves and those before */
+	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
+	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
+	bool head_scale;     /* stream times width^-0.5 before logits */
 	bool headless;       /* no logits: layers read what stands for the text */
 	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;
 
-/* Flags of a family, gpt or llama, with sizes left at 0; false: there is none of this name. */
+/* Flags of a family, gpt, llama, bert or t5, with sizes left at 0; false: there is none of this name. */
 extern bool transformer_family(const char *name, transformer_config *c);
 
 /*

@@ -26,7 +26,9 @@ enum
 	SLOT_TOKEN,
 	SLOT_TOKEN_START,
 	SLOT_TOKEN_TARGET,
-	SLOT_TOKEN_WEIGHT
+	SLOT_TOKEN_WEIGHT,
+	SLOT_SOURCE,
+	SLOT_SOURCE_START
 };
 
 /* A network being recorded. */
@@ -47,12 +49,18 @@ typedef struct recorder
 static void
 record_tokens(recorder *r)
 {
+	const batch_shape *s = &r->n->config.shape;
 	graph *g = r->g;
 
-	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * r->n->config.shape.context;
+	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
+	g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
 	r->text = (transformer_graph) {.g = g, .n = r->n, .training = r->training};
 	r->text.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
 	r->text.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	if (s->source_context == 0)
+		return;
+	r->text.source = graph_input(g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
+	r->text.source_start = graph_input(g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
 }
 
 static void
@@ -100,8 +108,7 @@ static int32_t
 record_text(recorder *r)
 {
 	float rate = r->n->config.text.dropout;
-	int32_t head;
-	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text, &head), r->text.start, r->n->config.pool);
+	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text), r->text.start, r->n->config.pool);
 
 	r->dropouts = r->text.dropouts;
 	return r->training && rate > 0 ? op_dropout(r->g, x, rate, r->dropouts++) : x;
@@ -338,13 +345,14 @@ static void
 record_language(recorder *r, bool gradient)
 {
 	graph *g = r->g;
-	int32_t target, weight, x, head;
+	transformer_head head;
+	int32_t target, weight;
 
 	record_tokens(r);
 	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
-	x = transformer_record(&r->text, &head);
-	r->p->loss = op_language_loss(g, x, head, TENSOR_NONE, target, weight, gradient, &r->p->correct);
+	head = transformer_record_head(&r->text, transformer_record(&r->text));
+	r->p->loss = op_language_loss(g, head.x, head.weight, head.bias, target, weight, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
 }
@@ -396,6 +404,7 @@ net_rows(const batch *b, int64_t rows[AXIS_COUNT])
 {
 	rows[AXIS_ROW] = b->rows;
 	rows[AXIS_TOKEN] = b->shape.context > 0 ? b->token_start[b->rows] : 0;
+	rows[AXIS_SOURCE] = b->shape.source_context > 0 ? b->source_start[b->rows] : 0;
 }
 
 void
@@ -419,4 +428,6 @@ net_plan_bind(net_plan *p, const batch *b)
 	plan_bind(p->plan, SLOT_TOKEN_START, b->token_start);
 	plan_bind(p->plan, SLOT_TOKEN_TARGET, b->token_target);
 	plan_bind(p->plan, SLOT_TOKEN_WEIGHT, b->token_weight);
+	plan_bind(p->plan, SLOT_SOURCE, b->source);
+	plan_bind(p->plan, SLOT_SOURCE_START, b->source_start);
 }

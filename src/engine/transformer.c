@@ -1,6 +1,6 @@
 /*
  * transformer.c
- *	  Decoder transformers: checks, layout of parameters, forward pass.
+ *	  Transformers: checks, layout of parameters, forward pass.
  *
  * transformer_tensors_of() alone decides which tensors there are and in which order;
  * layout, recorder and generator.c go by its numbers.
@@ -14,8 +14,12 @@
 #define MAX_VOCAB (1 << 20)
 #define MAX_CONTEXT (1 << 17)
 #define MAX_WIDTH 65536
+#define MAX_BUCKETS 1024
 
-/* Deviation of initial weights, as GPT-2 has it; what is added to the stream starts smaller by the root of its terms. */
+/*
+ * Deviation of initial weights, as GPT-2, Llama and BERT have it; what is added to a stream without norms starts
+ * smaller by the root of its terms.
+ */
 #define INITIAL_DEVIATION 0.02f
 
 static const struct
@@ -32,6 +36,23 @@ static const struct
 	  .rms_norm = true,
 	  .gated = true,
 	  .tied = true}},
+	{"bert",
+	 {.norm_epsilon = 1e-12f,
+	  .activation = ACT_GELU,
+	  .bias = true,
+	  .qkv_bias = true,
+	  .tied = true,
+	  .bidirectional = true,
+	  .post_norm = true,
+	  .head_transform = true}},
+	{"t5",
+	 {.norm_epsilon = 1e-6f,
+	  .activation = ACT_RELU,
+	  .buckets = 32,
+	  .distance = 128,
+	  .rms_norm = true,
+	  .tied = true,
+	  .head_scale = true}},
 };
 
 bool
@@ -65,6 +86,9 @@ transformer_check(const net_config *config, llm_error *err)
 		!check_size("context", c->context, 1, MAX_CONTEXT, err) ||
 		!check_size("embed_dim", c->width, 1, MAX_WIDTH, err) ||
 		!check_size("layers", c->depth, 1, TRANSFORMER_MAX_DEPTH, err) ||
+		!check_size("encoder_layers", c->encoder_depth, 0, TRANSFORMER_MAX_DEPTH, err) ||
+		!check_size("source_context", c->source_context, c->encoder_depth > 0, c->encoder_depth > 0 ? MAX_CONTEXT : 0,
+					err) ||
 		!check_size("heads", c->heads, 1, MAX_WIDTH, err) || !check_size("kv_heads", c->kv_heads, 1, c->heads, err) ||
 		!check_size("head_dim", c->head_dim, 1, ATTENTION_MAX_DIM, err) ||
 		!check_size("ffn_dim", c->ffn, 1, 4 * MAX_WIDTH, err))
@@ -76,8 +100,16 @@ transformer_check(const net_config *config, llm_error *err)
 	if ((unsigned) c->activation > ACT_SIGMOID || !(c->norm_epsilon > 0 && c->norm_epsilon < 1) ||
 		(c->rotary && !(c->rope_theta > 1 && c->rope_theta <= 1e9f)) || !(c->dropout >= 0 && c->dropout < 1))
 		return llm_fail(err, LLM_INVALID, "activation, norm_epsilon, rope_theta or dropout is out of range");
-	if (s->vocab != c->vocab || s->context != c->context || config->members > 1 || c->headless == s->token_target ||
-		(unsigned) config->pool > POOL_LAST)
+	if (c->buckets != 0 && (c->rotary || c->buckets < 4 || c->buckets > MAX_BUCKETS || c->buckets % 2 != 0 ||
+							c->distance <= c->buckets / 2 || c->distance > MAX_CONTEXT))
+		return llm_fail(err, LLM_INVALID, "relative positions have no %d buckets up to distance %d", c->buckets,
+						c->distance);
+	if (c->encoder_depth > 0 && c->buckets == 0)
+		return llm_fail(err, LLM_INVALID, "an encoder before a decoder needs relative positions");
+	if (c->head_transform && !c->bidirectional)
+		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
+	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
+		config->members > 1 || c->headless == s->token_target || (unsigned) config->pool > POOL_LAST)
 		return llm_fail(err, LLM_INVALID, "a transformer reads other tokens than its rows have");
 	if (s->token_target &&
 		(s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 || config->layer_count > 0))
@@ -87,105 +119,188 @@ transformer_check(const net_config *config, llm_error *err)
 
 /* ---- parameters ---- */
 
+#define ONE(condition) ((condition) ? (*next)++ : TENSOR_NONE)
+
+/* A weight and a bias, where they are there. */
+static void
+pair(int32_t numbers[2], bool exists, bool bias, int32_t *next)
+{
+	numbers[0] = ONE(exists);
+	numbers[1] = ONE(exists && bias);
+}
+
+static void
+layer_of(const transformer_config *c, bool cross, transformer_layer *l, int32_t *next)
+{
+	pair(l->attn_norm, true, c->bias, next);
+	pair(l->qkv, true, c->qkv_bias, next);
+	l->q_norm = ONE(c->qk_norm);
+	l->k_norm = ONE(c->qk_norm);
+	pair(l->out, true, c->bias, next);
+	pair(l->cross_norm, cross, c->bias, next);
+	pair(l->cross_q, cross, c->qkv_bias, next);
+	pair(l->cross_kv, cross, c->qkv_bias, next);
+	pair(l->cross_out, cross, c->bias, next);
+	pair(l->ffn_norm, true, c->bias, next);
+	pair(l->up, true, c->bias, next);
+	pair(l->down, true, c->bias, next);
+}
+
+static void
+stack_of(const transformer_config *c, int32_t depth, bool cross, transformer_stack *s, int32_t *next)
+{
+	s->depth = depth;
+	for (int32_t i = 0; i < depth; i++)
+		layer_of(c, cross, &s->layers[i], next);
+	pair(s->norm, depth > 0, c->bias, next);
+	s->relative = ONE(depth > 0 && c->buckets > 0);
+}
+
 void
 transformer_tensors_of(const transformer_config *c, transformer_tensors *t)
 {
-	int32_t next = 0;
+	bool transform = c->head_transform && !c->headless;
+	int32_t count = 0, *next = &count;
 
-#define ONE(condition) ((condition) ? next++ : TENSOR_NONE)
-#define PAIR(pair, bias) ((pair)[0] = next++, (pair)[1] = ONE(bias))
-	t->embed = next++;
-	t->position = ONE(!c->rotary);
-	for (int32_t i = 0; i < c->depth; i++)
-	{
-		transformer_layer *l = &t->layers[i];
+	t->embed = ONE(true);
+	t->position = ONE(!c->rotary && c->buckets == 0);
+	stack_of(c, c->encoder_depth, false, &t->encoder, next);
+	stack_of(c, c->depth, c->encoder_depth > 0, &t->stack, next);
+	t->head = c->tied && !c->headless ? t->embed : ONE(!c->headless);
+	pair(t->transform, transform, c->bias, next);
+	pair(t->transform_norm, transform, c->bias, next);
+	t->head_bias = ONE(transform);
+}
 
-		PAIR(l->attn_norm, c->bias);
-		PAIR(l->qkv, c->qkv_bias);
-		l->q_norm = ONE(c->qk_norm);
-		l->k_norm = ONE(c->qk_norm);
-		PAIR(l->out, c->bias);
-		PAIR(l->ffn_norm, c->bias);
-		PAIR(l->up, c->bias);
-		PAIR(l->down, c->bias);
-	}
-	PAIR(t->norm, c->bias);
-	t->head = c->headless ? TENSOR_NONE : c->tied ? t->embed : next;
 #undef ONE
-#undef PAIR
-}
 
-#define NAME_BYTES 64
-
-/* layer -1: a tensor of the whole network */
-static const char *
-tensor_name(char name[NAME_BYTES], int32_t layer, const char *part, const char *kind)
+/* The network that tensors are added to, and the part that their names begin with. */
+typedef struct layout
 {
-	if (layer < 0)
-		snprintf(name, NAME_BYTES, "%s.%s", part, kind);
-	else
-		snprintf(name, NAME_BYTES, "layers.%d.%s.%s", layer, part, kind);
-	return name;
-}
-
-/* Weights (rows, columns) and, where the layer has it, a bias (rows). */
-static bool
-add_linear(net *n, int32_t layer, const char *name, const int32_t numbers[2], int64_t rows, int64_t columns,
-		   float deviation, llm_error *err)
-{
-	char full[NAME_BYTES];
-
-	return net_add_tensor(n, tensor_name(full, layer, name, "weight"), 2, (int64_t[]) {rows, columns}, deviation, 0,
-						  err) &&
-		   (numbers[1] == TENSOR_NONE ||
-			net_add_tensor(n, tensor_name(full, layer, name, "bias"), 1, &rows, 0, 0, err));
-}
+	net *n;
+	char prefix[32];
+	llm_error *err;
+} layout;
 
 static bool
-add_norm(net *n, int32_t layer, const char *name, const int32_t numbers[2], int64_t size, llm_error *err)
+add_tensor(layout *l, const char *name, const char *kind, int32_t ndim, const int64_t *dims, float deviation,
+		   float constant)
 {
-	char full[NAME_BYTES];
+	char full[sizeof(((net_tensor_info *) 0)->name)];
 
-	return (numbers[0] == TENSOR_NONE ||
-			net_add_tensor(n, tensor_name(full, layer, name, "weight"), 1, &size, 0, 1, err)) &&
-		   (numbers[1] == TENSOR_NONE ||
-			net_add_tensor(n, tensor_name(full, layer, name, "bias"), 1, &size, 0, 0, err));
+	snprintf(full, sizeof(full), "%s%s.%s", l->prefix, name, kind);
+	return net_add_tensor(l->n, full, ndim, dims, deviation, constant, l->err);
+}
+
+/* Weights (rows, columns) and a bias (rows), where they are there. */
+static bool
+add_linear(layout *l, const char *name, const int32_t numbers[2], int64_t rows, int64_t columns, float deviation)
+{
+	int64_t dims[2] = {rows, columns};
+
+	return (numbers[0] == TENSOR_NONE || add_tensor(l, name, "weight", 2, dims, deviation, 0)) &&
+		   (numbers[1] == TENSOR_NONE || add_tensor(l, name, "bias", 1, dims, 0, 0));
 }
 
 static bool
-add_layer(net *n, int32_t i, const transformer_layer *l, llm_error *err)
+add_norm(layout *l, const char *name, const int32_t numbers[2], int64_t size)
 {
-	const transformer_config *c = &n->config.text;
+	return (numbers[0] == TENSOR_NONE || add_tensor(l, name, "weight", 1, &size, 0, 1)) &&
+		   (numbers[1] == TENSOR_NONE || add_tensor(l, name, "bias", 1, &size, 0, 0));
+}
+
+/* Deviation of a layer's weights; T5 has it from the number of inputs, for stream and scores that are not scaled. */
+static float
+deviation_of(const transformer_config *c, int64_t inputs)
+{
+	return c->buckets > 0 ? 1 / sqrtf((float) inputs) : INITIAL_DEVIATION;
+}
+
+/* Of what is added to the stream. */
+static float
+added_deviation(const transformer_config *c, int64_t inputs)
+{
+	return deviation_of(c, inputs) / (c->buckets > 0 || c->post_norm ? 1 : sqrtf(2.0f * c->depth));
+}
+
+/* Of layers that make queries: scores are sums over head_dim products, which both sides or one side make smaller. */
+static float
+query_deviation(const transformer_config *c, bool both)
+{
+	return deviation_of(c, c->width) / (c->buckets == 0 ? 1 : powf((float) c->head_dim, both ? 0.25f : 0.5f));
+}
+
+static bool
+add_cross_attention(layout *l, const transformer_layer *t)
+{
+	const transformer_config *c = &l->n->config.text;
 	int64_t q = (int64_t) c->heads * c->head_dim, kv = (int64_t) c->kv_heads * c->head_dim;
-	float smaller = INITIAL_DEVIATION / sqrtf(2.0f * c->depth);
 
-	return add_norm(n, i, "attn.norm", l->attn_norm, c->width, err) &&
-		   add_linear(n, i, "attn.qkv", l->qkv, q + 2 * kv, c->width, INITIAL_DEVIATION, err) &&
-		   add_norm(n, i, "attn.q_norm", (int32_t[]) {l->q_norm, TENSOR_NONE}, c->head_dim, err) &&
-		   add_norm(n, i, "attn.k_norm", (int32_t[]) {l->k_norm, TENSOR_NONE}, c->head_dim, err) &&
-		   add_linear(n, i, "attn.out", l->out, c->width, q, smaller, err) &&
-		   add_norm(n, i, "ffn.norm", l->ffn_norm, c->width, err) &&
-		   add_linear(n, i, "ffn.up", l->up, (c->gated ? 2 : 1) * (int64_t) c->ffn, c->width, INITIAL_DEVIATION,
-					  err) &&
-		   add_linear(n, i, "ffn.down", l->down, c->width, c->ffn, smaller, err);
+	return add_norm(l, "cross.norm", t->cross_norm, c->width) &&
+		   add_linear(l, "cross.q", t->cross_q, q, c->width, query_deviation(c, false)) &&
+		   add_linear(l, "cross.kv", t->cross_kv, 2 * kv, c->width, deviation_of(c, c->width)) &&
+		   add_linear(l, "cross.out", t->cross_out, c->width, q, added_deviation(c, q));
+}
+
+static bool
+add_layer(layout *l, const transformer_layer *t)
+{
+	const transformer_config *c = &l->n->config.text;
+	int64_t q = (int64_t) c->heads * c->head_dim, kv = (int64_t) c->kv_heads * c->head_dim;
+	int64_t up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
+
+	return add_norm(l, "attn.norm", t->attn_norm, c->width) &&
+		   add_linear(l, "attn.qkv", t->qkv, q + 2 * kv, c->width, query_deviation(c, true)) &&
+		   add_norm(l, "attn.q_norm", (int32_t[]) {t->q_norm, TENSOR_NONE}, c->head_dim) &&
+		   add_norm(l, "attn.k_norm", (int32_t[]) {t->k_norm, TENSOR_NONE}, c->head_dim) &&
+		   add_linear(l, "attn.out", t->out, c->width, q, added_deviation(c, q)) && add_cross_attention(l, t) &&
+		   add_norm(l, "ffn.norm", t->ffn_norm, c->width) &&
+		   add_linear(l, "ffn.up", t->up, up, c->width, deviation_of(c, c->width)) &&
+		   add_linear(l, "ffn.down", t->down, c->width, c->ffn, added_deviation(c, c->ffn));
+}
+
+/* name: "" or with a dot at its end */
+static bool
+add_stack(layout *l, const char *name, const transformer_stack *s)
+{
+	const transformer_config *c = &l->n->config.text;
+
+	for (int32_t i = 0; i < s->depth; i++)
+	{
+		snprintf(l->prefix, sizeof(l->prefix), "%slayers.%d.", name, i);
+		if (!add_layer(l, &s->layers[i]))
+			return false;
+	}
+	snprintf(l->prefix, sizeof(l->prefix), "%s", name);
+	return add_norm(l, c->post_norm ? "embed.norm" : "norm", s->norm, c->width) &&
+		   (s->relative == TENSOR_NONE ||
+			add_tensor(l, "relative", "weight", 2, (int64_t[]) {c->buckets, c->heads}, deviation_of(c, c->width), 0));
+}
+
+static bool
+add_head(layout *l, const transformer_tensors *t)
+{
+	const transformer_config *c = &l->n->config.text;
+	int64_t table[2] = {c->vocab, c->width};
+
+	return (c->tied || c->headless || add_tensor(l, "head", "weight", 2, table, deviation_of(c, c->width), 0)) &&
+		   add_linear(l, "head.transform", t->transform, c->width, c->width, deviation_of(c, c->width)) &&
+		   add_norm(l, "head.norm", t->transform_norm, c->width) &&
+		   (t->head_bias == TENSOR_NONE || add_tensor(l, "head", "bias", 1, table, 0, 0));
 }
 
 bool
 transformer_layout(net *n, llm_error *err)
 {
 	const transformer_config *c = &n->config.text;
-	transformer_tensors t;
 	int64_t table[2] = {c->vocab, c->width}, positions[2] = {c->context, c->width};
+	layout l = {.n = n, .err = err};
+	transformer_tensors t;
 
 	transformer_tensors_of(c, &t);
-	if (!net_add_tensor(n, "embed.weight", 2, table, INITIAL_DEVIATION, 0, err) ||
-		(t.position != TENSOR_NONE && !net_add_tensor(n, "position.weight", 2, positions, INITIAL_DEVIATION, 0, err)))
-		return false;
-	for (int32_t i = 0; i < c->depth; i++)
-		if (!add_layer(n, i, &t.layers[i], err))
-			return false;
-	return add_norm(n, -1, "norm", t.norm, c->width, err) &&
-		   (c->tied || c->headless || net_add_tensor(n, "head.weight", 2, table, INITIAL_DEVIATION, 0, err));
+	return add_tensor(&l, "embed", "weight", 2, table, c->buckets > 0 ? 1 : INITIAL_DEVIATION, 0) &&
+		   (t.position == TENSOR_NONE || add_tensor(&l, "position", "weight", 2, positions, INITIAL_DEVIATION, 0)) &&
+		   add_stack(&l, "encoder.", &t.encoder) && add_stack(&l, "", &t.stack) && add_head(&l, &t);
 }
 
 /* ---- forward pass ---- */
@@ -196,8 +311,10 @@ transformer_attention(const transformer_config *c)
 	return (attention_shape) {.heads = c->heads,
 							  .kv_heads = c->kv_heads,
 							  .head_dim = c->head_dim,
-							  .causal = true,
-							  .scale = 1 / sqrtf((float) c->head_dim)};
+							  .causal = !c->bidirectional,
+							  .scale = c->buckets > 0 ? 1 : 1 / sqrtf((float) c->head_dim),
+							  .buckets = c->buckets,
+							  .distance = c->distance};
 }
 
 /* Parameters are recorded in any order, each once. */
@@ -223,6 +340,19 @@ record_norm(transformer_graph *t, int32_t x, const int32_t numbers[2])
 					   : op_layer_norm(t->g, x, gamma, beta, c->norm_epsilon);
 }
 
+/* What is read of the stream, and what becomes of it when something was added. */
+static int32_t
+norm_before(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? x : record_norm(t, x, numbers);
+}
+
+static int32_t
+norm_after(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? record_norm(t, x, numbers) : x;
+}
+
 static int32_t
 record_linear(transformer_graph *t, int32_t x, const int32_t numbers[2])
 {
@@ -240,55 +370,117 @@ record_dropout(transformer_graph *t, int32_t x)
 	return t->training && rate > 0 ? op_dropout(t->g, x, rate, t->dropouts++) : x;
 }
 
+/* A stack while it is recorded. */
+typedef struct stack
+{
+	const transformer_stack *numbers;
+	int32_t token, start; /* inputs */
+	int32_t source;       /* the encoder's stream, or none */
+	int32_t rotary;       /* table, where positions are */
+	int32_t bias;         /* by relative position, or none */
+	attention_shape attention;
+} stack;
+
 static int32_t
-record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, int32_t rotary)
+record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
 {
 	const transformer_config *c = &t->n->config.text;
-	attention_shape shape = transformer_attention(c);
-	int32_t qkv = record_linear(t, record_norm(t, x, l->attn_norm), l->qkv);
+	int32_t qkv = record_linear(t, norm_before(t, x, l->attn_norm), l->qkv);
 
 	if (c->qk_norm)
 	{
 		int32_t q_gain = param(t, l->q_norm);
 		int32_t k_gain = param(t, l->k_norm);
 
-		qkv = op_head_norm(t->g, qkv, q_gain, k_gain, c->norm_epsilon, &shape);
+		qkv = op_head_norm(t->g, qkv, q_gain, k_gain, c->norm_epsilon, &s->attention);
 	}
 	if (c->rotary)
-		qkv = op_rotary(t->g, qkv, t->start, rotary, &shape);
-	return record_dropout(t, record_linear(t, op_attention(t->g, qkv, t->start, TENSOR_NONE, &shape), l->out));
+		qkv = op_rotary(t->g, qkv, s->start, s->rotary, &s->attention);
+	return record_dropout(t, record_linear(t, op_attention(t->g, qkv, s->start, s->bias, &s->attention), l->out));
+}
+
+static int32_t
+record_cross_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	attention_shape shape = s->attention;
+	int32_t q = record_linear(t, norm_before(t, x, l->cross_norm), l->cross_q);
+	int32_t kv = record_linear(t, s->source, l->cross_kv);
+
+	shape.causal = false;
+	x = op_cross_attention(t->g, q, kv, s->start, t->source_start, &shape);
+	return record_dropout(t, record_linear(t, x, l->cross_out));
 }
 
 static int32_t
 record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
 {
 	const transformer_config *c = &t->n->config.text;
-	int32_t up = record_linear(t, record_norm(t, x, l->ffn_norm), l->up);
+	int32_t up = record_linear(t, norm_before(t, x, l->ffn_norm), l->up);
 	int32_t y = c->gated ? op_glu(t->g, up, c->activation) : op_act(t->g, up, c->activation);
 
 	return record_dropout(t, record_linear(t, y, l->down));
 }
 
+static int32_t
+record_layer(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
+	if (s->source != TENSOR_NONE)
+		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
+	return norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+}
+
+static int32_t
+record_stack(transformer_graph *t, stack *s, int32_t position)
+{
+	const transformer_config *c = &t->n->config.text;
+	int32_t x = op_embed(t->g, s->token, t->embed);
+
+	s->bias = param(t, s->numbers->relative);
+	if (c->rotary)
+		s->rotary = op_rotary_table(t->g, s->start, c->context, c->head_dim, c->rope_theta);
+	if (position != TENSOR_NONE)
+		x = op_position(t->g, x, s->start, position);
+	x = record_dropout(t, norm_after(t, x, s->numbers->norm));
+	for (int32_t i = 0; i < s->numbers->depth; i++)
+		x = record_layer(t, x, &s->numbers->layers[i], s);
+	return norm_before(t, x, s->numbers->norm);
+}
+
 int32_t
-transformer_record(transformer_graph *t, int32_t *head)
+transformer_record(transformer_graph *t)
 {
 	const transformer_config *c = &t->n->config.text;
 	transformer_tensors numbers;
-	int32_t embed, x, rotary = TENSOR_NONE;
+	stack s = {&numbers.stack, t->token, t->start, TENSOR_NONE, .attention = transformer_attention(c)};
 
 	transformer_tensors_of(c, &numbers);
-	embed = param(t, numbers.embed);
-	*head = c->tied && !c->headless ? embed : param(t, numbers.head);
-	x = op_embed(t->g, t->token, embed);
-	if (c->rotary)
-		rotary = op_rotary_table(t->g, t->start, c->context, c->head_dim, c->rope_theta);
-	else
-		x = op_position(t->g, x, t->start, param(t, numbers.position));
-	x = record_dropout(t, x);
-	for (int32_t i = 0; i < c->depth; i++)
+	t->embed = param(t, numbers.embed);
+	if (c->encoder_depth > 0)
 	{
-		x = op_add(t->g, x, record_attention(t, x, &numbers.layers[i], rotary));
-		x = op_add(t->g, x, record_feed_forward(t, x, &numbers.layers[i]));
+		stack encoder = {&numbers.encoder, t->source, t->source_start, TENSOR_NONE, .attention = s.attention};
+
+		encoder.attention.causal = false;
+		s.source = record_stack(t, &encoder, TENSOR_NONE);
 	}
-	return record_norm(t, x, numbers.norm);
+	return record_stack(t, &s, param(t, numbers.position));
+}
+
+transformer_head
+transformer_record_head(transformer_graph *t, int32_t x)
+{
+	const transformer_config *c = &t->n->config.text;
+	transformer_tensors numbers;
+	transformer_head head;
+
+	transformer_tensors_of(c, &numbers);
+	head.weight = c->tied ? t->embed : param(t, numbers.head);
+	head.bias = param(t, numbers.head_bias);
+	if (c->head_transform)
+	{
+		x = op_act(t->g, record_linear(t, x, numbers.transform), c->activation);
+		x = record_norm(t, x, numbers.transform_norm);
+	}
+	head.x = c->head_scale ? op_scale(t->g, x, 1 / sqrtf((float) c->width)) : x;
+	return head;
 }

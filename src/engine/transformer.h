@@ -1,11 +1,12 @@
 /*
  * transformer.h
- *	  Decoder transformers: their parameters and their forward pass.
+ *	  Transformers: their parameters and their forward pass.
  *
- * GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019) and
- * Llama (Touvron et al., 2023) are rows of one table of flags; what they share is recorded by
- * the same code.  Norms come before attention and feed-forward layer, whose outputs are
- * added to the stream.
+ * GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019), Llama
+ * (Touvron et al., 2023), BERT (Devlin et al., 2018) and T5 (Raffel et al., 2019) are rows of one
+ * table of flags; what they share is recorded by the same code.  What attention and feed-forward
+ * layer make is added to the stream; norms come before them or after the addition.  BERT's types of
+ * tokens are left out: that of a single text can be added to its positions.
  */
 #ifndef LLMAPP_TRANSFORMER_H
 #define LLMAPP_TRANSFORMER_H
@@ -24,18 +25,33 @@ typedef struct transformer_layer
 	int32_t qkv[2];       /* ((heads + 2 kv_heads) head_dim, width): queries, keys, values */
 	int32_t q_norm, k_norm;
 	int32_t out[2]; /* (width, heads head_dim) */
+	/* behind an encoder */
+	int32_t cross_norm[2];
+	int32_t cross_q[2];  /* (heads head_dim, width) */
+	int32_t cross_kv[2]; /* (2 kv_heads head_dim, width), of the encoder's stream: keys, values */
+	int32_t cross_out[2];
 	int32_t ffn_norm[2];
 	int32_t up[2]; /* (ffn, width), gated (2 ffn, width): gates first */
 	int32_t down[2];
 } transformer_layer;
 
+typedef struct transformer_stack
+{
+	int32_t depth;
+	transformer_layer layers[TRANSFORMER_MAX_DEPTH];
+	int32_t norm[2];  /* behind the last layer; post_norm: behind embeddings */
+	int32_t relative; /* (buckets, heads), for all layers */
+} transformer_stack;
+
 typedef struct transformer_tensors
 {
-	int32_t embed;    /* (vocab, width) */
-	int32_t position; /* (context, width) */
-	int32_t norm[2];
-	int32_t head; /* (vocab, width); that of embed when tied */
-	transformer_layer layers[TRANSFORMER_MAX_DEPTH];
+	int32_t embed;                           /* (vocab, width) */
+	int32_t position;                        /* (context, width) */
+	transformer_stack encoder;               /* depth 0: there is none */
+	transformer_stack stack;                 /* what makes logits; a decoder when there is an encoder */
+	int32_t head;                            /* (vocab, width); that of embed when tied */
+	int32_t transform[2], transform_norm[2]; /* head_transform: (width, width) */
+	int32_t head_bias;                       /* (vocab) */
 } transformer_tensors;
 
 /* Numbers of tensors, in the order in which transformer_layout() appends them. */
@@ -46,15 +62,25 @@ typedef struct transformer_graph
 {
 	graph *g;
 	const net *n;
-	int32_t token, start; /* inputs */
+	int32_t token, start;         /* inputs */
+	int32_t source, source_start; /* those of the encoder */
 	bool training;
 	int64_t dropouts; /* so far */
+	int32_t embed;    /* the table, once it is recorded */
 } transformer_graph;
 
-/* The stream behind the last norm, (tokens, width); *head: the tensor that makes logits of it. */
-extern int32_t transformer_record(transformer_graph *t, int32_t *head);
+/* The stream behind the last norm, (tokens, width). */
+extern int32_t transformer_record(transformer_graph *t);
+/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
+typedef struct transformer_head
+{
+	int32_t x, weight, bias;
+} transformer_head;
 
-/* Heads and how they attend. */
+/* What makes logits of that stream. */
+extern transformer_head transformer_record_head(transformer_graph *t, int32_t x);
+
+/* Heads and how they attend; those of an encoder are not causal. */
 extern attention_shape transformer_attention(const transformer_config *c);
 
 #endif /* LLMAPP_TRANSFORMER_H */

@@ -227,7 +227,14 @@ add_pair(compact_row *out, int32_t index, float number)
 	out->pairs++;
 }
 
-/* (1 + ln(times)) of each n-gram, scaled to a length of one. */
+/* (1 + ln(times)) times its rarity. */
+static double
+gram_weight(const encoding *c, const gram_set *set, int32_t i)
+{
+	return (1 + log(set->times[i])) * c->rarity[set->row[i]];
+}
+
+/* Weights of all n-grams, scaled to a length of TEXT_LENGTH. */
 static void
 compact_text(const encoding *c, const value *v, compact_row *out)
 {
@@ -252,13 +259,13 @@ compact_text(const encoding *c, const value *v, compact_row *out)
 	text_grams(&set, text, length);
 	for (int32_t i = 0; i < set.count; i++)
 	{
-		double w = 1 + log(set.times[i]);
+		double w = gram_weight(c, &set, i);
 
 		norm += w * w;
 	}
-	norm = norm > 0 ? 1 / sqrt(norm) : 0;
+	norm = norm > 0 ? TEXT_LENGTH / sqrt(norm) : 0;
 	for (int32_t i = 0; i < set.count; i++)
-		add_pair(out, c->first_row + set.row[i], (float) ((1 + log(set.times[i])) * norm));
+		add_pair(out, c->first_row + set.row[i], (float) (gram_weight(c, &set, i) * norm));
 }
 
 static void

@@ -28,6 +28,11 @@
 #define BUCKETS_MAX (1 << 20)
 #define NAME_BYTES_MAX 255
 
+/* Of n-grams: 1 + ln(texts / texts with it) (Sparck Jones, 1972), in sixteenths. */
+#define TEXT_RARITY_ONE 16
+#include <stdlib.h>
+#define TEXT_LENGTH (getenv("LLM_LEN") ? atof(getenv("LLM_LEN")) : 1)
+
 /* Values beyond are as good as infinite; their squares still are finite. */
 #define NUMBER_MAX 1e100
 /* The same for standardised floats, whose squares must be finite floats. */
@@ -85,7 +90,8 @@ typedef struct encoding
 	int32_t vocab, context; /* of a column of tokens */
 	int32_t buckets;
 	int32_t kept;    /* buckets that are used */
-	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
+	int32_t *row_of;  /* (buckets): 0 .. kept - 1, or -1 */
+	uint8_t *rarity;  /* (kept): inverse document frequency times TEXT_RARITY_ONE */
 
 	/* VECTOR, IMAGE */
 	int32_t length;

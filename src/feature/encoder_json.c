@@ -12,7 +12,7 @@
  *	 number		missing, center, scale, low, high, squash, edges
  *	 time		the same and parts
  *	 one_hot, embedding	missing, rare, categories
- *	 text		missing, buckets, kept (bits as hexadecimal digits), pairs; tokens {vocab, context} where a
+ *	 text		missing, buckets, rarity (of each, 0: not read; as hexadecimal digits), pairs; tokens {vocab, context} where a
  *				transformer reads them
  *	 vector		missing, squash, means, scales
  *	 image		shape (channels, height, width), means, scales
@@ -86,20 +86,19 @@ write_categories(const encoding *c, json_t *o)
 static void
 write_text(const encoding *c, json_t *o)
 {
-	size_t bytes = ((size_t) c->buckets + 7) / 8;
-	uint8_t *bits = calloc(bytes, 1);
-	char *hex = malloc(2 * bytes + 1);
+	uint8_t *rarity = calloc(c->buckets + 1, 1);
+	char *hex = malloc(2 * (size_t) c->buckets + 1);
 
-	if (bits != NULL && hex != NULL)
+	if (rarity != NULL && hex != NULL)
 	{
 		for (int32_t i = 0; i < c->buckets; i++)
-			bits[i / 8] |= (uint8_t) ((c->row_of[i] >= 0) << (i % 8));
-		json_hex(bits, bytes, hex);
-		json_object_set_new(o, "kept", json_string(hex));
+			rarity[i] = c->row_of[i] >= 0 ? c->rarity[c->row_of[i]] : 0;
+		json_hex(rarity, c->buckets, hex);
+		json_object_set_new(o, "rarity", json_string(hex));
 	}
 	else
 		json_fail_memory();
-	free(bits);
+	free(rarity);
 	free(hex);
 	if (c->column.tokens)
 		json_object_set_new(o, "tokens", json_pack("{s:i, s:i}", "vocab", c->vocab, "context", c->context));
@@ -273,27 +272,25 @@ read_categories(const json_t *o, encoding *c, llm_error *err)
 }
 
 static bool
-read_kept(const json_t *o, encoding *c, llm_error *err)
+read_rarity(const json_t *o, encoding *c, llm_error *err)
 {
 	const char *hex;
-	size_t bytes = ((size_t) c->buckets + 7) / 8;
-	uint8_t *bits;
-	bool ok;
 
-	if (!json_read_string(o, "kept", &hex, err))
+	if (!json_read_string(o, "rarity", &hex, err))
 		return false;
-	bits = malloc(bytes);
-	c->row_of = malloc(c->buckets * sizeof(int32_t));
-	if (bits == NULL || c->row_of == NULL)
-	{
-		free(bits);
+	c->rarity = malloc(c->buckets + 1);
+	c->row_of = malloc((c->buckets + 1) * sizeof(int32_t));
+	if (c->rarity == NULL || c->row_of == NULL)
 		return no_memory(err);
+	if (strlen(hex) != 2 * (size_t) c->buckets || !json_unhex(hex, c->rarity, c->buckets))
+		return llm_fail(err, LLM_CORRUPT, "\"rarity\" is not %d bytes of hexadecimal digits", c->buckets);
+	for (int32_t i = 0; i < c->buckets; i++)
+	{
+		c->row_of[i] = c->rarity[i] > 0 ? c->kept : -1;
+		c->rarity[c->kept] = c->rarity[i]; /* never ahead of what is read */
+		c->kept += c->rarity[i] > 0;
 	}
-	ok = strlen(hex) == 2 * bytes && json_unhex(hex, bits, bytes);
-	for (int32_t i = 0; ok && i < c->buckets; i++)
-		c->row_of[i] = bits[i / 8] >> (i % 8) & 1 ? c->kept++ : -1;
-	free(bits);
-	return ok || llm_fail(err, LLM_CORRUPT, "\"kept\" is not %zu bytes of hexadecimal digits", bytes);
+	return true;
 }
 
 static bool
@@ -325,11 +322,11 @@ read_text(const json_t *o, encoding *c, llm_error *err)
 		return false;
 	c->buckets = (int32_t) buckets;
 	c->pairs_max = (int32_t) pairs;
-	if (!read_kept(o, c, err))
+	if (!read_rarity(o, c, err))
 		return false;
 	encoding_slots(c, missing, false);
 	if (c->kept == 0 && !missing && !c->column.tokens)
-		return llm_fail(err, LLM_CORRUPT, "\"kept\" of column \"%s\" is empty", c->column.name);
+		return llm_fail(err, LLM_CORRUPT, "\"rarity\" of column \"%s\" is empty", c->column.name);
 	return true;
 }
 

@@ -295,19 +295,25 @@ static bool
 fit_text(encoding *c, column_stats *s, int32_t buckets)
 {
 	int64_t texts = s->rows - s->missing;
+	int32_t least = getenv("LLM_MIN") ? atoi(getenv("LLM_MIN")) : TEXT_ROWS_MIN;
 	int32_t used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
 	stats_count_grams(s, buckets);
 	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
 	c->row_of = malloc(buckets * sizeof(int32_t));
-	if (c->row_of == NULL)
+	c->rarity = malloc(buckets);
+	if (c->row_of == NULL || c->rarity == NULL)
 		return false;
 	for (int32_t i = 0; i < buckets; i++)
 	{
 		int64_t rows = s->bucket_rows[i];
 
-		c->row_of[i] = i < used && rows >= TEXT_ROWS_MIN && rows < texts ? c->kept++ : -1;
+		c->row_of[i] = -1;
+		if (i >= used || rows < least || rows == texts)
+			continue;
+		c->rarity[c->kept] = (uint8_t) fmin(TEXT_RARITY_ONE * (1 + log((double) texts / rows)), UINT8_MAX);
+		c->row_of[i] = c->kept++;
 	}
 	c->pairs_max = s->grams_max > 0 ? s->grams_max : 1;
 	encoding_slots(c, s->missing > 0, false);

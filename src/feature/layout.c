@@ -76,6 +76,7 @@ encoder_free(encoder *e)
 		free(c->edge_inverse);
 		strings_free(c->categories);
 		free(c->row_of);
+		free(c->rarity);
 		free(c->means);
 		free(c->scales);
 		free(c->inverses);
@@ -97,6 +98,7 @@ encoder_shape(const encoder *e, batch_shape *shape)
 	shape->bag_max = e->shape.bag_max;
 	shape->vocab = e->shape.vocab;
 	shape->context = e->shape.context;
+	shape->source_context = 0;
 }
 
 void

@@ -201,8 +201,11 @@ read_language(const json_t *json, net_config *config, llm_error *err)
 		!transformer_from_json(transformer, &config->text, err))
 		return false;
 	config->loss = LOSS_CROSS_ENTROPY;
-	config->shape = (batch_shape) {
-		.outputs = 1, .token_target = true, .vocab = config->text.vocab, .context = config->text.context};
+	config->shape = (batch_shape) {.outputs = 1,
+								   .token_target = true,
+								   .vocab = config->text.vocab,
+								   .context = config->text.context,
+								   .source_context = config->text.source_context};
 	return true;
 }
 

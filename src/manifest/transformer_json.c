@@ -27,8 +27,12 @@ static const struct
 	{"kv_heads", MEMBER_INTEGER, offsetof(transformer_config, kv_heads)},
 	{"head_dim", MEMBER_INTEGER, offsetof(transformer_config, head_dim)},
 	{"ffn", MEMBER_INTEGER, offsetof(transformer_config, ffn)},
+	{"encoder_depth", MEMBER_INTEGER, offsetof(transformer_config, encoder_depth)},
+	{"source_context", MEMBER_INTEGER, offsetof(transformer_config, source_context)},
 	{"rotary", MEMBER_FLAG, offsetof(transformer_config, rotary)},
 	{"rope_theta", MEMBER_NUMBER, offsetof(transformer_config, rope_theta)},
+	{"buckets", MEMBER_INTEGER, offsetof(transformer_config, buckets)},
+	{"distance", MEMBER_INTEGER, offsetof(transformer_config, distance)},
 	{"rms_norm", MEMBER_FLAG, offsetof(transformer_config, rms_norm)},
 	{"norm_epsilon", MEMBER_NUMBER, offsetof(transformer_config, norm_epsilon)},
 	{"gated", MEMBER_FLAG, offsetof(transformer_config, gated)},
@@ -36,6 +40,10 @@ static const struct
 	{"qkv_bias", MEMBER_FLAG, offsetof(transformer_config, qkv_bias)},
 	{"qk_norm", MEMBER_FLAG, offsetof(transformer_config, qk_norm)},
 	{"tied", MEMBER_FLAG, offsetof(transformer_config, tied)},
+	{"bidirectional", MEMBER_FLAG, offsetof(transformer_config, bidirectional)},
+	{"post_norm", MEMBER_FLAG, offsetof(transformer_config, post_norm)},
+	{"head_transform", MEMBER_FLAG, offsetof(transformer_config, head_transform)},
+	{"head_scale", MEMBER_FLAG, offsetof(transformer_config, head_scale)},
 	{"dropout", MEMBER_NUMBER, offsetof(transformer_config, dropout)},
 };
 

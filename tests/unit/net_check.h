@@ -158,7 +158,7 @@ free_batches(batch **batches)
 
 /* ---- transformers ---- */
 
-/* A small one of a family, whose rest of sizes callers set. */
+/* A small one of a family, with an encoder where it has relative positions, whose rest of sizes callers set. */
 static inline net_config
 small_transformer(const char *family, int32_t vocab, int32_t context)
 {
@@ -169,6 +169,13 @@ small_transformer(const char *family, int32_t vocab, int32_t context)
 	c.text.context = context;
 	c.text.heads = c.text.kv_heads = 4;
 	c.text.head_dim = 6;
+	if (c.text.buckets > 0)
+	{
+		c.text.buckets = 8;
+		c.text.distance = 10;
+		c.text.encoder_depth = 2;
+		c.text.source_context = c.shape.source_context = context + 3;
+	}
 	return c;
 }
 

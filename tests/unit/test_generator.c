@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../../src/engine/generator.h"
+#include "../../src/engine/transformer.h"
 #include "net_check.h"
 
 #define VOCAB 53
@@ -141,6 +142,12 @@ test_families(void)
 	check_against_graph(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_against_graph(&c);
+	c = transformer_of("gpt", 2);
+	c.text.post_norm = true;
+	check_against_graph(&c);
+	c = transformer_of("t5", 2);
+	c.text.encoder_depth = c.text.source_context = c.shape.source_context = 0;
+	check_against_graph(&c);
 }
 
 /* Eight sequences together have the bytes that each has alone. */
@@ -185,15 +192,17 @@ stop_at_third(void *arg)
 static void
 test_refused(void)
 {
-	net_config c = transformer_of("gpt", 4), columns = small_config(LOSS_BINARY);
+	net_config c = transformer_of("gpt", 4), columns = small_config(LOSS_BINARY), encoder = transformer_of("t5", 4);
 	llm_error err = {0};
 	model m = make_model(&c);
-	net *other = net_new(&columns, &err);
+	net *other = net_new(&columns, &err), *translator = net_new(&encoder, &err);
 	generator *g = generator_new(m.n, m.weights, 1, 20, &err);
 	int32_t wrong = VOCAB, zero = 0;
 	int calls = 0;
 
 	CHECK(generator_new(other, m.weights, 1, 20, &err) == NULL && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(generator_new(translator, m.weights, 1, 20, &err) == NULL && strstr(err.message, "encoder") != NULL);
 	err.code = LLM_OK;
 	CHECK(generator_new(m.n, m.weights, 1, CONTEXT + 1, &err) == NULL && err.code == LLM_INVALID);
 	err.code = LLM_OK;
@@ -210,6 +219,7 @@ test_refused(void)
 	CHECK_INT(generator_length(g, 0), 5);
 	generator_free(g);
 	net_free(other);
+	net_free(translator);
 	free_model(&m);
 }
 
@@ -236,6 +246,74 @@ test_embed(void)
 	free_model(&m);
 }
 
+/* The mean of the stream over the first `count` tokens by the graph. */
+static void
+graph_embed(const model *m, int32_t count, float *out)
+{
+	enum
+	{
+		TOKEN,
+		START
+	};
+	llm_error err = {0};
+	graph *g = graph_new(1, &err);
+	transformer_graph t = {.g = g, .n = m->n};
+	int32_t start[2] = {0, count}, pooled;
+	size_t offsets[NET_MAX_TENSORS];
+	run_args run = {.rows = {[AXIS_ROW] = 1, [AXIS_TOKEN] = count}, .simd = simd_best()};
+	void *arena;
+	plan *p;
+
+	g->capacity[AXIS_TOKEN] = CONTEXT;
+	t.token = graph_input(g, TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
+	t.start = graph_input(g, START, TENSOR_I32, AXIS_NONE, 2, 0);
+	pooled = op_pool_tokens(g, transformer_record(&t), t.start, POOL_MEAN);
+	graph_keep(g, pooled);
+	for (int32_t i = 0; i < net_tensor_count(m->n); i++)
+		offsets[i] = net_tensor(m->n, i)->offset;
+	p = plan_new(g, &backend_cpu, offsets, &err);
+	if (!CHECK(p != NULL))
+		return;
+	arena = aligned_alloc(64, plan_arena_bytes(p));
+	plan_bind(p, TOKEN, m->ids);
+	plan_bind(p, START, start);
+	plan_attach(p, arena, m->weights);
+	CHECK(plan_run(p, &run, &err));
+	memcpy(out, plan_address(p, pooled), net_get_config(m->n)->text.width * sizeof(float));
+	plan_free(p);
+	free(arena);
+}
+
+/* Texts longer than a decoder's pass; what is not embedding is refused. */
+static void
+test_bidirectional(void)
+{
+	net_config c = transformer_of("bert", 4);
+	llm_error err = {0};
+	model m = make_model(&c);
+	generator *g = generator_new(m.n, m.weights, 1, CONTEXT, &err);
+	float mean[20], expected[20], logprob[CONTEXT];
+	int32_t lengths[] = {1, 5, 150, CONTEXT}, zero = 0;
+
+	for (int i = 0; i < 4; i++)
+	{
+		CHECK(generator_embed(g, m.ids, lengths[i], POOL_MEAN, mean, &err));
+		graph_embed(&m, lengths[i], expected);
+		for (int k = 0; k < 20; k++)
+			CHECK(fabsf(mean[k] - expected[k]) < 1e-5f);
+	}
+	generator_truncate(g, 0, 0);
+	CHECK(!generator_append(g, 0, m.ids, 3, &err) && err.code == LLM_INVALID);
+	CHECK(strstr(err.message, "embeds texts") != NULL);
+	err.code = LLM_OK;
+	CHECK(!generator_step(g, &zero, m.ids, 1, &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(!generator_score(g, m.ids, 3, logprob, &err) && err.code == LLM_INVALID);
+	CHECK_INT(generator_length(g, 0), 0);
+	generator_free(g);
+	free_model(&m);
+}
+
 int
 main(void)
 {
@@ -243,5 +321,6 @@ main(void)
 	test_together();
 	test_refused();
 	test_embed();
+	test_bidirectional();
 	return test_summary();
 }

@@ -45,7 +45,7 @@ parse(const json_t *json, llm_error *err)
 
 /* A manifest of a small one, with a tokenizer of 128 bytes. */
 static json_t *
-build_language(llm_error *err)
+build_language(const char *family, llm_error *err)
 {
 	net_config config = {.loss = LOSS_CROSS_ENTROPY,
 						 .shape = {.outputs = 1, .token_target = true, .vocab = 30, .context = 8}};
@@ -56,11 +56,16 @@ build_language(llm_error *err)
 	target *t;
 	net *n;
 
-	CHECK(transformer_family("llama", &config.text));
+	CHECK(transformer_family(family, &config.text));
 	config.text.vocab = 30;
 	config.text.context = config.text.width = 8;
 	config.text.depth = config.text.heads = config.text.kv_heads = 1;
 	config.text.head_dim = config.text.ffn = 8;
+	if (config.text.buckets > 0)
+	{
+		config.text.encoder_depth = 1;
+		config.text.source_context = config.shape.source_context = 9;
+	}
 	n = net_new(&config, err);
 	CHECK(fitter != NULL && target_fitter_add(fitter, NULL, err));
 	t = target_fitter_finish(fitter, err);
@@ -77,7 +82,7 @@ static void
 check_language_refused(const char *path, const char *key, json_t *value)
 {
 	llm_error err = {.code = LLM_OK};
-	json_t *json = build_language(&err), *at = json;
+	json_t *json = build_language("llama", &err), *at = json;
 	manifest *m;
 
 	if (path)
@@ -96,7 +101,7 @@ static void
 test_language(void)
 {
 	llm_error err = {.code = LLM_OK};
-	json_t *json = build_language(&err);
+	json_t *json = build_language("llama", &err);
 	manifest *m = parse(json, &err);
 
 	CHECK_STR(err.message, "");
@@ -117,12 +122,50 @@ test_language(void)
 	check_language_refused("network", "rope_theta", json_real(0));
 	check_language_refused("network", "activation", json_string("magic"));
 	check_language_refused("network", "gated", json_integer(1));
+	check_language_refused("network", "bidirectional", json_null());
+	check_language_refused("network", "post_norm", json_true());
+	check_language_refused("network", "head_transform", json_true());
+	check_language_refused("network", "head_transform", json_string("true"));
+	check_language_refused("network", "encoder_depth", json_integer(1));
+	check_language_refused("network", "encoder_depth", json_integer(-1));
+	check_language_refused("network", "source_context", json_integer(1 << 30));
+	check_language_refused("network", "buckets", json_integer(3));
+	check_language_refused("network", "distance", json_real(1.5));
+	check_language_refused("network", "head_scale", json_null());
 	check_language_refused("weights", "tokenizer", json_integer(0));
 	check_language_refused("weights", "tokenizer", json_integer(-1));
 	check_language_refused("weights", "bytes", json_integer(64));
 	check_language_refused("target", "kind", json_string("number"));
 	check_language_refused(NULL, "task", json_string("classification"));
 	check_language_refused(NULL, "architecture", json_string("mlp"));
+}
+
+/* Encoders, whose flags are read whatever the architecture is called. */
+static void
+test_encoders(void)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language("bert", &err);
+	manifest *m = parse(json, &err);
+	const transformer_config *c;
+
+	if (CHECK(m != NULL))
+	{
+		c = &net_get_config(m->net)->text;
+		CHECK(c->bidirectional && c->post_norm && c->head_transform && c->norm_epsilon == 1e-12f);
+	}
+	manifest_free(m);
+	json_decref(json);
+	json = build_language("t5", &err);
+	m = parse(json, &err);
+	if (CHECK(m != NULL))
+	{
+		c = &net_get_config(m->net)->text;
+		CHECK(c->encoder_depth == 1 && c->source_context == 9 && c->buckets == 32 && c->distance == 128);
+		CHECK(c->head_scale && net_get_config(m->net)->shape.source_context == 9);
+	}
+	manifest_free(m);
+	json_decref(json);
 }
 
 static void
@@ -288,6 +331,7 @@ main(void)
 
 	CHECK_STR(err.message, "");
 	test_language();
+	test_encoders();
 	test_round_trip(s, n);
 	test_wrong(s, n);
 	test_newer_format(s, n);

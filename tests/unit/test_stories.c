@@ -78,24 +78,24 @@ fill_weights(const net *n, float *weights, const stories_header *h, const float 
 	transformer_tensors_of(c, &t);
 	w = copy(n, weights, t.embed, 0, w, h->vocab * width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].attn_norm[0], 0, w, width);
+		w = copy(n, weights, t.stack.layers[i].attn_norm[0], 0, w, width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy_turned(n, weights, t.layers[i].qkv[0], 0, w, c->heads, c->head_dim, h->width);
+		w = copy_turned(n, weights, t.stack.layers[i].qkv[0], 0, w, c->heads, c->head_dim, h->width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy_turned(n, weights, t.layers[i].qkv[0], q, w, c->kv_heads, c->head_dim, h->width);
+		w = copy_turned(n, weights, t.stack.layers[i].qkv[0], q, w, c->kv_heads, c->head_dim, h->width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].qkv[0], (q + kv) * width, w, kv * width);
+		w = copy(n, weights, t.stack.layers[i].qkv[0], (q + kv) * width, w, kv * width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].out[0], 0, w, width * q);
+		w = copy(n, weights, t.stack.layers[i].out[0], 0, w, width * q);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].ffn_norm[0], 0, w, width);
+		w = copy(n, weights, t.stack.layers[i].ffn_norm[0], 0, w, width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].up[0], 0, w, ffn * width);
+		w = copy(n, weights, t.stack.layers[i].up[0], 0, w, ffn * width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].down[0], 0, w, ffn * width);
+		w = copy(n, weights, t.stack.layers[i].down[0], 0, w, ffn * width);
 	for (int32_t i = 0; i < h->depth; i++)
-		w = copy(n, weights, t.layers[i].up[0], ffn * width, w, ffn * width);
-	copy(n, weights, t.norm[0], 0, w, width);
+		w = copy(n, weights, t.stack.layers[i].up[0], ffn * width, w, ffn * width);
+	copy(n, weights, t.stack.norm[0], 0, w, width);
 }
 
 static net *

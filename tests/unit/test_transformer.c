@@ -1,6 +1,6 @@
 /*
  * test_transformer.c
- *	  Decoder transformers: gradients of whole networks, learning, threads, checkpoints, and
+ *	  Transformers: gradients of whole networks, learning, threads, checkpoints, and
  *	  configurations that are refused.
  */
 #include "net_check.h"
@@ -19,6 +19,22 @@ transformer_of(const char *family, int32_t kv_heads)
 	c.text.kv_heads = kv_heads;
 	c.text.ffn = 40;
 	return c;
+}
+
+/* Sources of different lengths; each begins with the token that its row begins with. */
+static void
+fill_sources(batch *b)
+{
+	b->source_start[0] = 0;
+	for (int64_t i = 0; i < b->rows; i++)
+	{
+		int32_t length = 1 + (int32_t) (next_uniform() * b->shape.source_context);
+		int32_t first = b->source_start[i];
+
+		for (int32_t k = first; k < first + length; k++)
+			b->source[k] = k == first ? b->token[b->token_start[i]] : (int32_t) (next_uniform() * VOCAB);
+		b->source_start[i + 1] = first + length;
+	}
 }
 
 /* Rows of different lengths; tokens follow a rule that can be learned. */
@@ -42,6 +58,8 @@ fill_tokens(batch *b, int64_t rows)
 		}
 		b->token_start[i + 1] = first + length;
 	}
+	if (b->source)
+		fill_sources(b);
 }
 
 static double
@@ -188,6 +206,17 @@ test_gradients(void)
 	check_token_gradient(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_token_gradient(&c);
+	c = transformer_of("bert", 4);
+	check_token_gradient(&c);
+	c.text.tied = c.text.bias = false;
+	c.text.dropout = 0.1f;
+	check_token_gradient(&c);
+	c = transformer_of("t5", 2);
+	c.text.activation = ACT_SILU; /* no kinks */
+	check_token_gradient(&c);
+	c.text.gated = c.text.bias = c.text.qkv_bias = c.text.post_norm = true;
+	c.text.rms_norm = c.text.tied = false;
+	check_token_gradient(&c);
 }
 
 /* A transformer whose pooled tokens are one of the columns of a row. */
@@ -223,6 +252,8 @@ test_rows(void)
 
 	check_gradient(&c, 6);
 	c = row_network("llama", POOL_LAST, &beside);
+	check_gradient(&c, 6);
+	c = row_network("bert", POOL_FIRST, &alone);
 	check_gradient(&c, 6);
 	c = row_network("gpt", POOL_FIRST, &number);
 	c.hidden_count = 1;
@@ -308,6 +339,27 @@ test_refused(void)
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
 	c = transformer_of("gpt", 4);
+	c.text.head_transform = true;
+	check_refused(c, "a head for masked tokens");
+	c = transformer_of("t5", 4);
+	c.text.buckets = 2;
+	check_refused(c, "no 2 buckets");
+	c.text.buckets = 8;
+	c.text.distance = 4;
+	check_refused(c, "up to distance 4");
+	c.text.buckets = 0;
+	check_refused(c, "needs relative positions");
+	c = transformer_of("t5", 4);
+	c.shape.source_context = 0;
+	check_refused(c, "reads other tokens");
+	c.text.source_context = 0;
+	check_refused(c, "source_context is 0");
+	c.text.encoder_depth = TRANSFORMER_MAX_DEPTH + 1;
+	check_refused(c, "encoder_layers is 129");
+	c = transformer_of("gpt", 4);
+	c.text.source_context = 5;
+	check_refused(c, "source_context is 5");
+	c = transformer_of("gpt", 4);
 	c.text.vocab = c.shape.vocab = 1 << 20;
 	c.text.width = 65536;
 	c.text.ffn = 1 << 18;
@@ -347,15 +399,48 @@ test_tokens_out_of_range(void)
 	net_free(n);
 }
 
+static void
+test_sources_out_of_range(void)
+{
+	net_config config = transformer_of("t5", 4);
+	llm_error err = {0};
+	net *n = net_new(&config, &err);
+	train_config c = fast_training(1);
+	trainer *t = trainer_new(n, &c, 4, &err);
+	batch *b = batch_new(&config.shape, 4, &err);
+	double loss;
+
+	fill_tokens(b, 4);
+	CHECK(trainer_step(t, b, &loss, &err));
+	b->source[2] = VOCAB;
+	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "token out of range") != NULL);
+	err.code = LLM_OK;
+	fill_tokens(b, 4);
+	b->source_start[2] = b->source_start[1];
+	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "with more than 15") != NULL);
+	batch_free(b);
+	trainer_free(t);
+	net_free(n);
+	config.shape.source_context = -1;
+	err.code = LLM_OK;
+	CHECK(batch_new(&config.shape, 4, &err) == NULL && err.code == LLM_INVALID);
+	config.shape.source_context = INT32_MAX;
+	err.code = LLM_OK;
+	CHECK(batch_new(&config.shape, 4, &err) == NULL && err.code == LLM_MEMORY);
+}
+
 int
 main(void)
 {
 	test_gradients();
 	test_training("gpt");
 	test_training("llama");
+	test_training("bert");
+	test_training("t5");
 	test_rows();
 	test_row_predictions();
 	test_refused();
 	test_tokens_out_of_range();
+	test_sources_out_of_range();
 	return test_summary();
 }

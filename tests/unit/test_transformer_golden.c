@@ -13,10 +13,11 @@
 #include "net_check.h"
 
 #define STEPS 10
+#define NUMBERS 17
 
 typedef struct golden
 {
-	int32_t numbers[13]; /* see the script */
+	int32_t numbers[NUMBERS]; /* see the script */
 	net *n;
 	batch *b;
 	float *weights, *gradients;
@@ -42,11 +43,13 @@ read_tensors(FILE *f, const net *n, float *to)
 static net *
 golden_net(const int32_t *k)
 {
-	net_config c = {.shape = {.outputs = 1, .token_target = true, .vocab = k[1], .context = k[2]}};
+	static const char *const families[] = {"gpt", "llama", "bert", "t5"};
+	net_config c = {
+		.shape = {.outputs = 1, .token_target = true, .vocab = k[1], .context = k[2], .source_context = k[13]}};
 	llm_error err = {0};
 	net *n;
 
-	CHECK(transformer_family(k[0] ? "llama" : "gpt", &c.text));
+	CHECK(transformer_family(families[k[0]], &c.text));
 	c.text.vocab = k[1];
 	c.text.context = k[2];
 	c.text.width = k[3];
@@ -58,6 +61,16 @@ golden_net(const int32_t *k)
 	c.text.qkv_bias = k[9];
 	c.text.qk_norm = k[10];
 	c.text.tied = k[11];
+	c.text.encoder_depth = k[12];
+	c.text.source_context = k[13];
+	c.text.buckets = k[14];
+	c.text.distance = k[15];
+	if (k[0] == 3 && !c.text.tied) /* T5 1.1 */
+	{
+		c.text.gated = true;
+		c.text.activation = ACT_GELU_TANH;
+		c.text.head_scale = false;
+	}
 	n = net_new(&c, &err);
 	CHECK(n != NULL);
 	return n;
@@ -76,8 +89,8 @@ read_golden(const char *name, golden *g)
 	f = fopen(path, "rb");
 	if (!CHECK(f != NULL))
 		return false;
-	read_numbers(f, g->numbers, 4, 13);
-	rows = g->numbers[12];
+	read_numbers(f, g->numbers, 4, NUMBERS);
+	rows = g->numbers[NUMBERS - 1];
 	g->n = golden_net(g->numbers);
 	g->b = batch_new(&net_get_config(g->n)->shape, rows, &err);
 	g->b->rows = rows;
@@ -85,8 +98,12 @@ read_golden(const char *name, golden *g)
 	tokens = g->b->token_start[rows];
 	read_numbers(f, g->b->token, 4, tokens);
 	read_numbers(f, g->b->token_target, 4, tokens);
-	for (int32_t i = 0; i < tokens; i++)
-		g->b->token_weight[i] = 1;
+	read_numbers(f, g->b->token_weight, 4, tokens);
+	if (g->numbers[12] > 0)
+	{
+		read_numbers(f, g->b->source_start, 4, rows + 1);
+		read_numbers(f, g->b->source, 4, g->b->source_start[rows]);
+	}
 	g->losses = malloc(tokens * sizeof(double));
 	read_numbers(f, g->losses, 8, tokens);
 	g->weights = aligned_alloc(64, net_weight_bytes(g->n));
@@ -193,7 +210,7 @@ check_steps(const golden *g)
 int
 main(void)
 {
-	static const char *const names[] = {"gpt2", "llama", "qwen2", "qwen3"};
+	static const char *const names[] = {"gpt2", "llama", "qwen2", "qwen3", "bert", "t5", "t5_1.1"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{
