@@ -221,6 +221,11 @@ typedef struct train_config
 	int64_t warmup_steps;
 	int64_t total_steps; /* the schedule ends here */
 	double ema_decay;    /* 0 = off; otherwise weights to publish are the moving average */
+	/*
+	 * Fine-tuning of a transformer: only the last layers, the norm behind them and what makes outputs are
+	 * trained, and everything before stays as it is; 0: all is trained.
+	 */
+	int32_t train_layers;
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */
@@ -273,7 +278,11 @@ extern const float *trainer_weights(trainer *t);
 /* Replace parameters (fine-tuning, restoring the best epoch); moments stay. */
 extern void trainer_set_weights(trainer *t, const float *weights);
 
-/* Parameters, moments, average, counters: everything that makes a resumed run equal to the bit. */
+/*
+ * Parameters, moments, average, counters: everything that makes a resumed run equal to the bit, but for
+ * weights that train_layers freezes: trainer_restore() needs them to be there, and is LLM_INVALID where
+ * they are others.
+ */
 extern size_t trainer_state_bytes(const trainer *t);
 extern void trainer_save(const trainer *t, void *state);
 extern bool trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err);

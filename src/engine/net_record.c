@@ -33,6 +33,7 @@ enum
 typedef struct recorder
 {
 	const net *n;
+	const net_tuning *tuning;
 	graph *g;
 	net_plan *p;
 	bool training;
@@ -315,7 +316,7 @@ record_language(recorder *r, bool gradient)
 {
 	graph *g = r->g;
 	const batch_shape *s = &r->n->config.shape;
-	transformer_graph t = {.g = g, .n = r->n, .training = r->training};
+	transformer_graph t = {.g = g, .n = r->n, .tuning = r->tuning, .training = r->training};
 	int32_t target, weight, x, head;
 
 	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
@@ -351,9 +352,9 @@ record_columns(recorder *r, net_mode mode)
 }
 
 bool
-net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
+net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity, llm_error *err)
 {
-	recorder r = {.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
+	recorder r = {.n = n, .tuning = tuning, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
 	size_t offsets[NET_MAX_TENSORS];
 
 	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
@@ -368,6 +369,12 @@ net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_err
 		offsets[i] = n->tensors[i].offset;
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);
 	return p->plan != NULL;
+}
+
+bool
+net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
+{
+	return net_plan_tuned(p, n, NULL, mode, capacity, err);
 }
 
 void

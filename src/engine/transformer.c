@@ -206,7 +206,8 @@ param(transformer_graph *t, int32_t number)
 	if (number == TENSOR_NONE)
 		return TENSOR_NONE;
 	info = &t->n->tensors[number];
-	return graph_param(t->g, number, info->ndim, info->dims);
+	return !t->tuning || tuning_trains(t->tuning, number) ? graph_param(t->g, number, info->ndim, info->dims)
+														  : graph_statistic(t->g, number, info->ndim, info->dims);
 }
 
 static int32_t

@@ -46,7 +46,8 @@ typedef struct transformer_graph
 {
 	graph *g;
 	const net *n;
-	int32_t token, start; /* inputs */
+	const net_tuning *tuning; /* NULL: all is trained */
+	int32_t token, start;     /* inputs */
 	bool training;
 	int64_t dropouts; /* so far */
 } transformer_graph;
