@@ -355,7 +355,7 @@ bool
 net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity, llm_error *err)
 {
 	recorder r = {.n = n, .tuning = tuning, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN};
-	size_t offsets[NET_MAX_TENSORS];
+	size_t offsets[2 * NET_MAX_TENSORS]; /* with adapters */
 
 	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
 	if (!r.g)
@@ -365,8 +365,8 @@ net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mod
 	else
 		record_columns(&r, mode);
 	graph_keep(r.g, p->output);
-	for (int32_t i = 0; i < n->tensor_count; i++)
-		offsets[i] = n->tensors[i].offset;
+	for (int32_t i = 0; i < (tuning ? tuning_slots(tuning) : n->tensor_count); i++)
+		offsets[i] = tuning ? tuning_offset(tuning, i) : n->tensors[i].offset;
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);
 	return p->plan != NULL;
 }

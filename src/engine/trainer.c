@@ -33,6 +33,9 @@ typedef struct state_header
 	double learning_rate; /* of the last step */
 	double gradient_norm;
 	uint64_t frozen; /* checksum of frozen weights */
+	int32_t train_layers, lora_rank;
+	uint32_t lora_targets;
+	float lora_alpha;
 } state_header;
 
 struct trainer
@@ -96,21 +99,22 @@ part_count(const train_config *c)
 	return 1 + (c->optimizer == OPT_ADAMW ? 2 : 1) + (c->ema_decay > 0);
 }
 
-/* What trainer_weights() gives is no part of the state: an average of trained weights lacks the frozen ones. */
+/* Weights to publish are no part of the state: adapters lie beside them, an average lacks frozen ones. */
 static bool
 needs_merged(const net_tuning *tuning, const train_config *c)
 {
-	return c->ema_decay > 0 && tuning_begin(tuning) > 0;
+	return tuning_adapters(tuning) || (c->ema_decay > 0 && tuning_begin(tuning) > 0);
 }
 
 /* Of frozen weights and the state; of merged weights, 0 where they are there anyway. */
 static bool
-count_bytes(const net_tuning *tuning, const train_config *c, size_t *state, size_t *merged, llm_error *err)
+count_bytes(const net *n, const net_tuning *tuning, const train_config *c, size_t *state, size_t *merged,
+			llm_error *err)
 {
 	size_t frozen = tuning_begin(tuning) * sizeof(float), part = tuning_end(tuning) * sizeof(float) - frozen;
 	size_t both;
 
-	*merged = needs_merged(tuning, c) ? net_weight_bytes(tuning->n) : 0;
+	*merged = needs_merged(tuning, c) ? net_weight_bytes(n) : 0;
 	if (__builtin_mul_overflow(part, (size_t) part_count(c), state) ||
 		__builtin_add_overflow(*state, frozen, state) || __builtin_add_overflow(*state, *merged, &both) ||
 		both > INT64_MAX - sizeof(state_header))
@@ -150,7 +154,7 @@ trainer_memory(const net *n, const train_config *config, int64_t batch_rows, siz
 	trainer t = {.n = n, .batch_rows = batch_rows};
 	size_t state, merged, arena;
 	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
-			  count_bytes(t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err);
+			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err);
 
 	free_plans(&t);
 	tuning_free(t.tuning);
@@ -178,7 +182,7 @@ make_optim(trainer *t, llm_error *err)
 			continue;
 		d = &g->tensors[x->gradient];
 		tensors[count++] = (optim_tensor) {
-			.offset = t->n->tensors[x->slot].offset - t->frozen_floats,
+			.offset = tuning_offset(t->tuning, x->slot) - t->frozen_floats,
 			.rows = d->dims[0],
 			.width = tensor_columns(d),
 			.decay = x->ndim > 1,
@@ -203,7 +207,7 @@ allocate(trainer *t, llm_error *err)
 {
 	size_t arena, state, merged;
 
-	if (!make_plans(t, &arena, err) || !count_bytes(t->tuning, &t->config, &state, &merged, err))
+	if (!make_plans(t, &arena, err) || !count_bytes(t->n, t->tuning, &t->config, &state, &merged, err))
 		return false;
 	t->parts = part_count(&t->config);
 	t->frozen_floats = tuning_begin(t->tuning);
@@ -267,7 +271,9 @@ fill_state(trainer *t, llm_error *err)
 	size_t floats = t->frozen_floats + t->parts * t->part_floats;
 
 	if (!pool_run(r->pool, zero_tile, t, (floats + ZERO_TILE - 1) / ZERO_TILE, r->poll, r->poll_arg) ||
-		!net_initialise(t->n, t->config.seed, t->weights, r->pool, r->poll, r->poll_arg))
+		!net_initialise(t->n, t->config.seed, t->weights, r->pool, r->poll, r->poll_arg) ||
+		!tuning_initialise(t->tuning, t->config.seed, t->weights + t->n->weight_floats, r->pool, r->poll,
+						   r->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceled");
 	start_from_weights(t);
 	return true;
@@ -524,9 +530,11 @@ static void
 merge(trainer *t)
 {
 	const float *trained = t->average ? t->average : t->trained;
+	size_t own = t->n->weight_floats - t->frozen_floats; /* of the network */
 
 	memcpy(t->merged, t->weights, t->frozen_floats * sizeof(float));
-	memcpy(t->merged + t->frozen_floats, trained, (t->n->weight_floats - t->frozen_floats) * sizeof(float));
+	memcpy(t->merged + t->frozen_floats, trained, own * sizeof(float));
+	tuning_merge(t->tuning, trained + own, t->merged, t->run.simd, t->run.pool);
 	t->merged_made = true;
 }
 
@@ -542,7 +550,17 @@ void
 trainer_set_weights(trainer *t, const float *weights)
 {
 	memmove(t->weights, weights, t->n->weight_floats * sizeof(float));
+	tuning_clear(t->tuning, t->weights + t->n->weight_floats);
 	start_from_weights(t);
+}
+
+const net *
+trainer_adapters(const trainer *t, const float **data)
+{
+	const float *trained = t->average ? t->average : t->trained;
+
+	*data = trained + (t->n->weight_floats - t->frozen_floats);
+	return tuning_adapters(t->tuning);
 }
 
 void
@@ -577,6 +595,10 @@ header_of(const trainer *t)
 		.learning_rate = t->learning_rate,
 		.gradient_norm = t->gradient_norm,
 		.frozen = t->frozen,
+		.train_layers = t->config.train_layers,
+		.lora_rank = t->config.lora_rank,
+		.lora_targets = t->config.lora_targets,
+		.lora_alpha = t->config.lora_alpha,
 	};
 }
 
@@ -600,7 +622,8 @@ trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
 	memcpy(&h, state, sizeof(h));
 	if (h.magic != own.magic || h.parts != own.parts || h.part_bytes != own.part_bytes ||
 		h.optimizer != own.optimizer || h.average != own.average || h.steps < 0 || !isfinite(h.learning_rate) ||
-		!isfinite(h.gradient_norm))
+		!isfinite(h.gradient_norm) || h.train_layers != own.train_layers || h.lora_rank != own.lora_rank ||
+		h.lora_targets != own.lora_targets || h.lora_alpha != own.lora_alpha)
 		return llm_fail(err, LLM_CORRUPT, "training state does not belong to this network and optimizer");
 	if (h.frozen != own.frozen)
 		return llm_fail(err, LLM_INVALID, "training state was begun on other frozen weights");
