@@ -216,7 +216,7 @@ run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
 	}
 }
 
-/* ---- head_dw: in = gradient of the logits, gathered x, active; out = gradients of w, and of the bias or none ---- */
+/* ---- head_dw: in = gradient of the logits, gathered x, active; out = gradients of w and of the bias, either or none ---- */
 
 void
 prepare_head_dw(step *s, const graph *g, const node *n)
@@ -241,6 +241,8 @@ run_head_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 			memset(db, 0, m * sizeof(float));
 		if (db)
 			r->simd->column_sum(dy, tokens, vocab, db, m);
+		if (!s->out[0])
+			continue;
 		if (tokens > 0)
 			gemm(r->simd, true, false, m, width, tokens, dy, vocab, x, width, s->accumulate[0] ? 1 : 0, dw, width);
 		else if (!s->accumulate[0])

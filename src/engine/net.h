@@ -223,6 +223,15 @@ typedef enum train_schedule
 	SCHEDULE_COSINE
 } train_schedule;
 
+typedef enum lora_target
+{
+	LORA_QKV = 1, /* queries, keys and values together */
+	LORA_OUT = 2, /* of attention */
+	LORA_UP = 4,  /* of the feed-forward layer, with its gates */
+	LORA_DOWN = 8,
+	LORA_ALL = 15
+} lora_target;
+
 typedef struct train_config
 {
 	train_optimizer optimizer;
@@ -235,6 +244,18 @@ typedef struct train_config
 	int64_t warmup_steps;
 	int64_t total_steps; /* the schedule ends here */
 	double ema_decay;    /* 0 = off; otherwise weights to publish are the moving average */
+	/*
+	 * Fine-tuning of a transformer: only the last layers, the norm behind them and what makes outputs are
+	 * trained, and everything before stays as it is; 0: all is trained.
+	 */
+	int32_t train_layers;
+	/*
+	 * Or adapters of this rank for linear layers of all its layers (Hu et al., "LoRA", 2021) and the layer
+	 * that makes a row's outputs; 0: none.  What they add is scaled by lora_alpha / lora_rank.
+	 */
+	int32_t lora_rank;
+	float lora_alpha;
+	uint32_t lora_targets; /* which linear layers, of lora_target */
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */
@@ -282,12 +303,27 @@ extern void trainer_set_output_bias(trainer *t, const float *bias);
 extern bool trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
 								 llm_error *err);
 
-/* The weights that would be published now (the average when ema is on). */
+/*
+ * The weights that would be published now (the average when ema is on), adapters merged into them.  They
+ * stay valid, and what they are, until the next call that changes parameters.
+ */
 extern const float *trainer_weights(trainer *t);
-/* Replace parameters (fine-tuning, restoring the best epoch); moments stay. */
+/* Replace parameters (fine-tuning, restoring the best epoch); moments stay, adapters add nothing. */
 extern void trainer_set_weights(trainer *t, const float *weights);
 
-/* Parameters, moments, average, counters: everything that makes a resumed run equal to the bit. */
+/*
+ * Adapters alone: a directory of their tensors, layers.0.attn.qkv.lora_A.weight (rank, inputs) and
+ * lora_B (outputs, rank) in turn, of which only net_tensor_count(), net_tensor() and
+ * net_weight_bytes() have a meaning; *data: that many bytes, as they would be published now.  NULL
+ * without lora_rank.
+ */
+extern const net *trainer_adapters(const trainer *t, const float **data);
+
+/*
+ * Parameters, moments, average, counters: everything that makes a resumed run equal to the bit, but for
+ * weights that fine-tuning leaves as they are: trainer_restore() needs them to be there, as
+ * trainer_set_weights() puts them there, and is LLM_INVALID where they are others.
+ */
 extern size_t trainer_state_bytes(const trainer *t);
 extern void trainer_save(const trainer *t, void *state);
 extern bool trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err);

@@ -35,6 +35,7 @@ enum
 typedef struct recorder
 {
 	const net *n;
+	const net_tuning *tuning;
 	graph *g;
 	net_plan *p;
 	bool training;
@@ -54,7 +55,7 @@ record_tokens(recorder *r)
 
 	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
 	g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
-	r->text = (transformer_graph) {.g = g, .n = r->n, .training = r->training};
+	r->text = (transformer_graph) {.g = g, .n = r->n, .tuning = r->tuning, .training = r->training};
 	r->text.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
 	r->text.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
 	if (s->source_context == 0)
@@ -379,11 +380,15 @@ record_columns(recorder *r, net_mode mode)
 }
 
 bool
-net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
+net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity, llm_error *err)
 {
-	recorder r = {
-		.n = n, .g = graph_new(capacity, err), .p = p, .training = mode == MODE_TRAIN, .next_param = n->text_tensors};
-	size_t offsets[NET_MAX_TENSORS];
+	recorder r = {.n = n,
+				  .tuning = tuning,
+				  .g = graph_new(capacity, err),
+				  .p = p,
+				  .training = mode == MODE_TRAIN,
+				  .next_param = n->text_tensors};
+	size_t offsets[2 * NET_MAX_TENSORS]; /* with adapters */
 
 	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
 	if (!r.g)
@@ -393,10 +398,16 @@ net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_err
 	else
 		record_columns(&r, mode);
 	graph_keep(r.g, p->output);
-	for (int32_t i = 0; i < n->tensor_count; i++)
-		offsets[i] = n->tensors[i].offset;
+	for (int32_t i = 0; i < (tuning ? tuning_slots(tuning) : n->tensor_count); i++)
+		offsets[i] = tuning ? tuning_offset(tuning, i) : n->tensors[i].offset;
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);
 	return p->plan != NULL;
+}
+
+bool
+net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
+{
+	return net_plan_tuned(p, n, NULL, mode, capacity, err);
 }
 
 void

@@ -8,6 +8,7 @@
 
 #include "net_layers.h"
 #include "plan.h"
+#include "tuning.h"
 
 /* A layer has up to four; one embedding. */
 #define NET_MAX_TENSORS (NET_MAX_MEMBERS * (4 * (NET_MAX_LAYERS + 1) + 1))
@@ -53,6 +54,9 @@ extern bool net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t
 
 /* Record and plan; *p is zeroed on failure. */
 extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);
+/* The same of a network that is trained as tuning says; NULL: all of it. */
+extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity,
+						   llm_error *err);
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 

@@ -333,9 +333,10 @@ static void
 grad_layer_norm(graph *g, const node *n)
 {
 	int32_t dy = rule_gradient_of(g, n);
-	int32_t out[2] = {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])};
 
-	graph_append_step(g, OP_layer_norm_dparam, (op_attr) {0}, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2, out);
+	if (rule_wants(g, n->in[1]))
+		graph_append_step(g, OP_layer_norm_dparam, (op_attr) {0}, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2,
+						  (int32_t[]) {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])});
 	if (rule_wants(g, n->in[0]))
 		rule_step_to(g, OP_layer_norm_dx, (op_attr) {0}, graph_gradient(g, n->in[0]), dy, n->in[0], n->in[1],
 					 n->out[1]);

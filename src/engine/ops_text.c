@@ -197,8 +197,9 @@ grad_head_norm(graph *g, const node *n)
 {
 	int32_t dy = rule_gradient_of(g, n);
 
-	graph_append_step(g, OP_head_norm_dparam, n->attr, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2,
-					  (int32_t[]) {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])});
+	if (rule_wants(g, n->in[1]))
+		graph_append_step(g, OP_head_norm_dparam, n->attr, 3, (int32_t[]) {dy, n->in[0], n->out[1]}, 2,
+						  (int32_t[]) {graph_gradient(g, n->in[1]), graph_gradient(g, n->in[2])});
 	if (rule_wants(g, n->in[0]))
 		graph_append_step(g, OP_head_norm_dx, n->attr, 5, (int32_t[]) {dy, n->in[0], n->in[1], n->in[2], n->out[1]},
 						  1, (int32_t[]) {graph_gradient(g, n->in[0])});
@@ -317,6 +318,12 @@ typedef struct language_loss
 	int32_t loss, correct;
 } language_loss;
 
+static int32_t
+wanted_gradient(graph *g, int32_t t)
+{
+	return rule_wants(g, t) ? graph_gradient(g, t) : TENSOR_NONE;
+}
+
 static void
 record_chunk(graph *g, const language_loss *l, int64_t first, int64_t size)
 {
@@ -331,9 +338,9 @@ record_chunk(graph *g, const language_loss *l, int64_t first, int64_t size)
 					  (int32_t[]) {l->loss, l->correct, slope});
 	if (slope == TENSOR_NONE)
 		return;
-	if (rule_wants(g, l->w))
+	if (rule_wants(g, l->w) || rule_wants(g, l->bias))
 		graph_append_step(g, OP_head_dw, attr, 3, (int32_t[]) {slope, l->gathered, l->active}, 2,
-						  (int32_t[]) {graph_gradient(g, l->w), graph_gradient(g, l->bias)});
+						  (int32_t[]) {wanted_gradient(g, l->w), wanted_gradient(g, l->bias)});
 	if (l->dx != TENSOR_NONE)
 		graph_append_step(g, OP_head_dx, attr, 3, (int32_t[]) {slope, l->w, l->active}, 1, &l->dx);
 }

@@ -2,8 +2,10 @@
  * trainer.c
  *	  Training a network: state, steps, scoring with the weights to publish, checkpoints.
  *
- * All state that a resumed run needs is one block of equal parts, each laid out as the
- * weights: parameters, moments (two for AdamW, one for SGD), moving average (when on).
+ * All state that a resumed run needs is one block of equal parts, each laid out as the trained
+ * weights: parameters, moments (two for AdamW, one for SGD), moving average (when on).  Frozen
+ * weights lie before it, so that all parameters are one block, too; a checkpoint has only a
+ * checksum of them.
  * Training, scoring and prediction plans never run at the same time and share one arena.
  * Parameters change only after a whole step was computed, so a cancelled or failed step
  * leaves everything as it was.
@@ -17,7 +19,7 @@
 #include "optim.h"
 
 #define MAX_THREADS 1024
-#define STATE_MAGIC 0x314E5254u /* "TRN1" in little-endian memory */
+#define STATE_MAGIC 0x324E5254u /* "TRN2" in little-endian memory */
 
 /* What trainer_save() writes before the parts. */
 typedef struct state_header
@@ -30,6 +32,10 @@ typedef struct state_header
 	int64_t steps;
 	double learning_rate; /* of the last step */
 	double gradient_norm;
+	uint64_t frozen; /* checksum of frozen weights */
+	int32_t train_layers, lora_rank;
+	uint32_t lora_targets;
+	float lora_alpha;
 } state_header;
 
 struct trainer
@@ -37,12 +43,17 @@ struct trainer
 	const net *n;
 	train_config config;
 	int64_t batch_rows;
+	net_tuning *tuning;
 	net_plan train, score, predict;
 	void *arena;
-	size_t part_floats;
+	size_t frozen_floats, part_floats;
 	int32_t parts;
-	float *state;   /* (parts, part_floats) */
-	float *average; /* the last part, or NULL */
+	float *weights;   /* (frozen_floats), and then trained ones */
+	float *trained;   /* (parts, part_floats) behind frozen weights */
+	float *average;   /* the last part, or NULL */
+	float *merged;    /* the network's weights to publish, made when wanted; NULL where they are there anyway */
+	bool merged_made; /* since weights changed */
+	uint64_t frozen;  /* checksum */
 	optim *optim;
 	run_args run;
 	int64_t steps;
@@ -88,11 +99,25 @@ part_count(const train_config *c)
 	return 1 + (c->optimizer == OPT_ADAMW ? 2 : 1) + (c->ema_decay > 0);
 }
 
+/* Weights to publish are no part of the state: adapters lie beside them, an average lacks frozen ones. */
 static bool
-state_bytes(const net *n, const train_config *c, size_t *bytes, llm_error *err)
+needs_merged(const net_tuning *tuning, const train_config *c)
 {
-	if (__builtin_mul_overflow(net_weight_bytes(n), (size_t) part_count(c), bytes) ||
-		*bytes > INT64_MAX - sizeof(state_header))
+	return tuning_adapters(tuning) || (c->ema_decay > 0 && tuning_begin(tuning) > 0);
+}
+
+/* Of frozen weights and the state; of merged weights, 0 where they are there anyway. */
+static bool
+count_bytes(const net *n, const net_tuning *tuning, const train_config *c, size_t *state, size_t *merged,
+			llm_error *err)
+{
+	size_t frozen = tuning_begin(tuning) * sizeof(float), part = tuning_end(tuning) * sizeof(float) - frozen;
+	size_t both;
+
+	*merged = needs_merged(tuning, c) ? net_weight_bytes(n) : 0;
+	if (__builtin_mul_overflow(part, (size_t) part_count(c), state) ||
+		__builtin_add_overflow(*state, frozen, state) || __builtin_add_overflow(*state, *merged, &both) ||
+		both > INT64_MAX - sizeof(state_header))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
 	return true;
 }
@@ -115,7 +140,7 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	*arena_bytes = 0;
 	for (int i = 0; i < (t->n->config.shape.token_target ? 2 : 3); i++) /* tokens are only scored */
 	{
-		if (!net_plan_new(all[i], t->n, modes[i], t->batch_rows, err))
+		if (!net_plan_tuned(all[i], t->n, modes[i] == MODE_TRAIN ? t->tuning : NULL, modes[i], t->batch_rows, err))
 			return false;
 		if (plan_arena_bytes(all[i]->plan) > *arena_bytes)
 			*arena_bytes = plan_arena_bytes(all[i]->plan);
@@ -127,12 +152,13 @@ bool
 trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
 {
 	trainer t = {.n = n, .batch_rows = batch_rows};
-	size_t state, arena;
-	bool ok = check_train_config(n, config, batch_rows, err) && state_bytes(n, config, &state, err) &&
-			  make_plans(&t, &arena, err);
+	size_t state, merged, arena;
+	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
+			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err);
 
 	free_plans(&t);
-	if (ok && __builtin_add_overflow(state, arena, bytes))
+	tuning_free(t.tuning);
+	if (ok && __builtin_add_overflow(state + merged, arena, bytes))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
 	return ok;
 }
@@ -156,7 +182,7 @@ make_optim(trainer *t, llm_error *err)
 			continue;
 		d = &g->tensors[x->gradient];
 		tensors[count++] = (optim_tensor) {
-			.offset = t->n->tensors[x->slot].offset,
+			.offset = tuning_offset(t->tuning, x->slot) - t->frozen_floats,
 			.rows = d->dims[0],
 			.width = tensor_columns(d),
 			.decay = x->ndim > 1,
@@ -169,25 +195,35 @@ make_optim(trainer *t, llm_error *err)
 	return t->optim != NULL;
 }
 
+/* Where weights to publish are, once trainer_weights() has made them. */
+static const float *
+published(const trainer *t)
+{
+	return t->merged ? t->merged : t->average ? t->average : t->weights;
+}
+
 static bool
 allocate(trainer *t, llm_error *err)
 {
-	size_t arena_bytes, bytes;
+	size_t arena, state, merged;
 
-	if (!make_plans(t, &arena_bytes, err) || !state_bytes(t->n, &t->config, &bytes, err))
+	if (!make_plans(t, &arena, err) || !count_bytes(t->n, t->tuning, &t->config, &state, &merged, err))
 		return false;
 	t->parts = part_count(&t->config);
-	t->part_floats = t->n->weight_floats;
-	t->state = backend_cpu.allocate(bytes);
-	t->arena = backend_cpu.allocate(arena_bytes);
-	if (!t->state || !t->arena)
-		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", bytes + arena_bytes);
+	t->frozen_floats = tuning_begin(t->tuning);
+	t->part_floats = tuning_end(t->tuning) - t->frozen_floats;
+	t->weights = backend_cpu.allocate(state);
+	t->merged = merged > 0 ? backend_cpu.allocate(merged) : NULL;
+	t->arena = backend_cpu.allocate(arena);
+	if (!t->weights || !t->arena || (merged > 0 && !t->merged))
+		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", state + merged + arena);
+	t->trained = t->weights + t->frozen_floats;
 	if (t->config.ema_decay > 0)
-		t->average = t->state + (t->parts - 1) * t->part_floats;
-	plan_attach(t->train.plan, t->arena, t->state);
-	plan_attach(t->score.plan, t->arena, trainer_weights(t));
+		t->average = t->trained + (t->parts - 1) * t->part_floats;
+	plan_attach(t->train.plan, t->arena, t->weights);
+	plan_attach(t->score.plan, t->arena, published(t));
 	if (t->predict.plan)
-		plan_attach(t->predict.plan, t->arena, trainer_weights(t));
+		plan_attach(t->predict.plan, t->arena, published(t));
 	return true;
 }
 
@@ -198,9 +234,33 @@ zero_tile(void *arg, int64_t tile)
 {
 	trainer *t = arg;
 	size_t begin = tile * ZERO_TILE;
-	size_t rest = t->parts * t->part_floats - begin;
+	size_t rest = t->frozen_floats + t->parts * t->part_floats - begin;
 
-	memset(t->state + begin, 0, (rest < ZERO_TILE ? rest : ZERO_TILE) * sizeof(float));
+	memset(t->weights + begin, 0, (rest < ZERO_TILE ? rest : ZERO_TILE) * sizeof(float));
+}
+
+/* FNV-1a (Fowler, Noll, Vo) by words of 8 bytes; floats are even. */
+static uint64_t
+checksum(const float *x, size_t floats)
+{
+	uint64_t sum = 0xCBF29CE484222325u, word;
+
+	for (size_t i = 0; i < floats; i += 2)
+	{
+		memcpy(&word, x + i, sizeof(word));
+		sum = (sum ^ word) * 0x100000001B3u;
+	}
+	return sum;
+}
+
+/* After parameters were given from outside. */
+static void
+start_from_weights(trainer *t)
+{
+	if (t->average)
+		memcpy(t->average, t->trained, t->part_floats * sizeof(float));
+	t->frozen = checksum(t->weights, t->frozen_floats);
+	t->merged_made = false;
 }
 
 /* Gigabytes may have to be filled, so this asks whether to stop, as steps do. */
@@ -208,13 +268,14 @@ static bool
 fill_state(trainer *t, llm_error *err)
 {
 	run_args *r = &t->run;
+	size_t floats = t->frozen_floats + t->parts * t->part_floats;
 
-	if (!pool_run(r->pool, zero_tile, t, (t->parts * t->part_floats + ZERO_TILE - 1) / ZERO_TILE, r->poll,
-				  r->poll_arg) ||
-		!net_initialise(t->n, t->config.seed, t->state, r->pool, r->poll, r->poll_arg))
+	if (!pool_run(r->pool, zero_tile, t, (floats + ZERO_TILE - 1) / ZERO_TILE, r->poll, r->poll_arg) ||
+		!net_initialise(t->n, t->config.seed, t->weights, r->pool, r->poll, r->poll_arg) ||
+		!tuning_initialise(t->tuning, t->config.seed, t->weights + t->n->weight_floats, r->pool, r->poll,
+						   r->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceled");
-	if (t->average)
-		memcpy(t->average, t->state, t->part_floats * sizeof(float));
+	start_from_weights(t);
 	return true;
 }
 
@@ -237,8 +298,8 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->run =
 		(run_args) {.seed = config->seed, .simd = simd_best(), .poll = config->poll, .poll_arg = config->poll_arg};
 	blas_open(); /* before threads start; without it the built-in product serves */
-	if (!blas_reserve(config->threads, err) || !allocate(t, err) || !make_optim(t, err) ||
-		!(t->run.pool = pool_new(config->threads, err)) || !fill_state(t, err))
+	if (!(t->tuning = tuning_new(n, config, err)) || !blas_reserve(config->threads, err) || !allocate(t, err) ||
+		!make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)) || !fill_state(t, err))
 	{
 		trainer_free(t);
 		return NULL;
@@ -254,8 +315,10 @@ trainer_free(trainer *t)
 	pool_free(t->run.pool);
 	optim_free(t->optim);
 	free_plans(t);
+	tuning_free(t->tuning);
 	backend_cpu.release(t->arena);
-	backend_cpu.release(t->state);
+	backend_cpu.release(t->weights);
+	backend_cpu.release(t->merged);
 	free(t);
 }
 
@@ -311,7 +374,7 @@ average_tile(void *arg, int64_t tile)
 	size_t begin = tile * AVERAGE_TILE;
 	size_t rest = a->t->part_floats - begin;
 
-	a->t->run.simd->average(a->t->average + begin, a->t->state + begin, a->decay,
+	a->t->run.simd->average(a->t->average + begin, a->t->trained + begin, a->decay,
 							rest < AVERAGE_TILE ? rest : AVERAGE_TILE);
 }
 
@@ -344,8 +407,8 @@ update_statistics(trainer *t)
 		const net_tensor_info *mean = &t->n->tensors[t->train.running[i]];
 		const net_tensor_info *variance = mean + 1;
 
-		t->run.simd->average(t->state + mean->offset, batch, 1 - rate, mean->count);
-		t->run.simd->average(t->state + variance->offset, batch + 3 * mean->count, 1 - rate, variance->count);
+		t->run.simd->average(t->weights + mean->offset, batch, 1 - rate, mean->count);
+		t->run.simd->average(t->weights + variance->offset, batch + 3 * mean->count, 1 - rate, variance->count);
 	}
 }
 
@@ -358,8 +421,8 @@ update_parameters(trainer *t, double norm)
 		.step = t->steps + 1,
 		.learning_rate = scheduled_rate(&t->config, t->steps + 1),
 		.gradient_scale = clip > 0 && norm > clip ? clip / norm : 1,
-		.weights = t->state,
-		.moments = {t->state + t->part_floats, t->state + 2 * t->part_floats},
+		.weights = t->trained,
+		.moments = {t->trained + t->part_floats, t->trained + 2 * t->part_floats},
 	};
 
 	optim_apply(t->optim, &u, t->run.simd, t->run.pool);
@@ -368,6 +431,7 @@ update_parameters(trainer *t, double norm)
 	t->steps++;
 	update_statistics(t);
 	update_average(t);
+	t->merged_made = false;
 }
 
 bool
@@ -425,6 +489,7 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 		return llm_fail(err, LLM_INVALID, "a language model's outputs are not kept");
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
+	trainer_weights(t); /* the plan reads them */
 	net_plan_bind(p, b);
 	net_rows(b, t->run.rows);
 	if (!plan_run(p->plan, &t->run, err))
@@ -449,6 +514,7 @@ trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weigh
 		return llm_fail(err, LLM_INVALID, "the network does not predict tokens");
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
 		return false;
+	trainer_weights(t);
 	net_plan_bind(&t->score, b);
 	net_rows(b, t->run.rows);
 	if (!plan_run(t->score.plan, &t->run, err))
@@ -460,18 +526,41 @@ trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weigh
 	return true;
 }
 
+static void
+merge(trainer *t)
+{
+	const float *trained = t->average ? t->average : t->trained;
+	size_t own = t->n->weight_floats - t->frozen_floats; /* of the network */
+
+	memcpy(t->merged, t->weights, t->frozen_floats * sizeof(float));
+	memcpy(t->merged + t->frozen_floats, trained, own * sizeof(float));
+	tuning_merge(t->tuning, trained + own, t->merged, t->run.simd, t->run.pool);
+	t->merged_made = true;
+}
+
 const float *
 trainer_weights(trainer *t)
 {
-	return t->average ? t->average : t->state;
+	if (t->merged && !t->merged_made)
+		merge(t);
+	return published(t);
 }
 
 void
 trainer_set_weights(trainer *t, const float *weights)
 {
-	memmove(t->state, weights, t->part_floats * sizeof(float));
-	if (t->average)
-		memmove(t->average, t->state, t->part_floats * sizeof(float));
+	memmove(t->weights, weights, t->n->weight_floats * sizeof(float));
+	tuning_clear(t->tuning, t->weights + t->n->weight_floats);
+	start_from_weights(t);
+}
+
+const net *
+trainer_adapters(const trainer *t, const float **data)
+{
+	const float *trained = t->average ? t->average : t->trained;
+
+	*data = trained + (t->n->weight_floats - t->frozen_floats);
+	return tuning_adapters(t->tuning);
 }
 
 void
@@ -479,9 +568,10 @@ trainer_set_output_bias(trainer *t, const float *bias)
 {
 	const net_tensor_info *last = &t->n->tensors[t->n->tensor_count - 1]; /* output.bias */
 
-	memcpy(t->state + last->offset, bias, last->count * sizeof(float));
+	memcpy(t->weights + last->offset, bias, last->count * sizeof(float));
 	if (t->average)
-		memcpy(t->average + last->offset, bias, last->count * sizeof(float));
+		memcpy(t->average + (last->offset - t->frozen_floats), bias, last->count * sizeof(float));
+	t->merged_made = false;
 }
 
 /* ---- checkpoints ---- */
@@ -504,6 +594,11 @@ header_of(const trainer *t)
 		.steps = t->steps,
 		.learning_rate = t->learning_rate,
 		.gradient_norm = t->gradient_norm,
+		.frozen = t->frozen,
+		.train_layers = t->config.train_layers,
+		.lora_rank = t->config.lora_rank,
+		.lora_targets = t->config.lora_targets,
+		.lora_alpha = t->config.lora_alpha,
 	};
 }
 
@@ -513,7 +608,7 @@ trainer_save(const trainer *t, void *state)
 	state_header h = header_of(t);
 
 	memcpy(state, &h, sizeof(h));
-	memcpy((char *) state + sizeof(h), t->state, t->parts * t->part_floats * sizeof(float));
+	memcpy((char *) state + sizeof(h), t->trained, t->parts * t->part_floats * sizeof(float));
 }
 
 bool
@@ -527,9 +622,13 @@ trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
 	memcpy(&h, state, sizeof(h));
 	if (h.magic != own.magic || h.parts != own.parts || h.part_bytes != own.part_bytes ||
 		h.optimizer != own.optimizer || h.average != own.average || h.steps < 0 || !isfinite(h.learning_rate) ||
-		!isfinite(h.gradient_norm))
+		!isfinite(h.gradient_norm) || h.train_layers != own.train_layers || h.lora_rank != own.lora_rank ||
+		h.lora_targets != own.lora_targets || h.lora_alpha != own.lora_alpha)
 		return llm_fail(err, LLM_CORRUPT, "training state does not belong to this network and optimizer");
-	memcpy(t->state, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
+	if (h.frozen != own.frozen)
+		return llm_fail(err, LLM_INVALID, "training state was begun on other frozen weights");
+	memcpy(t->trained, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
+	t->merged_made = false;
 	t->steps = h.steps;
 	t->learning_rate = h.learning_rate;
 	t->gradient_norm = h.gradient_norm;

@@ -326,7 +326,8 @@ param(transformer_graph *t, int32_t number)
 	if (number == TENSOR_NONE)
 		return TENSOR_NONE;
 	info = &t->n->tensors[number];
-	return graph_param(t->g, number, info->ndim, info->dims);
+	return !t->tuning || tuning_trains(t->tuning, number) ? graph_param(t->g, number, info->ndim, info->dims)
+														  : graph_statistic(t->g, number, info->ndim, info->dims);
 }
 
 static int32_t
@@ -358,8 +359,9 @@ record_linear(transformer_graph *t, int32_t x, const int32_t numbers[2])
 {
 	int32_t w = param(t, numbers[0]);
 	int32_t bias = param(t, numbers[1]);
+	int32_t y = op_linear(t->g, x, w, bias);
 
-	return op_linear(t->g, x, w, bias);
+	return t->tuning ? tuning_record(t->tuning, t->g, numbers[0], x, y) : y;
 }
 
 static int32_t

@@ -62,6 +62,7 @@ typedef struct transformer_graph
 {
 	graph *g;
 	const net *n;
+	const net_tuning *tuning;     /* NULL: all is trained */
 	int32_t token, start;         /* inputs */
 	int32_t source, source_start; /* those of the encoder */
 	bool training;

@@ -179,4 +179,77 @@ small_transformer(const char *family, int32_t vocab, int32_t context)
 	return c;
 }
 
+/* Sources of different lengths; each begins with the token that its row begins with. */
+static inline void
+fill_sources(batch *b)
+{
+	b->source_start[0] = 0;
+	for (int64_t i = 0; i < b->rows; i++)
+	{
+		int32_t length = 1 + (int32_t) (next_uniform() * b->shape.source_context);
+		int32_t first = b->source_start[i];
+
+		for (int32_t k = first; k < first + length; k++)
+			b->source[k] = k == first ? b->token[b->token_start[i]] : (int32_t) (next_uniform() * b->shape.vocab);
+		b->source_start[i + 1] = first + length;
+	}
+}
+
+/* Rows of different lengths; tokens follow a rule that can be learned. */
+static inline void
+fill_tokens(batch *b, int64_t rows)
+{
+	b->rows = rows;
+	b->token_start[0] = 0;
+	for (int64_t i = 0; i < rows; i++)
+	{
+		int32_t length = 1 + (int32_t) (next_uniform() * b->shape.context);
+		int32_t first = b->token_start[i];
+		int32_t token = (int32_t) (next_uniform() * b->shape.vocab);
+
+		for (int32_t k = first; k < first + length; k++)
+		{
+			b->token[k] = token;
+			token = (token * 7 + 3) % b->shape.vocab;
+			b->token_target[k] = token;
+			b->token_weight[k] = k % 5 == 4 ? 0 : 1;
+		}
+		b->token_start[i + 1] = first + length;
+	}
+	if (b->source)
+		fill_sources(b);
+}
+
+/* Mean loss by the training plan, without an update. */
+static inline double
+token_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
+{
+	double sum = 0, weight = 0;
+	const float *loss;
+
+	if (!plan_run(p->plan, run, err))
+		return NAN;
+	loss = plan_address(p->plan, p->loss);
+	for (int64_t i = 0; i < b->token_start[b->rows]; i++)
+	{
+		sum += loss[i];
+		weight += b->token_weight[i];
+	}
+	return sum / weight;
+}
+
+static inline train_config
+fast_training(int32_t threads)
+{
+	return (train_config) {.optimizer = OPT_ADAMW,
+						   .learning_rate = 0.01,
+						   .weight_decay = 0.01,
+						   .beta1 = 0.9,
+						   .beta2 = 0.99,
+						   .epsilon = 1e-8,
+						   .clip_norm = 1,
+						   .seed = 5,
+						   .threads = threads};
+}
+
 #endif /* LLMAPP_NET_CHECK_H */

@@ -15,7 +15,7 @@
 #include "../../src/metrics/metrics.h"
 #include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
-#include "fixture.h"
+#include "net_check.h"
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
@@ -214,6 +214,30 @@ threads_story(llm_error *err)
 	return train(3, err);
 }
 
+/* Adapters of a small transformer; no step, as OpenBLAS does not check its allocations in small products. */
+static bool
+adapters_story(llm_error *err)
+{
+	net_config config = small_transformer("llama", 20, 6);
+	train_config c = fast_training(1);
+	const float *data;
+	net *n;
+	trainer *t;
+
+	config.text.width = config.text.ffn = 8;
+	config.text.depth = 1;
+	c.lora_rank = 2;
+	c.lora_alpha = 2;
+	c.lora_targets = LORA_ALL;
+	n = net_new(&config, err);
+	t = n ? trainer_new(n, &c, 2, err) : NULL;
+	if (t && trainer_adapters(t, &data))
+		snprintf(result, sizeof(result), "%.9g", data[5]);
+	trainer_free(t);
+	net_free(n);
+	return t != NULL;
+}
+
 static bool
 prediction_story(llm_error *err)
 {
@@ -360,6 +384,7 @@ main(void)
 	TELL(read);
 	TELL(training);
 	TELL(threads);
+	TELL(adapters);
 	TELL(prediction);
 	TELL(evaluation);
 	TELL(byte_pairs);

@@ -21,64 +21,6 @@ transformer_of(const char *family, int32_t kv_heads)
 	return c;
 }
 
-/* Sources of different lengths; each begins with the token that its row begins with. */
-static void
-fill_sources(batch *b)
-{
-	b->source_start[0] = 0;
-	for (int64_t i = 0; i < b->rows; i++)
-	{
-		int32_t length = 1 + (int32_t) (next_uniform() * b->shape.source_context);
-		int32_t first = b->source_start[i];
-
-		for (int32_t k = first; k < first + length; k++)
-			b->source[k] = k == first ? b->token[b->token_start[i]] : (int32_t) (next_uniform() * VOCAB);
-		b->source_start[i + 1] = first + length;
-	}
-}
-
-/* Rows of different lengths; tokens follow a rule that can be learned. */
-static void
-fill_tokens(batch *b, int64_t rows)
-{
-	b->rows = rows;
-	b->token_start[0] = 0;
-	for (int64_t i = 0; i < rows; i++)
-	{
-		int32_t length = 1 + (int32_t) (next_uniform() * CONTEXT);
-		int32_t first = b->token_start[i];
-		int32_t token = (int32_t) (next_uniform() * VOCAB);
-
-		for (int32_t k = first; k < first + length; k++)
-		{
-			b->token[k] = token;
-			token = (token * 7 + 3) % VOCAB;
-			b->token_target[k] = token;
-			b->token_weight[k] = k % 5 == 4 ? 0 : 1;
-		}
-		b->token_start[i + 1] = first + length;
-	}
-	if (b->source)
-		fill_sources(b);
-}
-
-static double
-mean_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
-{
-	double sum = 0, weight = 0;
-	const float *loss;
-
-	if (!plan_run(p->plan, run, err))
-		return NAN;
-	loss = plan_address(p->plan, p->loss);
-	for (int64_t i = 0; i < b->token_start[b->rows]; i++)
-	{
-		sum += loss[i];
-		weight += b->token_weight[i];
-	}
-	return sum / weight;
-}
-
 /* <gradient, direction> against the loss on both sides, as check_gradient() does. */
 static void
 check_token_gradient(const net_config *config)
@@ -103,7 +45,7 @@ check_token_gradient(const net_config *config)
 	net_plan_bind(&p, b);
 	net_rows(b, run.rows);
 	plan_attach(p.plan, arena, w);
-	CHECK(isfinite(mean_loss(&p, &run, b, &err)));
+	CHECK(isfinite(token_loss(&p, &run, b, &err)));
 	slope = slope_along(n, &p, direction);
 	difference = 0;
 	/* central differences of fourth order: 8 (f(1) - f(-1)) - (f(2) - f(-2)) over 12 */
@@ -114,7 +56,7 @@ check_token_gradient(const net_config *config)
 		for (size_t i = 0; i < floats; i++)
 			moved[i] = w[i] + (float) (k * step) * direction[i];
 		plan_attach(p.plan, arena, moved);
-		difference += factor[k + 2] * mean_loss(&p, &run, b, &err) / (12 * step);
+		difference += factor[k + 2] * token_loss(&p, &run, b, &err) / (12 * step);
 	}
 	/* rounding of a loss near 4 in float, over the step: 4 * 6e-8 * 8 / (12 * 0.01) = 2e-5 */
 	CHECK(fabs(slope - difference) <= 1e-4 + 2e-3 * fabs(difference));
@@ -125,20 +67,6 @@ check_token_gradient(const net_config *config)
 	free(w);
 	free(moved);
 	free(direction);
-}
-
-static train_config
-fast_training(int32_t threads)
-{
-	return (train_config) {.optimizer = OPT_ADAMW,
-						   .learning_rate = 0.01,
-						   .weight_decay = 0.01,
-						   .beta1 = 0.9,
-						   .beta2 = 0.99,
-						   .epsilon = 1e-8,
-						   .clip_norm = 1,
-						   .seed = 5,
-						   .threads = threads};
 }
 
 /* Losses of some steps; the state afterwards, to be freed, when wanted. */
