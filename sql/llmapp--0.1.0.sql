@@ -554,6 +554,15 @@ CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, tas
 COMMENT ON FUNCTION llm_train(text, text, text, text, text, jsonb, regclass, text, boolean) IS
     'train a model on a relation or SELECT in the background; returns the number of the job, which starts at COMMIT';
 
+CREATE FUNCTION llm_estimate(source text, target text DEFAULT NULL, task text DEFAULT NULL, architecture text DEFAULT NULL,
+                             params jsonb DEFAULT '{}', base regclass DEFAULT NULL, OUT rows bigint, OUT tokens bigint,
+                             OUT networks float8, OUT epochs bigint, OUT steps bigint, OUT parameters bigint,
+                             OUT weight_bytes bigint, OUT memory_bytes bigint, OUT flops_per_epoch float8,
+                             OUT flops float8, OUT seconds float8) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE COST 1000000;
+COMMENT ON FUNCTION llm_estimate(text, text, text, text, jsonb, regclass) IS
+    'what llm_train with the same arguments would take: size of the network, memory, arithmetic and time, from a sample of the source';
+
 CREATE FUNCTION llm_score(model regclass, source text, into_table text, key text[] DEFAULT NULL,
                           device text DEFAULT NULL, wait boolean DEFAULT false) RETURNS bigint
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

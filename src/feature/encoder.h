@@ -90,8 +90,8 @@ typedef struct encoding
 	int32_t vocab, context; /* of a column of tokens */
 	int32_t buckets;
 	int32_t kept;    /* buckets that are used */
-	int32_t *row_of;  /* (buckets): 0 .. kept - 1, or -1 */
-	uint8_t *rarity;  /* (kept): inverse document frequency times TEXT_RARITY_ONE */
+	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
+	uint8_t *rarity; /* (kept): inverse document frequency times TEXT_RARITY_ONE */
 
 	/* VECTOR, IMAGE */
 	int32_t length;
