@@ -554,6 +554,15 @@ CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, tas
 COMMENT ON FUNCTION llm_train(text, text, text, text, text, jsonb, regclass, text, boolean) IS
     'train a model on a relation or SELECT in the background; returns the number of the job, which starts at COMMIT';
 
+CREATE FUNCTION llm_estimate(source text, target text DEFAULT NULL, task text DEFAULT NULL, architecture text DEFAULT NULL,
+                             params jsonb DEFAULT '{}', base regclass DEFAULT NULL, OUT rows bigint, OUT tokens bigint,
+                             OUT networks float8, OUT epochs bigint, OUT steps bigint, OUT parameters bigint,
+                             OUT weight_bytes bigint, OUT memory_bytes bigint, OUT flops_per_epoch float8,
+                             OUT flops float8, OUT seconds float8) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE COST 1000000;
+COMMENT ON FUNCTION llm_estimate(text, text, text, text, jsonb, regclass) IS
+    'what llm_train with the same arguments would take: size of the network, memory, arithmetic and time, from a sample of the source';
+
 CREATE FUNCTION llm_score(model regclass, source text, into_table text, key text[] DEFAULT NULL,
                           device text DEFAULT NULL, wait boolean DEFAULT false) RETURNS bigint
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
@@ -622,6 +631,34 @@ CREATE FUNCTION llm_roc(model regclass, source text DEFAULT NULL, label text DEF
                         OUT threshold float8, OUT true_positive_rate float8, OUT false_positive_rate float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 200;
 COMMENT ON FUNCTION llm_roc(regclass, text, text) IS 'receiver operating characteristic of a label: rates when rows with at least this probability are called positive';
+
+CREATE FUNCTION llm_text_metrics_accumulate(internal, text, text) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llm_text_metrics_accumulate(internal, text, text) IS 'add a row to the state of llm_text_metrics';
+
+CREATE FUNCTION llm_text_metrics_combine(internal, internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION llm_text_metrics_combine(internal, internal) IS 'add the states of two processes';
+
+CREATE FUNCTION llm_text_metrics_serialize(internal) RETURNS bytea
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION llm_text_metrics_serialize(internal) IS 'state of llm_text_metrics as bytes';
+
+CREATE FUNCTION llm_text_metrics_deserialize(bytea, internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION llm_text_metrics_deserialize(bytea, internal) IS 'bytes as state of llm_text_metrics';
+
+CREATE FUNCTION llm_text_metrics_final(internal) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION llm_text_metrics_final(internal) IS 'result of llm_text_metrics';
+
+CREATE AGGREGATE llm_text_metrics(prediction text, reference text) (
+    SFUNC = llm_text_metrics_accumulate, STYPE = internal, SSPACE = 256, FINALFUNC = llm_text_metrics_final,
+    COMBINEFUNC = llm_text_metrics_combine, SERIALFUNC = llm_text_metrics_serialize,
+    DESERIALFUNC = llm_text_metrics_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE llm_text_metrics(text, text) IS
+    'quality of texts beside those that were wanted: n, bleu, rouge_l, exact_match, token_f1';
 
 CREATE FUNCTION llmapp.model_statistics(OUT model oid, OUT calls bigint, OUT rows bigint, OUT total_time double precision,
                                         OUT since timestamptz) RETURNS SETOF record

@@ -210,8 +210,8 @@ CheckReadsOnlyWalker(Node *node, void *context)
 	return query_tree_walker((Query *) node, CheckReadsOnlyWalker, context, 0);
 }
 
-TupleDesc
-DescribeSource(const char *query)
+static PlannedStmt *
+PlanSource(const char *query)
 {
 	ErrorContextCallback callback = {error_context_stack, SourceContext, (void *) query};
 	RawStmt *statement = ParseSource(query);
@@ -226,7 +226,19 @@ DescribeSource(const char *query)
 	CheckReadsOnlyWalker(linitial(rewritten), NULL);
 	plan = pg_plan_query(linitial_node(Query, rewritten), query, 0, NULL);
 	CheckStatementPermissions(plan);
-	return ExecCleanTypeFromTL(plan->planTree->targetlist);
+	return plan;
+}
+
+TupleDesc
+DescribeSource(const char *query)
+{
+	return ExecCleanTypeFromTL(PlanSource(query)->planTree->targetlist);
+}
+
+double
+EstimateSource(const char *query)
+{
+	return PlanSource(query)->planTree->plan_rows;
 }
 
 /* ---- its columns ---- */

@@ -16,6 +16,8 @@
 extern char *SourceQuery(const char *source);
 /* Columns of a checked query, which the current user may run and a worker can. */
 extern TupleDesc DescribeSource(const char *query);
+/* Rows that the planner expects of such a query. */
+extern double EstimateSource(const char *query);
 
 /* Index of a column: exact name first, then the only one that differs in case; -1. */
 extern int FindColumn(TupleDesc tupdesc, const char *name);

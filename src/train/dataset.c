@@ -49,6 +49,8 @@ struct RawRows
 	int *attributes;      /* (values_count); -1: no such column */
 	Split *split;
 	SeenRows *seen; /* while loading */
+	Size limit;     /* bytes of rows after which a sample ends; 0: all are loaded */
+	Size bytes;
 	/* the current pass */
 	int64 row;
 	bool held_out;
@@ -69,8 +71,9 @@ InitReader(RawRows *raw, int32 i, TupleDesc tupdesc, int attribute)
 		InitValueReader(&raw->readers[i], TupleDescAttr(tupdesc, attribute)->atttypid);
 }
 
+/* limit: bytes of a sample; 0: all rows, which are wanted when the transaction has ended. */
 static RawRows *
-CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params, int32 most_classes)
+CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params, int32 most_classes, Size limit)
 {
 	RawRows *raw = palloc0(sizeof(RawRows));
 	ResourceOwner owner = CurrentResourceOwner;
@@ -91,8 +94,10 @@ CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *p
 	InitReader(raw, n++, tupdesc, roles->group);
 	raw->split = CreateSplit(params, most_classes);
 	raw->seen = CreateSeenRows((Size) llmapp_train_memory * 1024 / 2);
-	CurrentResourceOwner = NULL; /* the file outlives the transaction */
-	raw->file = BufFileCreateTemp(true);
+	raw->limit = limit;
+	if (limit == 0)
+		CurrentResourceOwner = NULL;
+	raw->file = BufFileCreateTemp(limit == 0);
 	CurrentResourceOwner = owner;
 	return raw;
 }
@@ -156,6 +161,7 @@ AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 
 	BufFileWrite(raw->file, &length, sizeof(length));
 	BufFileWrite(raw->file, raw->buffer, bytes);
+	raw->bytes += bytes;
 	d->fingerprint = hash_bytes_extended(raw->buffer + key, bytes - key, hash_combine64(d->fingerprint, hash));
 	d->rows++;
 }
@@ -218,7 +224,8 @@ LoadRows(Dataset *d, Portal portal, const train_params *params)
 		}
 		SPI_freetuptable(SPI_tuptable);
 		JobProgress(d->rows_read, 0, d->rows_read * 1e6 / Max(GetCurrentTimestamp() - start, 1), 0);
-	} while (SPI_processed > 0 && !JobPauseRequested());
+		d->partial = d->raw->limit > 0 && d->raw->bytes >= d->raw->limit;
+	} while (SPI_processed > 0 && !d->partial && !JobPauseRequested());
 	MemoryContextDelete(row_cxt);
 }
 
@@ -306,43 +313,66 @@ FinishCounting(Dataset *d, const train_params *params)
 			 errhint("Raise llmapp.train_memory, or use SELECT DISTINCT in the source instead of \"deduplicate\".")));
 }
 
-Dataset *
-LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base)
+/* In a transaction: the rows; what is decided by all of them is still open. */
+static Dataset *
+ReadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base, Size limit, MemoryContext cxt)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	Dataset *d = palloc0(sizeof(Dataset));
-	TupleDesc tupdesc;
+	TupleDesc tupdesc = DescribeSource(spec->query);
+	Dataset *d;
 	char *query;
-	bool task_open;
 
-	JobPhase("loading", 0);
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	tupdesc = DescribeSource(spec->query);
 	MemoryContextSwitchTo(cxt);
+	d = palloc0(sizeof(Dataset));
 	d->seed = params->seed;
 	d->roles = AssignRoles(tupdesc, spec->target, spec->task, params, base);
 	if (base != NULL)
 		CheckBaseTarget(base, d->roles, spec->task);
 	d->task = ResolveTask(spec->task, params->architecture, d->roles);
-	task_open = d->task == NULL;
 	query = OrderedQuery(spec->query, d->roles, tupdesc);
 	d->fingerprint = FingerprintStart(d->roles);
 	d->raw = CreateRawRows(d->roles, tupdesc, params,
-						   task_open                                ? MAX_INTEGER_CLASSES
+						   d->task == NULL                          ? MAX_INTEGER_CLASSES
 						   : strcmp(d->task, "classification") == 0 ? MAX_STRATA
-																	: 0);
+																	: 0,
+						   limit);
 	ReadQuery(d, query, params);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-	if (JobPauseRequested()) /* the rows are not complete */
-		return d;
-	if (task_open)
+	return d;
+}
+
+static void
+FinishLoading(Dataset *d, const train_params *params)
+{
+	if (d->task == NULL)
 		DecideTask(d);
 	CheckRows(d);
 	FinishCounting(d, params);
 	CheckTaskSettings(d->task, params);
+}
+
+Dataset *
+LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Dataset *d;
+
+	JobPhase("loading", 0);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	d = ReadDataset(spec, params, base, 0, cxt);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	if (!JobPauseRequested()) /* otherwise the rows are not complete */
+		FinishLoading(d, params);
+	return d;
+}
+
+Dataset *
+LoadSample(const TrainingSpec *spec, const train_params *params, const manifest *base, Size limit)
+{
+	Dataset *d = ReadDataset(spec, params, base, limit, CurrentMemoryContext);
+
+	FinishLoading(d, params);
 	return d;
 }
 

@@ -20,6 +20,7 @@ typedef struct Dataset
 	const char *task; /* decided when the rows are known */
 	uint64 seed;
 	int64 rows_read;     /* of the query */
+	bool partial;        /* a sample that ended before the query did */
 	int64 rows;          /* with a target; without repeated ones when they are left out */
 	int64 dropped_rows;  /* left out because they were there before */
 	int64 repeated_rows; /* that were there before, left out or not; -1: not known */
@@ -46,6 +47,8 @@ typedef struct Dataset
  * Incomplete, and of no use, when JobPauseRequested() afterwards.
  */
 extern Dataset *LoadDataset(const TrainingSpec *spec, const train_params *params, const manifest *base);
+/* The same in the caller's transaction and no longer than it lasts, of about so many bytes of the first rows. */
+extern Dataset *LoadSample(const TrainingSpec *spec, const train_params *params, const manifest *base, Size limit);
 /* Once all rows are loaded: decide on folds where the user left that open; a base model has none. */
 extern void ChooseFolds(Dataset *d, train_params *params, bool has_base);
 /*

@@ -351,7 +351,7 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 	spec->task = task ? pstrdup(task) : NULL;
 }
 
-static TrainingSpec *
+TrainingSpec *
 PrepareTraining(const char *model, const char *source, const char *target, const char *task, const char *architecture,
 				const char *params, Oid base, const char *device, Oid schema)
 {
@@ -361,7 +361,8 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 	spec->params = pstrdup(params ? params : "{}");
 	spec->base = base;
 	spec->target = target ? pstrdup(target) : NULL;
-	ResolveModelName(model, &spec->schema, &spec->model);
+	if (model != NULL)
+		ResolveModelName(model, &spec->schema, &spec->model);
 	spec->query = SourceQuery(source);
 	CheckQuery(spec, architecture, task, schema);
 	CopySettings(spec);

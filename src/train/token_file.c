@@ -56,6 +56,13 @@ CreateTokenFile(int32 vocabulary)
 	return file;
 }
 
+void
+CloseTokenFile(TokenFile *file)
+{
+	BufFileClose(file->file);
+	file->file = NULL;
+}
+
 int64
 CountTokens(const TokenFile *file)
 {

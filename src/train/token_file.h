@@ -17,6 +17,8 @@ typedef struct TokenFile TokenFile;
 extern TokenFile *CreateTokenFile(int32 vocabulary);
 extern void AppendTokens(TokenFile *file, const int32 *ids, int64 count);
 extern int64 CountTokens(const TokenFile *file);
+/* Give up the tokens; what they count stays known. */
+extern void CloseTokenFile(TokenFile *file);
 
 /* Windows of `length` tokens and the one that comes after, so that each token of a window has a next one. */
 extern int64 CountWindows(const TokenFile *file, int32 length);

@@ -35,6 +35,13 @@ typedef struct TrainingSpec
 	int32 checkpoint_interval;
 } TrainingSpec;
 
+/*
+ * Check what llm_train() is asked to do, model NULL: for no model; params and what follows may be NULL, as its
+ * arguments.  schema: of the type tensor.
+ */
+extern TrainingSpec *PrepareTraining(const char *model, const char *source, const char *target, const char *task,
+									 const char *architecture, const char *params, Oid base, const char *device,
+									 Oid schema);
 extern TrainingSpec *TrainingSpecFromJson(const char *text, Size length);
 extern bool RunTraining(const ClaimedJob *claimed); /* does jobs of kind "train" */
 

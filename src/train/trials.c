@@ -68,6 +68,16 @@ ChooseParams(TrainingRun *run, int64 training_rows)
 	params_choose_image(run->params, image);
 }
 
+double
+SearchWork(int32 trials)
+{
+	double work = 0;
+
+	for (int i = 0; i < STAGES; i++)
+		work += stages[i].epochs * ((trials + stages[i].trials_divisor - 1) / stages[i].trials_divisor);
+	return work;
+}
+
 static MemoryContext
 CreateFitContext(void)
 {

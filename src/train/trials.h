@@ -33,6 +33,9 @@ typedef struct Learned
 /* Settings that the rows decide, once the columns are fitted. */
 extern void ChooseParams(TrainingRun *run, int64 training_rows);
 
+/* How many networks trained to the end a search of so many trials takes as long as, about. */
+extern double SearchWork(int32 trials);
+
 /* Both return false after a checkpoint because the job is to pause. */
 
 /* Cross-validation: each fold is held out of one network and judges it; their mean is published. */
