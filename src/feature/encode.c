@@ -234,7 +234,7 @@ gram_weight(const encoding *c, const gram_set *set, int32_t i)
 	return (1 + log(set->times[i])) * c->rarity[set->row[i]];
 }
 
-/* Weights of all n-grams, scaled to a length of TEXT_LENGTH. */
+/* Weights of all n-grams, scaled to the length that texts have. */
 static void
 compact_text(const encoding *c, const value *v, compact_row *out)
 {
@@ -263,7 +263,7 @@ compact_text(const encoding *c, const value *v, compact_row *out)
 
 		norm += w * w;
 	}
-	norm = norm > 0 ? TEXT_LENGTH / sqrt(norm) : 0;
+	norm = norm > 0 ? c->text_length / sqrt(norm) : 0;
 	for (int32_t i = 0; i < set.count; i++)
 		add_pair(out, c->first_row + set.row[i], (float) (gram_weight(c, &set, i) * norm));
 }

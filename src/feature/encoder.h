@@ -30,8 +30,7 @@
 
 /* Of n-grams: 1 + ln(texts / texts with it) (Sparck Jones, 1972), in sixteenths. */
 #define TEXT_RARITY_ONE 16
-#include <stdlib.h>
-#define TEXT_LENGTH (getenv("LLM_LEN") ? atof(getenv("LLM_LEN")) : 1)
+#define TEXT_LENGTH_MAX 1000
 
 /* Values beyond are as good as infinite; their squares still are finite. */
 #define NUMBER_MAX 1e100
@@ -89,9 +88,10 @@ typedef struct encoding
 	/* TEXT */
 	int32_t vocab, context; /* of a column of tokens */
 	int32_t buckets;
-	int32_t kept;    /* buckets that are used */
-	int32_t *row_of; /* (buckets): 0 .. kept - 1, or -1 */
-	uint8_t *rarity; /* (kept): inverse document frequency times TEXT_RARITY_ONE */
+	int32_t kept;       /* buckets that are used */
+	int32_t *row_of;    /* (buckets): 0 .. kept - 1, or -1 */
+	uint8_t *rarity;    /* (kept): inverse document frequency times TEXT_RARITY_ONE */
+	double text_length; /* Euclidean, of the numbers of a text */
 
 	/* VECTOR, IMAGE */
 	int32_t length;

@@ -12,7 +12,7 @@
  *	 number		missing, center, scale, low, high, squash, edges
  *	 time		the same and parts
  *	 one_hot, embedding	missing, rare, categories
- *	 text		missing, buckets, rarity (of each, 0: not read; as hexadecimal digits), pairs; tokens {vocab, context} where a
+ *	 text		missing, buckets, rarity (of each, 0: not read; as hexadecimal digits), pairs, length; tokens {vocab, context} where a
  *				transformer reads them
  *	 vector		missing, squash, means, scales
  *	 image		shape (channels, height, width), means, scales
@@ -105,6 +105,7 @@ write_text(const encoding *c, json_t *o)
 	json_object_set_new(o, "missing", json_boolean(c->null_slot >= 0));
 	json_object_set_new(o, "buckets", json_integer(c->buckets));
 	json_object_set_new(o, "pairs", json_integer(c->pairs_max));
+	json_object_set_new(o, "length", json_real(c->text_length));
 }
 
 static void
@@ -318,7 +319,8 @@ read_text(const json_t *o, encoding *c, llm_error *err)
 
 	if (!read_tokens(o, c, err) || !json_read_bool(o, "missing", &missing, err) ||
 		!json_read_int(o, "buckets", c->column.tokens ? 0 : 2, BUCKETS_MAX, &buckets, err) ||
-		!json_read_int(o, "pairs", c->column.tokens ? 0 : 1, TEXT_PAIRS_MAX, &pairs, err))
+		!json_read_int(o, "pairs", c->column.tokens ? 0 : 1, TEXT_PAIRS_MAX, &pairs, err) ||
+		!json_read_number(o, "length", 0, TEXT_LENGTH_MAX, &c->text_length, err))
 		return false;
 	c->buckets = (int32_t) buckets;
 	c->pairs_max = (int32_t) pairs;

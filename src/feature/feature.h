@@ -81,6 +81,7 @@ typedef struct fit_options
 	int32_t one_hot_max;  /* categories up to which a column is one-hot, then embedded */
 	int32_t text_buckets; /* rows of the table of hashed n-grams */
 	bool ngrams;          /* of a text whose tokens are read, too */
+	bool wide;            /* the output reads n-grams without a hidden layer between */
 	uint64_t seed;
 } fit_options;
 

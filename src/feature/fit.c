@@ -20,6 +20,8 @@
 #define ROWS_PER_BIN 128
 #define IQR_OF_NORMAL 1.349 /* interquartile range of the standard normal distribution */
 #define TEXT_ROWS_MIN 5     /* rows in which an n-gram must occur */
+#define TEXT_ROWS_MIN_WIDE 2
+#define TEXT_LENGTH_WIDE 25
 #define TEXT_ROWS_RICH 5000 /* texts from which on more than words can be learned */
 #define CATEGORY_ROWS_MIN 2 /* of an embedded category; rarer ones share a slot */
 
@@ -290,17 +292,22 @@ fit_tokens(encoding *c)
 	return true;
 }
 
-/* Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words. */
+/*
+ * Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words.
+ * A weight of the output that no hidden layer shares may be that of a rare n-gram, and has to grow
+ * large in few steps, so its numbers are large.
+ */
 static bool
-fit_text(encoding *c, column_stats *s, int32_t buckets)
+fit_text(encoding *c, column_stats *s, int32_t buckets, bool wide)
 {
 	int64_t texts = s->rows - s->missing;
-	int32_t least = getenv("LLM_MIN") ? atoi(getenv("LLM_MIN")) : TEXT_ROWS_MIN;
+	int32_t least = wide ? TEXT_ROWS_MIN_WIDE : TEXT_ROWS_MIN;
 	int32_t used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
 	stats_count_grams(s, buckets);
 	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
+	c->text_length = wide ? TEXT_LENGTH_WIDE : 1;
 	c->row_of = malloc(buckets * sizeof(int32_t));
 	c->rarity = malloc(buckets);
 	if (c->row_of == NULL || c->rarity == NULL)
@@ -312,7 +319,9 @@ fit_text(encoding *c, column_stats *s, int32_t buckets)
 		c->row_of[i] = -1;
 		if (i >= used || rows < least || rows == texts)
 			continue;
-		c->rarity[c->kept] = (uint8_t) fmin(TEXT_RARITY_ONE * (1 + log((double) texts / rows)), UINT8_MAX);
+		c->rarity[c->kept] = TEXT_RARITY_ONE;
+		if (wide)
+			c->rarity[c->kept] = (uint8_t) fmin(TEXT_RARITY_ONE * (1 + log((double) texts / rows)), UINT8_MAX);
 		c->row_of[i] = c->kept++;
 	}
 	c->pairs_max = s->grams_max > 0 ? s->grams_max : 1;
@@ -343,7 +352,7 @@ fit_encoding(fitter *f, int32_t i)
 				return fit_tokens(c);
 			if (!c->column.tokens && text_is_category(s))
 				return fit_category(c, s, &f->options);
-			return fit_text(c, s, f->options.text_buckets);
+			return fit_text(c, s, f->options.text_buckets, f->options.wide);
 		case COLUMN_JSON:
 			if (s->strings > 0)
 				return fit_category(c, s, &f->options);

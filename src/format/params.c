@@ -677,6 +677,7 @@ static const struct
 #define STEP_TOKENS 2048
 #define SEEN_TOKENS 8000000 /* in all epochs together, as far as 20 epochs go */
 #define MOST_EPOCHS 20
+#define TEXT_DROPOUT 0.1
 #define TEXT_RATE 0.003 /* wider networks want smaller steps */
 
 /* Heads and feed-forward layers by the width. */
@@ -697,12 +698,18 @@ choose_layers(train_params *p)
 }
 
 static void
+choose_number(train_params *p, const char *key, double *field, double value)
+{
+	if (!is_open(p, key))
+		return;
+	*field = value;
+	set_chosen(p, key, json_real(value));
+}
+
+static void
 choose_rate(train_params *p, double rate)
 {
-	if (!is_open(p, "learning_rate"))
-		return;
-	p->learning_rate = p->embed_dim > 256 ? rate * 256 / p->embed_dim : rate;
-	set_chosen(p, "learning_rate", json_real(p->learning_rate));
+	choose_number(p, "learning_rate", &p->learning_rate, p->embed_dim > 256 ? rate * 256 / p->embed_dim : rate);
 }
 
 void
@@ -718,20 +725,23 @@ params_choose_transformer(train_params *p, int64_t tokens)
 	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
 	choose_layers(p);
 	choose_rate(p, TEXT_RATE);
+	choose_number(p, "dropout", &p->dropout, TEXT_DROPOUT);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }
 
 /* Labels say less than texts do: small networks, and texts up to a length that covers most of their sense. */
 #define ROW_WIDTH 64
-#define ROW_DEPTH 2
+#define ROW_DEPTH 1
 #define ROW_CONTEXT 256
 #define ROW_RATE 0.002
+#define ROW_DROPOUT 0.3
+#define TUNING_RATE 0.0005 /* of weights that know something */
 #define ROW_EPOCHS 8
 #define ROW_STEPS 1500
 
 void
-params_choose_text(train_params *p, int64_t rows, int64_t tokens, int32_t longest)
+params_choose_text(train_params *p, int64_t rows, int32_t longest, bool tuned)
 {
 	int32_t context = (longest + 8) & ~7; /* with the token that ends it */
 	int64_t steps;
@@ -741,7 +751,8 @@ params_choose_text(train_params *p, int64_t rows, int64_t tokens, int32_t longes
 	choose_int32(p, "layers", &p->depth, ROW_DEPTH);
 	choose_int32(p, "context", &p->context, context < ROW_CONTEXT ? context : ROW_CONTEXT);
 	choose_layers(p);
-	choose_rate(p, ROW_RATE);
+	choose_rate(p, tuned ? TUNING_RATE : ROW_RATE);
+	choose_number(p, "dropout", &p->dropout, tuned ? TEXT_DROPOUT : ROW_DROPOUT);
 	choose(p, "batch_size", &p->batch_size, 32);
 	steps = (rows + p->batch_size - 1) / p->batch_size;
 	if (steps > 0 && steps * epochs < ROW_STEPS)

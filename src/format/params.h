@@ -133,8 +133,11 @@ extern void params_choose(train_params *p, int64_t training_rows);
  */
 extern void params_choose_vocabulary(train_params *p, int64_t bytes);
 extern void params_choose_transformer(train_params *p, int64_t tokens);
-/* The same for a network on rows with a text: rows to learn from, and tokens of all but the longest hundredth. */
-extern void params_choose_text(train_params *p, int64_t rows, int64_t tokens, int32_t longest);
+/*
+ * The same for a network on rows with a text: rows to learn from, most tokens of all but the longest
+ * hundredth, and whether it starts from a base.
+ */
+extern void params_choose_text(train_params *p, int64_t rows, int32_t longest, bool tuned);
 /* The same for what depends on the size of the image: channels, height, width. */
 extern void params_choose_image(train_params *p, const int32_t image[3]);
 /*

@@ -286,9 +286,9 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 #define LONGEST_SHARE 0.99 /* of the texts are read whole, as far as the context may grow */
 #define LONGEST_COUNTED 1024
 
-/* Tokens of the training texts, each counted up to LONGEST_COUNTED; false when the job is to pause. */
+/* Most tokens of LONGEST_SHARE of the training texts, up to LONGEST_COUNTED; false when the job is to pause. */
 static bool
-MeasureTexts(Dataset *d, int64 *tokens, int32 *longest)
+MeasureTexts(Dataset *d, int32 *longest)
 {
 	token_list *list = palloc0(sizeof(token_list));
 	int64 lengths[LONGEST_COUNTED + 1] = {0};
@@ -299,7 +299,6 @@ MeasureTexts(Dataset *d, int64 *tokens, int32 *longest)
 	bool held_out;
 
 	OWN(list, FreeTokens);
-	*tokens = 0;
 	StartPass(d);
 	while (NextText(d, &text, &length, &held_out))
 	{
@@ -308,7 +307,6 @@ MeasureTexts(Dataset *d, int64 *tokens, int32 *longest)
 		list->count = 0;
 		if (!tokenizer_encode(d->corpus->tokenizer, text, length, false, list, &err))
 			ThrowError(&err);
-		*tokens += Min(list->count, LONGEST_COUNTED);
 		lengths[Min(list->count, LONGEST_COUNTED)]++;
 		if (JobPauseRequested())
 			return false;
@@ -324,13 +322,12 @@ FitTextRows(Dataset *d, train_params *params, const Model *base)
 {
 	const Model *same = base != NULL && base->manifest->target->kind != TARGET_TEXT ? base : NULL;
 	llm_error err = {0};
-	int64 tokens;
 	int32 longest;
 
 	FitDataset(d, params, same ? same->manifest : NULL);
-	if (!GetTokenizer(d, params, base, false) || !MeasureTexts(d, &tokens, &longest))
+	if (!GetTokenizer(d, params, base, false) || !MeasureTexts(d, &longest))
 		return false;
-	params_choose_text(params, d->training_rows, tokens, longest);
+	params_choose_text(params, d->training_rows, longest, base != NULL);
 	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))
 		ThrowError(&err);
 	return true;

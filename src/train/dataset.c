@@ -522,6 +522,7 @@ FitDataset(Dataset *d, const train_params *params, const manifest *base)
 						   .one_hot_max = params->one_hot_max,
 						   .text_buckets = params->text_buckets,
 						   .ngrams = params->ngrams,
+						   .wide = params->hidden_count == 0,
 						   .seed = params->seed};
 	llm_error err = {0};
 	fitter *columns;

@@ -113,7 +113,7 @@ FitTexts(TrainingRun *t, double scale, Estimate *e)
 	(void) FitTextRows(d, t->params, t->base);
 	CountColumns(t, scale, e);
 	params_choose_vocabulary(params, d->text_bytes);
-	params_choose_text(params, d->training_rows, 0, 0);
+	params_choose_text(params, d->training_rows, 0, t->base != NULL);
 	params->context = t->params->context;
 	t->params = params;
 }

@@ -161,6 +161,16 @@ CheckTaskSettings(const char *task, const train_params *params)
 		ThrowUseless("loss", task);
 }
 
+json_t *
+TaskSettings(const char *task, const train_params *params)
+{
+	json_t *settings = params_json(params);
+
+	for (int i = 0; i < (int) lengthof(row_settings) && IsTextTask(task); i++)
+		json_object_del(settings, row_settings[i]);
+	return settings;
+}
+
 /* ---- the base model ---- */
 
 /* Settings that decide the shape of a network, which the base model has fixed. */

@@ -71,6 +71,8 @@ extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const cha
 extern const char *ResolveTask(const char *task, const architecture_info *architecture, const SourceRoles *roles);
 /* ERROR when settings were given that the task has no use for. */
 extern void CheckTaskSettings(const char *task, const train_params *params);
+/* params_json() without those. */
+extern json_t *TaskSettings(const char *task, const train_params *params);
 
 /* Settings that decide the shape of a network, which a base model has fixed; NULL ends. */
 extern const char *const base_settings[];

@@ -140,9 +140,9 @@ static const struct
 	{5, "buckets", "2000000"},
 	{5, "pairs", "0"},
 	{5, "pairs", "100000"},
-	{5, "kept", NULL},
-	{5, "kept", "\"00\""},
-	{5, "kept", "7"},
+	{5, "rarity", NULL},
+	{5, "rarity", "\"00\""},
+	{5, "rarity", "7"},
 	{6, "missing", NULL},
 	{6, "squash", NULL},
 	{6, "means", "[]"},
@@ -188,9 +188,9 @@ test_empty_tables(void)
 	llm_error err = {.code = LLM_OK};
 
 	CHECK(read_text("{\"columns\":[{\"name\":\"t\",\"type\":\"text\",\"kind\":\"text\",\"integer\":false,"
-					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"kept\":\"00\"}]}",
+					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"length\":1,\"rarity\":\"0000000000000000\"}]}",
 					&err) == NULL);
-	CHECK_STR(err.message, "\"kept\" of column \"t\" is empty");
+	CHECK_STR(err.message, "\"rarity\" of column \"t\" is empty");
 	err.code = LLM_OK;
 	CHECK(read_text("{\"columns\":[{\"name\":\"t\",\"type\":\"text\",\"kind\":\"text\",\"integer\":false,"
 					"\"encoding\":\"one_hot\",\"missing\":false,\"rare\":false,\"categories\":[]}]}",

@@ -34,7 +34,7 @@ test_text(void)
 {
 	const char *sizes = "{\"heads\": 4, \"layers\": 2, \"context\": 32}";
 	const char *range = "{\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-1}}";
-	const char *table = "{\"hidden\": [3]}";
+	const char *table = "{\"residual\": true}";
 	llm_error err = {0};
 	train_params *p = params_resolve("llama", sizes, strlen(sizes), &err);
 
@@ -52,6 +52,13 @@ test_text(void)
 	CHECK_INT(p->context, 32);
 	CHECK_INT(p->batch_size, 64);
 	CHECK_INT(p->epochs, 20);
+	CHECK(p->dropout == 0.1);
+	params_free(p);
+	p = params_resolve("gpt", "{}", 2, &err);
+	params_choose_text(p, 3000, 50, false);
+	CHECK_INT(p->context, 56); /* the longest text and its end, a multiple of 8 */
+	CHECK_INT(p->epochs, 16);
+	CHECK(p->dropout == 0.3);
 	params_free(p);
 	CHECK(params_resolve("gpt", range, strlen(range), &err) == NULL);
 	CHECK_INT(err.code, LLM_INVALID);
