@@ -105,7 +105,8 @@ extern bool fitter_add(fitter *f, const value *row, double target, llm_error *er
 extern encoder *fitter_finish(fitter *f, finding **findings, llm_error *err);
 extern void finding_free(finding *list);
 
-extern encoder *encoder_none(llm_error *err); /* of rows without input columns */
+extern encoder *encoder_none(llm_error *err);                     /* of rows without input columns */
+extern encoder *encoder_of_text(const column *c, llm_error *err); /* of rows with one text, read token by token */
 extern void encoder_free(encoder *e);
 /* dense, embed_*, bag_*, vocab and context of the row's shape; the rest is the target's. */
 extern void encoder_shape(const encoder *e, batch_shape *shape);

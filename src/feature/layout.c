@@ -60,6 +60,24 @@ encoder_none(llm_error *err)
 	return e;
 }
 
+encoder *
+encoder_of_text(const column *c, llm_error *err)
+{
+	encoder *e = encoder_new(c, 1);
+
+	if (e == NULL)
+	{
+		llm_fail(err, LLM_MEMORY, "out of memory");
+		return NULL;
+	}
+	e->encodings[0].kind = ENCODING_TEXT;
+	e->encodings[0].column.tokens = true;
+	if (encoder_layout(e, LLM_INVALID, err))
+		return e;
+	encoder_free(e);
+	return NULL;
+}
+
 void
 encoder_free(encoder *e)
 {

@@ -22,6 +22,14 @@ static const architecture_info architectures[] = {
 	{"llama", ARCH_LLAMA, TEXT_TASKS,
 	 "decoder transformer as Llama: rotary positions, RMS norm, gated SiLU, grouped heads; learns the texts of one "
 	 "column, or reads one beside others"},
+	{"bert", ARCH_BERT, "masked_lm, classification, regression",
+	 "encoder transformer as BERT, whose tokens see the whole text: learns the texts of one column by predicting "
+	 "hidden "
+	 "tokens, or reads one beside others"},
+	{"t5", ARCH_T5, "generation",
+	 "encoder-decoder transformer as T5: relative positions, RMS norm; learns to write a text for the text of "
+	 "another "
+	 "column, the prompt"},
 };
 
 #define ARCHITECTURES ((int32_t) (sizeof(architectures) / sizeof(architectures[0])))

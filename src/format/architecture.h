@@ -14,8 +14,12 @@
 #define ARCH_LAYERS 4
 #define ARCH_GPT 8
 #define ARCH_LLAMA 16
+#define ARCH_BERT 32
+#define ARCH_T5 64
 #define ARCH_TABLE (ARCH_MLP | ARCH_CNN | ARCH_LAYERS) /* networks on the columns of a row */
-#define ARCH_TEXT (ARCH_GPT | ARCH_LLAMA)              /* transformers on the tokens of a text */
+#define ARCH_DECODER (ARCH_GPT | ARCH_LLAMA)           /* write a text token after token */
+#define ARCH_READER (ARCH_DECODER | ARCH_BERT)         /* predict columns from a text */
+#define ARCH_TEXT (ARCH_DECODER | ARCH_BERT | ARCH_T5) /* transformers on the tokens of a text */
 #define ARCH_ALL (ARCH_TABLE | ARCH_TEXT)
 
 typedef struct architecture_info

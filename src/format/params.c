@@ -431,6 +431,7 @@ fill_network(train_params *p, llm_error *err)
 	p->ffn_dim = (int32_t) get_int(p, "ffn_dim");
 	p->context = (int32_t) get_int(p, "context");
 	p->vocab_size = (int32_t) get_int(p, "vocab_size");
+	p->source_context = (int32_t) get_int(p, "source_context");
 	p->ngrams = json_is_true(get(p, "ngrams"));
 	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
 			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
@@ -439,7 +440,8 @@ fill_network(train_params *p, llm_error *err)
 	p->augment.flip = json_is_true(get(p, "flip"));
 	p->augment.crop = (float) get_number(p, "crop");
 	return get_string(p, "image", &p->image_column, err) && get_string(p, "tokenizer", &p->tokenizer, err) &&
-		   get_string(p, "text", &p->text_column, err) && get_string(p, "deploy", &p->deploy, err);
+		   get_string(p, "text", &p->text_column, err) && get_string(p, "prompt", &p->prompt_column, err) &&
+		   get_string(p, "deploy", &p->deploy, err);
 }
 
 static bool
@@ -712,6 +714,23 @@ choose_rate(train_params *p, double rate)
 	choose_number(p, "learning_rate", &p->learning_rate, p->embed_dim > 256 ? rate * 256 / p->embed_dim : rate);
 }
 
+#define PAIR_CONTEXT 512
+
+static int64_t
+covering(int32_t longest)
+{
+	int32_t context = (longest + 8) & ~7; /* with a token that ends or begins it */
+
+	return context < PAIR_CONTEXT ? context : PAIR_CONTEXT;
+}
+
+void
+params_choose_context(train_params *p, int32_t longest, int32_t longest_source)
+{
+	choose_int32(p, "context", &p->context, covering(longest));
+	choose_int32(p, "source_context", &p->source_context, covering(longest_source));
+}
+
 void
 params_choose_transformer(train_params *p, int64_t tokens)
 {
@@ -788,6 +807,7 @@ params_free(train_params *p)
 	free(p->image_column);
 	free(p->tokenizer);
 	free(p->text_column);
+	free(p->prompt_column);
 	json_decref(p->layers);
 	json_decref(p->class_weight);
 	json_decref(p->ranges);

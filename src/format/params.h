@@ -101,8 +101,10 @@ typedef struct train_params
 	image_augment augment; /* shift -1: not chosen yet */
 	/* a transformer; 0: not chosen yet */
 	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
-	char *tokenizer;   /* bpe, characters or bytes */
-	char *text_column; /* or NULL */
+	char *tokenizer;        /* bpe, characters or bytes */
+	char *text_column;      /* or NULL */
+	char *prompt_column;    /* or NULL */
+	int32_t source_context; /* 0: not chosen yet */
 	bool ngrams;
 	text_pool pool;
 	bool loss_given; /* false: by task */
@@ -133,6 +135,8 @@ extern void params_choose(train_params *p, int64_t training_rows);
  */
 extern void params_choose_vocabulary(train_params *p, int64_t bytes);
 extern void params_choose_transformer(train_params *p, int64_t tokens);
+/* Before it, what depends on the most tokens of a sample, and of its source, but for the longest hundredth. */
+extern void params_choose_context(train_params *p, int32_t longest, int32_t longest_source);
 /*
  * The same for a network on rows with a text: rows to learn from, most tokens of all but the longest
  * hundredth, and whether it starts from a base.

@@ -291,7 +291,7 @@ read_names(manifest *m, llm_error *err)
 		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
 						m->architecture);
 	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0 &&
-		strcmp(m->task, "generation") != 0)
+		strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0)
 		return llm_fail(err, LLM_CORRUPT, "\"task\" is \"%.32s\", which this version does not know", m->task);
 	return true;
 }

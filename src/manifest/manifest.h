@@ -6,8 +6,8 @@
  * nothing: the network is laid out from the configuration, and the tensor directory
  * must be exactly that layout.
  *
- *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression" or
- *	  "generation",
+ *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression",
+ *	  "generation" or "masked_lm",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
  *	  "weights": {"bytes": n, "tokenizer": n, "sha256": "hex"}, (bytes in all, and the last ones of them that are
@@ -31,7 +31,7 @@ typedef struct manifest
 {
 	json_t *json;             /* all of it */
 	const char *architecture; /* these two point into json */
-	const char *task;         /* classification, regression or generation */
+	const char *task;         /* classification, regression, generation or masked_lm */
 	net *net;
 	encoder *encoder;
 	target *target;

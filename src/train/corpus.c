@@ -16,18 +16,28 @@
 #include "../common.h"
 #include "../text/tokenizer_train.h"
 #include "corpus.h"
+#include "pairs.h"
 
 #define FEW_TEXTS 20
 #define END_TEXT "<|endoftext|>"
+#define MASK_TEXT "<|mask|>"
 #define MIN_PAIR_COUNT 2
 
-static const special_text specials[] = {{END_TEXT, SPECIAL_END}};
+/* The last one is for encoders only. */
+static const special_text specials[] = {{END_TEXT, SPECIAL_END}, {MASK_TEXT, SPECIAL_MASK}};
+
+static int32
+SpecialCount(const train_params *p)
+{
+	return (int32) lengthof(specials) - (p->architecture->bit != ARCH_BERT);
+}
 
 /* Texts are too few to hold out whole ones, and nobody said which. */
 static bool
 HoldsOutEnds(const Dataset *d, const train_params *p)
 {
-	return d->rows < FEW_TEXTS && p->validation_column == NULL && p->time_column == NULL && p->group_column == NULL;
+	return d->rows < FEW_TEXTS && d->roles->prompt < 0 && p->validation_column == NULL && p->time_column == NULL &&
+		   p->group_column == NULL;
 }
 
 /* ---- the tokenizer ---- */
@@ -45,7 +55,7 @@ StartMaking(TokenizerMaker *maker, const train_params *p)
 	bpe_trainer_options options = {.vocabulary = p->vocab_size,
 								   .pretokenizer = PRETOKENIZER_GPT2,
 								   .specials = specials,
-								   .special_count = lengthof(specials),
+								   .special_count = SpecialCount(p),
 								   .min_count = MIN_PAIR_COUNT};
 	llm_error err = {0};
 
@@ -57,7 +67,7 @@ StartMaking(TokenizerMaker *maker, const train_params *p)
 	}
 	else if (strcmp(p->tokenizer, "characters") == 0)
 	{
-		maker->characters = character_trainer_new(p->vocab_size, specials, lengthof(specials), &err);
+		maker->characters = character_trainer_new(p->vocab_size, specials, SpecialCount(p), &err);
 		if (maker->characters != NULL)
 			OWN(maker->characters, character_trainer_free);
 	}
@@ -91,7 +101,7 @@ ShowTexts(Dataset *d, TokenizerMaker *maker, bool ends)
 
 /* The block of the tokenizer; NULL when the job is to pause. */
 static void *
-FinishMaking(TokenizerMaker *maker, Size *size)
+FinishMaking(TokenizerMaker *maker, const train_params *p, Size *size)
 {
 	for (;;)
 	{
@@ -99,7 +109,7 @@ FinishMaking(TokenizerMaker *maker, Size *size)
 		size_t bytes = 0;
 		void *block = maker->bpe != NULL          ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
 					  : maker->characters != NULL ? character_trainer_finish(maker->characters, &bytes, &err)
-												  : byte_tokenizer(specials, lengthof(specials), &bytes, &err);
+												  : byte_tokenizer(specials, SpecialCount(p), &bytes, &err);
 
 		*size = bytes;
 		if (block != NULL)
@@ -124,7 +134,7 @@ MakeTokenizer(Dataset *d, const train_params *p, bool ends)
 	StartMaking(&maker, p);
 	if ((maker.bpe != NULL || maker.characters != NULL) && !ShowTexts(d, &maker, ends))
 		return false;
-	block = FinishMaking(&maker, &d->corpus->tokenizer_size);
+	block = FinishMaking(&maker, p, &d->corpus->tokenizer_size);
 	MemoryContextSwitchTo(cxt);
 	MemoryContextDelete(scratch);
 	if (block != NULL)
@@ -221,12 +231,12 @@ CheckTokens(const Corpus *c)
 					errhint("Check that the target column holds text, and that \"validation\" leaves some of it.")));
 }
 
-/* What rows consist of: no input, and the text to learn. */
+/* What rows consist of: a prompt or no input, and the text to learn. */
 static void
 DescribeRows(Dataset *d)
 {
 	llm_error err = {0};
-	encoder *e = encoder_none(&err);
+	encoder *e = d->roles->prompt < 0 ? encoder_none(&err) : encoder_of_text(&d->roles->columns[0], &err);
 	target_fitter *fitter = target_fitter_new(TARGET_TEXT, d->roles->target_columns, 1, &err);
 	target *t = NULL;
 
@@ -253,11 +263,27 @@ GetTokenizer(Dataset *d, train_params *params, const Model *base, bool ends)
 	{
 		c->tokenizer_block = (void *) ModelTokenizer(base, &c->tokenizer_size);
 		params->context = net_get_config(base->manifest->net)->text.context;
+		params->source_context = net_get_config(base->manifest->net)->text.source_context;
 	}
 	else if (!MakeTokenizer(d, params, ends))
 		return false;
 	OpenTokenizer(c);
 	return true;
+}
+
+static Samples *
+SamplesOfFile(const Dataset *d, TokenFile *file, const train_params *params)
+{
+	const tokenizer *t = d->corpus->tokenizer;
+	int32 mask = tokenizer_special(t, SPECIAL_MASK);
+
+	if (strcmp(d->task, "masked_lm") != 0)
+		return SamplesOfTokens(file, params->context);
+	if (mask < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the tokenizer of the base model has no mask token"),
+						errhint("Train without base, or with a base model that task => 'masked_lm' made.")));
+	return SamplesOfMaskedTokens(file, params->context, mask, tokenizer_size(t));
 }
 
 bool
@@ -269,6 +295,8 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 	DescribeRows(d);
 	if (!GetTokenizer(d, params, base, ends))
 		return false;
+	if (d->roles->prompt >= 0)
+		return FitPairs(d, params);
 	c = d->corpus;
 	c->training = CreateTokenFile(tokenizer_size(c->tokenizer));
 	c->held_out = CreateTokenFile(tokenizer_size(c->tokenizer));
@@ -276,8 +304,8 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 		return false;
 	CheckTokens(c);
 	params_choose_transformer(params, CountTokens(c->training));
-	d->training = SamplesOfTokens(c->training, params->context);
-	d->held_out = SamplesOfTokens(c->held_out, params->context);
+	d->training = SamplesOfFile(d, c->training, params);
+	d->held_out = SamplesOfFile(d, c->held_out, params);
 	return true;
 }
 

@@ -54,6 +54,7 @@ struct RawRows
 	/* the current pass */
 	int64 row;
 	bool held_out;
+	bool completion_next; /* NextText() has given the prompt of the row */
 };
 
 #define TARGETS(d) (&(d)->raw->values[(d)->roles->inputs])
@@ -185,6 +186,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 		return;
 	if (d->roles->text >= 0)
 		ConvertToUtf8(&raw->values[d->roles->text]);
+	if (d->roles->prompt >= 0)
+		ConvertToUtf8(&raw->values[d->roles->prompt]);
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
 	bytes = PackRow(d, &key);
@@ -196,6 +199,8 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 	}
 	if (d->roles->text >= 0 && raw->values[d->roles->text].kind == VALUE_STRING)
 		d->text_bytes += raw->values[d->roles->text].length;
+	if (d->roles->prompt >= 0 && raw->values[d->roles->prompt].kind == VALUE_STRING)
+		d->text_bytes += raw->values[d->roles->prompt].length;
 	SplitCount(raw->split, TARGETS(d), GROUP_VALUE(d));
 	AppendRow(d, bytes, key, hash);
 }
@@ -393,6 +398,7 @@ StartPass(Dataset *d)
 	if (BufFileSeek(raw->file, 0, 0, SEEK_SET) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in the temporary file of a training")));
 	raw->row = 0;
+	raw->completion_next = false;
 	SplitStart(raw->split);
 }
 
@@ -421,13 +427,17 @@ NextRow(Dataset *d)
 bool
 NextText(Dataset *d, const char **text, Size *length, bool *held_out)
 {
-	const value *v = &d->raw->values[d->roles->text];
+	RawRows *raw = d->raw;
+	const value *v = &raw->values[d->roles->text];
 
-	if (!NextRow(d))
+	if (!raw->completion_next && !NextRow(d))
 		return false;
+	raw->completion_next = d->roles->prompt >= 0 && !raw->completion_next;
+	if (raw->completion_next)
+		v = &raw->values[d->roles->prompt];
 	*text = v->kind == VALUE_STRING ? v->string : "";
 	*length = v->kind == VALUE_STRING ? v->length : 0;
-	*held_out = d->raw->held_out;
+	*held_out = raw->held_out;
 	return true;
 }
 

@@ -59,7 +59,10 @@ extern void ChooseFolds(Dataset *d, train_params *params, bool has_base);
 extern void FitDataset(Dataset *d, const train_params *params, const manifest *base);
 /* Encode all rows into d->training and d->held_out. */
 extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
-/* Once more over all rows: StartPass(), then the next text to read token by token, in UTF-8 and until the next call, until it returns false. */
+/*
+ * Once more over all rows: StartPass(), then the next text to read token by token, in UTF-8 and until
+ * the next call, until it returns false; of pairs each prompt and then its completion.
+ */
 extern void StartPass(Dataset *d);
 extern bool NextText(Dataset *d, const char **text, Size *length, bool *held_out);
 /* Give up the rows as loaded, when nothing will be fitted or encoded any more. */

@@ -70,6 +70,11 @@ TransformerConfig(const Learning *l)
 		t->kv_heads = p->kv_heads > 0 ? p->kv_heads : p->heads;
 		t->head_dim = p->embed_dim / p->heads;
 		t->ffn = p->ffn_dim;
+		if (p->architecture->bit == ARCH_T5)
+		{
+			t->encoder_depth = p->depth;
+			t->source_context = p->source_context;
+		}
 		if (p->embed_dim % p->heads != 0)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("embed_dim %d is not a multiple of heads %d", p->embed_dim, p->heads),
@@ -88,6 +93,7 @@ LanguageConfig(const Learning *l)
 	target_shape(l->data->target, &c.shape);
 	c.shape.vocab = c.text.vocab;
 	c.shape.context = c.text.context;
+	c.shape.source_context = c.text.source_context;
 	return c;
 }
 
@@ -171,7 +177,7 @@ BatchBytes(const batch_shape *s, int64 rows)
 {
 	return rows * sizeof(float) *
 		   ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + 2 * s->outputs + 4 +
-			3 * (size_t) s->context);
+			3 * (size_t) s->context + s->source_context);
 }
 
 Learning *

@@ -118,10 +118,12 @@ CheckTaskName(const char *task, const architecture_info *architecture)
 const char *
 ResolveTask(const char *task, const architecture_info *architecture, const SourceRoles *roles)
 {
+	if (task == NULL && roles->learns_text)
+		task = architecture->bit == ARCH_BERT ? "masked_lm" : "generation";
 	if (task != NULL)
 		CheckTaskName(task, architecture);
 	if (roles->learns_text)
-		return task != NULL ? task : "generation";
+		return task;
 	if (task == NULL)
 		task = InferTask(roles);
 	if (task != NULL)
@@ -149,8 +151,14 @@ CheckTaskSettings(const char *task, const train_params *params)
 	bool regression = strcmp(task, "regression") == 0;
 
 	for (int i = 0; i < (int) lengthof(row_settings) && IsTextTask(task); i++)
-		if (params->sources[params_index(row_settings[i], params->architecture->bit)] == SOURCE_USER)
+	{
+		int32 index = params_index(row_settings[i], params->architecture->bit);
+
+		if (index >= 0 && params->sources[index] == SOURCE_USER)
 			ThrowUseless(row_settings[i], task);
+	}
+	if (params->prompt_column != NULL && strcmp(task, "generation") != 0)
+		ThrowUseless("prompt", task);
 	if (IsTextTask(task))
 		return;
 	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
@@ -175,8 +183,8 @@ TaskSettings(const char *task, const train_params *params)
 
 /* Settings that decide the shape of a network, which the base model has fixed. */
 const char *const base_settings[] = {
-	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets", "layers",
-	"image",  "heads",      "kv_heads",   "ffn_dim",  "context",   "tokenizer",   "vocab_size",   NULL};
+	"hidden", "activation", "layer_norm", "residual", "embed_dim", "one_hot_max", "text_buckets",   "layers", "image",
+	"heads",  "kv_heads",   "ffn_dim",    "context",  "tokenizer", "vocab_size",  "source_context", NULL};
 
 /* What else the base model has fixed when it predicts columns. */
 const char *const base_row_settings[] = {"text", "ngrams", "pool", NULL};
@@ -316,7 +324,7 @@ InferArchitecture(const TrainingSpec *spec, const char *task, TupleDesc tupdesc,
 	if (user == NULL)
 		ThrowError(&err);
 	if (IsTextTask(task))
-		found = "gpt";
+		found = strcmp(task, "masked_lm") == 0 ? "bert" : "gpt";
 	else if (json_object_get(user, "layers") != NULL)
 		found = "layers";
 	else if (json_object_get(user, "image") != NULL || DeclaresImage(spec, user, tupdesc, tensor))

@@ -164,6 +164,17 @@ FinishChunk(Records *records)
 	records->filling_rows = 0;
 }
 
+/* A new chunk, in which a record of so many bytes fits. */
+static void
+MakeRoom(Records *records, Size need)
+{
+	FinishChunk(records);
+	if (need + sizeof(uint32) <= records->capacity)
+		return;
+	records->capacity = need + sizeof(uint32);
+	records->filling = repalloc_huge(records->filling, records->capacity);
+}
+
 void
 AddRecord(Records *records, const encoder *e, const target *t, const value *row, const value *target_values,
 		  float weight)
@@ -189,13 +200,20 @@ AddRecord(Records *records, const encoder *e, const target *t, const value *row,
 			records->rows++;
 			return;
 		}
-		FinishChunk(records);
-		if (need + sizeof(uint32) > records->capacity)
-		{
-			records->capacity = need + sizeof(uint32);
-			records->filling = repalloc_huge(records->filling, records->capacity);
-		}
+		MakeRoom(records, need);
 	}
+}
+
+void
+AddBytes(Records *records, const void *bytes, uint32 count)
+{
+	if (records->capacity - records->used < sizeof(uint32) + count)
+		MakeRoom(records, count);
+	memcpy(records->filling + records->used, &count, sizeof(count));
+	memcpy(records->filling + records->used + sizeof(count), bytes, count);
+	records->used += sizeof(count) + count;
+	records->filling_rows++;
+	records->rows++;
 }
 
 void

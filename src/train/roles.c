@@ -32,7 +32,7 @@ AttributeColumn(TupleDesc tupdesc, int i)
 bool
 IsTextTask(const char *task)
 {
-	return task != NULL && strcmp(task, "generation") == 0;
+	return task != NULL && (strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0);
 }
 
 /* What a transformer is for when no task says it: with a label beside a text it reads the text. */
@@ -45,8 +45,19 @@ LearnsText(TupleDesc tupdesc, const char *target, const char *task, const train_
 		return IsTextTask(task);
 	for (int i = 0; i < tupdesc->natts && target != NULL; i++)
 		if (i != a && AttributeColumn(tupdesc, i).kind == COLUMN_TEXT)
-			return false;
+			return params->prompt_column != NULL || params->architecture->bit == ARCH_T5;
 	return true;
+}
+
+static void
+RequireTextColumn(const column *c)
+{
+	if (c->kind == COLUMN_TEXT)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("column \"%s\" of type %s is no text", c->name, c->sql_type),
+			 errhint("Convert it in the source: SELECT %s::text AS %s FROM ...", quote_identifier(c->name),
+					 quote_identifier(c->name))));
 }
 
 /* The column whose texts a language model learns: the one named, or the only one. */
@@ -72,13 +83,30 @@ AssignText(SourceRoles *roles, TupleDesc tupdesc, const char *target)
 	roles->target_attributes[0] = found;
 	roles->target_columns[0] = AttributeColumn(tupdesc, found);
 	roles->targets = 1;
-	if (roles->target_columns[0].kind != COLUMN_TEXT)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s is no text to learn", roles->target_columns[0].name,
-							   roles->target_columns[0].sql_type),
-						errhint("Convert it in the source: SELECT %s::text AS %s FROM ...",
-								quote_identifier(roles->target_columns[0].name),
-								quote_identifier(roles->target_columns[0].name))));
+	RequireTextColumn(&roles->target_columns[0]);
+}
+
+/* The column with the prompts of the texts to learn, the only input. */
+static void
+AssignPrompt(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
+{
+	if (params->prompt_column == NULL && params->architecture->bit == ARCH_T5)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"prompt\" is missing"),
+						errdetail("An encoder-decoder reads one text and learns to write another."),
+						errhint("Name the column that it reads: params => '{\"prompt\": \"column\"}'; there are: %s.",
+								ColumnNames(tupdesc))));
+	if (params->prompt_column == NULL)
+		return;
+	roles->prompt = 0;
+	roles->inputs = 1;
+	roles->text = 1;
+	roles->attributes[0] = RequireColumn(tupdesc, params->prompt_column, "parameter \"prompt\"");
+	roles->columns[0] = AttributeColumn(tupdesc, roles->attributes[0]);
+	if (roles->attributes[0] == roles->target_attributes[0])
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("column \"%s\" cannot be both prompt and target", params->prompt_column)));
+	RequireTextColumn(&roles->columns[0]);
+	roles->columns[0].tokens = true;
 }
 
 /* One name, or several separated by commas; one column may have a comma in its name. */
@@ -339,11 +367,7 @@ AssignTokens(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the source has no column of text that is an input"),
 						errhint("Its columns: %s. Without a text use architecture => 'mlp'.", ColumnNames(tupdesc))));
-	if (found->kind != COLUMN_TEXT)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s is no text", found->name, found->sql_type),
-						errhint("Convert it in the source: SELECT %s::text AS %s FROM ...",
-								quote_identifier(found->name), quote_identifier(found->name))));
+	RequireTextColumn(found);
 	found->tokens = true;
 }
 
@@ -369,6 +393,7 @@ AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train
 
 	roles->columns = palloc0(Max(most, 1) * sizeof(column));
 	roles->attributes = palloc0(Max(most, 1) * sizeof(int));
+	roles->prompt = -1;
 	roles->learns_text = LearnsText(tupdesc, target, task, params);
 	if (roles->learns_text)
 		AssignText(roles, tupdesc, target);
@@ -379,8 +404,11 @@ AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train
 	roles->group = AssignGroup(tupdesc, params->group_column);
 	roles->time = AssignTime(tupdesc, params->time_column);
 	taken = TakenColumns(roles, tupdesc, params);
-	if (roles->learns_text) /* it reads what it learns, nothing else: target 0 behind no inputs */
+	if (roles->learns_text)
+	{
+		AssignPrompt(roles, tupdesc, params);
 		return roles;
+	}
 	if (inputs != NULL)
 		AssignBaseInputs(roles, tupdesc, taken, inputs);
 	else

@@ -1,10 +1,10 @@
 /*
  * samples.h
- *	  What a network learns from or is judged by, in batches: encoded rows, or windows of the
- *	  tokens of texts.
+ *	  What a network learns from or is judged by, in batches: encoded rows, windows of the tokens
+ *	  of texts, or pairs of a prompt and its completion.
  *
- * Use: StartSamples(), then FillBatch() until it returns false, as often as wanted.  Include
- * after postgres.h.
+ * Use: one of the functions that make samples; then StartSamples() and FillBatch() until it
+ * returns false, as often as wanted.  Include after postgres.h.
  */
 #ifndef LLMAPP_SAMPLES_H
 #define LLMAPP_SAMPLES_H
@@ -12,16 +12,22 @@
 #include "record_file.h"
 #include "token_file.h"
 
-typedef struct Samples
-{
-	Records *records; /* NULL: windows of tokens */
-	TokenFile *tokens;
-	int32 context; /* tokens of a window */
-	int32 *window; /* (context + 1) */
-} Samples;
+typedef struct Samples Samples;
 
 extern Samples *SamplesOfRecords(Records *records);
+/* Each token of a window of `context` is to predict the next one. */
 extern Samples *SamplesOfTokens(TokenFile *tokens, int32 context);
+/* Some tokens of a window, most of them hidden behind the token `mask`, are to be predicted (Devlin et al. 2019). */
+extern Samples *SamplesOfMaskedTokens(TokenFile *tokens, int32 context, int32 mask, int32 vocabulary);
+/*
+ * Records of AddPair(): the completion is to be predicted, by a decoder behind the prompt and
+ * the token `end`, or where source_context is not 0 from the prompt as source.
+ */
+extern Samples *SamplesOfPairs(Records *records, int32 context, int32 source_context, int32 end);
+/* Add a pair of prompt and completion. */
+extern void AddPair(Records *records, const int32 *prompt, int32 prompt_count, const int32 *completion,
+					int32 completion_count);
+
 extern int64 CountSamples(const Samples *samples);
 /* A shuffled reading depends on seed and epoch. */
 extern void StartSamples(Samples *samples, bool shuffle, uint64 seed, uint64 epoch);

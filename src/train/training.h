@@ -59,6 +59,7 @@ typedef struct SourceRoles
 	int group;              /* column whose rows of one value stay together, or -1 */
 	int time;               /* column that orders the rows, or -1 */
 	bool learns_text;       /* the target is text, to be learned token by token */
+	int prompt;             /* input that is the prompt of the target, or -1 */
 	int text;               /* input or target whose tokens are read, counted through both, or -1 */
 } SourceRoles;
 

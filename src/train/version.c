@@ -103,8 +103,8 @@ ManifestText(const TrainedNetwork *trained, const WeightBytes *weights, json_t *
 
 	HashWeights(weights, sha256);
 	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
-							  weights->tokenizer_size, sha256, TaskSettings(d->task, trained->params), trained->evaluation,
-							  findings, LineageJson(trained));
+							  weights->tokenizer_size, sha256, TaskSettings(d->task, trained->params),
+							  trained->evaluation, findings, LineageJson(trained));
 	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);
 	if (text == NULL)

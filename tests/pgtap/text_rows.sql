@@ -22,7 +22,7 @@ SELECT llm_train('score', 'SELECT body, colour, score FROM review', target => 's
                  params => '{"text": "body", "ngrams": false, "epochs": 30, "layers": 1, "embed_dim": 32}', wait => true) \g /dev/null
 SELECT llm_train('tale', 'SELECT body FROM review', task => 'generation', params => '{"layers": 1, "embed_dim": 32, "context": 16, "epochs": 2, "vocab_size": 300}',
                  wait => true) \g /dev/null
-SELECT llm_train('tuned', 'SELECT body, mood FROM review', target => 'mood', task => 'classification', base => 'tale', params => '{"epochs": 8}', wait => true) \g /dev/null
+SELECT llm_train('tuned', 'SELECT body, mood FROM review', target => 'mood', task => 'classification', base => 'tale', params => '{"epochs": 30, "learning_rate": 0.002}', wait => true) \g /dev/null
 SELECT is((SELECT task || ' ' || architecture || ' ' || target FROM llmapp.models WHERE name = 'mood'), 'classification gpt mood',
           'a label beside a text is a classification');
 SELECT cmp_ok(metric('mood', 'accuracy'), '>', 0.97::float8, 'whose held-out rows are predicted');

@@ -188,7 +188,8 @@ test_empty_tables(void)
 	llm_error err = {.code = LLM_OK};
 
 	CHECK(read_text("{\"columns\":[{\"name\":\"t\",\"type\":\"text\",\"kind\":\"text\",\"integer\":false,"
-					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"length\":1,\"rarity\":\"0000000000000000\"}]}",
+					"\"encoding\":\"text\",\"missing\":false,\"buckets\":8,\"pairs\":1,\"length\":1,\"rarity\":"
+					"\"0000000000000000\"}]}",
 					&err) == NULL);
 	CHECK_STR(err.message, "\"rarity\" of column \"t\" is empty");
 	err.code = LLM_OK;
