@@ -310,7 +310,7 @@ read_features(manifest *m, llm_error *err)
 	if (m->target == NULL)
 		return false;
 	if ((m->target->kind == TARGET_CLASS) != (strcmp(m->task, "classification") == 0) ||
-		(m->target->kind == TARGET_TEXT) != (strcmp(m->task, "generation") == 0))
+		(m->target->kind == TARGET_TEXT) != (strcmp(m->task, "generation") == 0 || strcmp(m->task, "masked_lm") == 0))
 		return llm_fail(err, LLM_CORRUPT, "\"target\" does not fit \"task\" \"%s\"", m->task);
 	return true;
 }
