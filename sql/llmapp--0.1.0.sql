@@ -686,17 +686,26 @@ COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
 
 CREATE FUNCTION llm_generate(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                              top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL, seed bigint DEFAULT NULL,
-                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1) RETURNS text
+                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1, truncate text DEFAULT 'error') RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8) IS
+COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
     'text with which a language model goes on behind a prompt; at temperature 0, or with a seed, always the same';
+
+CREATE FUNCTION llm_generate_over(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
+                                  top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
+                                  seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
+                                  truncate text DEFAULT 'error') RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C WINDOW VOLATILE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION llm_generate_over(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
+    'llm_generate() as a window function, which generates the texts of several rows of its partition at once';
 
 CREATE FUNCTION llm_generate_stream(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                                     top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
                                     seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
+                                    truncate text DEFAULT 'error',
                                     OUT "position" integer, OUT token text, OUT logprob float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000 ROWS 128;
-COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8) IS
+COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
     'llm_generate() token by token, with the logarithm of the probability that the model gives each; in a SELECT list rows come as they are made';
 
 CREATE FUNCTION llm_tokenize(model regclass, input text) RETURNS integer[]

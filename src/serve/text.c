@@ -47,7 +47,7 @@ llm_tokenize(PG_FUNCTION_ARGS)
 {
 	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
 
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	PG_RETURN_ARRAYTYPE_P(NewArray(INT4OID, call->tokens.id, call->tokens.count));
 }
 
@@ -102,7 +102,7 @@ llm_perplexity(PG_FUNCTION_ARGS)
 	double sum;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	if (call->tokens.count < 2 || call->context < 2)
 		PG_RETURN_NULL();
 	sum = LogProbability(call);
@@ -145,10 +145,10 @@ llm_embed(PG_FUNCTION_ARGS)
 	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	if (call->tokens.count == 0)
 		PG_RETURN_NULL();
-	CheckContext(call, call->tokens.count);
+	CheckContext(call, call->tokens.count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
 	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
 						 (int32) call->tokens.count, pool, out, &err))
 		ThrowError(&err);

@@ -1,0 +1,64 @@
+-- Language models at work on many rows: texts generated side by side, and prompts longer than the context.
+\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+SET llmapp.progress_notices = off;
+SELECT plan(28);
+
+CREATE TABLE tales AS
+    SELECT i AS id, format('the %s %s sees the %s %s. then the %s runs.', a[1 + i % 3], s[1 + i / 3 % 4], a[1 + i / 12 % 3], s[1 + i / 36 % 4], s[1 + i / 3 % 4]) AS body
+    FROM generate_series(0, 199) AS i, (SELECT ARRAY['old', 'young', 'red'] AS a, ARRAY['fox', 'hen', 'cat', 'dog'] AS s) AS words;
+SELECT llm_train(architecture, 'tales', target => 'body', task => 'generation', architecture => architecture,
+                 params => '{"layers": 2, "embed_dim": 32, "heads": 2, "context": 24, "vocab_size": 300, "batch_size": 16, "epochs": 3, "dropout": 0, "learning_rate": 0.01}',
+                 wait => true) FROM unnest('{gpt,llama}'::text[]) AS architecture \g /dev/null
+
+-- Many rows at once: each text is the one that llm_generate gives.
+CREATE TABLE prompts AS SELECT i AS id, CASE WHEN i % 13 <> 5 THEN left(body, (i * 7) % 40) END AS prompt, 1 + (i * 5) % 60 AS size
+    FROM tales, LATERAL (SELECT id AS i) AS l WHERE id < 90;
+CREATE FUNCTION differ(sampling text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE result bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM (SELECT llm_generate_over(''gpt'', prompt, %1$s) OVER (ORDER BY id) AS many, llm_generate(''gpt'', prompt, %1$s) AS one FROM prompts) AS t WHERE many IS DISTINCT FROM one', sampling)
+        INTO result;
+    RETURN result;
+END $$;
+SELECT is(differ(sampling), 0::bigint, 'the same texts as one by one: ' || sampling)
+    FROM unnest(ARRAY['20', 'max_tokens => size', 'size, temperature => 1, seed => id', '30, 0.8, top_k => 10, top_p => 0.9, stop => ARRAY[''hen'', ''the o''], seed => 3',
+                      '20, 1, seed => id, min_p => 0.05, repetition_penalty => 1.2']) AS sampling;
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('llama', prompt, size, 1, seed => id) OVER (PARTITION BY id % 3) AS many, llm_generate('llama', prompt, size, 1, seed => id) AS one FROM prompts) AS t
+           WHERE many IS DISTINCT FROM one), 0::bigint, 'in partitions, too, and by rotary positions and shared heads');
+SELECT is((SELECT count(*) FROM (SELECT prompt, llm_generate_over('gpt', prompt, 5) OVER () AS many FROM prompts) AS t WHERE (prompt IS NULL) <> (many IS NULL)), 0::bigint, 'no prompt, no text');
+SELECT is((SELECT count(llm_generate_over) FROM (SELECT llm_generate_over(NULL, prompt) OVER () FROM prompts) AS t), 0::bigint, 'no model, no text');
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('gpt', prompt, 5) OVER () FROM prompts WHERE prompt IS NULL) AS t), (SELECT count(*) FROM prompts WHERE prompt IS NULL), 'not even one prompt');
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('gpt', inside, 5) OVER () AS many, llm_generate('gpt', inside, 5) AS one
+                                 FROM (SELECT llm_generate_over('gpt', prompt, 3, truncate => 'left') OVER () AS inside FROM prompts) AS i) AS o WHERE many IS DISTINCT FROM one), 0::bigint,
+          'one call within another');
+SELECT cmp_ok((SELECT count(DISTINCT t) FROM (SELECT llm_generate_over('gpt', 'the', 10, 1.5) OVER () AS t FROM generate_series(1, 20)) AS s), '>', 5::bigint, 'without a seed texts differ');
+SELECT throws_ok($$SELECT llm_generate_over(c.oid, 'the') OVER () FROM pg_class AS c WHERE relname = 'gpt'$$, '0A000', NULL, 'one model for all rows');
+SELECT throws_ok($$SELECT llm_generate_over('gpt', prompt, id) OVER () FROM prompts$$, '22023', 'max_tokens is 0, outside 1 to 1000000', 'options of a row are checked');
+SELECT throws_ok($$SELECT llm_generate_over('gpt', body) OVER () FROM (SELECT string_agg(body, ' ') AS body FROM tales) AS t$$, '22026', NULL, 'so is a prompt that is too long');
+SELECT throws_ok($$SELECT llm_generate_over('tales', body) OVER () FROM tales$$, '42809', NULL, 'and the model');
+CREATE FUNCTION cancelled(query text) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN EXECUTE query; RETURN false; EXCEPTION WHEN query_canceled THEN RETURN true; END $$;
+SET statement_timeout = '200ms';
+SELECT ok(cancelled($$SELECT count(t) FROM (SELECT llm_generate_over('gpt', 'the', 1000, 5) OVER () AS t FROM generate_series(1, 100000)) AS s$$), 'generation can be cancelled');
+RESET statement_timeout;
+SELECT cmp_ok((SELECT rows FROM llmapp.stat_models WHERE model = 'gpt'::regclass), '>', 500::bigint, 'use is counted');
+
+-- Prompts longer than the context.
+CREATE TABLE longer AS SELECT string_agg(body, ' ' ORDER BY id) AS prompt FROM tales WHERE id < 20;
+CREATE FUNCTION last_tokens(prompt text, count int) RETURNS text LANGUAGE sql AS
+    $$ SELECT llm_detokenize('gpt', t[cardinality(t) - count + 1:]) FROM llm_tokenize('gpt', prompt) AS t $$;
+SELECT is(cardinality(llm_tokenize('gpt', last_tokens(prompt, 24))), 24, 'the last tokens are the tokens of their text') FROM longer;
+SELECT is(llm_generate('gpt', prompt, 40, 1, seed => 5, truncate => 'left'), llm_generate('gpt', last_tokens(prompt, 24), 40, 1, seed => 5), 'the last tokens count') FROM longer;
+SELECT is((SELECT string_agg(token, '' ORDER BY "position") FROM llm_generate_stream('gpt', prompt, 40, truncate => 'left')), llm_generate('gpt', prompt, 40, truncate => 'left'), 'in a stream as well') FROM longer;
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('gpt', p, 40, 1, seed => i, truncate => 'left') OVER () AS many, llm_generate('gpt', p, 40, 1, seed => i, truncate => 'left') AS one
+           FROM longer, generate_series(1, 12) AS i, LATERAL (SELECT left(prompt, i * 30) AS p) AS l) AS t WHERE one <> many), 0::bigint, 'and among others');
+SELECT is(llm_generate('gpt', 'the old', 40, truncate => 'left'), llm_generate('gpt', 'the old', 40), 'a short prompt stays as it is');
+SELECT is(llm_generate('gpt', 'the old', 40, truncate => NULL), llm_generate('gpt', 'the old', 40), 'NULL is the default');
+SELECT cmp_ok((SELECT max("position") FROM longer, llm_generate_stream('gpt', prompt, 100, 5, seed => 2, truncate => 'left')), '>', 60, 'the text grows beyond the context');
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('llama', p, 70, 5, seed => i, truncate => 'left') OVER () AS many, llm_generate('llama', p, 70, 5, seed => i, truncate => 'left') AS one
+           FROM longer, generate_series(1, 12) AS i, LATERAL (SELECT left(prompt, i * 30) AS p) AS l) AS t WHERE one <> many), 0::bigint, 'and so it does among others');
+SELECT throws_ok($$SELECT llm_generate('gpt', prompt) FROM longer$$, '22026', NULL, 'they are refused unless asked for');
+SELECT throws_ok($$SELECT llm_generate('gpt', prompt, truncate => 'error') FROM longer$$, '22026', NULL, 'or told so');
+SELECT throws_ok($$SELECT llm_generate('gpt', 'the', truncate => 'right')$$, '22023', 'unknown truncation "right"', 'there is no other end');
+SELECT * FROM finish();
