@@ -58,8 +58,7 @@ ReadArguments(WindowObject window, const ArgumentTypes *types, int32 row, Nullab
 
 	for (int i = GENERATE_PROMPT; i < GENERATE_ARGS; i++)
 	{
-		Datum value =
-			WinGetFuncArgInPartition(window, i, row, WINDOW_SEEK_CURRENT, false, &args[i].isnull, &outside);
+		Datum value = WinGetFuncArgInPartition(window, i, row, WINDOW_SEEK_CURRENT, false, &args[i].isnull, &outside);
 
 		if (outside)
 			return false;

@@ -103,16 +103,23 @@ OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid)
 }
 
 void
+EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out)
+{
+	llm_error err = {0};
+
+	out->count = 0;
+	if (!tokenizer_encode(call->tokenizer, utf8, length, false, out, &err))
+		ThrowError(&err);
+}
+
+void
 EncodeText(LanguageCall *call, text *input, token_list *out)
 {
 	char *bytes = VARDATA_ANY(input);
 	Size length = VARSIZE_ANY_EXHDR(input);
 	char *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
-	llm_error err = {0};
 
-	out->count = 0;
-	if (!tokenizer_encode(call->tokenizer, utf8, utf8 == bytes ? length : strlen(utf8), false, out, &err))
-		ThrowError(&err);
+	EncodeUtf8(call, utf8, utf8 == bytes ? length : strlen(utf8), out);
 }
 
 /* As many of the sequences wanted as a generator may spend memory on; ERROR when there is not enough for one. */

@@ -40,6 +40,7 @@ extern void OpenLanguageModel(LanguageCall *call, Oid relid);
 
 /* Tokens of a text in place of what the list holds. */
 extern void EncodeText(LanguageCall *call, text *input, token_list *out);
+extern void EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
 /* A generator with room for one sequence of so many tokens, empty. */
 extern generator *RequireGenerator(LanguageCall *call, int32 positions);
 /* The same for several sequences: how many of those wanted call->generator has room for, at least 1. */
@@ -52,5 +53,19 @@ extern text *TextOfTokens(LanguageCall *call, const int32 *ids, int64 count);
 
 /* ERROR that says both lengths, unless a text of the tokens fits the context; hint: what to do about it. */
 extern void CheckContext(const LanguageCall *call, int64 tokens, const char *hint);
+
+/* How well the model foresees tokens, each given those before it. */
+typedef struct TokenScore
+{
+	int64 tokens;
+	int64 right; /* of them: none is more probable */
+	double loss; /* sum of the negative logarithms of their probabilities */
+} TokenScore;
+
+/*
+ * Of all tokens of call->tokens but the first, each given as many before it as the context holds,
+ * at least half of it.
+ */
+extern TokenScore ScoreTokens(LanguageCall *call);
 
 #endif /* LLMAPP_LANGUAGE_H */

@@ -63,34 +63,39 @@ llm_detokenize(PG_FUNCTION_ARGS)
 		TextOfTokens(call, (int32 *) ARR_DATA_PTR(array), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
 }
 
-/*
- * Sum of the logarithms of the probabilities of all tokens but the first, each given as many
- * before it as the context holds, at least half of it.
- */
-static double
-LogProbability(LanguageCall *call)
+TokenScore
+ScoreTokens(LanguageCall *call)
 {
 	int64 count = call->tokens.count;
 	int32 window = (int32) Min(count, call->context);
 	int32 step = Max(window / 2, 1);
-	generator *g = RequireGenerator(call, window);
-	float *logprob = palloc(window * sizeof(float));
-	double sum = 0;
-	int64 scored = 1; /* tokens that are in the sum, or the first */
+	TokenScore score = {0};
+	generator *g;
+	float *logprob;
+	bool *best;
 
-	for (int64 begin = 0; scored < count; begin += step)
+	if (window < 2)
+		return score;
+	g = RequireGenerator(call, window);
+	logprob = palloc(window * sizeof(float));
+	best = palloc(window * sizeof(bool));
+	for (int64 begin = 0; score.tokens < count - 1; begin += step)
 	{
 		int32 here = (int32) Min(window, count - begin);
 		llm_error err = {0};
 
-		if (!generator_score(g, call->tokens.id + begin, here, logprob, &err))
+		if (!generator_score(g, call->tokens.id + begin, here, logprob, best, &err))
 			ThrowError(&err);
-		for (int64 i = scored - begin; i < here; i++)
-			sum += logprob[i - 1];
-		scored = begin + here;
+		for (int64 i = score.tokens - begin; i < here - 1; i++)
+		{
+			score.loss -= logprob[i];
+			score.right += best[i];
+		}
+		score.tokens = begin + here - 1;
 	}
 	pfree(logprob);
-	return sum;
+	pfree(best);
+	return score;
 }
 
 /* exp of the mean loss of the tokens behind the first; NULL for a text with fewer than two. */
@@ -98,16 +103,16 @@ Datum
 llm_perplexity(PG_FUNCTION_ARGS)
 {
 	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	TokenScore score;
 	instr_time start;
-	double sum;
 
 	INSTR_TIME_SET_CURRENT(start);
 	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
-	if (call->tokens.count < 2 || call->context < 2)
+	score = ScoreTokens(call);
+	if (score.tokens == 0)
 		PG_RETURN_NULL();
-	sum = LogProbability(call);
 	MeterRows(&call->meter, 1, NanosecondsSince(start));
-	PG_RETURN_FLOAT8(exp(-sum / (call->tokens.count - 1)));
+	PG_RETURN_FLOAT8(exp(score.loss / score.tokens));
 }
 
 static text_pool
