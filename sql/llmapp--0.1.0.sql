@@ -710,11 +710,11 @@ COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer
 
 CREATE FUNCTION llm_tokenize(model regclass, input text) RETURNS integer[]
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llm_tokenize(regclass, text) IS 'numbers of the tokens that a language model reads in a text';
+COMMENT ON FUNCTION llm_tokenize(regclass, text) IS 'numbers of the tokens that a model reads in a text';
 
 CREATE FUNCTION llm_detokenize(model regclass, tokens integer[]) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llm_detokenize(regclass, integer[]) IS 'text of the tokens of a language model';
+COMMENT ON FUNCTION llm_detokenize(regclass, integer[]) IS 'text of the tokens of a model that reads texts';
 
 CREATE FUNCTION llm_perplexity(model regclass, input text) RETURNS float8
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
@@ -724,7 +724,7 @@ COMMENT ON FUNCTION llm_perplexity(regclass, text) IS
 CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT 'mean', normalise boolean DEFAULT true) RETURNS real[]
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
-    'a text as numbers: the mean over its tokens of what the model makes of them, or the first or last one; of length 1 when normalised';
+    'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one; of length 1 when normalised';
 
 -- section: self-description
 

@@ -55,10 +55,12 @@ OnlyTextColumn(TupleDesc desc, const char *name)
 		if (!IsText(desc, i))
 			continue;
 		if (found >= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_AMBIGUOUS_COLUMN), errmsg("the source has several columns of text"),
-					 errhint("Select the one to evaluate, or name it as the one that was learned: SELECT %s AS %s FROM ...",
-							 quote_identifier(NameStr(TupleDescAttr(desc, found)->attname)), quote_identifier(name))));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_COLUMN), errmsg("the source has several columns of text"),
+				 errhint(
+					 "Select the one to evaluate, or name it as the one that was learned: SELECT %s AS %s FROM ...",
+					 quote_identifier(NameStr(TupleDescAttr(desc, found)->attname)), quote_identifier(name))));
 		found = i;
 	}
 	if (found < 0)
@@ -135,8 +137,9 @@ ResultsOfTexts(const TextSource *s)
 	json_t *metrics = json_pack("{s:I}", "n", (json_int_t) s->sums.tokens);
 
 	if (!isfinite(loss))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" gives probabilities that are no numbers",
-																get_rel_name(s->call->model->relid))));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" gives probabilities that are no numbers",
+														 get_rel_name(s->call->model->relid))));
 	if (s->sums.tokens > 0)
 	{
 		json_object_set_new(metrics, "accuracy", json_real((double) s->sums.right / s->sums.tokens));

@@ -69,8 +69,8 @@ OpenTokenizer(LanguageCall *call)
 						   net_get_config(call->net)->text.vocab)));
 }
 
-void
-OpenLanguageModel(LanguageCall *call, Oid relid)
+static void
+OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 {
 	MemoryContext old;
 	Model *model;
@@ -82,7 +82,7 @@ OpenLanguageModel(LanguageCall *call, Oid relid)
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
 	model = OpenModel(relid, 0, call->model_cxt);
-	RequireLanguageModel(model);
+	require(model);
 	call->net = model->manifest->net;
 	call->context = net_get_config(call->net)->text.context;
 	call->model = model;
@@ -91,14 +91,35 @@ OpenLanguageModel(LanguageCall *call, Oid relid)
 	StartUse(&call->meter, relid);
 }
 
+void
+OpenLanguageModel(LanguageCall *call, Oid relid)
+{
+	OpenTokens(call, relid, RequireLanguageModel);
+}
+
+static LanguageCall *
+CallOfSite(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->flinfo->fn_extra == NULL)
+		fcinfo->flinfo->fn_extra = NewLanguageCall(fcinfo->flinfo->fn_mcxt);
+	return fcinfo->flinfo->fn_extra;
+}
+
 LanguageCall *
 OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid)
 {
-	LanguageCall *call = fcinfo->flinfo->fn_extra;
+	LanguageCall *call = CallOfSite(fcinfo);
 
-	if (call == NULL)
-		fcinfo->flinfo->fn_extra = call = NewLanguageCall(fcinfo->flinfo->fn_mcxt);
-	OpenLanguageModel(call, relid);
+	OpenTokens(call, relid, RequireLanguageModel);
+	return call;
+}
+
+LanguageCall *
+OpenTokenCall(FunctionCallInfo fcinfo, Oid relid)
+{
+	LanguageCall *call = CallOfSite(fcinfo);
+
+	OpenTokens(call, relid, RequireTokenModel);
 	return call;
 }
 

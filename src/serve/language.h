@@ -34,6 +34,8 @@ typedef struct LanguageCall
 
 /* State of this call site, with the model's live version open. */
 extern LanguageCall *OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid);
+/* The same for a model that need not write texts: one that predicts columns may read tokens, too. */
+extern LanguageCall *OpenTokenCall(FunctionCallInfo fcinfo, Oid relid);
 /* The same for state that the caller keeps; cxt owns it. */
 extern LanguageCall *NewLanguageCall(MemoryContext cxt);
 extern void OpenLanguageModel(LanguageCall *call, Oid relid);

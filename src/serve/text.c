@@ -1,6 +1,6 @@
 /*
  * text.c
- *	  Texts as a language model sees them: llm_tokenize(), llm_detokenize(), llm_perplexity(),
+ *	  Texts as a model sees them that reads their tokens: llm_tokenize(), llm_detokenize(), llm_perplexity(),
  *	  llm_embed().
  */
 #include "postgres.h"
@@ -45,7 +45,7 @@ NewArray(Oid type, const void *elements, int64 count)
 Datum
 llm_tokenize(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 
 	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	PG_RETURN_ARRAYTYPE_P(NewArray(INT4OID, call->tokens.id, call->tokens.count));
@@ -54,7 +54,7 @@ llm_tokenize(PG_FUNCTION_ARGS)
 Datum
 llm_detokenize(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
 
 	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
@@ -138,11 +138,32 @@ Normalise(float *x, int32 n)
 		x[i] = (float) (x[i] / sqrt(squares));
 }
 
+/*
+ * Tokens of a text as the network reads them.  One that predicts columns has learned the first
+ * tokens of texts with the end behind them.
+ */
+static void
+EncodeInput(LanguageCall *call, text *input)
+{
+	token_list *tokens = &call->tokens;
+	llm_error err = {0};
+
+	EncodeText(call, input, tokens);
+	if (call->model->manifest->target->kind == TARGET_TEXT)
+	{
+		CheckContext(call, tokens->count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
+		return;
+	}
+	tokens->count = Min(tokens->count, call->context - 1);
+	if (!token_list_append(tokens, tokenizer_special(call->tokenizer, SPECIAL_END), &err))
+		ThrowError(&err);
+}
+
 /* llm_embed(model, input, pool, normalise); NULL for a text without tokens */
 Datum
 llm_embed(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 	text_pool pool = ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	int32 width = net_get_config(call->net)->text.width;
 	float *out = palloc(width * sizeof(float));
@@ -150,10 +171,9 @@ llm_embed(PG_FUNCTION_ARGS)
 	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
+	EncodeInput(call, PG_GETARG_TEXT_PP(1));
 	if (call->tokens.count == 0)
 		PG_RETURN_NULL();
-	CheckContext(call, call->tokens.count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
 	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
 						 (int32) call->tokens.count, pool, out, &err))
 		ThrowError(&err);

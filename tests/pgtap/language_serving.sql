@@ -1,8 +1,9 @@
--- Language models at work on many rows: texts generated side by side, prompts longer than the context, and quality on a source.
+-- Language models at work on many rows: texts generated side by side, prompts longer than the context,
+-- quality on a source, and the tokens of models that predict columns from a text.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(55);
+SELECT plan(65);
 
 CREATE TABLE tales AS
     SELECT i AS id, format('the %s %s sees the %s %s. then the %s runs.', a[1 + i % 3], s[1 + i / 3 % 4], a[1 + i / 12 % 3], s[1 + i / 36 % 4], s[1 + i / 3 % 4]) AS body
@@ -109,4 +110,28 @@ SELECT is(metric('gpt', 'tales', 'n'), :few::float8, 'row security hides texts')
 RESET ROLE;
 SELECT cmp_ok(:few::float8, '<', :all::float8, 'which others see');
 SELECT is(metric('gpt', 'tales', 'n'), :all::float8, 'as before');
+
+-- Models that predict columns from a text read tokens, too.
+SELECT llm_train('kind', 'SELECT body, body ~ ''^the old'' AS old FROM tales', target => 'old', architecture => 'llama',
+                 params => '{"layers": 1, "embed_dim": 16, "heads": 2, "context": 24, "vocab_size": 300, "epochs": 3, "ngrams": false, "deploy": "always"}', wait => true) \g /dev/null
+SELECT is(llm_detokenize('kind', llm_tokenize('kind', 'the ✓ fox')), 'the ✓ fox', 'a classifier has a tokenizer');
+-- The only layer behind the transformer is linear: weights (1, 16) and a bias, of 4 bytes each, lowest first.
+CREATE FUNCTION weight(model regclass, name text, i int) RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE bits bigint; bytes bytea;
+BEGIN
+    EXECUTE format('SELECT substring(w.data FROM (t ->> ''offset'')::int + 1 + 4 * $2 FOR 4) FROM %1$s AS w, %1$s AS m, jsonb_array_elements(m.meta -> ''tensors'') AS t WHERE w.kind = ''weights'' AND m.kind = ''manifest'' AND t ->> ''name'' = $1', model)
+        INTO bytes USING name, i;
+    SELECT sum(get_byte(bytes, b)::bigint << (8 * b)) INTO bits FROM generate_series(0, 3) AS b;
+    RETURN (1 - 2 * (bits >> 31)) * (1 + (bits & 8388607) / 8388608.0) * 2::float8 ^ ((bits >> 23 & 255) - 127);
+END $$;
+SELECT cmp_ok(abs(llm_probability('kind', jsonb_build_object('body', t), 'true') -
+                  (SELECT 1 / (1 + exp(-weight('kind', 'output.bias', 0) - sum(x * weight('kind', 'output.weight', i::int - 1)))) FROM unnest(llm_embed('kind', t, normalise => false)) WITH ORDINALITY AS e (x, i))),
+              '<', 1e-5::float8, 'its embedding is what the layer behind the transformer reads: ' || left(t, 20))
+    FROM (VALUES ('the old fox'), ('the red hen sees'), (''), (repeat('the young dog ', 30))) AS v (t);
+SELECT isnt(llm_embed('kind', 'the old fox', 'last'), llm_embed('kind', 'the old fox', 'first'), 'pooling matters');
+SELECT throws_ok($$SELECT llm_generate('kind', 'the')$$, '42809', 'model "kind" is no language model', 'it does not write');
+SELECT throws_ok($$SELECT llm_perplexity('kind', 'the')$$, '42809', 'model "kind" is no language model', 'nor is it surprised');
+SELECT llm_train('plain', 'SELECT id AS x, id > 100 AS y FROM tales', target => 'y', params => '{"epochs": 1}', wait => true) \g /dev/null
+SELECT throws_ok($$SELECT llm_tokenize('plain', 'the')$$, '42809', 'model "plain" reads no tokens', 'other models read no tokens');
+SELECT throws_ok($$SELECT llm_embed('plain', 'the')$$, '42809', 'model "plain" reads no tokens', 'and have no embeddings');
 SELECT * FROM finish();
