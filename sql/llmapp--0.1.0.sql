@@ -620,7 +620,7 @@ COMMENT ON FUNCTION llm_create_function(regclass, text) IS
 
 CREATE FUNCTION llm_evaluate(model regclass, source text DEFAULT NULL, OUT metric text, OUT value float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
-COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows of a relation or SELECT; without one on those held out at training';
+COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows or texts of a relation or SELECT; without one on those held out at training';
 
 CREATE FUNCTION llm_confusion(model regclass, source text DEFAULT NULL, OUT actual text, OUT predicted text, OUT count bigint)
     RETURNS SETOF record
@@ -686,26 +686,35 @@ COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
 
 CREATE FUNCTION llm_generate(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                              top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL, seed bigint DEFAULT NULL,
-                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1) RETURNS text
+                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1, truncate text DEFAULT 'error') RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8) IS
+COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
     'text with which a language model goes on behind a prompt; at temperature 0, or with a seed, always the same';
+
+CREATE FUNCTION llm_generate_over(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
+                                  top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
+                                  seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
+                                  truncate text DEFAULT 'error') RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C WINDOW VOLATILE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION llm_generate_over(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
+    'llm_generate() as a window function, which generates the texts of several rows of its partition at once';
 
 CREATE FUNCTION llm_generate_stream(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                                     top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
                                     seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
+                                    truncate text DEFAULT 'error',
                                     OUT "position" integer, OUT token text, OUT logprob float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000 ROWS 128;
-COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8) IS
+COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
     'llm_generate() token by token, with the logarithm of the probability that the model gives each; in a SELECT list rows come as they are made';
 
 CREATE FUNCTION llm_tokenize(model regclass, input text) RETURNS integer[]
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llm_tokenize(regclass, text) IS 'numbers of the tokens that a language model reads in a text';
+COMMENT ON FUNCTION llm_tokenize(regclass, text) IS 'numbers of the tokens that a model reads in a text';
 
 CREATE FUNCTION llm_detokenize(model regclass, tokens integer[]) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llm_detokenize(regclass, integer[]) IS 'text of the tokens of a language model';
+COMMENT ON FUNCTION llm_detokenize(regclass, integer[]) IS 'text of the tokens of a model that reads texts';
 
 CREATE FUNCTION llm_perplexity(model regclass, input text) RETURNS float8
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
@@ -715,7 +724,7 @@ COMMENT ON FUNCTION llm_perplexity(regclass, text) IS
 CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT 'mean', normalise boolean DEFAULT true) RETURNS real[]
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
-    'a text as numbers: the mean over its tokens of what the model makes of them, or the first or last one; of length 1 when normalised';
+    'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one; of length 1 when normalised';
 
 -- section: self-description
 

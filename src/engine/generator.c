@@ -555,15 +555,20 @@ typedef struct scoring
 	const int32_t *ids;
 	int32_t count;
 	float *logprob;
+	bool *best; /* or NULL */
 } scoring;
 
-static float
-log_probability(const generator *g, const float *logits, int32_t token)
+/* What the token behind a position is to the logits there. */
+static void
+score_token(const generator *g, const scoring *s, int32_t position, const float *logits)
 {
 	int64_t n = config_of(g)->vocab;
+	int32_t token = s->ids[position + 1];
 	float largest = g->simd->max(logits, n);
 
-	return logits[token] - largest - logf(g->simd->exp_sum(logits, largest, NULL, n));
+	s->logprob[position] = logits[token] - largest - logf(g->simd->exp_sum(logits, largest, NULL, n));
+	if (s->best)
+		s->best[position] = logits[token] == largest;
 }
 
 /* A few rows' logits at a time. */
@@ -579,7 +584,7 @@ score_chunk(generator *g, const pass *p, void *arg, llm_error *err)
 		if (!make_logits(g, i, rows, err))
 			return false;
 		for (int32_t k = 0; k < rows && p->first + i + k + 1 < s->count; k++)
-			s->logprob[p->first + i + k] = log_probability(g, logits_of_row(g, k), s->ids[p->first + i + k + 1]);
+			score_token(g, s, p->first + i + k, logits_of_row(g, k));
 	}
 	return true;
 }
@@ -600,9 +605,9 @@ run_text(generator *g, const int32_t *ids, int32_t count, chunk_done each, void 
 }
 
 bool
-generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err)
+generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, bool *best, llm_error *err)
 {
-	scoring s = {ids, count, logprob};
+	scoring s = {ids, count, logprob, best};
 
 	return check_writes(g, err) && run_text(g, ids, count, score_chunk, &s, err);
 }

@@ -45,10 +45,11 @@ extern const float *generator_logits(const generator *g, int32_t sequence);
 
 /*
  * Begin sequence 0 anew with a text and give the logarithm of the probability of each of its
- * tokens but the first, (count - 1); or what the network makes of it, (width): the stream behind
+ * tokens but the first, (count - 1), and in `best`, unless it is NULL, whether none is more probable; or what the network makes of it, (width): the stream behind
  * the last norm, pooled.  After LLM_INVALID sequence 0 is as before, after LLM_CANCELLED it is empty.
  */
-extern bool generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err);
+extern bool generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, bool *best,
+							llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,
 							llm_error *err);
 

@@ -75,15 +75,16 @@ extern void RequireWeightsPrivilege(Oid relid); /* SELECT on column data */
  * relation, privileges to predict, manifest and weights; ERROR otherwise.
  */
 extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
-/* ERROR with a hint what the model is for, unless it predicts rows, or texts. */
+/* ERROR with a hint what the model is for, unless it predicts rows, or texts, or reads the tokens of a text. */
 extern void RequireRowModel(const Model *m);
 extern void RequireLanguageModel(const Model *m);
+extern void RequireTokenModel(const Model *m);
 /*
  * True while m is what OpenModel would return to this user: cheap enough for every row.
  * False after publish, promote, drop, or in another statement's snapshot.
  */
 extern bool ModelIsCurrent(const Model *m);
-/* The tokenizer of a language model, as a version holds it, behind the weights. */
+/* The tokenizer of a model that reads tokens, as a version holds it, behind the weights. */
 extern const void *ModelTokenizer(const Model *m, Size *size);
 /* Its batch has room for MODEL_BULK_ROWS rows, or fewer where rows take much memory. */
 extern predictor *ModelBulkPredictor(Model *m);

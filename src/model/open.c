@@ -363,14 +363,26 @@ RequireRowModel(const Model *m)
 						errhint("SELECT llm_generate(%s, 'Once upon a time');", ModelNameLiteral(m->relid))));
 }
 
+static void
+ThrowOtherModel(const Model *m, const char *problem)
+{
+	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" %s", ModelName(m->relid), problem),
+					errdetail("It is a %s of column \"%s\".", m->manifest->task, m->manifest->target->names[0]),
+					errhint("SELECT llm_predict(%s, t) FROM some_table AS t;", ModelNameLiteral(m->relid))));
+}
+
 void
 RequireLanguageModel(const Model *m)
 {
 	if (m->manifest->target->kind != TARGET_TEXT)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" is no language model", ModelName(m->relid)),
-				 errdetail("It is a %s of column \"%s\".", m->manifest->task, m->manifest->target->names[0]),
-				 errhint("SELECT llm_predict(%s, t) FROM some_table AS t;", ModelNameLiteral(m->relid))));
+		ThrowOtherModel(m, "is no language model");
+}
+
+void
+RequireTokenModel(const Model *m)
+{
+	if (m->manifest->tokenizer_bytes == 0)
+		ThrowOtherModel(m, "reads no tokens");
 }
 
 /*

@@ -335,7 +335,7 @@ MakeColumn(const char *name, Oid typid, int32 typmod)
 	made.name = pstrdup(name);
 	made.sql_type = format_type_with_typemod(basetype, typmod);
 	made.kind = reader.kind;
-	made.image = false;
+	made.image = made.tokens = false;
 	made.integer = basetype == INT2OID || basetype == INT4OID || basetype == INT8OID;
 	return made;
 }

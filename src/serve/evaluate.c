@@ -2,26 +2,24 @@
  * evaluate.c
  *	  llm_evaluate(), llm_confusion(), llm_roc(): quality of a model on rows with known targets.
  *
- * Without a source the results are those that training stored in the manifest.  A source is
- * read by a cursor as the caller, read-only, up to MODEL_BULK_ROWS rows at a time, each of which is
- * one pass through the network.  Rows whose target is NULL say nothing and are skipped.
+ * Without a source the results are those that training stored in the manifest.  Of a source up to
+ * MODEL_BULK_ROWS rows are read at a time, which are one pass through the network.  Rows whose
+ * target is NULL say nothing and are skipped.  Language models read texts: evaluate_text.c.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
 
-#include "../row/source.h"
 #include "../common.h"
 #include "../metrics/metrics.h"
+#include "evaluate.h"
 #include "predict.h"
 
 PG_FUNCTION_INFO_V1(llm_evaluate);
@@ -158,8 +156,9 @@ CountBatch(SourceReader *reader)
  * use the bulk predictor's batch for itself.
  */
 static void
-CountTuples(SourceReader *reader, SPITupleTable *tuples, uint64 count)
+CountTuples(void *arg, SPITupleTable *tuples, uint64 count)
 {
+	SourceReader *reader = arg;
 	Model *model = reader->evaluation->model;
 	batch *b = predictor_batch(ModelBulkPredictor(model));
 	llm_error err = {0};
@@ -180,72 +179,43 @@ CountTuples(SourceReader *reader, SPITupleTable *tuples, uint64 count)
 	CountBatch(reader);
 }
 
-/* Say what is wrong with a source that does more than read, before SPI refuses to run it. */
+/* Find in the rows what the model and its target need. */
 static void
-RequireReadOnly(SPIPlanPtr plan)
+BindColumns(void *arg, TupleDesc desc)
 {
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	ListCell *cell;
+	SourceReader *reader = arg;
 
-	foreach(cell, source->query_list)
-	{
-		Query *query = lfirst_node(Query, cell);
-
-		if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the source changes data or locks rows"),
-							errhint("A source is the name of a table or view, or one SELECT that only reads.")));
-	}
+	reader->desc = desc;
+	BindTarget(reader);
+	reader->binding = BindInput(reader->evaluation->model->manifest->encoder, RECORDOID, CurrentMemoryContext);
 }
 
-/* Open the source as the caller, for reading only. */
-static Portal
-OpenSource(const char *source)
-{
-	SPIPlanPtr plan = SPI_prepare(SourceQuery(source), 0, NULL);
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	RequireReadOnly(plan);
-	return SPI_cursor_open(NULL, plan, NULL, NULL, true);
-}
-
-/* Run the model over a source. */
-static void
-EvaluateSource(Evaluation *e, const char *source)
+/* Run a model that predicts columns over a source. */
+static json_t *
+EvaluateRows(Evaluation *e, const char *source)
 {
 	SourceReader reader = {.evaluation = e};
+	SourceVisitor visitor = {.arg = &reader, .columns = BindColumns, .rows = CountTuples};
 	llm_error err = {0};
-	MemoryContext batch_cxt;
-	MemoryContext old;
-	Portal portal;
+	json_t *results;
 
 	e->rows = evaluation_new(e->model->manifest->target, &err);
 	if (e->rows == NULL)
 		ThrowError(&err);
 	predictor_set_poll(ModelBulkPredictor(e->model), InterruptRequested, NULL);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	portal = OpenSource(source);
-	old = MemoryContextSwitchTo(e->cxt);
-	reader.desc = BlessTupleDesc(CreateTupleDescCopy(portal->tupDesc));
-	BindTarget(&reader);
-	reader.binding = BindInput(e->model->manifest->encoder, RECORDOID, e->cxt);
-	batch_cxt = AllocSetContextCreate(e->cxt, "llmapp evaluation batch", ALLOCSET_DEFAULT_SIZES);
-	do
-	{
-		MemoryContextSwitchTo(old);
-		SPI_cursor_fetch(portal, true, ModelBulkRows(e->model));
-		MemoryContextSwitchTo(batch_cxt);
-		CountTuples(&reader, SPI_tuptable, SPI_processed);
-		MemoryContextReset(batch_cxt);
-		SPI_freetuptable(SPI_tuptable);
-	} while (SPI_processed > 0);
-	MemoryContextSwitchTo(old);
-	SPI_cursor_close(portal);
-	SPI_finish();
-	e->results = e->own = evaluation_json(e->rows, &err);
-	if (e->own == NULL)
+	VisitSource(source, ModelBulkRows(e->model), e->cxt, &visitor);
+	results = evaluation_json(e->rows, &err);
+	if (results == NULL)
 		ThrowError(&err);
+	return results;
+}
+
+static void
+EvaluateSource(Evaluation *e, const char *source)
+{
+	e->own = e->model->manifest->target->kind == TARGET_TEXT ? EvaluateTexts(e->model, source, e->cxt)
+															 : EvaluateRows(e, source);
+	e->results = e->own;
 }
 
 /* Results that training stored; it marks those that are of the training rows for want of others. */
@@ -284,9 +254,10 @@ EvaluateCall(FunctionCallInfo fcinfo, bool labels)
 	e->callback.arg = e;
 	MemoryContextRegisterResetCallback(cxt, &e->callback);
 	if (labels)
-		RequireClasses(e->model);
-	if (!PG_ARGISNULL(1))
+	{
 		RequireRowModel(e->model);
+		RequireClasses(e->model);
+	}
 	if (PG_ARGISNULL(1))
 		ReadStoredResults(e);
 	else

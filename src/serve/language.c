@@ -46,7 +46,7 @@ static void
 CloseGenerator(LanguageCall *call)
 {
 	call->generator = NULL;
-	call->positions = 0;
+	call->sequences = call->positions = 0;
 	MemoryContextReset(call->generator_cxt);
 }
 
@@ -69,8 +69,8 @@ OpenTokenizer(LanguageCall *call)
 						   net_get_config(call->net)->text.vocab)));
 }
 
-void
-OpenLanguageModel(LanguageCall *call, Oid relid)
+static void
+OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 {
 	MemoryContext old;
 	Model *model;
@@ -82,7 +82,7 @@ OpenLanguageModel(LanguageCall *call, Oid relid)
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
 	model = OpenModel(relid, 0, call->model_cxt);
-	RequireLanguageModel(model);
+	require(model);
 	call->net = model->manifest->net;
 	call->context = net_get_config(call->net)->text.context;
 	call->model = model;
@@ -91,69 +91,124 @@ OpenLanguageModel(LanguageCall *call, Oid relid)
 	StartUse(&call->meter, relid);
 }
 
+void
+OpenLanguageModel(LanguageCall *call, Oid relid)
+{
+	OpenTokens(call, relid, RequireLanguageModel);
+}
+
+static LanguageCall *
+CallOfSite(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->flinfo->fn_extra == NULL)
+		fcinfo->flinfo->fn_extra = NewLanguageCall(fcinfo->flinfo->fn_mcxt);
+	return fcinfo->flinfo->fn_extra;
+}
+
 LanguageCall *
 OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid)
 {
-	LanguageCall *call = fcinfo->flinfo->fn_extra;
+	LanguageCall *call = CallOfSite(fcinfo);
 
-	if (call == NULL)
-		fcinfo->flinfo->fn_extra = call = NewLanguageCall(fcinfo->flinfo->fn_mcxt);
-	OpenLanguageModel(call, relid);
+	OpenTokens(call, relid, RequireLanguageModel);
+	return call;
+}
+
+LanguageCall *
+OpenTokenCall(FunctionCallInfo fcinfo, Oid relid)
+{
+	LanguageCall *call = CallOfSite(fcinfo);
+
+	OpenTokens(call, relid, RequireTokenModel);
 	return call;
 }
 
 void
-EncodeText(LanguageCall *call, text *input)
+EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out)
+{
+	llm_error err = {0};
+
+	out->count = 0;
+	if (!tokenizer_encode(call->tokenizer, utf8, length, false, out, &err))
+		ThrowError(&err);
+}
+
+void
+EncodeText(LanguageCall *call, text *input, token_list *out)
 {
 	char *bytes = VARDATA_ANY(input);
 	Size length = VARSIZE_ANY_EXHDR(input);
 	char *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
-	llm_error err = {0};
 
-	call->tokens.count = 0;
-	if (!tokenizer_encode(call->tokenizer, utf8, utf8 == bytes ? length : strlen(utf8), false, &call->tokens, &err))
-		ThrowError(&err);
+	EncodeUtf8(call, utf8, utf8 == bytes ? length : strlen(utf8), out);
 }
 
-generator *
-RequireGenerator(LanguageCall *call, int32 positions)
+/* As many of the sequences wanted as a generator may spend memory on; ERROR when there is not enough for one. */
+static int32
+AffordedSequences(const LanguageCall *call, int32 wanted, int32 positions)
 {
-	int32 room = Min(call->context, (positions + POSITION_STEP - 1) / POSITION_STEP * POSITION_STEP);
+	for (;; wanted /= 2)
+	{
+		llm_error err = {0};
+		size_t bytes;
+
+		if (!generator_memory(call->net, wanted, positions, &bytes, &err))
+			ThrowError(&err);
+		if (bytes <= GENERATOR_BYTES)
+			return wanted;
+		if (wanted == 1)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+							errmsg("a text of %d tokens needs %zu MB of memory with model \"%s\"", positions,
+								   bytes / (1024 * 1024), get_rel_name(call->model->relid)),
+							errdetail("At most %zu MB are used.", GENERATOR_BYTES / (1024 * 1024)),
+							errhint("Use a shorter text or fewer max_tokens.")));
+	}
+}
+
+static void
+MakeGenerator(LanguageCall *call, int32 sequences, int32 positions)
+{
 	MemoryContext old;
 	llm_error err = {0};
-	size_t bytes;
 
-	if (call->generator != NULL && call->positions >= room)
-	{
-		generator_truncate(call->generator, 0, 0);
-		return call->generator;
-	}
 	CloseGenerator(call);
-	if (!generator_memory(call->net, 1, room, &bytes, &err))
-		ThrowError(&err);
-	if (bytes > GENERATOR_BYTES)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-						errmsg("a text of %d tokens needs %zu MB of memory with model \"%s\"", room,
-							   bytes / (1024 * 1024), get_rel_name(call->model->relid)),
-						errdetail("At most %zu MB are used.", GENERATOR_BYTES / (1024 * 1024)),
-						errhint("Use a shorter text or fewer max_tokens.")));
 	old = MemoryContextSwitchTo(call->generator_cxt);
-	call->generator = generator_new(call->net, call->model->weights, 1, room, &err);
+	call->generator = generator_new(call->net, call->model->weights, sequences, positions, &err);
 	if (call->generator == NULL)
 		ThrowError(&err);
 	OWN(call->generator, generator_free);
 	MemoryContextSwitchTo(old);
 	generator_set_poll(call->generator, InterruptRequested, NULL);
-	call->positions = room;
+	call->sequences = sequences;
+	call->positions = positions;
+}
+
+int32
+RequireSequences(LanguageCall *call, int32 wanted, int32 positions)
+{
+	int32 room = Min(call->context, (positions + POSITION_STEP - 1) / POSITION_STEP * POSITION_STEP);
+	int32 sequences = AffordedSequences(call, wanted, room);
+
+	if (call->generator == NULL || call->positions < room || call->sequences < sequences)
+		MakeGenerator(call, sequences, room);
+	for (int32 i = 0; i < call->sequences; i++)
+		generator_truncate(call->generator, i, 0);
+	return sequences;
+}
+
+generator *
+RequireGenerator(LanguageCall *call, int32 positions)
+{
+	RequireSequences(call, 1, positions);
 	return call->generator;
 }
 
 void
-DecodeToken(LanguageCall *call, int32 id)
+DecodeToken(LanguageCall *call, int32 id, text_buffer *out)
 {
 	llm_error err = {0};
 
-	if (id < tokenizer_size(call->tokenizer) && !tokenizer_decode(call->tokenizer, &id, 1, false, &call->text, &err))
+	if (id < tokenizer_size(call->tokenizer) && !tokenizer_decode(call->tokenizer, &id, 1, false, out, &err))
 		ThrowError(&err);
 }
 
@@ -191,12 +246,12 @@ TextOfTokens(LanguageCall *call, const int32 *ids, int64 count)
 }
 
 void
-CheckContext(const LanguageCall *call, int64 tokens)
+CheckContext(const LanguageCall *call, int64 tokens, const char *hint)
 {
 	if (tokens <= call->context)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_STRING_DATA_LENGTH_MISMATCH),
 					errmsg("the text has " INT64_FORMAT " tokens, the context of model \"%s\" is %d", tokens,
 						   get_rel_name(call->model->relid), call->context),
-					errhint("Use a part of the text, as right(text, %d) is.", call->context)));
+					errhint("%s", hint)));
 }

@@ -24,7 +24,8 @@ typedef struct LanguageCall
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;
-	int32 positions;   /* that the generator has room for */
+	int32 sequences;   /* that the generator has room for, */
+	int32 positions;   /* each of so many tokens */
 	token_list tokens; /* of the text at hand */
 	text_buffer text;
 	UseMeter meter;
@@ -33,21 +34,40 @@ typedef struct LanguageCall
 
 /* State of this call site, with the model's live version open. */
 extern LanguageCall *OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid);
+/* The same for a model that need not write texts: one that predicts columns may read tokens, too. */
+extern LanguageCall *OpenTokenCall(FunctionCallInfo fcinfo, Oid relid);
 /* The same for state that the caller keeps; cxt owns it. */
 extern LanguageCall *NewLanguageCall(MemoryContext cxt);
 extern void OpenLanguageModel(LanguageCall *call, Oid relid);
 
-/* Tokens of a text into call->tokens. */
-extern void EncodeText(LanguageCall *call, text *input);
+/* Tokens of a text in place of what the list holds. */
+extern void EncodeText(LanguageCall *call, text *input, token_list *out);
+extern void EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
 /* A generator with room for one sequence of so many tokens, empty. */
 extern generator *RequireGenerator(LanguageCall *call, int32 positions);
-/* Add the text of a token to call->text. */
-extern void DecodeToken(LanguageCall *call, int32 id);
+/* The same for several sequences: how many of those wanted call->generator has room for, at least 1. */
+extern int32 RequireSequences(LanguageCall *call, int32 wanted, int32 positions);
+/* Append the text of a token. */
+extern void DecodeToken(LanguageCall *call, int32 id, text_buffer *out);
 /* Bytes of UTF-8 as text; what is no character becomes U+FFFD. */
 extern text *TextOfBytes(const char *bytes, Size size);
 extern text *TextOfTokens(LanguageCall *call, const int32 *ids, int64 count);
 
-/* ERROR that says both lengths, unless a text of the tokens fits the context. */
-extern void CheckContext(const LanguageCall *call, int64 tokens);
+/* ERROR that says both lengths, unless a text of the tokens fits the context; hint: what to do about it. */
+extern void CheckContext(const LanguageCall *call, int64 tokens, const char *hint);
+
+/* How well the model foresees tokens, each given those before it. */
+typedef struct TokenScore
+{
+	int64 tokens;
+	int64 right; /* of them: none is more probable */
+	double loss; /* sum of the negative logarithms of their probabilities */
+} TokenScore;
+
+/*
+ * Of all tokens of call->tokens but the first, each given as many before it as the context holds,
+ * at least half of it.
+ */
+extern TokenScore ScoreTokens(LanguageCall *call);
 
 #endif /* LLMAPP_LANGUAGE_H */

@@ -1,6 +1,6 @@
 /*
  * text.c
- *	  Texts as a language model sees them: llm_tokenize(), llm_detokenize(), llm_perplexity(),
+ *	  Texts as a model sees them that reads their tokens: llm_tokenize(), llm_detokenize(), llm_perplexity(),
  *	  llm_embed().
  */
 #include "postgres.h"
@@ -45,16 +45,16 @@ NewArray(Oid type, const void *elements, int64 count)
 Datum
 llm_tokenize(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	PG_RETURN_ARRAYTYPE_P(NewArray(INT4OID, call->tokens.id, call->tokens.count));
 }
 
 Datum
 llm_detokenize(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
 
 	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
@@ -63,34 +63,39 @@ llm_detokenize(PG_FUNCTION_ARGS)
 		TextOfTokens(call, (int32 *) ARR_DATA_PTR(array), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
 }
 
-/*
- * Sum of the logarithms of the probabilities of all tokens but the first, each given as many
- * before it as the context holds, at least half of it.
- */
-static double
-LogProbability(LanguageCall *call)
+TokenScore
+ScoreTokens(LanguageCall *call)
 {
 	int64 count = call->tokens.count;
 	int32 window = (int32) Min(count, call->context);
 	int32 step = Max(window / 2, 1);
-	generator *g = RequireGenerator(call, window);
-	float *logprob = palloc(window * sizeof(float));
-	double sum = 0;
-	int64 scored = 1; /* tokens that are in the sum, or the first */
+	TokenScore score = {0};
+	generator *g;
+	float *logprob;
+	bool *best;
 
-	for (int64 begin = 0; scored < count; begin += step)
+	if (window < 2)
+		return score;
+	g = RequireGenerator(call, window);
+	logprob = palloc(window * sizeof(float));
+	best = palloc(window * sizeof(bool));
+	for (int64 begin = 0; score.tokens < count - 1; begin += step)
 	{
 		int32 here = (int32) Min(window, count - begin);
 		llm_error err = {0};
 
-		if (!generator_score(g, call->tokens.id + begin, here, logprob, &err))
+		if (!generator_score(g, call->tokens.id + begin, here, logprob, best, &err))
 			ThrowError(&err);
-		for (int64 i = scored - begin; i < here; i++)
-			sum += logprob[i - 1];
-		scored = begin + here;
+		for (int64 i = score.tokens - begin; i < here - 1; i++)
+		{
+			score.loss -= logprob[i];
+			score.right += best[i];
+		}
+		score.tokens = begin + here - 1;
 	}
 	pfree(logprob);
-	return sum;
+	pfree(best);
+	return score;
 }
 
 /* exp of the mean loss of the tokens behind the first; NULL for a text with fewer than two. */
@@ -98,16 +103,16 @@ Datum
 llm_perplexity(PG_FUNCTION_ARGS)
 {
 	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	TokenScore score;
 	instr_time start;
-	double sum;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
-	if (call->tokens.count < 2 || call->context < 2)
+	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
+	score = ScoreTokens(call);
+	if (score.tokens == 0)
 		PG_RETURN_NULL();
-	sum = LogProbability(call);
 	MeterRows(&call->meter, 1, NanosecondsSince(start));
-	PG_RETURN_FLOAT8(exp(-sum / (call->tokens.count - 1)));
+	PG_RETURN_FLOAT8(exp(score.loss / score.tokens));
 }
 
 static text_pool
@@ -133,11 +138,32 @@ Normalise(float *x, int32 n)
 		x[i] = (float) (x[i] / sqrt(squares));
 }
 
+/*
+ * Tokens of a text as the network reads them.  One that predicts columns has learned the first
+ * tokens of texts with the end behind them.
+ */
+static void
+EncodeInput(LanguageCall *call, text *input)
+{
+	token_list *tokens = &call->tokens;
+	llm_error err = {0};
+
+	EncodeText(call, input, tokens);
+	if (call->model->manifest->target->kind == TARGET_TEXT)
+	{
+		CheckContext(call, tokens->count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
+		return;
+	}
+	tokens->count = Min(tokens->count, call->context - 1);
+	if (!token_list_append(tokens, tokenizer_special(call->tokenizer, SPECIAL_END), &err))
+		ThrowError(&err);
+}
+
 /* llm_embed(model, input, pool, normalise); NULL for a text without tokens */
 Datum
 llm_embed(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenLanguageCall(fcinfo, PG_GETARG_OID(0));
+	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 	text_pool pool = ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	int32 width = net_get_config(call->net)->text.width;
 	float *out = palloc(width * sizeof(float));
@@ -145,10 +171,9 @@ llm_embed(PG_FUNCTION_ARGS)
 	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1));
+	EncodeInput(call, PG_GETARG_TEXT_PP(1));
 	if (call->tokens.count == 0)
 		PG_RETURN_NULL();
-	CheckContext(call, call->tokens.count);
 	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
 						 (int32) call->tokens.count, pool, out, &err))
 		ThrowError(&err);

@@ -90,6 +90,17 @@ loss_of(const float *logits, int32_t token)
 	return log(sum);
 }
 
+static int32_t
+largest_of(const float *logits)
+{
+	int32_t largest = 0;
+
+	for (int32_t i = 1; i < VOCAB; i++)
+		if (logits[i] > logits[largest])
+			largest = i;
+	return largest;
+}
+
 #define COUNT (CONTEXT - 1)
 
 /* At once, in pieces, token by token: sums of 20 to 60 terms in float, three layers deep, so 1e-4 is far above rounding. */
@@ -100,6 +111,7 @@ check_against_graph(const net_config *c)
 	model m = make_model(c);
 	generator *g = generator_new(m.n, m.weights, 2, CONTEXT, &err);
 	float losses[COUNT], logprob[COUNT];
+	bool best[COUNT];
 	int32_t pieces[] = {1, 7, 130, 1, 2, 9};
 	int32_t at = 0, one = 1;
 
@@ -123,9 +135,14 @@ check_against_graph(const net_config *c)
 	generator_truncate(g, 1, 10);
 	CHECK(generator_append(g, 1, m.ids + 10, 1, &err));
 	CHECK(fabs(loss_of(generator_logits(g, 1), m.ids[11]) - losses[10]) < 1e-4);
-	CHECK(generator_score(g, m.ids, COUNT + 1, logprob, &err));
+	CHECK(generator_score(g, m.ids, COUNT + 1, logprob, best, &err));
+	generator_truncate(g, 1, 0);
 	for (int i = 0; i < COUNT; i++)
+	{
 		CHECK(fabs(logprob[i] + losses[i]) < 1e-4);
+		CHECK(generator_append(g, 1, m.ids + i, 1, &err));
+		CHECK_INT(best[i], largest_of(generator_logits(g, 1)) == m.ids[i + 1]);
+	}
 	generator_free(g);
 	free_model(&m);
 }
@@ -308,7 +325,7 @@ test_bidirectional(void)
 	err.code = LLM_OK;
 	CHECK(!generator_step(g, &zero, m.ids, 1, &err) && err.code == LLM_INVALID);
 	err.code = LLM_OK;
-	CHECK(!generator_score(g, m.ids, 3, logprob, &err) && err.code == LLM_INVALID);
+	CHECK(!generator_score(g, m.ids, 3, logprob, NULL, &err) && err.code == LLM_INVALID);
 	CHECK_INT(generator_length(g, 0), 0);
 	generator_free(g);
 	free_model(&m);

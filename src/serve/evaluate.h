@@ -1,0 +1,34 @@
+/*
+ * evaluate.h
+ *	  What evaluations of rows and of texts share: how the rows of a source are read.
+ *
+ * Include after postgres.h.
+ */
+#ifndef LLMAPP_EVALUATE_H
+#define LLMAPP_EVALUATE_H
+
+#include "executor/spi.h"
+
+#include "../model/model.h"
+
+typedef struct SourceVisitor
+{
+	void *arg;
+	void (*columns)(void *arg, TupleDesc desc); /* once, before rows; desc is as long-lived as cxt */
+	/* What a fetch brought; the current memory context is reset afterwards. */
+	void (*rows)(void *arg, SPITupleTable *tuples, uint64 count);
+} SourceVisitor;
+
+/*
+ * Read a source by a cursor as the caller, read-only, up to `most` rows at a time; ERROR for a source
+ * that does more than read.  columns() runs in cxt.
+ */
+extern void VisitSource(const char *source, int64 most, MemoryContext cxt, const SourceVisitor *visitor);
+
+/*
+ * {"metrics": {"n", "accuracy", "loss", "perplexity", "bits_per_byte"}} of a language model over the texts
+ * of a source, {"n": 0} without any token to foresee; to be released by the caller.
+ */
+extern json_t *EvaluateTexts(const Model *model, const char *source, MemoryContext cxt);
+
+#endif /* LLMAPP_EVALUATE_H */

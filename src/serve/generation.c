@@ -1,0 +1,245 @@
+/*
+ * generation.c
+ *	  A text being generated, token after token.
+ *
+ * When the context is full, the generator starts again with its second half, so a text may
+ * be longer than the context.  The token behind which texts end in training ends a generated
+ * text, and stands for the beginning when the prompt is empty.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "../common.h"
+#include "generation.h"
+
+#define MAX_TOKENS 1000000
+
+/* ---- arguments ---- */
+
+static double
+NumberOr(NullableDatum arg, double fallback)
+{
+	return arg.isnull ? fallback : DatumGetFloat8(arg.value);
+}
+
+static int32
+IntegerOr(NullableDatum arg, int32 fallback)
+{
+	return arg.isnull ? fallback : DatumGetInt32(arg.value);
+}
+
+static uint64
+Seed(NullableDatum arg)
+{
+	uint64 seed;
+
+	if (!arg.isnull)
+		return (uint64) DatumGetInt64(arg.value);
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random seed")));
+	return seed;
+}
+
+/* True when the beginning of a prompt that is too long is to be left out. */
+static bool
+TruncatesLeft(NullableDatum arg)
+{
+	char *name = arg.isnull ? "error" : TextDatumGetCString(arg.value);
+
+	if (strcmp(name, "left") == 0)
+		return true;
+	if (strcmp(name, "error") == 0)
+		return false;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown truncation \"%s\"", name),
+					errhint("Use error or left.")));
+}
+
+static void
+ReadStops(Generation *gen, ArrayType *array)
+{
+	Datum *elements;
+	bool *nulls;
+	int count;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+	gen->stops = palloc(Max(count, 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
+	{
+		char *stop = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+
+		if (*stop == '\0')
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a stop string is empty or NULL"),
+							errhint("Leave it out of the array.")));
+		gen->stops[gen->stop_count++] = pg_server_to_any(stop, strlen(stop), PG_UTF8);
+	}
+}
+
+static void
+MakeSampler(Generation *gen, const NullableDatum *args)
+{
+	sampler_config config = {.temperature = NumberOr(args[GENERATE_TEMPERATURE], 0),
+							 .top_k = IntegerOr(args[GENERATE_TOP_K], 0),
+							 .top_p = NumberOr(args[GENERATE_TOP_P], 1),
+							 .seed = Seed(args[GENERATE_SEED]),
+							 .min_p = NumberOr(args[GENERATE_MIN_P], 0),
+							 .repetition_penalty = NumberOr(args[GENERATE_REPETITION_PENALTY], 1)};
+	llm_error err = {0};
+
+	gen->sampler = sampler_new(&config, net_get_config(gen->call->net)->text.vocab, &err);
+	if (gen->sampler == NULL)
+		ThrowError(&err);
+	OWN(gen->sampler, sampler_free);
+}
+
+/* Tokens of the prompt, at least one and at most as many as the context has. */
+static void
+ReadPrompt(Generation *gen, text *prompt, bool truncate_left)
+{
+	int32 context = gen->call->context;
+	token_list *tokens = &gen->tokens;
+	llm_error err = {0};
+
+	EncodeText(gen->call, prompt, tokens);
+	if (tokens->count == 0 && !token_list_append(tokens, Max(gen->end, 0), &err))
+		ThrowError(&err);
+	if (truncate_left && tokens->count > context)
+	{
+		memmove(tokens->id, tokens->id + tokens->count - context, context * sizeof(int32));
+		tokens->count = context;
+	}
+	CheckContext(gen->call, tokens->count, "Keep its last tokens alone: truncate => 'left'.");
+}
+
+static void
+FreeLists(void *arg)
+{
+	Generation *gen = arg;
+
+	free(gen->tokens.id);
+	free(gen->text.bytes);
+}
+
+Generation *
+NewGeneration(LanguageCall *call, const NullableDatum *args)
+{
+	Generation *gen = palloc0(sizeof(Generation));
+
+	OWN(gen, FreeLists);
+	gen->call = call;
+	gen->most = IntegerOr(args[GENERATE_MAX_TOKENS], 128);
+	if (gen->most < 1 || gen->most > MAX_TOKENS)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_tokens is %d, outside 1 to %d", gen->most, MAX_TOKENS)));
+	gen->end = tokenizer_special(call->tokenizer, SPECIAL_END);
+	MakeSampler(gen, args);
+	if (!args[GENERATE_STOP].isnull)
+		ReadStops(gen, DatumGetArrayTypeP(args[GENERATE_STOP].value));
+	ReadPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value), TruncatesLeft(args[GENERATE_TRUNCATE]));
+	return gen;
+}
+
+int32
+GenerationPositions(const Generation *gen)
+{
+	return (int32) Min(gen->call->context, gen->tokens.count - gen->made + gen->most);
+}
+
+/* ---- one token after the other ---- */
+
+static bool
+ContextIsFull(const Generation *gen)
+{
+	return generator_length(gen->call->generator, gen->sequence) == gen->call->context;
+}
+
+bool
+ReadsOneToken(const Generation *gen)
+{
+	return gen->made > 0 && !ContextIsFull(gen);
+}
+
+int32
+LastToken(const Generation *gen)
+{
+	return gen->tokens.id[gen->tokens.count - 1];
+}
+
+/* The network reads what it has not yet: the prompt, the last token, or half the context anew when that is full. */
+static void
+Feed(Generation *gen)
+{
+	int64 count = gen->made == 0 ? gen->tokens.count : ContextIsFull(gen) ? Max(gen->call->context / 2, 1) : 1;
+	generator *g = gen->call->generator;
+	llm_error err = {0};
+
+	if (!ReadsOneToken(gen))
+		generator_truncate(g, gen->sequence, 0);
+	if (!generator_append(g, gen->sequence, gen->tokens.id + gen->tokens.count - count, (int32) count, &err))
+		ThrowError(&err);
+}
+
+/* Where the text of the new token ends a stop string that begins in it or before; the text's size if nowhere. */
+static Size
+FindStop(const Generation *gen, Size before)
+{
+	const text_buffer *text = &gen->text;
+	Size found = text->size;
+
+	for (int i = 0; i < gen->stop_count; i++)
+	{
+		Size length = strlen(gen->stops[i]);
+		Size from = before >= length ? before - length + 1 : 0;
+
+		for (Size at = from; at + length <= found; at++)
+			if (memcmp(text->bytes + at, gen->stops[i], length) == 0)
+			{
+				found = at;
+				break;
+			}
+	}
+	return found;
+}
+
+bool
+MakeToken(Generation *gen, float *logprob)
+{
+	const float *logits = generator_logits(gen->call->generator, gen->sequence);
+	Size before = gen->text.size, stop;
+	llm_error err = {0};
+	int32 id;
+
+	if (!sampler_next(gen->sampler, logits, gen->made, gen->tokens.id, gen->tokens.count, &id, logprob, &err))
+		ThrowError(&err);
+	gen->done = id == gen->end;
+	if (gen->done)
+		return false;
+	DecodeToken(gen->call, id, &gen->text);
+	if (!token_list_append(&gen->tokens, id, &err))
+		ThrowError(&err);
+	gen->made++;
+	stop = FindStop(gen, before);
+	gen->done = stop < gen->text.size || gen->made == gen->most;
+	gen->text.size = stop;
+	return true;
+}
+
+bool
+NextToken(Generation *gen, float *logprob)
+{
+	if (gen->done)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	Feed(gen);
+	return MakeToken(gen, logprob);
+}
+
+text *
+GeneratedText(const Generation *gen)
+{
+	return TextOfBytes(gen->text.bytes, text_complete(gen->text.bytes, gen->text.size));
+}

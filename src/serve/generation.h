@@ -1,0 +1,72 @@
+/*
+ * generation.h
+ *	  A text being generated: one sequence of a call's generator, and what becomes of its logits.
+ *
+ * Intended use:
+ *	 1. NewGeneration() reads the arguments of a call of llm_generate(), tokenises the prompt, and
+ *		runs nothing.
+ *	 2. The caller gives the call's generator room for GenerationPositions() tokens, and sets the
+ *		number of the sequence that is this text's alone.
+ *	 3. NextToken() until it is false.  Several texts may take turns; those that are
+ *		ReadsOneToken() may also be fed together by generator_step(), each with LastToken(), and
+ *		MakeToken() afterwards.
+ *
+ * A text depends on its arguments only, not on what is generated beside it.  What a generation
+ * holds is freed with the memory context in which it was made.  Include after postgres.h.
+ */
+#ifndef LLMAPP_GENERATION_H
+#define LLMAPP_GENERATION_H
+
+#include "../engine/sampler.h"
+#include "language.h"
+
+/* Arguments of llm_generate() and its sisters. */
+enum
+{
+	GENERATE_MODEL,
+	GENERATE_PROMPT,
+	GENERATE_MAX_TOKENS,
+	GENERATE_TEMPERATURE,
+	GENERATE_TOP_K,
+	GENERATE_TOP_P,
+	GENERATE_STOP,
+	GENERATE_SEED,
+	GENERATE_MIN_P,
+	GENERATE_REPETITION_PENALTY,
+	GENERATE_TRUNCATE,
+	GENERATE_ARGS
+};
+
+typedef struct Generation
+{
+	LanguageCall *call;
+	int32 sequence; /* of the call's generator */
+	sampler *sampler;
+	token_list tokens; /* prompt and what was made */
+	text_buffer text;  /* what was made, UTF-8 */
+	int32 end;         /* token that ends the text, or -1 */
+	int32 most;        /* tokens to make at most */
+	int32 made;        /* so far */
+	Size given;        /* bytes of text that were given out */
+	char **stops;      /* UTF-8 */
+	int stop_count;
+	bool done;
+} Generation;
+
+/* Model and prompt are not NULL; NULL elsewhere is the default. */
+extern Generation *NewGeneration(LanguageCall *call, const NullableDatum *args);
+/* Tokens that its sequence will have at most. */
+extern int32 GenerationPositions(const Generation *gen);
+/* Make the next token and add its text; false at the end.  *logprob: as sampler_next(), or NULL. */
+extern bool NextToken(Generation *gen, float *logprob);
+
+/* The network is to read one token, the last one made; otherwise it is a prompt, or begins anew. */
+extern bool ReadsOneToken(const Generation *gen);
+extern int32 LastToken(const Generation *gen);
+/* The half of NextToken() behind the network. */
+extern bool MakeToken(Generation *gen, float *logprob);
+
+/* All of the text that was made, without an unfinished character at its end. */
+extern text *GeneratedText(const Generation *gen);
+
+#endif /* LLMAPP_GENERATION_H */
