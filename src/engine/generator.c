@@ -1,11 +1,13 @@
 /*
  * generator.c
- *	  Text by a decoder transformer, with the keys and values of earlier tokens kept.
+ *	  Text by a transformer, with the keys and values of earlier tokens and of a source kept.
  *
  * A pass takes up to CHUNK_ROWS rows, of a bidirectional network a whole text: tokens of one
  * sequence that follow each other, or one token each of several.  Keys and values go to the cache
  * (layer, sequence, kv head, position, head_dim), where a head's lie one behind the other, before
- * attention reads them, so a row sees those before it.  The numbers are those of transformer.c's graph, by the same kernels.
+ * attention reads them, so a row sees those before it.  What an encoder makes of a source, a whole
+ * one in a pass, is kept as keys and values of each layer that attends to it: (layer, sequence,
+ * source token, 2 kv heads, head_dim).  The numbers are those of transformer.c's graph, by the same kernels.
  */
 #include "generator.h"
 
@@ -25,17 +27,19 @@ struct generator
 	const net *n;
 	const float *weights;
 	transformer_tensors numbers;
-	attention_shape shape;
+	attention_shape shape, source_shape; /* between tokens; in a source and to it */
 	const simd_kernels *simd;
 	llm_poll poll;
 	void *poll_arg;
-	int32_t sequences, positions;
-	int32_t *length; /* (sequences) */
-	int32_t *row;    /* (sequences): of its logits, in the last call */
-	void *memory;    /* of all that follows */
+	int32_t sequences, positions, sources;
+	int32_t *length;        /* (sequences) */
+	int32_t *source_length; /* (sequences), 0: it has none */
+	int32_t *row;           /* (sequences): of its logits, in the last call */
+	void *memory;           /* of all that follows */
 	float *keys, *values;
+	float *source; /* keys and values */
 	float *angles; /* (positions, head_dim), rotary */
-	/* one chunk: (chunk_rows(), ...) */
+	/* one pass: (pass_rows(), ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
 	float *logits; /* (FEW_ROWS or sequences, vocab) */
@@ -44,6 +48,7 @@ struct generator
 /* Rows of a pass: where each one is. */
 typedef struct pass
 {
+	const transformer_stack *stack; /* which the rows go through */
 	int32_t rows;
 	const int32_t *ids;       /* (rows) */
 	const int32_t *sequences; /* (rows), or NULL: all are of one */
@@ -70,6 +75,16 @@ chunk_rows(const transformer_config *c, int32_t positions)
 }
 
 static int64_t
+pass_rows(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources)
+{
+	int32_t rows = chunk_rows(c, positions);
+
+	if (sequences > rows)
+		rows = sequences;
+	return sources > rows ? sources : rows;
+}
+
+static int64_t
 logit_rows(int32_t sequences)
 {
 	return sequences > FEW_ROWS ? sequences : FEW_ROWS;
@@ -88,15 +103,16 @@ reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
 		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
 }
 
-#define ARRAYS 12
+#define ARRAYS 13
 
 /* Where arrays begin, in floats, and how many floats there are. */
 static bool
-lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_t begin[ARRAYS], size_t *floats)
+lay_out(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources, size_t begin[ARRAYS],
+		size_t *floats)
 {
 	int64_t cached = (int64_t) c->depth * sequences;
 	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
-	int64_t chunk = chunk_rows(c, positions), rows = chunk > sequences ? chunk : sequences;
+	int64_t rows = pass_rows(c, sequences, positions, sources);
 
 	*floats = 0;
 	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
@@ -108,18 +124,22 @@ lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_
 		   reserve(floats, rows, (c->gated ? 2 : 1) * (int64_t) c->ffn, &begin[7]) &&
 		   reserve(floats, rows, c->ffn, &begin[8]) && reserve(floats, rows, c->width, &begin[9]) &&
 		   reserve(floats, rows, c->heads, &begin[10]) &&
-		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]);
+		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]) &&
+		   reserve(floats, cached, sources * 2 * kv_width(c), &begin[12]);
 }
 
 static bool
-check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
+check_room(const net *n, int32_t sequences, int32_t positions, int32_t sources, llm_error *err)
 {
 	const transformer_config *c = &n->config.text;
 
 	if (c->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "the network is no language model");
-	if (c->encoder_depth > 0)
-		return llm_fail(err, LLM_INVALID, "the network has an encoder, whose source a generator does not read");
+	if (sources == 0 && c->encoder_depth > 0)
+		return llm_fail(err, LLM_INVALID, "the network has an encoder, for whose sources there is no room");
+	if (sources < 0 || sources > c->source_context)
+		return llm_fail(err, LLM_INVALID, "sources of %d tokens are not possible with a source context of %d",
+						sources, c->source_context);
 	if (sequences < 1 || positions < 1 || positions > c->context)
 		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
 						sequences, positions, c->context);
@@ -127,45 +147,47 @@ check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
 }
 
 bool
-generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *bytes, llm_error *err)
+generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t *bytes, llm_error *err)
 {
 	size_t begin[ARRAYS], floats;
 
-	if (!check_room(n, sequences, positions, err))
+	if (!check_room(n, sequences, positions, sources, err))
 		return false;
-	if (!lay_out(&n->config.text, sequences, positions, begin, &floats))
+	if (!lay_out(&n->config.text, sequences, positions, sources, begin, &floats))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
-	*bytes = floats * sizeof(float) + sizeof(generator) + 2 * (size_t) sequences * sizeof(int32_t);
+	*bytes = floats * sizeof(float) + sizeof(generator) + 3 * (size_t) sequences * sizeof(int32_t);
 	return true;
 }
 
 static void
 place(generator *g, const size_t begin[ARRAYS])
 {
-	float **arrays[ARRAYS] = {&g->keys,     &g->values, &g->angles, &g->stream, &g->normed,  &g->qkv,
-							  &g->attended, &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits};
+	float **arrays[ARRAYS] = {&g->keys, &g->values, &g->angles, &g->stream,  &g->normed, &g->qkv,   &g->attended,
+							  &g->up,   &g->gated,  &g->added,  &g->log_sum, &g->logits, &g->source};
 
 	for (int i = 0; i < ARRAYS; i++)
 		*arrays[i] = (float *) g->memory + begin[i];
 }
 
 generator *
-generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, llm_error *err)
+generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, int32_t sources,
+			  llm_error *err)
 {
 	size_t begin[ARRAYS], floats, bytes;
 	generator *g;
 
-	if (!generator_memory(n, sequences, positions, &bytes, err))
+	if (!generator_memory(n, sequences, positions, sources, &bytes, err))
 		return NULL;
-	lay_out(&n->config.text, sequences, positions, begin, &floats);
+	lay_out(&n->config.text, sequences, positions, sources, begin, &floats);
 	g = calloc(1, sizeof(generator));
 	if (g)
 	{
 		g->length = calloc(sequences, sizeof(int32_t));
+		g->source_length = calloc(sequences, sizeof(int32_t));
 		g->row = calloc(sequences, sizeof(int32_t));
 		g->memory = aligned_alloc(64, floats * sizeof(float));
 	}
-	if (!g || !g->length || !g->row || !g->memory)
+	if (!g || !g->length || !g->source_length || !g->row || !g->memory)
 	{
 		generator_free(g);
 		llm_fail(err, LLM_MEMORY, "out of memory: generation needs %zu bytes", bytes);
@@ -174,9 +196,11 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 	g->n = n;
 	g->weights = weights;
 	g->simd = simd_best();
-	g->shape = transformer_attention(config_of(g));
+	g->shape = g->source_shape = transformer_attention(config_of(g));
+	g->source_shape.causal = false;
 	g->sequences = sequences;
 	g->positions = positions;
+	g->sources = sources;
 	transformer_tensors_of(config_of(g), &g->numbers);
 	place(g, begin);
 	for (int32_t i = 0; config_of(g)->rotary && i < positions; i++)
@@ -190,6 +214,7 @@ generator_free(generator *g)
 	if (!g)
 		return;
 	free(g->length);
+	free(g->source_length);
 	free(g->row);
 	free(g->memory);
 	free(g);
@@ -321,12 +346,25 @@ keep(const generator *g, float *cache, int64_t position, const float *x)
 			   c->head_dim * sizeof(float));
 }
 
-/* Norm and turn the heads of a row's queries and keys, and keep its keys and values. */
+/* Of a layer and sequence: (sources, 2 kv heads, head_dim). */
+static float *
+source_of(const generator *g, int32_t layer, int32_t sequence)
+{
+	return g->source + ((int64_t) layer * g->sequences + sequence) * g->sources * 2 * kv_width(config_of(g));
+}
+
+static bool
+encodes(const generator *g, const pass *p)
+{
+	return p->stack == &g->numbers.encoder;
+}
+
+/* Norm and turn the heads of a row's queries and keys, and keep its keys and values unless it is of a source. */
 static void
 finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
 {
 	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.stack.layers[layer];
+	const transformer_layer *l = &p->stack->layers[layer];
 	int64_t d = c->head_dim, kv = kv_width(c);
 	float *q = g->qkv + row * (c->heads * d + 2 * kv), *k = q + c->heads * d;
 	int64_t position = position_of_row(g, p, row);
@@ -339,6 +377,8 @@ finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
 		if (c->rotary)
 			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
 	}
+	if (encodes(g, p))
+		return;
 	keep(g, cache_of(g, g->keys, layer, sequence), position, k);
 	keep(g, cache_of(g, g->values, layer, sequence), position, k + kv);
 }
@@ -371,29 +411,111 @@ attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t 
 	}
 }
 
+/* The tokens of a source to each other; their keys and values lie where they were made. */
+static void
+attend_in_source(const generator *g, const pass *p)
+{
+	const transformer_config *c = config_of(g);
+	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
+	attention_row r = {.queries = p->rows,
+					   .keys = p->rows,
+					   .q = g->qkv,
+					   .k = g->qkv + q_width,
+					   .v = g->qkv + q_width + kv_width(c),
+					   .q_step = step,
+					   .kv_step = step,
+					   .bias = tensor_of(g, p->stack->relative),
+					   .out = g->attended,
+					   .log_sum = g->log_sum};
+
+	for (int32_t head = 0; head < c->heads; head++)
+		attention_forward(g->simd, &g->source_shape, &r, head);
+}
+
+/* Rows [first, first + count) of one sequence to its source, by queries (rows, heads head_dim). */
+static void
+attend_to_source(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t count)
+{
+	const transformer_config *c = config_of(g);
+	int32_t sequence = sequence_of(p, first);
+	int64_t q_width = (int64_t) c->heads * c->head_dim;
+	const float *source = source_of(g, layer, sequence);
+	attention_row r = {.queries = count,
+					   .keys = g->source_length[sequence],
+					   .q = g->qkv + first * q_width,
+					   .k = source,
+					   .v = source + kv_width(c),
+					   .q_step = q_width,
+					   .kv_step = 2 * kv_width(c),
+					   .out = g->attended + first * q_width,
+					   .log_sum = g->log_sum + (int64_t) first * c->heads};
+
+	for (int32_t head = 0; head < c->heads; head++)
+		attention_forward(g->simd, &g->source_shape, &r, head);
+}
+
+/* How rows of one sequence attend. */
+typedef void (*attention)(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t count);
+
+static void
+attend_by_sequence(const generator *g, const pass *p, int32_t layer, attention one)
+{
+	for (int32_t i = 0; i < p->rows && p->sequences; i++)
+		one(g, p, layer, i, 1);
+	if (!p->sequences)
+		one(g, p, layer, 0, p->rows);
+}
+
+static void
+self_attention(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_layer *l = &p->stack->layers[layer];
+
+	linear(g, norm_before(g, p->rows, l->attn_norm), p->rows, l->qkv, g->qkv);
+	for (int32_t i = 0; i < p->rows; i++)
+		finish_qkv(g, p, layer, i);
+	if (encodes(g, p))
+		attend_in_source(g, p);
+	else
+		attend_by_sequence(g, p, layer, attend);
+	linear(g, g->attended, p->rows, l->out, g->added);
+	add_to_stream(g, p->rows, l->attn_norm);
+}
+
+static void
+cross_attention(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_layer *l = &p->stack->layers[layer];
+
+	linear(g, norm_before(g, p->rows, l->cross_norm), p->rows, l->cross_q, g->qkv);
+	attend_by_sequence(g, p, layer, attend_to_source);
+	linear(g, g->attended, p->rows, l->cross_out, g->added);
+	add_to_stream(g, p->rows, l->cross_norm);
+}
+
+static void
+feed_forward(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_config *c = config_of(g);
+	const transformer_layer *l = &p->stack->layers[layer];
+	int64_t up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
+
+	linear(g, norm_before(g, p->rows, l->ffn_norm), p->rows, l->up, g->up);
+	for (int64_t i = 0; i < p->rows && c->gated; i++)
+		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
+	if (!c->gated)
+		g->simd->act(c->activation, g->up, g->gated, p->rows * up);
+	linear(g, g->gated, p->rows, l->down, g->added);
+	add_to_stream(g, p->rows, l->ffn_norm);
+}
+
 static void
 run_layer(const generator *g, const pass *p, int32_t layer)
 {
-	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.stack.layers[layer];
-	int64_t rows = p->rows, up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
-
-	linear(g, norm_before(g, rows, l->attn_norm), rows, l->qkv, g->qkv);
-	for (int32_t i = 0; i < p->rows; i++)
-		finish_qkv(g, p, layer, i);
-	for (int32_t i = 0; i < p->rows && p->sequences; i++)
-		attend(g, p, layer, i, 1);
-	if (!p->sequences)
-		attend(g, p, layer, 0, p->rows);
-	linear(g, g->attended, rows, l->out, g->added);
-	add_to_stream(g, rows, l->attn_norm);
-	linear(g, norm_before(g, rows, l->ffn_norm), rows, l->up, g->up);
-	for (int64_t i = 0; i < rows && c->gated; i++)
-		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
-	if (!c->gated)
-		g->simd->act(c->activation, g->up, g->gated, rows * up);
-	linear(g, g->gated, rows, l->down, g->added);
-	add_to_stream(g, rows, l->ffn_norm);
+	self_attention(g, p, layer);
+	if (p->stack->layers[layer].cross_q[0] != TENSOR_NONE)
+		cross_attention(g, p, layer);
+	feed_forward(g, p, layer);
 }
 
 static bool
@@ -420,8 +542,8 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 			g->simd->add(x, position + (int64_t) position_of_row(g, p, i) * c->width, x, c->width);
 	}
 	if (c->post_norm)
-		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->stream);
-	for (int32_t i = 0; i < c->depth; i++)
+		norm(g, g->stream, p->rows, p->stack->norm, g->stream);
+	for (int32_t i = 0; i < p->stack->depth; i++)
 	{
 		if (!go_on(g, err))
 			return false;
@@ -430,7 +552,7 @@ run_pass(const generator *g, const pass *p, llm_error *err)
 	if (c->post_norm)
 		memcpy(g->normed, g->stream, (size_t) p->rows * c->width * sizeof(float));
 	else
-		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->normed);
+		norm(g, g->stream, p->rows, p->stack->norm, g->normed);
 	return true;
 }
 
@@ -473,6 +595,28 @@ check_sequence(const generator *g, int32_t sequence, llm_error *err)
 }
 
 static bool
+check_encoder(const generator *g, llm_error *err)
+{
+	return g->sources > 0 || llm_fail(err, LLM_INVALID, "the network has no encoder to read a source");
+}
+
+/* What is written must have something to attend to. */
+static bool
+check_has_source(const generator *g, int32_t sequence, llm_error *err)
+{
+	return g->sources == 0 || g->source_length[sequence] > 0 ||
+		   llm_fail(err, LLM_INVALID, "sequence %d has no source", sequence);
+}
+
+static bool
+check_source(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
+{
+	if (count < 1 || count > g->sources)
+		return llm_fail(err, LLM_INVALID, "a source of %d tokens does not fit into %d", count, g->sources);
+	return check_ids(g, ids, count, err);
+}
+
+static bool
 check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err)
 {
 	if (count >= 1 && count <= g->positions - g->length[sequence])
@@ -493,7 +637,8 @@ run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, ch
 
 	for (int32_t done = 0; done < count; done += chunk)
 	{
-		pass p = {.rows = count - done < chunk ? count - done : chunk,
+		pass p = {.stack = &g->numbers.stack,
+				  .rows = count - done < chunk ? count - done : chunk,
 				  .ids = ids + done,
 				  .sequence = sequence,
 				  .first = g->length[sequence] + done};
@@ -504,12 +649,41 @@ run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, ch
 	return true;
 }
 
+/* The encoder's stream into g->normed. */
+static bool
+encode(const generator *g, const int32_t *ids, int32_t count, pass *p, llm_error *err)
+{
+	*p = (pass) {.stack = &g->numbers.encoder, .rows = count, .ids = ids};
+	return run_pass(g, p, err);
+}
+
+bool
+generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
+{
+	const transformer_stack *stack = &g->numbers.stack;
+	pass p;
+
+	if (!check_encoder(g, err) || !check_sequence(g, sequence, err) || !check_source(g, ids, count, err))
+		return false;
+	g->length[sequence] = g->source_length[sequence] = 0;
+	if (!encode(g, ids, count, &p, err))
+		return false;
+	for (int32_t i = 0; i < stack->depth; i++)
+	{
+		if (!go_on(g, err))
+			return false;
+		linear(g, g->normed, count, stack->layers[i].cross_kv, source_of(g, i, sequence));
+	}
+	g->source_length[sequence] = count;
+	return true;
+}
+
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	if (!check_writes(g, err) || !check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
-		!check_ids(g, ids, count, err) || !run_tokens(g, sequence, ids, count, NULL, NULL, err) ||
-		!make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
+	if (!check_writes(g, err) || !check_sequence(g, sequence, err) || !check_has_source(g, sequence, err) ||
+		!check_length(g, sequence, count, err) || !check_ids(g, ids, count, err) ||
+		!run_tokens(g, sequence, ids, count, NULL, NULL, err) || !make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
 		return false;
 	g->row[sequence] = 0;
 	g->length[sequence] += count;
@@ -526,7 +700,8 @@ check_step(generator *g, const int32_t *sequences, int32_t count, llm_error *err
 		g->row[i] = -1;
 	for (int32_t i = 0; i < count; i++)
 	{
-		if (!check_sequence(g, sequences[i], err) || !check_length(g, sequences[i], 1, err))
+		if (!check_sequence(g, sequences[i], err) || !check_has_source(g, sequences[i], err) ||
+			!check_length(g, sequences[i], 1, err))
 			return false;
 		if (g->row[sequences[i]] >= 0)
 			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", sequences[i]);
@@ -538,7 +713,7 @@ check_step(generator *g, const int32_t *sequences, int32_t count, llm_error *err
 bool
 generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err)
 {
-	pass p = {.rows = count, .ids = ids, .sequences = sequences};
+	pass p = {.stack = &g->numbers.stack, .rows = count, .ids = ids, .sequences = sequences};
 
 	if (!check_writes(g, err) || !check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) ||
 		!run_pass(g, &p, err) || !make_logits(g, 0, count, err))
@@ -604,7 +779,7 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 {
 	scoring s = {ids, count, logprob};
 
-	return check_writes(g, err) && run_text(g, ids, count, score_chunk, &s, err);
+	return check_writes(g, err) && check_has_source(g, 0, err) && run_text(g, ids, count, score_chunk, &s, err);
 }
 
 typedef struct pooling
@@ -639,5 +814,11 @@ generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool,
 	pooling s = {pool, count, out};
 
 	memset(out, 0, config_of(g)->width * sizeof(float));
+	if (g->sources > 0)
+	{
+		pass p;
+
+		return check_source(g, ids, count, err) && encode(g, ids, count, &p, err) && pool_chunk(g, &p, &s, err);
+	}
 	return run_text(g, ids, count, pool_chunk, &s, err);
 }

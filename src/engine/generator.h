@@ -1,10 +1,14 @@
 /*
  * generator.h
- *	  Text by a decoder transformer, token after token: what keys and values earlier tokens
- *	  left is kept, so each new token costs one pass through the network.
+ *	  Text by a transformer, token after token: what keys and values earlier tokens left is
+ *	  kept, so each new token costs one pass through the network.
  *
  * A bidirectional network, or one without a head, has no next token: it can only embed whole
  * texts, and everything that appends, steps or scores refuses it with LLM_INVALID.
+ *
+ * A network with an encoder writes about a source that each sequence has: generator_source(), then
+ * a first token, that with which targets began in training, by generator_append().  The encoder
+ * runs once, and what decoder layers read of it is kept.
  *
  * Several sequences live beside each other.  Everything is allocated by generator_new() and
  * works in the calling thread; OpenBLAS serves when more than 8 tokens go through at once.
@@ -20,13 +24,15 @@
 typedef struct generator generator;
 
 /* Bytes that generator_new() will allocate. */
-extern bool generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *bytes, llm_error *err);
+extern bool generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t *bytes,
+							 llm_error *err);
 /*
- * Room for `sequences` sequences of `positions` tokens, at most the network's context.
- * weights as predictor_new() takes them.  LLM_INVALID for a network that is no language model.
+ * Room for `sequences` sequences of `positions` tokens, at most the network's context, each with a
+ * source of `sources` tokens, at most the source context; 0 without an encoder.  weights as
+ * predictor_new() takes them.  LLM_INVALID for a network that is no language model.
  */
 extern generator *generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions,
-								llm_error *err);
+								int32_t sources, llm_error *err);
 extern void generator_free(generator *g); /* g may be NULL */
 extern void generator_set_poll(generator *g, llm_poll poll, void *arg);
 
@@ -34,9 +40,15 @@ extern int32_t generator_length(const generator *g, int32_t sequence);          
 extern void generator_truncate(generator *g, int32_t sequence, int32_t length); /* >= 0; forget tokens behind */
 
 /*
+ * Begin a sequence anew, without tokens, with this source.  After LLM_INVALID it is as before,
+ * after LLM_CANCELLED it has neither tokens nor source.
+ */
+extern bool generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
+
+/*
  * Append tokens to one sequence, or one token each to several different ones.  After a failure,
- * LLM_INVALID for an id, a sequence or a length out of range and LLM_CANCELLED, they are as long
- * as before.
+ * LLM_INVALID for an id, a sequence or a length out of range or a source that is missing and
+ * LLM_CANCELLED, they are as long as before.
  */
 extern bool generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
 extern bool generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err);
@@ -45,8 +57,9 @@ extern const float *generator_logits(const generator *g, int32_t sequence);
 
 /*
  * Begin sequence 0 anew with a text and give the logarithm of the probability of each of its
- * tokens but the first, (count - 1); or what the network makes of it, (width): the stream behind
- * the last norm, pooled.  After LLM_INVALID sequence 0 is as before, after LLM_CANCELLED it is empty.
+ * tokens but the first, (count - 1), given its source; or what the network makes of it, (width):
+ * the stream behind the last norm, pooled.  After LLM_INVALID sequence 0 is as before, after
+ * LLM_CANCELLED it is empty.  A network with an encoder embeds by its encoder, and leaves sequences alone.
  */
 extern bool generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob, llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,

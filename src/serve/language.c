@@ -129,7 +129,7 @@ RequireGenerator(LanguageCall *call, int32 positions)
 		return call->generator;
 	}
 	CloseGenerator(call);
-	if (!generator_memory(call->net, 1, room, &bytes, &err))
+	if (!generator_memory(call->net, 1, room, 0, &bytes, &err))
 		ThrowError(&err);
 	if (bytes > GENERATOR_BYTES)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
@@ -138,7 +138,7 @@ RequireGenerator(LanguageCall *call, int32 positions)
 						errdetail("At most %zu MB are used.", GENERATOR_BYTES / (1024 * 1024)),
 						errhint("Use a shorter text or fewer max_tokens.")));
 	old = MemoryContextSwitchTo(call->generator_cxt);
-	call->generator = generator_new(call->net, call->model->weights, 1, room, &err);
+	call->generator = generator_new(call->net, call->model->weights, 1, room, 0, &err);
 	if (call->generator == NULL)
 		ThrowError(&err);
 	OWN(call->generator, generator_free);
