@@ -12,8 +12,8 @@
  *
  * Several sequences live beside each other.  Everything is allocated by generator_new() and
  * works in the calling thread; OpenBLAS serves when more than 8 tokens go through at once.
- * A sequence's numbers do not depend on what is decoded beside it while at most 8 are: each
- * row of a matrix-vector product is computed alone.  Beyond, and between a prompt given at
+ * A sequence's numbers do not depend on what goes through beside it while at most 8 tokens do:
+ * each row of a matrix-vector product is computed alone.  Beyond, and between a prompt given at
  * once and token by token, they may differ by rounding.
  */
 #ifndef LLMAPP_GENERATOR_H
@@ -46,11 +46,14 @@ extern void generator_truncate(generator *g, int32_t sequence, int32_t length); 
 extern bool generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
 
 /*
- * Append tokens to one sequence, or one token each to several different ones.  After a failure,
+ * Append tokens to one sequence; to several different ones, counts[i] to sequences[i], laid end to
+ * end, which for short prompts is faster than one by one; or one token each.  After a failure,
  * LLM_INVALID for an id, a sequence or a length out of range or a source that is missing and
  * LLM_CANCELLED, they are as long as before.
  */
 extern bool generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
+extern bool generator_append_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
+								  const int32_t *ids, llm_error *err);
 extern bool generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err);
 /* (vocab), of what follows a sequence of the last append or step, which succeeded; valid until the next call. */
 extern const float *generator_logits(const generator *g, int32_t sequence);

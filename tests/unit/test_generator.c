@@ -291,6 +291,57 @@ test_sources_together(void)
 	free_model(&m);
 }
 
+/* Prompts in one call against each alone: to the bit while they go through the kernels of few rows. */
+static void
+check_prompts(const net_config *c, const int32_t counts[4], bool to_the_bit)
+{
+	int32_t sources = c->text.encoder_depth > 0 ? SOURCES : 0, sequences[4] = {3, 0, 4, 1}, offset = 0;
+	llm_error err = {0};
+	model m = make_model(c);
+	generator *together = generator_new(m.n, m.weights, 5, CONTEXT, sources, &err),
+			  *alone = generator_new(m.n, m.weights, 5, CONTEXT, sources, &err);
+
+	for (int32_t i = 0; i < 5 && sources > 0; i++)
+	{
+		CHECK(generator_source(together, i, m.source + i, 9 + i, &err));
+		CHECK(generator_source(alone, i, m.source + i, 9 + i, &err));
+	}
+	CHECK(generator_append(together, 4, m.ids, 5, &err) && generator_append(alone, 4, m.ids, 5, &err));
+	CHECK(generator_append_many(together, sequences, counts, 4, m.ids, &err));
+	for (int i = 0; i < 4; i++)
+	{
+		const float *expected, *logits = generator_logits(together, sequences[i]);
+		float worst = 0;
+
+		CHECK(generator_append(alone, sequences[i], m.ids + offset, counts[i], &err));
+		CHECK_INT(generator_length(together, sequences[i]), generator_length(alone, sequences[i]));
+		expected = generator_logits(alone, sequences[i]);
+		for (int k = 0; k < VOCAB; k++)
+			worst = fmaxf(worst, fabsf(logits[k] - expected[k]));
+		CHECK(worst <= (to_the_bit ? 0 : 1e-4f));
+		offset += counts[i];
+	}
+	CHECK_INT(generator_length(together, 2), 0);
+	generator_free(together);
+	generator_free(alone);
+	free_model(&m);
+}
+
+/* The second and third cross the end of a pass, which reads up to 128 tokens, with a source up to SOURCES. */
+static void
+test_prompts(void)
+{
+	static const int32_t few[4] = {2, 1, 3, 2}, many[4] = {100, 29, 12, 59}, one_long[4] = {1, 190, 1, 8};
+	net_config families[] = {transformer_of("gpt", 4), transformer_of("llama", 2), transformer_of("t5", 2)};
+
+	for (int i = 0; i < 3; i++)
+	{
+		check_prompts(&families[i], few, true);
+		check_prompts(&families[i], many, false);
+		check_prompts(&families[i], one_long, false);
+	}
+}
+
 /* Keys and values of a source for each of 3 layers and 5 sequences; longer ones need longer passes, too. */
 static void
 test_source_memory(void)
@@ -359,6 +410,40 @@ fails(bool done, const char *message, llm_error *err)
 
 	err->code = LLM_OK;
 	return failed;
+}
+
+/* One prompt that is refused or canceled leaves all sequences as they were. */
+static void
+test_prompts_refused(void)
+{
+	net_config c = transformer_of("gpt", 4);
+	llm_error err = {0};
+	model m = make_model(&c);
+	generator *g = generator_new(m.n, m.weights, 3, 100, 0, &err);
+	int32_t sequences[4] = {2, 0, 1, 3}, twice[2] = {1, 1}, counts[4] = {60, 90, 3, 1};
+	int32_t none[2] = {3, 0}, longer[2] = {3, 101}, wrong[2] = {1, VOCAB};
+
+	CHECK(fails(generator_append_many(g, sequences, counts, 0, m.ids, &err), "0 sequences", &err));
+	CHECK(fails(generator_append_many(g, sequences, counts, 4, m.ids, &err), "4 sequences", &err));
+	CHECK(fails(generator_append_many(g, twice, counts, 2, m.ids, &err), "sequence 1 is given twice", &err));
+	CHECK(fails(generator_append_many(g, sequences, none, 2, m.ids, &err), "0 tokens more", &err));
+	CHECK(fails(generator_append_many(g, sequences, longer, 2, m.ids, &err), "101 tokens more", &err));
+	CHECK(fails(generator_step(g, sequences, wrong, 2, &err), "token 53", &err));
+	for (int before = 0; before < 7; before++) /* two passes through three layers, and logits */
+	{
+		int calls = 2 - before;
+
+		generator_set_poll(g, stop_at_third, &calls);
+		CHECK(!generator_append_many(g, sequences, counts, 3, m.ids, &err) && err.code == LLM_CANCELLED);
+		err.code = LLM_OK;
+		for (int i = 0; i < 3; i++)
+			CHECK_INT(generator_length(g, i), 0);
+	}
+	generator_set_poll(g, NULL, NULL);
+	CHECK(generator_append_many(g, sequences, counts, 3, m.ids, &err));
+	CHECK_INT(generator_length(g, 2) * 10000 + generator_length(g, 0) * 100 + generator_length(g, 1), 609003);
+	generator_free(g);
+	free_model(&m);
 }
 
 /* Nothing is written without a source; what is refused changes nothing, and a canceled one leaves none. */
@@ -519,8 +604,10 @@ main(void)
 	test_together();
 	test_sources();
 	test_sources_together();
+	test_prompts();
 	test_source_memory();
 	test_refused();
+	test_prompts_refused();
 	test_source_refused();
 	test_embed();
 	test_embed_source();
