@@ -253,61 +253,86 @@ check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err
 					g->length[sequence], g->positions);
 }
 
-/* Tokens for different sequences, laid end to end. */
-typedef struct extension
+/* Tokens of different sequences, laid end to end, and which layers they go through. */
+typedef struct texts
 {
+	const transformer_stack *stack;
 	const int32_t *ids;
 	int32_t count;            /* of sequences */
 	const int32_t *sequences; /* (count) */
 	const int32_t *counts;    /* (count), of tokens, or NULL: one each */
-} extension;
+} texts;
 
 static int32_t
-tokens_of(const extension *e, int32_t i)
+tokens_of(const texts *t, int32_t i)
 {
-	return e->counts ? e->counts[i] : 1;
+	return t->counts ? t->counts[i] : 1;
 }
 
-/* Different sequences with room for their tokens; leaves their rows of logits behind. */
+/* Different ones; leaves their rows of logits behind. */
 static bool
-check_extension(generator *g, const extension *e, llm_error *err)
+check_sequences(generator *g, const texts *t, llm_error *err)
 {
-	const int32_t *ids = e->ids;
-
-	if (!check_writes(g, err))
-		return false;
-	if (e->count < 1 || e->count > g->sequences)
-		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", e->count, g->sequences);
+	if (t->count < 1 || t->count > g->sequences)
+		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", t->count, g->sequences);
 	for (int32_t i = 0; i < g->sequences; i++)
 		g->row[i] = -1;
-	for (int32_t i = 0; i < e->count; i++)
+	for (int32_t i = 0; i < t->count; i++)
 	{
-		int32_t sequence = e->sequences[i];
-
-		if (!check_sequence(g, sequence, err) || !check_has_source(g, sequence, err) ||
-			!check_length(g, sequence, tokens_of(e, i), err) || !check_ids(g, ids, tokens_of(e, i), err))
+		if (!check_sequence(g, t->sequences[i], err))
 			return false;
-		if (g->row[sequence] >= 0)
-			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", sequence);
-		g->row[sequence] = i;
-		ids += tokens_of(e, i);
+		if (g->row[t->sequences[i]] >= 0)
+			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", t->sequences[i]);
+		g->row[t->sequences[i]] = i;
 	}
 	return true;
 }
 
-/* The next pass from token *done of sequence number *at; false behind the last. */
+/* There is room for the tokens. */
 static bool
-next_pass(const generator *g, const extension *e, int32_t *at, int32_t *done, pass *p)
+check_appended(generator *g, const texts *t, llm_error *err)
+{
+	const int32_t *ids = t->ids;
+
+	if (!check_writes(g, err) || !check_sequences(g, t, err))
+		return false;
+	for (int32_t i = 0; i < t->count; ids += tokens_of(t, i++))
+		if (!check_has_source(g, t->sequences[i], err) || !check_length(g, t->sequences[i], tokens_of(t, i), err) ||
+			!check_ids(g, ids, tokens_of(t, i), err))
+			return false;
+	return true;
+}
+
+static bool
+check_sources(generator *g, const texts *t, llm_error *err)
+{
+	const int32_t *ids = t->ids;
+
+	if (!check_encoder(g, err) || !check_sequences(g, t, err))
+		return false;
+	for (int32_t i = 0; i < t->count; ids += tokens_of(t, i++))
+		if (!check_source(g, ids, tokens_of(t, i), err))
+			return false;
+	return true;
+}
+
+/* The next pass from token *done of sequence number *at, sources as a whole; false behind the last. */
+static bool
+next_pass(const generator *g, const texts *t, int32_t *at, int32_t *done, pass *p)
 {
 	int32_t most = pass_rows(config_of(g), g->sequences, g->positions, g->sources);
+	bool source = encodes(g, t->stack);
 
 	p->ids += p->rows;
 	p->rows = p->span_count = 0;
-	while (*at < e->count && p->rows < most)
+	while (*at < t->count)
 	{
-		int32_t left = tokens_of(e, *at) - *done, rows = left < most - p->rows ? left : most - p->rows;
+		int32_t sequence = t->sequences[*at], left = tokens_of(t, *at) - *done, room = most - p->rows;
+		int32_t rows = left <= room ? left : source ? 0 : room;
 
-		g->spans[p->span_count++] = (span) {e->sequences[*at], g->length[e->sequences[*at]] + *done, p->rows, rows};
+		if (rows == 0)
+			break;
+		g->spans[p->span_count++] = (span) {sequence, source ? 0 : g->length[sequence] + *done, p->rows, rows};
 		p->rows += rows;
 		*done += rows;
 		if (rows < left)
@@ -323,12 +348,12 @@ typedef bool (*span_done)(generator *g, const span *s, void *arg, llm_error *err
 
 /* Tokens that were checked, pass by pass; lengths are left to the caller. */
 static bool
-run_tokens(generator *g, const extension *e, span_done each, void *arg, llm_error *err)
+run_tokens(generator *g, const texts *t, span_done each, void *arg, llm_error *err)
 {
-	pass p = {.stack = &g->numbers.stack, .ids = e->ids, .spans = g->spans};
+	pass p = {.stack = t->stack, .ids = t->ids, .spans = g->spans};
 	int32_t at = 0, done = 0;
 
-	while (next_pass(g, e, &at, &done, &p))
+	while (next_pass(g, t, &at, &done, &p))
 	{
 		if (!pass_run(g, &p, err))
 			return false;
@@ -349,58 +374,64 @@ keep_last(generator *g, const span *s, void *arg, llm_error *err)
 }
 
 static bool
-extend(generator *g, const extension *e, llm_error *err)
+extend(generator *g, const texts *t, llm_error *err)
 {
-	if (!check_extension(g, e, err) || !run_tokens(g, e, keep_last, NULL, err) ||
-		!pass_logits(g, g->last, e->count, err))
+	if (!check_appended(g, t, err) || !run_tokens(g, t, keep_last, NULL, err) ||
+		!pass_logits(g, g->last, t->count, err))
 		return false;
-	for (int32_t i = 0; i < e->count; i++)
-		g->length[e->sequences[i]] += tokens_of(e, i);
+	for (int32_t i = 0; i < t->count; i++)
+		g->length[t->sequences[i]] += tokens_of(t, i);
 	return true;
 }
 
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	return extend(g, &(extension) {ids, 1, &sequence, &count}, err);
+	return extend(g, &(texts) {&g->numbers.stack, ids, 1, &sequence, &count}, err);
 }
 
 bool
 generator_append_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
 					  const int32_t *ids, llm_error *err)
 {
-	return extend(g, &(extension) {ids, count, sequences, counts}, err);
+	return extend(g, &(texts) {&g->numbers.stack, ids, count, sequences, counts}, err);
 }
 
 bool
 generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err)
 {
-	return extend(g, &(extension) {ids, count, sequences, NULL}, err);
+	return extend(g, &(texts) {&g->numbers.stack, ids, count, sequences, NULL}, err);
 }
 
 /* ---- sources ---- */
 
-/* The encoder's stream of a whole source into g->normed. */
 static bool
-encode(const generator *g, const span *s, const int32_t *ids, llm_error *err)
+keep_source(generator *g, const span *s, void *arg, llm_error *err)
 {
-	pass p = {.stack = &g->numbers.encoder, .rows = s->rows, .ids = ids, .span_count = 1, .spans = s};
+	return pass_keep_source(g, s, err);
+}
 
-	return pass_run(g, &p, err);
+bool
+generator_source_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
+					  const int32_t *ids, llm_error *err)
+{
+	texts t = {&g->numbers.encoder, ids, count, sequences, counts};
+
+	if (!check_sources(g, &t, err))
+		return false;
+	for (int32_t i = 0; i < count; i++)
+		g->length[sequences[i]] = g->source_length[sequences[i]] = 0;
+	if (!run_tokens(g, &t, keep_source, NULL, err))
+		return false;
+	for (int32_t i = 0; i < count; i++)
+		g->source_length[sequences[i]] = counts[i];
+	return true;
 }
 
 bool
 generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	span whole = {.sequence = sequence, .rows = count};
-
-	if (!check_encoder(g, err) || !check_sequence(g, sequence, err) || !check_source(g, ids, count, err))
-		return false;
-	g->length[sequence] = g->source_length[sequence] = 0;
-	if (!encode(g, &whole, ids, err) || !pass_keep_source(g, sequence, count, err))
-		return false;
-	g->source_length[sequence] = count;
-	return true;
+	return generator_source_many(g, &sequence, &count, 1, ids, err);
 }
 
 /* ---- whole texts ---- */
@@ -450,7 +481,7 @@ run_text(generator *g, const int32_t *ids, int32_t count, span_done each, void *
 	if (!check_ids(g, ids, count, err))
 		return false;
 	g->length[0] = 0;
-	if (!run_tokens(g, &(extension) {ids, 1, &sequence, &count}, each, arg, err))
+	if (!run_tokens(g, &(texts) {&g->numbers.stack, ids, 1, &sequence, &count}, each, arg, err))
 		return false;
 	g->length[0] = count;
 	return true;
@@ -493,10 +524,11 @@ bool
 generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out, llm_error *err)
 {
 	pooling to = {pool, count, out};
-	span whole = {.rows = count};
+	int32_t sequence = 0;
+	texts t = {&g->numbers.encoder, ids, 1, &sequence, &count};
 
 	memset(out, 0, config_of(g)->width * sizeof(float));
 	if (g->sources == 0)
 		return run_text(g, ids, count, pool_span, &to, err);
-	return check_source(g, ids, count, err) && encode(g, &whole, ids, err) && pool_span(g, &whole, &to, err);
+	return check_source(g, ids, count, err) && run_tokens(g, &t, pool_span, &to, err);
 }

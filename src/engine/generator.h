@@ -7,7 +7,7 @@
  * texts, and everything that appends, steps or scores refuses it with LLM_INVALID.
  *
  * A network with an encoder writes about a source that each sequence has: generator_source(), then
- * a first token, that with which targets began in training, by generator_append().  The encoder
+ * a first token, that with which targets began in training, by append or step.  The encoder
  * runs once, and what decoder layers read of it is kept.
  *
  * Several sequences live beside each other.  Everything is allocated by generator_new() and
@@ -40,10 +40,13 @@ extern int32_t generator_length(const generator *g, int32_t sequence);          
 extern void generator_truncate(generator *g, int32_t sequence, int32_t length); /* >= 0; forget tokens behind */
 
 /*
- * Begin a sequence anew, without tokens, with this source.  After LLM_INVALID it is as before,
- * after LLM_CANCELLED it has neither tokens nor source.
+ * Begin a sequence anew, without tokens, with this source; or several different ones, with counts[i]
+ * tokens for sequences[i], laid end to end.  After LLM_INVALID they are as before, after
+ * LLM_CANCELLED they have neither tokens nor sources.
  */
 extern bool generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err);
+extern bool generator_source_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
+								  const int32_t *ids, llm_error *err);
 
 /*
  * Append tokens to one sequence; to several different ones, counts[i] to sequences[i], laid end to

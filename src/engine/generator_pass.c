@@ -103,12 +103,6 @@ source_of(const generator *g, int32_t layer, int32_t sequence)
 	return g->source + ((int64_t) layer * g->sequences + sequence) * g->sources * 2 * kv_width(config_of(g));
 }
 
-static bool
-encodes(const generator *g, const pass *p)
-{
-	return p->stack == &g->numbers.encoder;
-}
-
 /* Norm and turn the heads of a row's queries and keys, and keep its keys and values unless it is of a source. */
 static void
 finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int32_t i)
@@ -125,7 +119,7 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 		if (c->rotary)
 			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
 	}
-	if (encodes(g, p))
+	if (encodes(g, p->stack))
 		return;
 	keep(g, cache_of(g, g->keys, layer, s->sequence), position, k);
 	keep(g, cache_of(g, g->values, layer, s->sequence), position, k + kv);
@@ -212,7 +206,7 @@ self_attention(const generator *g, const pass *p, int32_t layer)
 	{
 		for (int32_t i = 0; i < s->rows; i++)
 			finish_row(g, p, layer, s, i);
-		if (encodes(g, p))
+		if (encodes(g, p->stack))
 			attend_in_source(g, s);
 		else
 			attend(g, layer, s);
@@ -318,7 +312,7 @@ pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 }
 
 bool
-pass_keep_source(const generator *g, int32_t sequence, int32_t tokens, llm_error *err)
+pass_keep_source(const generator *g, const span *s, llm_error *err)
 {
 	const transformer_stack *stack = &g->numbers.stack;
 
@@ -326,7 +320,7 @@ pass_keep_source(const generator *g, int32_t sequence, int32_t tokens, llm_error
 	{
 		if (!go_on(g, err))
 			return false;
-		linear(g, g->normed, tokens, stack->layers[i].cross_kv, source_of(g, i, sequence));
+		linear(g, normed_row(g, s->row), s->rows, stack->layers[i].cross_kv, source_of(g, i, s->sequence));
 	}
 	return true;
 }

@@ -66,6 +66,12 @@ kv_width(const transformer_config *c)
 	return (int64_t) c->kv_heads * c->head_dim;
 }
 
+static inline bool
+encodes(const generator *g, const transformer_stack *stack)
+{
+	return stack == &g->numbers.encoder;
+}
+
 /* What a row of the last pass became, (width). */
 static inline const float *
 normed_row(const generator *g, int32_t row)
@@ -79,7 +85,7 @@ normed_row(const generator *g, int32_t row)
 extern bool pass_run(const generator *g, const pass *p, llm_error *err);
 /* g->logits of x (rows, width). */
 extern bool pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err);
-/* Keys and values of a sequence's source, whose `tokens` rows through the encoder are in g->normed. */
-extern bool pass_keep_source(const generator *g, int32_t sequence, int32_t tokens, llm_error *err);
+/* Keys and values of a source, whose rows went through the encoder in the last pass. */
+extern bool pass_keep_source(const generator *g, const span *s, llm_error *err);
 
 #endif /* LLMAPP_GENERATOR_PASS_H */

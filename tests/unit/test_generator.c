@@ -291,6 +291,49 @@ test_sources_together(void)
 	free_model(&m);
 }
 
+static float
+worst_difference(const float *a, const float *b, int count)
+{
+	float worst = 0;
+
+	for (int i = 0; i < count; i++)
+		worst = fmaxf(worst, fabsf(a[i] - b[i]));
+	return worst;
+}
+
+/* Sources in one call against each alone: three passes of 203 rows, for a source is not cut in two. */
+static void
+test_sources_at_once(void)
+{
+	net_config c = transformer_of("t5", 2);
+	llm_error err = {0};
+	model m = make_model(&c);
+	generator *together = generator_new(m.n, m.weights, 5, 20, SOURCES, &err),
+			  *alone = generator_new(m.n, m.weights, 5, 20, SOURCES, &err);
+	int32_t sequences[4] = {3, 0, 4, 1}, counts[4] = {100, 103, 7, SOURCES - 6}, twice[2] = {2, 2}, offset = 0;
+	int32_t ids[3 * SOURCES];
+
+	for (int i = 0; i < 3 * SOURCES; i++)
+		ids[i] = next_below(VOCAB);
+	CHECK(generator_source(together, 2, ids, 5, &err) && generator_append(together, 2, m.ids, 3, &err));
+	CHECK(generator_source_many(together, sequences, counts, 4, ids, &err));
+	CHECK(generator_step(together, sequences, m.ids, 4, &err));
+	for (int i = 0; i < 4; i++)
+	{
+		CHECK(generator_source(alone, sequences[i], ids + offset, counts[i], &err));
+		CHECK(generator_append(alone, sequences[i], m.ids + i, 1, &err));
+		CHECK(worst_difference(generator_logits(alone, sequences[i]), generator_logits(together, sequences[i]),
+							   VOCAB) < 1e-4f);
+		offset += counts[i];
+	}
+	CHECK_INT(generator_length(together, 2), 3);
+	CHECK(!generator_source_many(together, twice, counts, 2, ids, &err) && err.code == LLM_INVALID);
+	CHECK_INT(generator_length(together, 2), 3);
+	generator_free(together);
+	generator_free(alone);
+	free_model(&m);
+}
+
 /* Prompts in one call against each alone: to the bit while they go through the kernels of few rows. */
 static void
 check_prompts(const net_config *c, const int32_t counts[4], bool to_the_bit)
@@ -310,15 +353,11 @@ check_prompts(const net_config *c, const int32_t counts[4], bool to_the_bit)
 	CHECK(generator_append_many(together, sequences, counts, 4, m.ids, &err));
 	for (int i = 0; i < 4; i++)
 	{
-		const float *expected, *logits = generator_logits(together, sequences[i]);
-		float worst = 0;
+		const float *logits = generator_logits(together, sequences[i]);
 
 		CHECK(generator_append(alone, sequences[i], m.ids + offset, counts[i], &err));
 		CHECK_INT(generator_length(together, sequences[i]), generator_length(alone, sequences[i]));
-		expected = generator_logits(alone, sequences[i]);
-		for (int k = 0; k < VOCAB; k++)
-			worst = fmaxf(worst, fabsf(logits[k] - expected[k]));
-		CHECK(worst <= (to_the_bit ? 0 : 1e-4f));
+		CHECK(worst_difference(generator_logits(alone, sequences[i]), logits, VOCAB) <= (to_the_bit ? 0 : 1e-4f));
 		offset += counts[i];
 	}
 	CHECK_INT(generator_length(together, 2), 0);
@@ -604,6 +643,7 @@ main(void)
 	test_together();
 	test_sources();
 	test_sources_together();
+	test_sources_at_once();
 	test_prompts();
 	test_source_memory();
 	test_refused();
