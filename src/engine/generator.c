@@ -1,72 +1,29 @@
 /*
  * generator.c
- *	  Text by a decoder transformer, with the keys and values of earlier tokens kept.
+ *	  Text by a transformer, with the keys and values of earlier tokens and of a source kept.
  *
- * A pass takes up to CHUNK_ROWS rows, of a bidirectional network a whole text: tokens of one
- * sequence that follow each other, or one token each of several.  Keys and values go to the cache
- * (layer, sequence, kv head, position, head_dim), where a head's lie one behind the other, before
- * attention reads them, so a row sees those before it.  The numbers are those of transformer.c's graph, by the same kernels.
+ * A pass takes up to pass_rows() rows: tokens that follow each other of one sequence or, span by
+ * span, of several; a source goes through the encoder in one pass.
  */
-#include "generator.h"
+#include "generator_pass.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "blas.h"
 #include "cpu_attention.h"
-#include "transformer.h"
 
-#define CHUNK_ROWS 128
-#define FEW_ROWS 8 /* up to so many go through the matrix-vector kernels */
+#define PASS_ROWS 128
 
-struct generator
-{
-	const net *n;
-	const float *weights;
-	transformer_tensors numbers;
-	attention_shape shape;
-	const simd_kernels *simd;
-	llm_poll poll;
-	void *poll_arg;
-	int32_t sequences, positions;
-	int32_t *length; /* (sequences) */
-	int32_t *row;    /* (sequences): of its logits, in the last call */
-	void *memory;    /* of all that follows */
-	float *keys, *values;
-	float *angles; /* (positions, head_dim), rotary */
-	/* one chunk: (chunk_rows(), ...) */
-	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
-	float *log_sum;
-	float *logits; /* (FEW_ROWS or sequences, vocab) */
-};
-
-/* Rows of a pass: where each one is. */
-typedef struct pass
-{
-	int32_t rows;
-	const int32_t *ids;       /* (rows) */
-	const int32_t *sequences; /* (rows), or NULL: all are of one */
-	int32_t sequence, first;  /* that one, and the position of row 0 */
-} pass;
-
-static const transformer_config *
-config_of(const generator *g)
-{
-	return &g->n->config.text;
-}
-
-static int64_t
-kv_width(const transformer_config *c)
-{
-	return (int64_t) c->kv_heads * c->head_dim;
-}
-
-/* Most tokens of one sequence in a pass: a bidirectional network must see a text at once. */
+/* A bidirectional network and an encoder must see a text at once. */
 static int32_t
-chunk_rows(const transformer_config *c, int32_t positions)
+pass_rows(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources)
 {
-	return c->bidirectional ? positions : CHUNK_ROWS;
+	int32_t rows = c->bidirectional ? positions : PASS_ROWS;
+
+	if (sequences > rows)
+		rows = sequences;
+	return sources > rows ? sources : rows;
 }
 
 static int64_t
@@ -88,15 +45,16 @@ reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
 		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
 }
 
-#define ARRAYS 12
+#define ARRAYS 14
 
 /* Where arrays begin, in floats, and how many floats there are. */
 static bool
-lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_t begin[ARRAYS], size_t *floats)
+lay_out(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources, size_t begin[ARRAYS],
+		size_t *floats)
 {
 	int64_t cached = (int64_t) c->depth * sequences;
 	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
-	int64_t chunk = chunk_rows(c, positions), rows = chunk > sequences ? chunk : sequences;
+	int64_t rows = pass_rows(c, sequences, positions, sources);
 
 	*floats = 0;
 	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
@@ -108,18 +66,23 @@ lay_out(const transformer_config *c, int32_t sequences, int32_t positions, size_
 		   reserve(floats, rows, (c->gated ? 2 : 1) * (int64_t) c->ffn, &begin[7]) &&
 		   reserve(floats, rows, c->ffn, &begin[8]) && reserve(floats, rows, c->width, &begin[9]) &&
 		   reserve(floats, rows, c->heads, &begin[10]) &&
-		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]);
+		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]) &&
+		   reserve(floats, cached, sources * 2 * kv_width(c), &begin[12]) &&
+		   reserve(floats, sequences, c->width, &begin[13]);
 }
 
 static bool
-check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
+check_room(const net *n, int32_t sequences, int32_t positions, int32_t sources, llm_error *err)
 {
 	const transformer_config *c = &n->config.text;
 
 	if (c->vocab == 0)
 		return llm_fail(err, LLM_INVALID, "the network is no language model");
-	if (c->encoder_depth > 0)
-		return llm_fail(err, LLM_INVALID, "the network has an encoder, whose source a generator does not read");
+	if (sources == 0 && c->encoder_depth > 0)
+		return llm_fail(err, LLM_INVALID, "the network has an encoder, for whose sources there is no room");
+	if (sources < 0 || sources > c->source_context)
+		return llm_fail(err, LLM_INVALID, "sources of %d tokens are not possible with a source context of %d",
+						sources, c->source_context);
 	if (sequences < 1 || positions < 1 || positions > c->context)
 		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
 						sequences, positions, c->context);
@@ -127,45 +90,48 @@ check_room(const net *n, int32_t sequences, int32_t positions, llm_error *err)
 }
 
 bool
-generator_memory(const net *n, int32_t sequences, int32_t positions, size_t *bytes, llm_error *err)
+generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t *bytes, llm_error *err)
 {
 	size_t begin[ARRAYS], floats;
 
-	if (!check_room(n, sequences, positions, err))
+	if (!check_room(n, sequences, positions, sources, err))
 		return false;
-	if (!lay_out(&n->config.text, sequences, positions, begin, &floats))
+	if (!lay_out(&n->config.text, sequences, positions, sources, begin, &floats))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
-	*bytes = floats * sizeof(float) + sizeof(generator) + 2 * (size_t) sequences * sizeof(int32_t);
+	*bytes = floats * sizeof(float) + sizeof(generator) + (size_t) sequences * (3 * sizeof(int32_t) + sizeof(span));
 	return true;
 }
 
 static void
 place(generator *g, const size_t begin[ARRAYS])
 {
-	float **arrays[ARRAYS] = {&g->keys,     &g->values, &g->angles, &g->stream, &g->normed,  &g->qkv,
-							  &g->attended, &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits};
+	float **arrays[ARRAYS] = {&g->keys, &g->values, &g->angles, &g->stream,  &g->normed, &g->qkv,    &g->attended,
+							  &g->up,   &g->gated,  &g->added,  &g->log_sum, &g->logits, &g->source, &g->last};
 
 	for (int i = 0; i < ARRAYS; i++)
 		*arrays[i] = (float *) g->memory + begin[i];
 }
 
 generator *
-generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, llm_error *err)
+generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, int32_t sources,
+			  llm_error *err)
 {
 	size_t begin[ARRAYS], floats, bytes;
 	generator *g;
 
-	if (!generator_memory(n, sequences, positions, &bytes, err))
+	if (!generator_memory(n, sequences, positions, sources, &bytes, err))
 		return NULL;
-	lay_out(&n->config.text, sequences, positions, begin, &floats);
+	lay_out(&n->config.text, sequences, positions, sources, begin, &floats);
 	g = calloc(1, sizeof(generator));
 	if (g)
 	{
 		g->length = calloc(sequences, sizeof(int32_t));
+		g->source_length = calloc(sequences, sizeof(int32_t));
 		g->row = calloc(sequences, sizeof(int32_t));
+		g->spans = calloc(sequences, sizeof(span));
 		g->memory = aligned_alloc(64, floats * sizeof(float));
 	}
-	if (!g || !g->length || !g->row || !g->memory)
+	if (!g || !g->length || !g->source_length || !g->row || !g->spans || !g->memory)
 	{
 		generator_free(g);
 		llm_fail(err, LLM_MEMORY, "out of memory: generation needs %zu bytes", bytes);
@@ -174,9 +140,11 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 	g->n = n;
 	g->weights = weights;
 	g->simd = simd_best();
-	g->shape = transformer_attention(config_of(g));
+	g->shape = g->source_shape = transformer_attention(config_of(g));
+	g->source_shape.causal = false;
 	g->sequences = sequences;
 	g->positions = positions;
+	g->sources = sources;
 	transformer_tensors_of(config_of(g), &g->numbers);
 	place(g, begin);
 	for (int32_t i = 0; config_of(g)->rotary && i < positions; i++)
@@ -190,7 +158,9 @@ generator_free(generator *g)
 	if (!g)
 		return;
 	free(g->length);
+	free(g->source_length);
 	free(g->row);
+	free(g->spans);
 	free(g->memory);
 	free(g);
 }
@@ -227,227 +197,7 @@ generator_logits(const generator *g, int32_t sequence)
 	return logits_of_row(g, g->row[sequence]);
 }
 
-/* ---- one pass ---- */
-
-static const float *
-tensor_of(const generator *g, int32_t number)
-{
-	return number == TENSOR_NONE ? NULL : g->weights + g->n->tensors[number].offset;
-}
-
-/* y (rows, n) = x (rows, k) w^T + bias */
-static void
-multiply(const generator *g, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
-		 int64_t n)
-{
-	if (rows <= FEW_ROWS)
-	{
-		g->simd->gemv(x, rows, k, w, bias, y, n, n);
-		return;
-	}
-	for (int64_t i = 0; bias && i < rows; i++)
-		memcpy(y + i * n, bias, n * sizeof(float));
-	gemm(g->simd, false, true, rows, n, k, x, k, w, k, bias ? 1 : 0, y, n);
-}
-
-static void
-linear(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
-{
-	const net_tensor_info *w = &g->n->tensors[numbers[0]];
-
-	multiply(g, x, rows, w->dims[1], tensor_of(g, numbers[0]), tensor_of(g, numbers[1]), y, w->dims[0]);
-}
-
-static void
-norm(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
-{
-	const transformer_config *c = config_of(g);
-	const float *gamma = tensor_of(g, numbers[0]), *beta = tensor_of(g, numbers[1]);
-	float stats[2];
-
-	for (int64_t i = 0; i < rows; i++, x += c->width, y += c->width)
-		if (c->rms_norm)
-			g->simd->rms_norm(x, gamma, c->norm_epsilon, y, c->width);
-		else
-			g->simd->layer_norm(x, gamma, beta, c->norm_epsilon, y, stats, c->width);
-}
-
-/* What a half of a layer reads of the stream. */
-static const float *
-norm_before(const generator *g, int64_t rows, const int32_t numbers[2])
-{
-	if (config_of(g)->post_norm)
-		return g->stream;
-	norm(g, g->stream, rows, numbers, g->normed);
-	return g->normed;
-}
-
-/* Add what it made to the stream. */
-static void
-add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
-{
-	g->simd->add(g->stream, g->added, g->stream, rows * config_of(g)->width);
-	if (config_of(g)->post_norm)
-		norm(g, g->stream, rows, numbers, g->stream);
-}
-
-static int32_t
-sequence_of(const pass *p, int32_t row)
-{
-	return p->sequences ? p->sequences[row] : p->sequence;
-}
-
-static int32_t
-position_of_row(const generator *g, const pass *p, int32_t row)
-{
-	return p->sequences ? g->length[p->sequences[row]] : p->first + row;
-}
-
-/* Of a layer and sequence: (kv heads, positions, head_dim). */
-static float *
-cache_of(const generator *g, float *cache, int32_t layer, int32_t sequence)
-{
-	return cache + ((int64_t) layer * g->sequences + sequence) * g->positions * kv_width(config_of(g));
-}
-
-/* One token's (kv heads, head_dim) into the cache of its layer and sequence. */
-static void
-keep(const generator *g, float *cache, int64_t position, const float *x)
-{
-	const transformer_config *c = config_of(g);
-
-	for (int64_t head = 0; head < c->kv_heads; head++)
-		memcpy(cache + (head * g->positions + position) * c->head_dim, x + head * c->head_dim,
-			   c->head_dim * sizeof(float));
-}
-
-/* Norm and turn the heads of a row's queries and keys, and keep its keys and values. */
-static void
-finish_qkv(const generator *g, const pass *p, int32_t layer, int32_t row)
-{
-	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.stack.layers[layer];
-	int64_t d = c->head_dim, kv = kv_width(c);
-	float *q = g->qkv + row * (c->heads * d + 2 * kv), *k = q + c->heads * d;
-	int64_t position = position_of_row(g, p, row);
-	int32_t sequence = sequence_of(p, row);
-
-	for (float *head = q; head < k + kv; head += d)
-	{
-		if (c->qk_norm)
-			g->simd->rms_norm(head, tensor_of(g, head < k ? l->q_norm : l->k_norm), c->norm_epsilon, head, d);
-		if (c->rotary)
-			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
-	}
-	keep(g, cache_of(g, g->keys, layer, sequence), position, k);
-	keep(g, cache_of(g, g->values, layer, sequence), position, k + kv);
-}
-
-/* Rows [first, first + count) follow each other in one sequence. */
-static void
-attend(const generator *g, const pass *p, int32_t layer, int32_t first, int32_t count)
-{
-	const transformer_config *c = config_of(g);
-	int32_t sequence = sequence_of(p, first);
-	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
-	const float *keys = cache_of(g, g->keys, layer, sequence), *values = cache_of(g, g->values, layer, sequence);
-	attention_row r = {.queries = count,
-					   .keys = position_of_row(g, p, first) + count,
-					   .q = g->qkv + first * step,
-					   .q_step = step,
-					   .kv_step = c->head_dim,
-					   .bias = tensor_of(g, g->numbers.stack.relative),
-					   .out = g->attended + first * q_width,
-					   .log_sum = g->log_sum + (int64_t) first * c->heads};
-
-	for (int32_t head = 0; head < c->heads; head++)
-	{
-		int64_t kv_head = head / (c->heads / c->kv_heads);
-		int64_t at = kv_head * (g->positions - 1) * c->head_dim; /* attention adds kv_head * head_dim */
-
-		r.k = keys + at;
-		r.v = values + at;
-		attention_forward(g->simd, &g->shape, &r, head);
-	}
-}
-
-static void
-run_layer(const generator *g, const pass *p, int32_t layer)
-{
-	const transformer_config *c = config_of(g);
-	const transformer_layer *l = &g->numbers.stack.layers[layer];
-	int64_t rows = p->rows, up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
-
-	linear(g, norm_before(g, rows, l->attn_norm), rows, l->qkv, g->qkv);
-	for (int32_t i = 0; i < p->rows; i++)
-		finish_qkv(g, p, layer, i);
-	for (int32_t i = 0; i < p->rows && p->sequences; i++)
-		attend(g, p, layer, i, 1);
-	if (!p->sequences)
-		attend(g, p, layer, 0, p->rows);
-	linear(g, g->attended, rows, l->out, g->added);
-	add_to_stream(g, rows, l->attn_norm);
-	linear(g, norm_before(g, rows, l->ffn_norm), rows, l->up, g->up);
-	for (int64_t i = 0; i < rows && c->gated; i++)
-		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
-	if (!c->gated)
-		g->simd->act(c->activation, g->up, g->gated, rows * up);
-	linear(g, g->gated, rows, l->down, g->added);
-	add_to_stream(g, rows, l->ffn_norm);
-}
-
-static bool
-go_on(const generator *g, llm_error *err)
-{
-	return !g->poll || !g->poll(g->poll_arg) || llm_fail(err, LLM_CANCELLED, "canceled");
-}
-
-/* Rows through all layers and norms, into g->normed. */
-static bool
-run_pass(const generator *g, const pass *p, llm_error *err)
-{
-	const transformer_config *c = config_of(g);
-	const float *embed = tensor_of(g, g->numbers.embed), *position = tensor_of(g, g->numbers.position);
-
-	if (p->rows > FEW_ROWS)
-		blas_open();
-	for (int32_t i = 0; i < p->rows; i++)
-	{
-		float *x = g->stream + (int64_t) i * c->width;
-
-		memcpy(x, embed + (int64_t) p->ids[i] * c->width, c->width * sizeof(float));
-		if (position)
-			g->simd->add(x, position + (int64_t) position_of_row(g, p, i) * c->width, x, c->width);
-	}
-	if (c->post_norm)
-		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->stream);
-	for (int32_t i = 0; i < c->depth; i++)
-	{
-		if (!go_on(g, err))
-			return false;
-		run_layer(g, p, i);
-	}
-	if (c->post_norm)
-		memcpy(g->normed, g->stream, (size_t) p->rows * c->width * sizeof(float));
-	else
-		norm(g, g->stream, p->rows, g->numbers.stack.norm, g->normed);
-	return true;
-}
-
-/* Logits behind rows [first, first + count) of the pass, into those from 0. */
-static bool
-make_logits(const generator *g, int32_t first, int32_t count, llm_error *err)
-{
-	const transformer_config *c = config_of(g);
-
-	if (!go_on(g, err))
-		return false;
-	multiply(g, g->normed + (int64_t) first * c->width, count, c->width, tensor_of(g, g->numbers.head), NULL,
-			 g->logits, c->vocab);
-	if (c->head_scale)
-		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) count * c->vocab);
-	return true;
-}
+/* ---- checks ---- */
 
 static bool
 check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
@@ -473,6 +223,28 @@ check_sequence(const generator *g, int32_t sequence, llm_error *err)
 }
 
 static bool
+check_encoder(const generator *g, llm_error *err)
+{
+	return g->sources > 0 || llm_fail(err, LLM_INVALID, "the network has no encoder to read a source");
+}
+
+/* What is written must have something to attend to. */
+static bool
+check_has_source(const generator *g, int32_t sequence, llm_error *err)
+{
+	return g->sources == 0 || g->source_length[sequence] > 0 ||
+		   llm_fail(err, LLM_INVALID, "sequence %d has no source", sequence);
+}
+
+static bool
+check_source(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
+{
+	if (count < 1 || count > g->sources)
+		return llm_fail(err, LLM_INVALID, "a source of %d tokens does not fit into %d", count, g->sources);
+	return check_ids(g, ids, count, err);
+}
+
+static bool
 check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err)
 {
 	if (count >= 1 && count <= g->positions - g->length[sequence])
@@ -481,71 +253,185 @@ check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err
 					g->length[sequence], g->positions);
 }
 
-/* What is made of the rows of a chunk, while g->normed holds them. */
-typedef bool (*chunk_done)(generator *g, const pass *p, void *arg, llm_error *err);
-
-/* Tokens that were checked, chunk by chunk; the sequence's length is left to the caller. */
-static bool
-run_tokens(generator *g, int32_t sequence, const int32_t *ids, int32_t count, chunk_done each, void *arg,
-		   llm_error *err)
+/* Tokens of different sequences, laid end to end, and which layers they go through. */
+typedef struct texts
 {
-	int32_t chunk = chunk_rows(config_of(g), g->positions);
+	const transformer_stack *stack;
+	const int32_t *ids;
+	int32_t count;            /* of sequences */
+	const int32_t *sequences; /* (count) */
+	const int32_t *counts;    /* (count), of tokens, or NULL: one each */
+} texts;
 
-	for (int32_t done = 0; done < count; done += chunk)
+static int32_t
+tokens_of(const texts *t, int32_t i)
+{
+	return t->counts ? t->counts[i] : 1;
+}
+
+/* Different ones; leaves their rows of logits behind. */
+static bool
+check_sequences(generator *g, const texts *t, llm_error *err)
+{
+	if (t->count < 1 || t->count > g->sequences)
+		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", t->count, g->sequences);
+	for (int32_t i = 0; i < g->sequences; i++)
+		g->row[i] = -1;
+	for (int32_t i = 0; i < t->count; i++)
 	{
-		pass p = {.rows = count - done < chunk ? count - done : chunk,
-				  .ids = ids + done,
-				  .sequence = sequence,
-				  .first = g->length[sequence] + done};
-
-		if (!run_pass(g, &p, err) || (each && !each(g, &p, arg, err)))
+		if (!check_sequence(g, t->sequences[i], err))
 			return false;
+		if (g->row[t->sequences[i]] >= 0)
+			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", t->sequences[i]);
+		g->row[t->sequences[i]] = i;
 	}
+	return true;
+}
+
+/* There is room for the tokens. */
+static bool
+check_appended(generator *g, const texts *t, llm_error *err)
+{
+	const int32_t *ids = t->ids;
+
+	if (!check_writes(g, err) || !check_sequences(g, t, err))
+		return false;
+	for (int32_t i = 0; i < t->count; ids += tokens_of(t, i++))
+		if (!check_has_source(g, t->sequences[i], err) || !check_length(g, t->sequences[i], tokens_of(t, i), err) ||
+			!check_ids(g, ids, tokens_of(t, i), err))
+			return false;
+	return true;
+}
+
+static bool
+check_sources(generator *g, const texts *t, llm_error *err)
+{
+	const int32_t *ids = t->ids;
+
+	if (!check_encoder(g, err) || !check_sequences(g, t, err))
+		return false;
+	for (int32_t i = 0; i < t->count; ids += tokens_of(t, i++))
+		if (!check_source(g, ids, tokens_of(t, i), err))
+			return false;
+	return true;
+}
+
+/* The next pass from token *done of sequence number *at, sources as a whole; false behind the last. */
+static bool
+next_pass(const generator *g, const texts *t, int32_t *at, int32_t *done, pass *p)
+{
+	int32_t most = pass_rows(config_of(g), g->sequences, g->positions, g->sources);
+	bool source = encodes(g, t->stack);
+
+	p->ids += p->rows;
+	p->rows = p->span_count = 0;
+	while (*at < t->count)
+	{
+		int32_t sequence = t->sequences[*at], left = tokens_of(t, *at) - *done, room = most - p->rows;
+		int32_t rows = left <= room ? left : source ? 0 : room;
+
+		if (rows == 0)
+			break;
+		g->spans[p->span_count++] = (span) {sequence, source ? 0 : g->length[sequence] + *done, p->rows, rows};
+		p->rows += rows;
+		*done += rows;
+		if (rows < left)
+			break;
+		(*at)++;
+		*done = 0;
+	}
+	return p->rows > 0;
+}
+
+/* What is made of a span's rows, while g->normed holds them. */
+typedef bool (*span_done)(generator *g, const span *s, void *arg, llm_error *err);
+
+/* Tokens that were checked, pass by pass; lengths are left to the caller. */
+static bool
+run_tokens(generator *g, const texts *t, span_done each, void *arg, llm_error *err)
+{
+	pass p = {.stack = t->stack, .ids = t->ids, .spans = g->spans};
+	int32_t at = 0, done = 0;
+
+	while (next_pass(g, t, &at, &done, &p))
+	{
+		if (!pass_run(g, &p, err))
+			return false;
+		for (int32_t i = 0; i < p.span_count; i++)
+			if (!each(g, &p.spans[i], arg, err))
+				return false;
+	}
+	return true;
+}
+
+static bool
+keep_last(generator *g, const span *s, void *arg, llm_error *err)
+{
+	int64_t width = config_of(g)->width;
+
+	memcpy(g->last + g->row[s->sequence] * width, normed_row(g, s->row + s->rows - 1), width * sizeof(float));
+	return true;
+}
+
+static bool
+extend(generator *g, const texts *t, llm_error *err)
+{
+	if (!check_appended(g, t, err) || !run_tokens(g, t, keep_last, NULL, err) ||
+		!pass_logits(g, g->last, t->count, err))
+		return false;
+	for (int32_t i = 0; i < t->count; i++)
+		g->length[t->sequences[i]] += tokens_of(t, i);
 	return true;
 }
 
 bool
 generator_append(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
 {
-	if (!check_writes(g, err) || !check_sequence(g, sequence, err) || !check_length(g, sequence, count, err) ||
-		!check_ids(g, ids, count, err) || !run_tokens(g, sequence, ids, count, NULL, NULL, err) ||
-		!make_logits(g, (count - 1) % CHUNK_ROWS, 1, err))
-		return false;
-	g->row[sequence] = 0;
-	g->length[sequence] += count;
-	return true;
+	return extend(g, &(texts) {&g->numbers.stack, ids, 1, &sequence, &count}, err);
 }
 
-/* Different sequences with room for one more token each; leaves their rows behind. */
-static bool
-check_step(generator *g, const int32_t *sequences, int32_t count, llm_error *err)
+bool
+generator_append_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
+					  const int32_t *ids, llm_error *err)
 {
-	if (count < 1 || count > g->sequences)
-		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", count, g->sequences);
-	for (int32_t i = 0; i < g->sequences; i++)
-		g->row[i] = -1;
-	for (int32_t i = 0; i < count; i++)
-	{
-		if (!check_sequence(g, sequences[i], err) || !check_length(g, sequences[i], 1, err))
-			return false;
-		if (g->row[sequences[i]] >= 0)
-			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", sequences[i]);
-		g->row[sequences[i]] = i;
-	}
-	return true;
+	return extend(g, &(texts) {&g->numbers.stack, ids, count, sequences, counts}, err);
 }
 
 bool
 generator_step(generator *g, const int32_t *sequences, const int32_t *ids, int32_t count, llm_error *err)
 {
-	pass p = {.rows = count, .ids = ids, .sequences = sequences};
+	return extend(g, &(texts) {&g->numbers.stack, ids, count, sequences, NULL}, err);
+}
 
-	if (!check_writes(g, err) || !check_step(g, sequences, count, err) || !check_ids(g, ids, count, err) ||
-		!run_pass(g, &p, err) || !make_logits(g, 0, count, err))
+/* ---- sources ---- */
+
+static bool
+keep_source(generator *g, const span *s, void *arg, llm_error *err)
+{
+	return pass_keep_source(g, s, err);
+}
+
+bool
+generator_source_many(generator *g, const int32_t *sequences, const int32_t *counts, int32_t count,
+					  const int32_t *ids, llm_error *err)
+{
+	texts t = {&g->numbers.encoder, ids, count, sequences, counts};
+
+	if (!check_sources(g, &t, err))
 		return false;
 	for (int32_t i = 0; i < count; i++)
-		g->length[sequences[i]]++;
+		g->length[sequences[i]] = g->source_length[sequences[i]] = 0;
+	if (!run_tokens(g, &t, keep_source, NULL, err))
+		return false;
+	for (int32_t i = 0; i < count; i++)
+		g->source_length[sequences[i]] = counts[i];
 	return true;
+}
+
+bool
+generator_source(generator *g, int32_t sequence, const int32_t *ids, int32_t count, llm_error *err)
+{
+	return generator_source_many(g, &sequence, &count, 1, ids, err);
 }
 
 /* ---- whole texts ---- */
@@ -573,32 +459,34 @@ score_token(const generator *g, const scoring *s, int32_t position, const float 
 
 /* A few rows' logits at a time. */
 static bool
-score_chunk(generator *g, const pass *p, void *arg, llm_error *err)
+score_span(generator *g, const span *s, void *arg, llm_error *err)
 {
-	const scoring *s = arg;
+	const scoring *scores = arg;
 
-	for (int32_t i = 0; i < p->rows; i += FEW_ROWS)
+	for (int32_t i = 0; i < s->rows; i += FEW_ROWS)
 	{
-		int32_t rows = p->rows - i < FEW_ROWS ? p->rows - i : FEW_ROWS;
+		int32_t rows = s->rows - i < FEW_ROWS ? s->rows - i : FEW_ROWS, position = s->position + i;
 
-		if (!make_logits(g, i, rows, err))
+		if (!pass_logits(g, normed_row(g, s->row + i), rows, err))
 			return false;
-		for (int32_t k = 0; k < rows && p->first + i + k + 1 < s->count; k++)
-			score_token(g, s, p->first + i + k, logits_of_row(g, k));
+		for (int32_t k = 0; k < rows && position + k + 1 < scores->count; k++)
+			score_token(g, scores, position + k, logits_of_row(g, k));
 	}
 	return true;
 }
 
 /* Sequence 0 anew. */
 static bool
-run_text(generator *g, const int32_t *ids, int32_t count, chunk_done each, void *arg, llm_error *err)
+run_text(generator *g, const int32_t *ids, int32_t count, span_done each, void *arg, llm_error *err)
 {
+	int32_t sequence = 0;
+
 	if (count < 1 || count > g->positions)
 		return llm_fail(err, LLM_INVALID, "%d tokens do not fit into a context of %d", count, g->positions);
 	if (!check_ids(g, ids, count, err))
 		return false;
 	g->length[0] = 0;
-	if (!run_tokens(g, 0, ids, count, each, arg, err))
+	if (!run_tokens(g, &(texts) {&g->numbers.stack, ids, 1, &sequence, &count}, each, arg, err))
 		return false;
 	g->length[0] = count;
 	return true;
@@ -609,7 +497,7 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 {
 	scoring s = {ids, count, logprob, best};
 
-	return check_writes(g, err) && run_text(g, ids, count, score_chunk, &s, err);
+	return check_writes(g, err) && check_has_source(g, 0, err) && run_text(g, ids, count, score_span, &s, err);
 }
 
 typedef struct pooling
@@ -620,20 +508,19 @@ typedef struct pooling
 } pooling;
 
 static bool
-pool_chunk(generator *g, const pass *p, void *arg, llm_error *err)
+pool_span(generator *g, const span *s, void *arg, llm_error *err)
 {
-	const pooling *s = arg;
+	const pooling *to = arg;
 	int64_t width = config_of(g)->width;
 
-	for (int32_t i = 0; i < p->rows; i++)
+	for (int32_t i = 0; i < s->rows; i++)
 	{
-		const float *x = g->normed + i * width;
-		int32_t position = p->first + i;
+		const float *x = normed_row(g, s->row + i);
 
-		if (s->pool == POOL_MEAN)
-			g->simd->axpy(1.0f / s->count, x, s->out, width);
-		else if (position == (s->pool == POOL_FIRST ? 0 : s->count - 1))
-			memcpy(s->out, x, width * sizeof(float));
+		if (to->pool == POOL_MEAN)
+			g->simd->axpy(1.0f / to->count, x, to->out, width);
+		else if (s->position + i == (to->pool == POOL_FIRST ? 0 : to->count - 1))
+			memcpy(to->out, x, width * sizeof(float));
 	}
 	return true;
 }
@@ -641,8 +528,12 @@ pool_chunk(generator *g, const pass *p, void *arg, llm_error *err)
 bool
 generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out, llm_error *err)
 {
-	pooling s = {pool, count, out};
+	pooling to = {pool, count, out};
+	int32_t sequence = 0;
+	texts t = {&g->numbers.encoder, ids, 1, &sequence, &count};
 
 	memset(out, 0, config_of(g)->width * sizeof(float));
-	return run_text(g, ids, count, pool_chunk, &s, err);
+	if (g->sources == 0)
+		return run_text(g, ids, count, pool_span, &to, err);
+	return check_source(g, ids, count, err) && run_tokens(g, &t, pool_span, &to, err);
 }

@@ -143,6 +143,13 @@ EncodeText(LanguageCall *call, text *input, token_list *out)
 	EncodeUtf8(call, utf8, utf8 == bytes ? length : strlen(utf8), out);
 }
 
+/* Tokens that the encoder may be given; 0 of decoders. */
+static int32
+SourceRoom(const LanguageCall *call)
+{
+	return net_get_config(call->net)->text.source_context;
+}
+
 /* As many of the sequences wanted as a generator may spend memory on; ERROR when there is not enough for one. */
 static int32
 AffordedSequences(const LanguageCall *call, int32 wanted, int32 positions)
@@ -152,7 +159,7 @@ AffordedSequences(const LanguageCall *call, int32 wanted, int32 positions)
 		llm_error err = {0};
 		size_t bytes;
 
-		if (!generator_memory(call->net, wanted, positions, &bytes, &err))
+		if (!generator_memory(call->net, wanted, positions, SourceRoom(call), &bytes, &err))
 			ThrowError(&err);
 		if (bytes <= GENERATOR_BYTES)
 			return wanted;
@@ -173,7 +180,7 @@ MakeGenerator(LanguageCall *call, int32 sequences, int32 positions)
 
 	CloseGenerator(call);
 	old = MemoryContextSwitchTo(call->generator_cxt);
-	call->generator = generator_new(call->net, call->model->weights, sequences, positions, &err);
+	call->generator = generator_new(call->net, call->model->weights, sequences, positions, SourceRoom(call), &err);
 	if (call->generator == NULL)
 		ThrowError(&err);
 	OWN(call->generator, generator_free);

@@ -77,7 +77,7 @@ static double
 token_time(const net *n, const shape *s, const float *weights)
 {
 	llm_error err = {0};
-	writing a = {generator_new(n, weights, 1, s->context, &err), s->context / 4};
+	writing a = {generator_new(n, weights, 1, s->context, 0, &err), s->context / 4};
 	int32_t *ids = calloc(s->context, sizeof(int32_t));
 	double time;
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "../../src/engine/generator.h"
 #include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
 #include "../../src/metrics/metrics.h"
@@ -253,6 +254,30 @@ prediction_story(llm_error *err)
 	return out != NULL;
 }
 
+/* A token behind a source, with zeros for weights. */
+static bool
+generation_story(llm_error *err)
+{
+	static _Alignas(64) float weights[1 << 14];
+	net_config config = small_transformer("t5", 20, 6);
+	int32_t token = 3;
+	bool ok;
+	net *n;
+	generator *g;
+
+	config.text.width = config.text.ffn = 8;
+	config.text.depth = 1;
+	n = net_new(&config, err);
+	CHECK(n == NULL || net_weight_bytes(n) <= sizeof(weights));
+	g = n ? generator_new(n, weights, 2, 6, 5, err) : NULL;
+	ok = g && generator_source(g, 1, &token, 1, err) && generator_append(g, 1, &token, 1, err);
+	if (ok)
+		snprintf(result, sizeof(result), "%.9g", generator_logits(g, 1)[5]);
+	generator_free(g);
+	net_free(n);
+	return ok;
+}
+
 static bool
 evaluation_story(llm_error *err)
 {
@@ -386,6 +411,7 @@ main(void)
 	TELL(threads);
 	TELL(adapters);
 	TELL(prediction);
+	TELL(generation);
 	TELL(evaluation);
 	TELL(byte_pairs);
 	TELL(characters);

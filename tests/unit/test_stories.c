@@ -144,7 +144,7 @@ continue_text(const net *n, const float *weights, const char *pieces, const char
 {
 	static char text[STEPS * 16];
 	llm_error err = {0};
-	generator *g = generator_new(n, weights, 1, STEPS, &err);
+	generator *g = generator_new(n, weights, 1, STEPS, 0, &err);
 	int32_t token = BEGIN;
 	size_t length = strlen(expected);
 

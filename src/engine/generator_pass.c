@@ -1,0 +1,326 @@
+/*
+ * generator_pass.c
+ *	  Tokens through the layers of a generator's network.
+ *
+ * Keys and values go to the cache (layer, sequence, kv head, position, head_dim), where a head's
+ * lie one behind the other, before attention reads them, so a row sees those before it.  What the
+ * encoder makes of a source is kept as keys and values of each layer that attends to it: (layer,
+ * sequence, source token, 2 kv heads, head_dim).  The numbers are those of transformer.c's graph,
+ * by the same kernels.
+ */
+#include "generator_pass.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "blas.h"
+#include "cpu_attention.h"
+
+static const float *
+tensor_of(const generator *g, int32_t number)
+{
+	return number == TENSOR_NONE ? NULL : g->weights + g->n->tensors[number].offset;
+}
+
+/* y (rows, n) = x (rows, k) w^T + bias */
+static void
+multiply(const generator *g, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
+		 int64_t n)
+{
+	if (rows <= FEW_ROWS)
+	{
+		g->simd->gemv(x, rows, k, w, bias, y, n, n);
+		return;
+	}
+	for (int64_t i = 0; bias && i < rows; i++)
+		memcpy(y + i * n, bias, n * sizeof(float));
+	gemm(g->simd, false, true, rows, n, k, x, k, w, k, bias ? 1 : 0, y, n);
+}
+
+static void
+linear(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
+{
+	const net_tensor_info *w = &g->n->tensors[numbers[0]];
+
+	multiply(g, x, rows, w->dims[1], tensor_of(g, numbers[0]), tensor_of(g, numbers[1]), y, w->dims[0]);
+}
+
+static void
+norm(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
+{
+	const transformer_config *c = config_of(g);
+	const float *gamma = tensor_of(g, numbers[0]), *beta = tensor_of(g, numbers[1]);
+	float stats[2];
+
+	for (int64_t i = 0; i < rows; i++, x += c->width, y += c->width)
+		if (c->rms_norm)
+			g->simd->rms_norm(x, gamma, c->norm_epsilon, y, c->width);
+		else
+			g->simd->layer_norm(x, gamma, beta, c->norm_epsilon, y, stats, c->width);
+}
+
+/* What a half of a layer reads of the stream. */
+static const float *
+norm_before(const generator *g, int64_t rows, const int32_t numbers[2])
+{
+	if (config_of(g)->post_norm)
+		return g->stream;
+	norm(g, g->stream, rows, numbers, g->normed);
+	return g->normed;
+}
+
+/* Add what it made to the stream. */
+static void
+add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
+{
+	g->simd->add(g->stream, g->added, g->stream, rows * config_of(g)->width);
+	if (config_of(g)->post_norm)
+		norm(g, g->stream, rows, numbers, g->stream);
+}
+
+/* Of a layer and sequence: (kv heads, positions, head_dim). */
+static float *
+cache_of(const generator *g, float *cache, int32_t layer, int32_t sequence)
+{
+	return cache + ((int64_t) layer * g->sequences + sequence) * g->positions * kv_width(config_of(g));
+}
+
+/* One token's (kv heads, head_dim) into the cache of its layer and sequence. */
+static void
+keep(const generator *g, float *cache, int64_t position, const float *x)
+{
+	const transformer_config *c = config_of(g);
+
+	for (int64_t head = 0; head < c->kv_heads; head++)
+		memcpy(cache + (head * g->positions + position) * c->head_dim, x + head * c->head_dim,
+			   c->head_dim * sizeof(float));
+}
+
+/* Of a layer and sequence: (sources, 2 kv heads, head_dim). */
+static float *
+source_of(const generator *g, int32_t layer, int32_t sequence)
+{
+	return g->source + ((int64_t) layer * g->sequences + sequence) * g->sources * 2 * kv_width(config_of(g));
+}
+
+/* Norm and turn the heads of a row's queries and keys, and keep its keys and values unless it is of a source. */
+static void
+finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int32_t i)
+{
+	const transformer_config *c = config_of(g);
+	const transformer_layer *l = &p->stack->layers[layer];
+	int64_t d = c->head_dim, kv = kv_width(c), position = s->position + i;
+	float *q = g->qkv + (s->row + i) * (c->heads * d + 2 * kv), *k = q + c->heads * d;
+
+	for (float *head = q; head < k + kv; head += d)
+	{
+		if (c->qk_norm)
+			g->simd->rms_norm(head, tensor_of(g, head < k ? l->q_norm : l->k_norm), c->norm_epsilon, head, d);
+		if (c->rotary)
+			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
+	}
+	if (encodes(g, p->stack))
+		return;
+	keep(g, cache_of(g, g->keys, layer, s->sequence), position, k);
+	keep(g, cache_of(g, g->values, layer, s->sequence), position, k + kv);
+}
+
+/* Tokens to those before them in their sequence. */
+static void
+attend(const generator *g, int32_t layer, const span *s)
+{
+	const transformer_config *c = config_of(g);
+	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
+	const float *keys = cache_of(g, g->keys, layer, s->sequence);
+	const float *values = cache_of(g, g->values, layer, s->sequence);
+	attention_row r = {.queries = s->rows,
+					   .keys = s->position + s->rows,
+					   .q = g->qkv + s->row * step,
+					   .q_step = step,
+					   .kv_step = c->head_dim,
+					   .bias = tensor_of(g, g->numbers.stack.relative),
+					   .out = g->attended + s->row * q_width,
+					   .log_sum = g->log_sum + (int64_t) s->row * c->heads};
+
+	for (int32_t head = 0; head < c->heads; head++)
+	{
+		int64_t kv_head = head / (c->heads / c->kv_heads);
+		int64_t at = kv_head * (g->positions - 1) * c->head_dim; /* attention adds kv_head * head_dim */
+
+		r.k = keys + at;
+		r.v = values + at;
+		attention_forward(g->simd, &g->shape, &r, head);
+	}
+}
+
+/* The tokens of a source to each other; their keys and values lie where they were made. */
+static void
+attend_in_source(const generator *g, const span *s)
+{
+	const transformer_config *c = config_of(g);
+	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
+	const float *q = g->qkv + s->row * step;
+	attention_row r = {.queries = s->rows,
+					   .keys = s->rows,
+					   .q = q,
+					   .k = q + q_width,
+					   .v = q + q_width + kv_width(c),
+					   .q_step = step,
+					   .kv_step = step,
+					   .bias = tensor_of(g, g->numbers.encoder.relative),
+					   .out = g->attended + s->row * q_width,
+					   .log_sum = g->log_sum + (int64_t) s->row * c->heads};
+
+	for (int32_t head = 0; head < c->heads; head++)
+		attention_forward(g->simd, &g->source_shape, &r, head);
+}
+
+/* Tokens to the source of their sequence, by queries (rows, heads head_dim). */
+static void
+attend_to_source(const generator *g, int32_t layer, const span *s)
+{
+	const transformer_config *c = config_of(g);
+	int64_t q_width = (int64_t) c->heads * c->head_dim;
+	const float *source = source_of(g, layer, s->sequence);
+	attention_row r = {.queries = s->rows,
+					   .keys = g->source_length[s->sequence],
+					   .q = g->qkv + s->row * q_width,
+					   .k = source,
+					   .v = source + kv_width(c),
+					   .q_step = q_width,
+					   .kv_step = 2 * kv_width(c),
+					   .out = g->attended + s->row * q_width,
+					   .log_sum = g->log_sum + (int64_t) s->row * c->heads};
+
+	for (int32_t head = 0; head < c->heads; head++)
+		attention_forward(g->simd, &g->source_shape, &r, head);
+}
+
+static void
+self_attention(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_layer *l = &p->stack->layers[layer];
+
+	linear(g, norm_before(g, p->rows, l->attn_norm), p->rows, l->qkv, g->qkv);
+	for (const span *s = p->spans; s < p->spans + p->span_count; s++)
+	{
+		for (int32_t i = 0; i < s->rows; i++)
+			finish_row(g, p, layer, s, i);
+		if (encodes(g, p->stack))
+			attend_in_source(g, s);
+		else
+			attend(g, layer, s);
+	}
+	linear(g, g->attended, p->rows, l->out, g->added);
+	add_to_stream(g, p->rows, l->attn_norm);
+}
+
+static void
+cross_attention(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_layer *l = &p->stack->layers[layer];
+
+	linear(g, norm_before(g, p->rows, l->cross_norm), p->rows, l->cross_q, g->qkv);
+	for (const span *s = p->spans; s < p->spans + p->span_count; s++)
+		attend_to_source(g, layer, s);
+	linear(g, g->attended, p->rows, l->cross_out, g->added);
+	add_to_stream(g, p->rows, l->cross_norm);
+}
+
+static void
+feed_forward(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_config *c = config_of(g);
+	const transformer_layer *l = &p->stack->layers[layer];
+	int64_t up = (c->gated ? 2 : 1) * (int64_t) c->ffn;
+
+	linear(g, norm_before(g, p->rows, l->ffn_norm), p->rows, l->up, g->up);
+	for (int64_t i = 0; i < p->rows && c->gated; i++)
+		g->simd->glu(c->activation, g->up + i * up, g->gated + i * c->ffn, c->ffn);
+	if (!c->gated)
+		g->simd->act(c->activation, g->up, g->gated, p->rows * up);
+	linear(g, g->gated, p->rows, l->down, g->added);
+	add_to_stream(g, p->rows, l->ffn_norm);
+}
+
+static void
+run_layer(const generator *g, const pass *p, int32_t layer)
+{
+	self_attention(g, p, layer);
+	if (p->stack->layers[layer].cross_q[0] != TENSOR_NONE)
+		cross_attention(g, p, layer);
+	feed_forward(g, p, layer);
+}
+
+static bool
+go_on(const generator *g, llm_error *err)
+{
+	return !g->poll || !g->poll(g->poll_arg) || llm_fail(err, LLM_CANCELLED, "canceled");
+}
+
+static void
+embed(const generator *g, const pass *p)
+{
+	int64_t width = config_of(g)->width;
+	const float *table = tensor_of(g, g->numbers.embed), *position = tensor_of(g, g->numbers.position);
+
+	for (const span *s = p->spans; s < p->spans + p->span_count; s++)
+		for (int64_t i = 0; i < s->rows; i++)
+		{
+			float *x = g->stream + (s->row + i) * width;
+
+			memcpy(x, table + p->ids[s->row + i] * width, width * sizeof(float));
+			if (position)
+				g->simd->add(x, position + (s->position + i) * width, x, width);
+		}
+}
+
+bool
+pass_run(const generator *g, const pass *p, llm_error *err)
+{
+	const transformer_config *c = config_of(g);
+
+	if (p->rows > FEW_ROWS)
+		blas_open();
+	embed(g, p);
+	if (c->post_norm)
+		norm(g, g->stream, p->rows, p->stack->norm, g->stream);
+	for (int32_t i = 0; i < p->stack->depth; i++)
+	{
+		if (!go_on(g, err))
+			return false;
+		run_layer(g, p, i);
+	}
+	if (c->post_norm)
+		memcpy(g->normed, g->stream, (size_t) p->rows * c->width * sizeof(float));
+	else
+		norm(g, g->stream, p->rows, p->stack->norm, g->normed);
+	return true;
+}
+
+bool
+pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
+{
+	const transformer_config *c = config_of(g);
+
+	if (!go_on(g, err))
+		return false;
+	multiply(g, x, rows, c->width, tensor_of(g, g->numbers.head), NULL, g->logits, c->vocab);
+	if (c->head_scale)
+		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) rows * c->vocab);
+	return true;
+}
+
+bool
+pass_keep_source(const generator *g, const span *s, llm_error *err)
+{
+	const transformer_stack *stack = &g->numbers.stack;
+
+	for (int32_t i = 0; i < stack->depth; i++)
+	{
+		if (!go_on(g, err))
+			return false;
+		linear(g, normed_row(g, s->row), s->rows, stack->layers[i].cross_kv, source_of(g, i, s->sequence));
+	}
+	return true;
+}

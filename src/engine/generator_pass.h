@@ -1,0 +1,91 @@
+/*
+ * generator_pass.h
+ *	  What a generator holds, and one pass of tokens through its network; for generator.c.
+ */
+#ifndef LLMAPP_GENERATOR_PASS_H
+#define LLMAPP_GENERATOR_PASS_H
+
+#include "generator.h"
+#include "simd.h"
+#include "transformer.h"
+
+#define FEW_ROWS 8 /* up to so many go through the matrix-vector kernels */
+
+/* Tokens of one sequence that follow each other, in a pass. */
+typedef struct span
+{
+	int32_t sequence;
+	int32_t position; /* of the first */
+	int32_t row;      /* of the first */
+	int32_t rows;
+} span;
+
+struct generator
+{
+	const net *n;
+	const float *weights;
+	transformer_tensors numbers;
+	attention_shape shape, source_shape; /* between tokens; in a source and to it */
+	const simd_kernels *simd;
+	llm_poll poll;
+	void *poll_arg;
+	int32_t sequences, positions, sources;
+	int32_t *length;        /* (sequences) */
+	int32_t *source_length; /* (sequences), 0: it has none */
+	int32_t *row;           /* (sequences): of its logits, in the last call */
+	span *spans;            /* (sequences), of a pass */
+	void *memory;           /* of all that follows */
+	float *keys, *values;
+	float *source; /* keys and values */
+	float *angles; /* (positions, head_dim), rotary */
+	/* one pass: (pass_rows(), ...) */
+	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
+	float *log_sum;
+	float *last;   /* (sequences, width): what the last tokens of a call became */
+	float *logits; /* (FEW_ROWS or sequences, vocab) */
+};
+
+typedef struct pass
+{
+	const transformer_stack *stack; /* which the rows go through */
+	int32_t rows;
+	const int32_t *ids; /* (rows) */
+	int32_t span_count;
+	const span *spans; /* of different sequences */
+} pass;
+
+static inline const transformer_config *
+config_of(const generator *g)
+{
+	return &g->n->config.text;
+}
+
+static inline int64_t
+kv_width(const transformer_config *c)
+{
+	return (int64_t) c->kv_heads * c->head_dim;
+}
+
+static inline bool
+encodes(const generator *g, const transformer_stack *stack)
+{
+	return stack == &g->numbers.encoder;
+}
+
+/* What a row of the last pass became, (width). */
+static inline const float *
+normed_row(const generator *g, int32_t row)
+{
+	return g->normed + (int64_t) row * config_of(g)->width;
+}
+
+/* All return false with LLM_CANCELLED when the poll asks to stop, and find room for what they are given. */
+
+/* Rows through all layers and norms, into g->normed; the decoder's keys and values into the cache. */
+extern bool pass_run(const generator *g, const pass *p, llm_error *err);
+/* g->logits of x (rows, width). */
+extern bool pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err);
+/* Keys and values of a source, whose rows went through the encoder in the last pass. */
+extern bool pass_keep_source(const generator *g, const span *s, llm_error *err);
+
+#endif /* LLMAPP_GENERATOR_PASS_H */
