@@ -4,7 +4,8 @@
  *
  * When the context is full, the generator starts again with its second half, so a text may
  * be longer than the context.  The token behind which texts end in training ends a generated
- * text, and stands for the beginning when the prompt is empty.
+ * text, and stands for the beginning when the prompt is empty.  A model of pairs was trained with
+ * it between prompt and completion (train/samples.c), and gets its prompts in that form.
  */
 #include "postgres.h"
 
@@ -116,10 +117,42 @@ ReadPrompt(Generation *gen, text *prompt, bool truncate_left)
 }
 
 static void
+AppendEnd(Generation *gen, token_list *tokens)
+{
+	llm_error err = {0};
+
+	if (!token_list_append(tokens, gen->end, &err))
+		ThrowError(&err);
+}
+
+/* The prompt of a model of pairs, of a long one as much as in training. */
+static void
+ReadPairPrompt(Generation *gen, text *prompt)
+{
+	int32 source_context = net_get_config(gen->call->net)->text.source_context;
+	token_list *tokens = source_context > 0 ? &gen->source : &gen->tokens;
+	int32 most = gen->call->context - 1 - Min(gen->most, gen->call->context / 2);
+
+	EncodeText(gen->call, prompt, tokens);
+	if (source_context > 0)
+	{
+		tokens->count = Min(tokens->count, source_context - 1);
+		AppendEnd(gen, tokens);
+	}
+	else if (tokens->count > most)
+	{
+		memmove(tokens->id, tokens->id + tokens->count - most, most * sizeof(int32));
+		tokens->count = most;
+	}
+	AppendEnd(gen, &gen->tokens);
+}
+
+static void
 FreeLists(void *arg)
 {
 	Generation *gen = arg;
 
+	free(gen->source.id);
 	free(gen->tokens.id);
 	free(gen->text.bytes);
 }
@@ -139,7 +172,10 @@ NewGeneration(LanguageCall *call, const NullableDatum *args)
 	MakeSampler(gen, args);
 	if (!args[GENERATE_STOP].isnull)
 		ReadStops(gen, DatumGetArrayTypeP(args[GENERATE_STOP].value));
-	ReadPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value), TruncatesLeft(args[GENERATE_TRUNCATE]));
+	if (encoder_has_tokens(call->model->manifest->encoder))
+		ReadPairPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value));
+	else
+		ReadPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value), TruncatesLeft(args[GENERATE_TRUNCATE]));
 	return gen;
 }
 
@@ -179,6 +215,9 @@ Feed(Generation *gen)
 
 	if (!ReadsOneToken(gen))
 		generator_truncate(g, gen->sequence, 0);
+	if (gen->made == 0 && gen->source.count > 0 &&
+		!generator_source(g, gen->sequence, gen->source.id, (int32) gen->source.count, &err))
+		ThrowError(&err);
 	if (!generator_append(g, gen->sequence, gen->tokens.id + gen->tokens.count - count, (int32) count, &err))
 		ThrowError(&err);
 }

@@ -42,6 +42,7 @@ typedef struct Generation
 	LanguageCall *call;
 	int32 sequence; /* of the call's generator */
 	sampler *sampler;
+	token_list source; /* what an encoder reads */
 	token_list tokens; /* prompt and what was made */
 	text_buffer text;  /* what was made, UTF-8 */
 	int32 end;         /* token that ends the text, or -1 */

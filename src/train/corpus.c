@@ -249,6 +249,8 @@ DescribeRows(Dataset *d)
 	OWN(t, target_free);
 	d->encoder = e;
 	d->target = t;
+	d->missing = palloc0((d->roles->inputs + 1) * sizeof(int64)); /* there is a text for every prompt */
+	d->unknown = palloc0((d->roles->inputs + 1) * sizeof(int64));
 }
 
 /* False when the job is to pause. */
