@@ -506,7 +506,7 @@ CREATE VIEW llmapp.jobs WITH (security_barrier) AS
 GRANT SELECT ON llmapp.jobs TO PUBLIC;
 COMMENT ON VIEW llmapp.jobs IS 'jobs of the roles of which the reader is a member';
 COMMENT ON COLUMN llmapp.jobs.status IS 'queued, running, paused, interrupted, succeeded, failed or cancelled';
-COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, training, evaluating, saving or scoring; after a failure the one that failed';
+COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, vocabulary, tokenizing, training, evaluating, saving or scoring; after a failure the one that failed';
 COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
 
 CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS

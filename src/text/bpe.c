@@ -156,8 +156,8 @@ push_pair(const tokenizer *t, symbol *s, int32_t at, rank_heap *heap)
 /* Room in the heap for each first pair and two more for each merge. */
 #define LONG_SYMBOL_BYTES (sizeof(symbol) + 3 * sizeof(uint64_t))
 
-static void
-merge_long(const tokenizer *t, symbol *s, int32_t count, uint64_t *heap_room)
+static bool
+merge_long(tokenizer *t, symbol *s, int32_t count, uint64_t *heap_room, llm_error *err)
 {
 	rank_heap heap = {heap_room, 0};
 
@@ -167,12 +167,18 @@ merge_long(const tokenizer *t, symbol *s, int32_t count, uint64_t *heap_room)
 		s[i].next = i + 1 < count ? i + 1 : -1;
 	}
 	for (int32_t i = 0; i < count; i++)
+	{
+		if (!encode_goes_on(t, err))
+			return false;
 		push_pair(t, s, i, &heap);
+	}
 	while (heap.count > 0)
 	{
 		uint64_t item = heap_pop(&heap);
 		int32_t at = (int32_t) (uint32_t) item, gone = s[at].next;
 
+		if (!encode_goes_on(t, err))
+			return false;
 		/* Pairs that have changed since are still in the heap. */
 		if (s[at].rank != (int32_t) (item >> 32) || gone < 0)
 			continue;
@@ -185,6 +191,7 @@ merge_long(const tokenizer *t, symbol *s, int32_t count, uint64_t *heap_room)
 		if (s[at].previous >= 0)
 			push_pair(t, s, s[at].previous, &heap);
 	}
+	return true;
 }
 
 /* ---- words of bytes ---- */
@@ -224,12 +231,11 @@ encode_short(const tokenizer *t, const uint8_t *word, size_t length, token_list 
 
 /* Merge `count` symbols whose ids are set, in scratch memory, and append what is left. */
 static bool
-finish_long(const tokenizer *t, symbol *s, int32_t count, size_t room, token_list *out, llm_error *err)
+finish_long(tokenizer *t, symbol *s, int32_t count, size_t room, token_list *out, llm_error *err)
 {
 	if (count == 0)
 		return true;
-	merge_long(t, s, count, (uint64_t *) (s + (room + (room & 1))));
-	if (!token_list_reserve(out, count, err))
+	if (!merge_long(t, s, count, (uint64_t *) (s + (room + (room & 1))), err) || !token_list_reserve(out, count, err))
 		return false;
 	for (int32_t i = 0; i >= 0; i = s[i].next)
 		out->id[out->count++] = s[i].id;

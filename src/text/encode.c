@@ -125,6 +125,8 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 	{
 		int32_t id;
 
+		if (!encode_goes_on(t, err))
+			return false;
 		utf8_read(text, end, &bytes);
 		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_NORMAL);
 		if (id < 0 && !encode_missing(t, text, bytes, out, err))
@@ -205,6 +207,41 @@ tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_speci
 		at += plain + (id >= 0 ? token_length(t, id) : 0);
 	}
 	return true;
+}
+
+/* ---- cutting long texts ---- */
+
+/* Does a character that is no space end right before text[at]? */
+static bool
+ends_visibly(const uint8_t *text, size_t at)
+{
+	size_t back = 1;
+	int32_t bytes, c;
+
+	while (back < UTF8_BYTES_MAX && back < at && (text[at - back] & 0xC0) == 0x80)
+		back++;
+	c = utf8_read(text + at - back, text + at, &bytes);
+	return bytes == (int32_t) back && (char_class(c) & CHAR_SPACE) == 0;
+}
+
+/*
+ * Words begin where a space or the end of a line stands behind something else, whatever comes
+ * before or after: see gpt2_piece().  Other rules, and what changes a text first, look further.
+ */
+size_t
+tokenizer_cut(const tokenizer *t, const char *text, size_t length, size_t wanted)
+{
+	const block_header *h = t->header;
+	bool words = h->kind == TOKENIZER_BPE && h->pretokenizer == PRETOKENIZER_GPT2 &&
+				 (h->flags & (FLAG_CHARACTERS | FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE)) == 0 &&
+				 t->character_map == NULL;
+
+	if (t->has_added || (!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
+		return length;
+	for (size_t i = wanted > 0 ? wanted : 1; i < length; i++)
+		if ((text[i] == ' ' || text[i] == '\n') && ends_visibly((const uint8_t *) text, i))
+			return i;
+	return length;
 }
 
 /* ---- decoding ---- */

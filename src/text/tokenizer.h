@@ -124,6 +124,12 @@ extern bool tokenizer_encode(tokenizer *t, const char *text, size_t length, bool
 							 llm_error *err);
 
 /*
+ * Bytes of the text, at least `wanted` if it has them, behind which it can be cut: the ids of both
+ * parts are those of the whole.  All of it where no such place is found.
+ */
+extern size_t tokenizer_cut(const tokenizer *t, const char *text, size_t length, size_t wanted);
+
+/*
  * Append the text of ids as it continues what *out holds: kinds that mark words put no space in
  * front of the first.  So a text may be decoded token by token into one buffer; what was added
  * may end within a UTF-8 sequence, see text_complete().  Special tokens add their text only with

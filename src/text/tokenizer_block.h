@@ -189,7 +189,7 @@ token_goes_on(const tokenizer *t, uint64_t hash)
 	return t->prefix[bit / 64] >> bit % 64 & 1;
 }
 
-/* To be called for each word; false: poll asked to stop. */
+/* To be called for each word, and within long ones; false: poll asked to stop. */
 static inline bool
 encode_goes_on(tokenizer *t, llm_error *err)
 {

@@ -16,6 +16,7 @@
 #define WORD_BYTES ((size_t) 64 << 20)
 #define WORDS_MAX (1 << 28)
 #define CODE_POINTS INVALID_BYTE
+#define POLL_WORDS 4096
 
 struct bpe_trainer
 {
@@ -23,6 +24,7 @@ struct bpe_trainer
 	strings *words;
 	int64_t *times; /* (words->count) */
 	int32_t capacity;
+	int64_t counted; /* words, repeated ones too */
 };
 
 /* ---- what every tokenizer that is trained ends with ---- */
@@ -194,6 +196,14 @@ count_word(bpe_trainer *t, const char *word, size_t length, llm_error *err)
 }
 
 static bool
+counts_on(bpe_trainer *t, llm_error *err)
+{
+	if (++t->counted % POLL_WORDS != 0 || t->options.poll == NULL || !t->options.poll(t->options.poll_arg))
+		return true;
+	return llm_fail(err, LLM_CANCELLED, "counting words was cancelled");
+}
+
+static bool
 count_words(bpe_trainer *t, const char *text, size_t length, llm_error *err)
 {
 	pretokenize next_word = pretokenizer_scanner(t->options.pretokenizer);
@@ -203,7 +213,7 @@ count_words(bpe_trainer *t, const char *text, size_t length, llm_error *err)
 	{
 		size_t word = next_word((const uint8_t *) text, (const uint8_t *) end);
 
-		if (!count_word(t, text, word, err))
+		if (!counts_on(t, err) || !count_word(t, text, word, err))
 			return false;
 		text += word;
 	}
@@ -273,7 +283,7 @@ build_bpe(const bpe_trainer *t, const bpe_merge *merge, int32_t merges, size_t *
 }
 
 void *
-bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_poll poll, void *poll_arg, llm_error *err)
+bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_error *err)
 {
 	bpe_words words = {t->words->bytes, t->words->start, t->words->length, t->times, t->words->count};
 	bpe_merge *merge = NULL;
@@ -281,7 +291,7 @@ bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_poll poll, void *poll_arg,
 	void *block = NULL;
 
 	if (bpe_learn(&words, t->options.vocabulary - 256 - t->options.special_count, t->options.min_count, &merge,
-				  &merges, poll, poll_arg, err))
+				  &merges, t->options.poll, t->options.poll_arg, err))
 		block = build_bpe(t, merge, merges, bytes, err);
 	free(merge);
 	return block;

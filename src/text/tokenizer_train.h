@@ -26,6 +26,8 @@ typedef struct bpe_trainer_options
 	int32_t special_count;
 	int64_t min_count;     /* a pair that occurs less often is not merged; at least 1 */
 	size_t max_word_bytes; /* of distinct words that are remembered, 0: 64 MiB; see bpe_trainer_add() */
+	llm_poll poll;         /* ends counting and learning with LLM_CANCELLED; may be NULL */
+	void *poll_arg;
 } bpe_trainer_options;
 
 typedef struct bpe_trainer bpe_trainer;
@@ -38,7 +40,7 @@ extern void bpe_trainer_free(bpe_trainer *t); /* t may be NULL */
  * Count the words of a document.  When the distinct ones take more than max_word_bytes, the
  * rarest are forgotten until half of that is free (lossy counting, Manku and Motwani 2002), so
  * memory is bounded: up to 70 bytes for each word beside its own now, and in bpe_trainer_finish()
- * 25 for each byte of a word.
+ * 25 for each byte of a word.  When poll asked to stop, some words of the document are counted.
  */
 extern bool bpe_trainer_add(bpe_trainer *t, const char *text, size_t length, llm_error *err);
 extern int64_t bpe_trainer_words(const bpe_trainer *t); /* distinct ones remembered */
@@ -47,10 +49,10 @@ extern int64_t bpe_trainer_words(const bpe_trainer *t); /* distinct ones remembe
  * Learn the merges (Sennrich et al. 2016): each step joins the pair that occurs most often; of
  * equals the one whose left, then right text is the last in the order of bytes.  Ids are: the 256
  * bytes, the merges, the specials.  Fewer tokens than wanted come out when no pair is left.
- * A block as tokenizer_open() takes it, to be released with free(), or NULL: LLM_MEMORY, or
- * LLM_CANCELLED when poll, which may be NULL, asked to stop.  The trainer stays as it was.
+ * A block as tokenizer_open() takes it, to be released with free(), or NULL: LLM_MEMORY or
+ * LLM_CANCELLED.  The trainer stays as it was.
  */
-extern void *bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_poll poll, void *poll_arg, llm_error *err);
+extern void *bpe_trainer_finish(bpe_trainer *t, size_t *bytes, llm_error *err);
 
 typedef struct character_trainer character_trainer;
 

@@ -17,11 +17,13 @@
 #include "../text/tokenizer_train.h"
 #include "corpus.h"
 #include "pairs.h"
+#include "text_tokens.h"
 
 #define FEW_TEXTS 20
 #define END_TEXT "<|endoftext|>"
 #define MASK_TEXT "<|mask|>"
 #define MIN_PAIR_COUNT 2
+#define PIECE_BYTES ((Size) 1 << 20) /* of a long text, between two polls */
 
 /* The last one is for encoders only. */
 static const special_text specials[] = {{END_TEXT, SPECIAL_END}, {MASK_TEXT, SPECIAL_MASK}};
@@ -56,7 +58,8 @@ StartMaking(TokenizerMaker *maker, const train_params *p)
 								   .pretokenizer = PRETOKENIZER_GPT2,
 								   .specials = specials,
 								   .special_count = SpecialCount(p),
-								   .min_count = MIN_PAIR_COUNT};
+								   .min_count = MIN_PAIR_COUNT,
+								   .poll = JobPoll};
 	llm_error err = {0};
 
 	if (strcmp(p->tokenizer, "bpe") == 0)
@@ -75,24 +78,58 @@ StartMaking(TokenizerMaker *maker, const train_params *p)
 		ThrowError(&err);
 }
 
+/* False when the job is to pause; the text may be long. */
+static bool
+CountCharacters(character_trainer *t, const char *text, Size length)
+{
+	Size some;
+
+	for (; length > 0; text += some, length -= some)
+	{
+		some = length > PIECE_BYTES ? text_complete(text, PIECE_BYTES) : length;
+		character_trainer_add(t, text, some);
+		if (JobPoll(NULL))
+		{
+			CHECK_FOR_INTERRUPTS();
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+CountWords(bpe_trainer *t, const char *text, Size length)
+{
+	llm_error err = {0};
+
+	if (bpe_trainer_add(t, text, length, &err))
+		return true;
+	if (err.code != LLM_CANCELLED)
+		ThrowError(&err);
+	CHECK_FOR_INTERRUPTS();
+	return false;
+}
+
 /* The training texts, as far as the maker needs them; false when the job is to pause. */
 static bool
 ShowTexts(Dataset *d, TokenizerMaker *maker, bool ends)
 {
-	llm_error err = {0};
 	const char *text;
 	Size length;
 	bool held_out;
+	int64 done = 0;
 
+	JobPhase("vocabulary", d->rows);
 	StartPass(d);
 	while (NextText(d, &text, &length, &held_out))
 	{
+		JobProgress(++done, 0, 0, 0);
 		if (held_out && !ends)
 			continue;
-		if (maker->bpe != NULL && !bpe_trainer_add(maker->bpe, text, length, &err))
-			ThrowError(&err);
-		if (maker->characters != NULL)
-			character_trainer_add(maker->characters, text, length);
+		if (maker->bpe != NULL && !CountWords(maker->bpe, text, length))
+			return false;
+		if (maker->characters != NULL && !CountCharacters(maker->characters, text, length))
+			return false;
 		if (JobPauseRequested())
 			return false;
 	}
@@ -107,7 +144,7 @@ FinishMaking(TokenizerMaker *maker, const train_params *p, Size *size)
 	{
 		llm_error err = {0};
 		size_t bytes = 0;
-		void *block = maker->bpe != NULL          ? bpe_trainer_finish(maker->bpe, &bytes, JobPoll, NULL, &err)
+		void *block = maker->bpe != NULL          ? bpe_trainer_finish(maker->bpe, &bytes, &err)
 					  : maker->characters != NULL ? character_trainer_finish(maker->characters, &bytes, &err)
 												  : byte_tokenizer(specials, SpecialCount(p), &bytes, &err);
 
@@ -152,13 +189,13 @@ OpenTokenizer(Corpus *c)
 	if (c->tokenizer == NULL)
 		ThrowError(&err);
 	OWN(c->tokenizer, tokenizer_free);
+	tokenizer_set_poll(c->tokenizer, JobPoll, NULL);
 }
 
 /* ---- tokens ---- */
 
-/* How many bytes of text tokens stand for. */
-static int64
-TextBytes(const Corpus *c, const int32 *ids, int64 count)
+int64
+TokenBytes(const Corpus *c, const int32 *ids, int64 count)
 {
 	int64 bytes = 0;
 
@@ -174,17 +211,11 @@ TextBytes(const Corpus *c, const int32 *ids, int64 count)
 }
 
 static void
-AppendText(Corpus *c, const token_list *list, int64 training)
+AppendText(Corpus *c, const int32 *ids, int64 count, int64 training)
 {
-	AppendTokens(c->training, list->id, training);
-	AppendTokens(c->held_out, list->id + training, list->count - training);
-	c->held_out_bytes += TextBytes(c, list->id + training, list->count - training);
-}
-
-static void
-FreeTokens(void *list)
-{
-	free(((token_list *) list)->id);
+	AppendTokens(c->training, ids, training);
+	AppendTokens(c->held_out, ids + training, count - training);
+	c->held_out_bytes += TokenBytes(c, ids + training, count - training);
 }
 
 /* Every text into the files; false when the job is to pause. */
@@ -193,32 +224,23 @@ WriteTokens(Dataset *d, const train_params *p, bool ends)
 {
 	Corpus *c = d->corpus;
 	int32 end = tokenizer_special(c->tokenizer, SPECIAL_END);
-	token_list *list = palloc0(sizeof(token_list));
-	llm_error err = {0};
-	const char *text;
-	Size length;
+	TextTokens *texts = StartTextTokens(d);
+	const int32 *ids;
+	int64 count;
 	bool held_out;
 
-	OWN(list, FreeTokens);
-	StartPass(d);
-	while (NextText(d, &text, &length, &held_out))
+	while (NextTextTokens(texts, &ids, &count, &held_out))
 	{
-		list->count = 0;
-		if (!tokenizer_encode(c->tokenizer, text, length, false, list, &err))
-			ThrowError(&err);
 		if (ends)
-			AppendText(c, list, list->count - (int64) (p->validation * list->count));
+			AppendText(c, ids, count, count - (int64) (p->validation * count));
 		else
-			AppendText(c, list, held_out ? 0 : list->count);
+			AppendText(c, ids, count, held_out ? 0 : count);
 		if (end >= 0)
 			AppendTokens(ends || !held_out ? c->training : c->held_out, &end, 1);
 		d->training_rows += ends || !held_out;
 		d->held_out_rows += !ends && held_out;
-		JobProgress(d->training_rows + d->held_out_rows, 0, 0, 0);
-		if (JobPauseRequested())
-			return false;
 	}
-	return true;
+	return EndTextTokens(texts);
 }
 
 static void
@@ -320,27 +342,18 @@ FitCorpus(Dataset *d, train_params *params, const Model *base)
 static bool
 MeasureTexts(Dataset *d, int32 *longest)
 {
-	token_list *list = palloc0(sizeof(token_list));
+	TextTokens *texts = StartTextTokens(d);
 	int64 lengths[LONGEST_COUNTED + 1] = {0};
 	int64 seen = 0;
-	llm_error err = {0};
-	const char *text;
-	Size length;
+	const int32 *ids;
+	int64 count;
 	bool held_out;
 
-	OWN(list, FreeTokens);
-	StartPass(d);
-	while (NextText(d, &text, &length, &held_out))
-	{
-		if (held_out)
-			continue;
-		list->count = 0;
-		if (!tokenizer_encode(d->corpus->tokenizer, text, length, false, list, &err))
-			ThrowError(&err);
-		lengths[Min(list->count, LONGEST_COUNTED)]++;
-		if (JobPauseRequested())
-			return false;
-	}
+	while (NextTextTokens(texts, &ids, &count, &held_out))
+		if (!held_out)
+			lengths[Min(count, LONGEST_COUNTED)]++;
+	if (!EndTextTokens(texts))
+		return false;
 	for (*longest = 0; *longest < LONGEST_COUNTED; (*longest)++)
 		if ((seen += lengths[*longest]) >= LONGEST_SHARE * d->training_rows)
 			break;

@@ -137,7 +137,7 @@ NetworkConfig(const Learning *l)
 	return c;
 }
 
-static int32
+int32
 ThreadCount(void)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);

@@ -4,14 +4,14 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
-
 #include "../common.h"
 #include "pairs.h"
+#include "text_tokens.h"
 
 #define LONGEST_SHARE 0.99 /* of the pairs are read whole, as far as the context may grow */
 #define LONGEST_COUNTED 1024
 #define RECORD_SHARE 4 /* of llmapp.train_memory */
+#define MOST_TOKENS (1 << 28)
 
 /* How many training texts have how many tokens, those with more counted as LONGEST_COUNTED. */
 typedef struct Lengths
@@ -25,8 +25,10 @@ typedef struct PairWriter
 	Dataset *d;
 	Records *training;
 	Records *held_out;
-	token_list prompt;
-	token_list completion;
+	bool encoder_reads; /* the prompt; otherwise it is in front of the completion */
+	int32 *prompt;      /* (room) */
+	int64 room;
+	int32 prompt_count;
 	Lengths sources;
 	Lengths samples; /* what a network reads and writes in one row */
 	int64 tokens;    /* of the training pairs */
@@ -50,74 +52,62 @@ LongestOf(const Lengths *lengths)
 	return longest;
 }
 
+/* Keep the tokens of a prompt until its completion is there. */
 static void
-FreeWriter(void *arg)
+KeepPrompt(PairWriter *w, const int32 *ids, int64 count)
 {
-	PairWriter *w = arg;
-
-	free(w->prompt.id);
-	free(w->completion.id);
-}
-
-/* The next text as tokens; false when there is none. */
-static bool
-ReadTokens(Dataset *d, token_list *list, int64 *bytes, bool *held_out)
-{
-	llm_error err = {0};
-	const char *text;
-	Size length;
-
-	list->count = 0;
-	if (!NextText(d, &text, &length, held_out))
-		return false;
-	if (!tokenizer_encode(d->corpus->tokenizer, text, length, false, list, &err))
-		ThrowError(&err);
-	if (list->count > PG_INT16_MAX * (int64) PG_INT16_MAX)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a text has too many tokens for a pair")));
-	*bytes = length;
-	return true;
+	if (count > MOST_TOKENS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a prompt has " INT64_FORMAT " tokens, at most %d are possible", count, MOST_TOKENS)));
+	if (count > w->room)
+	{
+		w->room = count;
+		w->prompt = repalloc_huge(w->prompt, w->room * sizeof(int32));
+	}
+	memcpy(w->prompt, ids, count * sizeof(int32));
+	w->prompt_count = (int32) count;
 }
 
 static void
-AddToPart(PairWriter *w, bool held_out, int64 bytes, bool encoder_reads)
+AddToPart(PairWriter *w, const int32 *completion, int64 count, bool held_out)
 {
 	Dataset *d = w->d;
 
-	AddPair(held_out ? w->held_out : w->training, w->prompt.id, (int32) w->prompt.count, w->completion.id,
-			(int32) w->completion.count);
+	AddPair(held_out ? w->held_out : w->training, w->prompt, w->prompt_count, completion,
+			(int32) Min(count, MOST_TOKENS));
 	d->held_out_rows += held_out;
 	d->training_rows += !held_out;
 	if (held_out)
 	{
-		d->corpus->held_out_bytes += bytes;
+		d->corpus->held_out_bytes += TokenBytes(d->corpus, completion, count);
 		return;
 	}
-	w->tokens += w->prompt.count + w->completion.count;
-	CountLength(&w->sources, w->prompt.count);
-	CountLength(&w->samples, w->completion.count + (encoder_reads ? 0 : w->prompt.count + 1));
+	w->tokens += w->prompt_count + count;
+	CountLength(&w->sources, w->prompt_count);
+	CountLength(&w->samples, count + (w->encoder_reads ? 0 : w->prompt_count + 1));
 }
 
 /* Every pair into its part; false when the job is to pause. */
 static bool
-WritePairs(PairWriter *w, bool encoder_reads)
+WritePairs(PairWriter *w)
 {
 	Dataset *d = w->d;
-	int64 bytes;
+	TextTokens *texts;
+	const int32 *ids;
+	int64 count;
 	bool held_out;
 
 	d->training_rows = d->held_out_rows = 0;
-	StartPass(d);
-	while (ReadTokens(d, &w->prompt, &bytes, &held_out))
+	texts = StartTextTokens(d);
+	while (NextTextTokens(texts, &ids, &count, &held_out))
 	{
-		(void) ReadTokens(d, &w->completion, &bytes, &held_out);
-		AddToPart(w, held_out, bytes, encoder_reads);
-		JobProgress(d->training_rows + d->held_out_rows, 0, 0, 0);
-		if (JobPauseRequested())
-			return false;
+		KeepPrompt(w, ids, count);
+		if (NextTextTokens(texts, &ids, &count, &held_out))
+			AddToPart(w, ids, count, held_out);
 	}
 	FinishRecords(w->training);
 	FinishRecords(w->held_out);
-	return true;
+	return EndTextTokens(texts);
 }
 
 static void
@@ -135,24 +125,25 @@ CheckPairs(const Dataset *d, int32 end)
 bool
 FitPairs(Dataset *d, train_params *params)
 {
-	bool encoder_reads = params->architecture->bit == ARCH_T5;
 	int32 end = tokenizer_special(d->corpus->tokenizer, SPECIAL_END);
 	PairWriter *w = palloc0(sizeof(PairWriter));
 	int32 source;
 	llm_error err = {0};
 
-	OWN(w, FreeWriter);
+	w->encoder_reads = params->architecture->bit == ARCH_T5;
+	w->room = 1024;
+	w->prompt = palloc(w->room * sizeof(int32));
 	d->budget = (Size) llmapp_train_memory * 1024 / RECORD_SHARE;
 	w->d = d;
 	w->training = CreateRecords(&d->budget);
 	w->held_out = CreateRecords(&d->budget);
-	if (!WritePairs(w, encoder_reads))
+	if (!WritePairs(w))
 		return false;
 	CheckPairs(d, end);
 	params_choose_context(params, LongestOf(&w->samples), LongestOf(&w->sources));
 	params_choose_transformer(params, w->tokens);
-	source = encoder_reads ? params->source_context : 0;
-	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, encoder_reads ? source : params->context, &err))
+	source = w->encoder_reads ? params->source_context : 0;
+	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, w->encoder_reads ? source : params->context, &err))
 		ThrowError(&err);
 	d->training = SamplesOfPairs(w->training, params->context, source, end);
 	d->held_out = SamplesOfPairs(w->held_out, params->context, source, end);

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "storage/buffile.h"
 #include "utils/resowner.h"
 
@@ -86,6 +87,7 @@ AppendTokens(TokenFile *file, const int32 *ids, int64 count)
 	{
 		int32 some = (int32) Min(count, BLCKSZ);
 
+		CHECK_FOR_INTERRUPTS();
 		MakeRoom(file, some);
 		for (int32 i = 0; i < some; i++)
 			if (file->bytes == sizeof(uint16))

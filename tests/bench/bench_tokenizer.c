@@ -126,7 +126,7 @@ train(void *arg)
 			length = line_length(&t->text[i], at);
 			bpe_trainer_add(trainer, t->text[i].bytes + at, length, &err);
 		}
-	free(bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err));
+	free(bpe_trainer_finish(trainer, &bytes, &err));
 	check(&err);
 	bpe_trainer_free(trainer);
 }

@@ -48,7 +48,7 @@ learn(const char *text, size_t length, pretokenizer rule)
 	tokenizer *t;
 
 	REQUIRE(bpe_trainer_add(trainer, text, length, &err));
-	block = bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err);
+	block = bpe_trainer_finish(trainer, &bytes, &err);
 	REQUIRE(block != NULL);
 	t = tokenizer_open(block, bytes, &err);
 	REQUIRE(t != NULL);

@@ -14,6 +14,7 @@
 #include "../../src/manifest/manifest.h"
 #include "../../src/format/params.h"
 #include "../../src/metrics/metrics.h"
+#include "../../src/text/tokenizer_bulk.h"
 #include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
 #include "net_check.h"
@@ -300,13 +301,17 @@ yield_tokens(void *block, size_t bytes, llm_error *err)
 	tokenizer *t = block ? tokenizer_open(block, bytes, err) : NULL;
 	token_list list = {0};
 	text_buffer back = {0};
-	bool ok = t && tokenizer_encode(t, text, strlen(text), true, &list, err) &&
-			  tokenizer_decode(t, list.id, list.count, true, &back, err);
+	bulk_tokenizer *bulk = t ? bulk_tokenizer_new(block, bytes, 1, NULL, NULL, err) : NULL;
+	int64_t end;
+	bool ok = bulk && tokenizer_encode(t, text, strlen(text), true, &list, err) &&
+			  tokenizer_decode(t, list.id, list.count, true, &back, err) &&
+			  bulk_tokenizer_encode(bulk, &(text_span) {text, strlen(text)}, 1, &list, &end, err);
 
 	if (ok)
 		snprintf(result, sizeof(result), "%d %d %.*s", (int) list.count, list.id[0], (int) back.size, back.bytes);
 	free(list.id);
 	free(back.bytes);
+	bulk_tokenizer_free(bulk);
 	tokenizer_free(t);
 	free(block);
 	return ok;
@@ -321,7 +326,7 @@ byte_pairs_story(llm_error *err)
 	bpe_trainer *t = bpe_trainer_new(&options, err);
 	size_t bytes = 0;
 	bool ok = t && bpe_trainer_add(t, "the cat, the mat, the aaaaaaaa", 30, err);
-	void *block = ok ? bpe_trainer_finish(t, &bytes, NULL, NULL, err) : NULL;
+	void *block = ok ? bpe_trainer_finish(t, &bytes, err) : NULL;
 
 	bpe_trainer_free(t);
 	return yield_tokens(block, bytes, err);

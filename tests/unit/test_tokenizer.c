@@ -159,7 +159,7 @@ trained(size_t *bytes)
 	for (int i = 0; i < 20; i++)
 		bpe_trainer_add(trainer, "the cat sat on the mat<end>the caterpillar sat there ------------ 中文中文",
 						strlen("the cat sat on the mat<end>the caterpillar sat there ------------ 中文中文"), &err);
-	block = bpe_trainer_finish(trainer, bytes, NULL, NULL, &err);
+	block = bpe_trainer_finish(trainer, bytes, &err);
 	CHECK_STR(err.message, "");
 	bpe_trainer_free(trainer);
 	return block;

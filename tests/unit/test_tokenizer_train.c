@@ -55,6 +55,7 @@ test_training(void)
 	void *block;
 	tokenizer *t;
 	int asked = 0;
+	static char long_text[65536];
 
 	/* More distinct words than are remembered; the frequent one stays. */
 	for (int i = 0; i < 5000; i++)
@@ -65,7 +66,7 @@ test_training(void)
 							  (size_t) snprintf(text, sizeof(text), "xyxy%c%d", 'A' + i % 26, i * 7919), &err));
 	}
 	CHECK(bpe_trainer_words(trainer) < 600);
-	block = bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err);
+	block = bpe_trainer_finish(trainer, &bytes, &err);
 	t = open_block(block, bytes);
 	CHECK(memcmp(tokenizer_token(t, 256, &length), "xy", 2) == 0 && length == 2);
 	CHECK(memcmp(tokenizer_token(t, 257, &length), "xyxy", 4) == 0 && length == 4);
@@ -77,17 +78,26 @@ test_training(void)
 	options.vocabulary = 5000;
 	trainer = bpe_trainer_new(&options, &err);
 	bpe_trainer_add(trainer, "ab ab", 5, &err);
-	block = bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err);
+	block = bpe_trainer_finish(trainer, &bytes, &err);
 	t = open_block(block, bytes);
 	CHECK_INT(tokenizer_size(t), 258);
 	tokenizer_free(t);
 	free(block);
 	bpe_trainer_free(trainer);
 
+	/* Learning is stopped, then counting the words of one long text. */
+	options.poll = stop_at_once;
+	options.poll_arg = &asked;
 	trainer = bpe_trainer_new(&options, &err);
 	bpe_trainer_add(trainer, "abcdefghijkl", 12, &err);
+	CHECK(bpe_trainer_finish(trainer, &bytes, &err) == NULL);
+	CHECK_INT(err.code, LLM_CANCELLED);
+	err = (llm_error) {0};
 	asked = 0;
-	CHECK(bpe_trainer_finish(trainer, &bytes, stop_at_once, &asked, &err) == NULL);
+	memset(long_text, ' ', sizeof(long_text));
+	for (size_t i = 0; i < sizeof(long_text); i += 2)
+		long_text[i] = 'a';
+	CHECK(!bpe_trainer_add(trainer, long_text, sizeof(long_text), &err));
 	CHECK_INT(err.code, LLM_CANCELLED);
 	bpe_trainer_free(trainer);
 	err = (llm_error) {0};

@@ -18,7 +18,7 @@ test_reference_merges(void)
 	char *merges = test_file("tokenizers/vectors/bpe_train_reference_merges.txt", &merges_size), *at = merges;
 	bpe_trainer *trainer = corpus && merges ? bpe_trainer_new(&options, &err) : NULL;
 	void *block = trainer && bpe_trainer_add(trainer, corpus, corpus_size, &err)
-					  ? bpe_trainer_finish(trainer, &bytes, NULL, NULL, &err)
+					  ? bpe_trainer_finish(trainer, &bytes, &err)
 					  : NULL;
 	tokenizer *t = block ? tokenizer_open(block, bytes, &err) : NULL;
 	int32_t equal = 0;
