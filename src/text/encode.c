@@ -225,7 +225,7 @@ ends_visibly(const uint8_t *text, size_t at)
 }
 
 /*
- * Words begin where a space or the end of a line stands behind something else, whatever comes
+ * Words begin where white space of ASCII stands behind something else, whatever comes
  * before or after: see gpt2_piece().  Other rules, and what changes a text first, look further.
  */
 size_t
@@ -239,7 +239,7 @@ tokenizer_cut(const tokenizer *t, const char *text, size_t length, size_t wanted
 	if (t->has_added || (!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
 		return length;
 	for (size_t i = wanted > 0 ? wanted : 1; i < length; i++)
-		if ((text[i] == ' ' || text[i] == '\n') && ends_visibly((const uint8_t *) text, i))
+		if ((text[i] == ' ' || (text[i] >= '\t' && text[i] <= '\r')) && ends_visibly((const uint8_t *) text, i))
 			return i;
 	return length;
 }

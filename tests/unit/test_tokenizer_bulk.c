@@ -13,7 +13,7 @@ static char *
 random_words(size_t size)
 {
 	static const char *const gaps[] = {
-		" ", " ", " ", "\n", "  ", "\t ", ".", "'s ", "\xC2\xA0 ", "\xE3\x80\x80 ", "\xFF ", "\xA0 "};
+		" ", " ", " ", "\n", "  ", "\t", "\r\n", ".", "'s ", "\xC2\xA0 ", "\xE3\x80\x80 ", "\xFF ", "\xA0 "};
 	char *text = malloc(size + 64);
 
 	for (size_t at = 0; at < size / 2;)
@@ -22,7 +22,7 @@ random_words(size_t size)
 
 		for (uint32_t i = 0; i < letters; i++)
 			text[at++] = (char) ('a' + next_random(20));
-		for (const char *gap = gaps[next_random(12)]; *gap; gap++)
+		for (const char *gap = gaps[next_random(13)]; *gap; gap++)
 			text[at++] = *gap;
 	}
 	memset(text + size / 2, ' ', size - size / 2);
@@ -156,6 +156,7 @@ test_cut(void)
 	CHECK_INT(tokenizer_cut(t, text, length, 4), length);
 	CHECK_INT(tokenizer_cut(t, text, 3, 1), 3);
 	CHECK_INT(tokenizer_cut(t, text, 0, 10), 0);
+	CHECK_INT(tokenizer_cut(t, "one,\r\ntwo", 9, 0), 4);
 	tokenizer_free(t);
 	free(block);
 }
