@@ -407,6 +407,23 @@ fill_data(train_params *p, llm_error *err)
 		   get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
 }
 
+static uint32_t
+lora_bits(const json_t *names)
+{
+	static const struct
+	{
+		const char *name;
+		uint32_t bit;
+	} bits[] = {{"qkv", LORA_QKV}, {"out", LORA_OUT}, {"up", LORA_UP}, {"down", LORA_DOWN}};
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < json_array_size(names); i++)
+		for (size_t k = 0; k < sizeof(bits) / sizeof(bits[0]); k++)
+			if (strcmp(json_string_value(json_array_get(names, i)), bits[k].name) == 0)
+				found |= bits[k].bit;
+	return found;
+}
+
 static bool
 fill_network(train_params *p, llm_error *err)
 {
@@ -432,6 +449,10 @@ fill_network(train_params *p, llm_error *err)
 	p->context = (int32_t) get_int(p, "context");
 	p->vocab_size = (int32_t) get_int(p, "vocab_size");
 	p->source_context = (int32_t) get_int(p, "source_context");
+	p->train_layers = (int32_t) get_int(p, "train_layers");
+	p->lora_rank = (int32_t) get_int(p, "lora_rank");
+	p->lora_alpha = get_number(p, "lora_alpha");
+	p->lora_targets = lora_bits(get(p, "lora_targets"));
 	p->ngrams = json_is_true(get(p, "ngrams"));
 	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
 			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
@@ -487,6 +508,12 @@ check_together(const train_params *p, llm_error *err)
 	if (p->ranges != NULL && p->validation_column == NULL && p->validation == 0)
 		return fail_together("validation", json_object_iter_key(json_object_iter(p->ranges)),
 							 "Held-out rows decide which trial is best; let \"validation\" be more than 0.", err);
+	if (p->train_layers > 0 && p->lora_rank > 0)
+		return fail_together("train_layers", "lora_rank", "Train the last layers, or matrices beside all of them.",
+							 err);
+	if (p->lora_rank > 0 && p->lora_targets == 0)
+		return fail_together("lora_rank", "lora_targets",
+							 "Name at least one kind of layer, or leave \"lora_targets\" out.", err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)

@@ -101,9 +101,13 @@ typedef struct train_params
 	image_augment augment; /* shift -1: not chosen yet */
 	/* a transformer; 0: not chosen yet */
 	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
-	char *tokenizer;        /* bpe, characters or bytes */
-	char *text_column;      /* or NULL */
-	char *prompt_column;    /* or NULL */
+	char *tokenizer;      /* bpe, characters or bytes */
+	char *text_column;    /* or NULL */
+	char *prompt_column;  /* or NULL */
+	int32_t train_layers; /* 0: all */
+	int32_t lora_rank;    /* 0: none */
+	double lora_alpha;
+	uint32_t lora_targets;  /* LORA_ bits */
 	int32_t source_context; /* 0: not chosen yet */
 	bool ngrams;
 	text_pool pool;

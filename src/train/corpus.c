@@ -119,7 +119,7 @@ ShowTexts(Dataset *d, TokenizerMaker *maker, bool ends)
 	bool held_out;
 	int64 done = 0;
 
-	JobPhase("vocabulary", d->rows);
+	JobPhase("vocabulary", CountTexts(d));
 	StartPass(d);
 	while (NextText(d, &text, &length, &held_out))
 	{

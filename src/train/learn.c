@@ -161,6 +161,10 @@ TrainerConfig(const Learning *l)
 					  .clip_norm = p->clip_norm,
 					  .schedule = p->schedule,
 					  .ema_decay = p->ema_decay,
+					  .train_layers = p->train_layers,
+					  .lora_rank = p->lora_rank,
+					  .lora_alpha = (float) p->lora_alpha,
+					  .lora_targets = p->lora_rank > 0 ? p->lora_targets : 0,
 					  .seed = p->seed,
 					  .threads = ThreadCount(),
 					  .poll = JobPoll};

@@ -268,6 +268,19 @@ CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task
 						errhint("Use the same target and task, or train without base.")));
 }
 
+/* Without a base there is nothing to tune. */
+static void
+CheckNoTuning(const train_params *params)
+{
+	const char *given = params->lora_rank > 0 ? "lora_rank" : params->train_layers > 0 ? "train_layers" : NULL;
+
+	if (given != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"%s\" needs a base model", given),
+				 errdetail("Random weights that stay as they are know nothing."),
+				 errhint("Name the model to start from: base => 'model'.")));
+}
+
 static void
 CopySettings(TrainingSpec *spec)
 {
@@ -364,6 +377,8 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 	task = ResolveTask(task, params->architecture, roles);
 	if (base != NULL)
 		CheckBaseTarget(base, roles, task);
+	else
+		CheckNoTuning(params);
 	if (task != NULL)
 		CheckTaskSettings(task, params);
 	spec->task = task ? pstrdup(task) : NULL;
