@@ -373,6 +373,7 @@ fill_run(train_params *p)
 	p->dropout = get_number(p, "dropout");
 	p->label_smoothing = get_number(p, "label_smoothing");
 	p->ema_decay = get_number(p, "ema_decay");
+	p->precision = strcmp(json_string_value(get(p, "precision")), "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
 	p->seed = (uint64_t) get_int(p, "seed");
 	p->max_seconds = get_number(p, "max_seconds");
 	p->checkpoint_every = json_is_null(get(p, "checkpoint_every")) ? -1 : get_number(p, "checkpoint_every");

@@ -69,6 +69,7 @@ typedef struct train_params
 	double dropout;
 	double label_smoothing;
 	double ema_decay;
+	train_precision precision;
 	uint64_t seed;
 	double max_seconds;      /* 0 = no limit */
 	double checkpoint_every; /* seconds; < 0: llmapp.checkpoint_interval */

@@ -161,6 +161,7 @@ TrainerConfig(const Learning *l)
 					  .clip_norm = p->clip_norm,
 					  .schedule = p->schedule,
 					  .ema_decay = p->ema_decay,
+					  .precision = p->precision,
 					  .train_layers = p->train_layers,
 					  .lora_rank = p->lora_rank,
 					  .lora_alpha = (float) p->lora_alpha,
