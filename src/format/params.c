@@ -708,7 +708,8 @@ static const struct
 #define SEEN_TOKENS 8000000 /* in all epochs together, as far as 20 epochs go */
 #define MOST_EPOCHS 20
 #define TEXT_DROPOUT 0.1
-#define TEXT_RATE 0.003 /* wider networks want smaller steps */
+#define MASKED_RATE 0.002 /* norms behind layers want smaller steps; hidden tokens are noise enough */
+#define TEXT_RATE 0.003   /* wider networks want smaller steps */
 
 /* Heads and feed-forward layers by the width. */
 static void
@@ -764,6 +765,7 @@ params_choose_transformer(train_params *p, int64_t tokens)
 {
 	int i = (int) (sizeof(transformer_sizes) / sizeof(transformer_sizes[0])) - 1;
 	int64_t epochs = tokens > 0 ? (SEEN_TOKENS + tokens - 1) / tokens : 1;
+	bool masked = p->architecture->bit == ARCH_BERT;
 
 	while (transformer_sizes[i].tokens > tokens)
 		i--;
@@ -771,8 +773,8 @@ params_choose_transformer(train_params *p, int64_t tokens)
 	choose_int32(p, "layers", &p->depth, transformer_sizes[i].depth);
 	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
 	choose_layers(p);
-	choose_rate(p, TEXT_RATE);
-	choose_number(p, "dropout", &p->dropout, TEXT_DROPOUT);
+	choose_rate(p, masked ? MASKED_RATE : TEXT_RATE);
+	choose_number(p, "dropout", &p->dropout, masked ? 0 : TEXT_DROPOUT);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }

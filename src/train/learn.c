@@ -738,7 +738,8 @@ EvaluateColumns(Learning *l, Samples *samples, double *score)
 static json_t *
 EvaluateText(Learning *l, Samples *samples, bool held_out, double *score)
 {
-	int64 bytes = held_out ? l->data->corpus->held_out_bytes : 0;
+	bool masked = strcmp(l->data->task, "masked_lm") == 0; /* of which most bytes are not predicted */
+	int64 bytes = held_out && !masked ? l->data->corpus->held_out_bytes : 0;
 	Score sums = {0};
 	json_t *metrics;
 
