@@ -6,10 +6,11 @@
  * weights are packed once for each panel of rows, of which there is one in a small batch, and yet all
  * threads have tiles.  The axis of the batch is cut by its capacity; panels beyond a run's rows are empty.
  */
+#include "cpu_bf16.h"
+
 #include <string.h>
 
 #include "bf16.h"
-#include "cpu_ops.h"
 
 #define ROW_PANEL 256
 #define COLUMN_PANEL 192

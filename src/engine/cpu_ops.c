@@ -10,6 +10,7 @@
 
 #include "blas.h"
 #include "cpu_ops.h"
+#include "cpu_bf16.h"
 
 /* Up to so many rows, or columns, a product runs on the matrix-vector kernels. */
 #define FEW_ROWS 8

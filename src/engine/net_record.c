@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-#include "transformer.h"
+#include "transformer_record.h"
 
 enum
 {

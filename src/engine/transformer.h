@@ -1,6 +1,6 @@
 /*
  * transformer.h
- *	  Transformers: their parameters and their forward pass.
+ *	  Transformers: their families and their parameters; transformer_record.h has the forward pass.
  *
  * GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019), Llama
  * (Touvron et al., 2023), BERT (Devlin et al., 2018) and T5 (Raffel et al., 2019) are rows of one
@@ -56,30 +56,6 @@ typedef struct transformer_tensors
 
 /* Numbers of tensors, in the order in which transformer_layout() appends them. */
 extern void transformer_tensors_of(const transformer_config *c, transformer_tensors *t);
-
-/* What the recorder reads and makes. */
-typedef struct transformer_graph
-{
-	graph *g;
-	const net *n;
-	const net_tuning *tuning;     /* NULL: all is trained */
-	int32_t token, start;         /* inputs */
-	int32_t source, source_start; /* those of the encoder */
-	bool training;
-	int64_t dropouts; /* so far */
-	int32_t embed;    /* the table, once it is recorded */
-} transformer_graph;
-
-/* The stream behind the last norm, (tokens, width). */
-extern int32_t transformer_record(transformer_graph *t);
-/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
-typedef struct transformer_head
-{
-	int32_t x, weight, bias;
-} transformer_head;
-
-/* What makes logits of that stream. */
-extern transformer_head transformer_record_head(transformer_graph *t, int32_t x);
 
 /* Heads and how they attend; those of an encoder are not causal. */
 extern attention_shape transformer_attention(const transformer_config *c);

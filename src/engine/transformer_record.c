@@ -1,0 +1,179 @@
+/*
+ * transformer_record.c
+ *	  The forward pass of transformers, by the numbers of transformer_tensors_of().
+ */
+#include "transformer_record.h"
+
+#include <math.h>
+
+#include "tuning.h"
+
+/* Parameters are recorded in any order, each once. */
+static int32_t
+param(transformer_graph *t, int32_t number)
+{
+	const net_tensor_info *info;
+
+	if (number == TENSOR_NONE)
+		return TENSOR_NONE;
+	info = &t->n->tensors[number];
+	return !t->tuning || tuning_trains(t->tuning, number) ? graph_param(t->g, number, info->ndim, info->dims)
+														  : graph_statistic(t->g, number, info->ndim, info->dims);
+}
+
+static int32_t
+record_norm(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	const transformer_config *c = &t->n->config.text;
+	int32_t gamma = param(t, numbers[0]);
+	int32_t beta = param(t, numbers[1]);
+
+	return c->rms_norm ? op_rms_norm(t->g, x, gamma, c->norm_epsilon)
+					   : op_layer_norm(t->g, x, gamma, beta, c->norm_epsilon);
+}
+
+/* What is read of the stream, and what becomes of it when something was added. */
+static int32_t
+norm_before(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? x : record_norm(t, x, numbers);
+}
+
+static int32_t
+norm_after(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return t->n->config.text.post_norm ? record_norm(t, x, numbers) : x;
+}
+
+static int32_t
+record_linear(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	int32_t w = param(t, numbers[0]);
+	int32_t bias = param(t, numbers[1]);
+	int32_t y = op_linear(t->g, x, w, bias);
+
+	return t->tuning ? tuning_record(t->tuning, t->g, numbers[0], x, y) : y;
+}
+
+static int32_t
+record_dropout(transformer_graph *t, int32_t x)
+{
+	float rate = t->n->config.text.dropout;
+
+	return t->training && rate > 0 ? op_dropout(t->g, x, rate, t->dropouts++) : x;
+}
+
+/* A stack while it is recorded. */
+typedef struct stack
+{
+	const transformer_stack *numbers;
+	int32_t token, start; /* inputs */
+	int32_t source;       /* the encoder's stream, or none */
+	int32_t rotary;       /* table, where positions are */
+	int32_t bias;         /* by relative position, or none */
+	attention_shape attention;
+} stack;
+
+static int32_t
+record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	const transformer_config *c = &t->n->config.text;
+	int32_t qkv = record_linear(t, norm_before(t, x, l->attn_norm), l->qkv);
+
+	if (c->qk_norm)
+	{
+		int32_t q_gain = param(t, l->q_norm);
+		int32_t k_gain = param(t, l->k_norm);
+
+		qkv = op_head_norm(t->g, qkv, q_gain, k_gain, c->norm_epsilon, &s->attention);
+	}
+	if (c->rotary)
+		qkv = op_rotary(t->g, qkv, s->start, s->rotary, &s->attention);
+	return record_dropout(t, record_linear(t, op_attention(t->g, qkv, s->start, s->bias, &s->attention), l->out));
+}
+
+static int32_t
+record_cross_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	attention_shape shape = s->attention;
+	int32_t q = record_linear(t, norm_before(t, x, l->cross_norm), l->cross_q);
+	int32_t kv = record_linear(t, s->source, l->cross_kv);
+
+	shape.causal = false;
+	x = op_cross_attention(t->g, q, kv, s->start, t->source_start, &shape);
+	return record_dropout(t, record_linear(t, x, l->cross_out));
+}
+
+static int32_t
+record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
+{
+	const transformer_config *c = &t->n->config.text;
+	int32_t up = record_linear(t, norm_before(t, x, l->ffn_norm), l->up);
+	int32_t y = c->gated ? op_glu(t->g, up, c->activation) : op_act(t->g, up, c->activation);
+
+	return record_dropout(t, record_linear(t, y, l->down));
+}
+
+static int32_t
+record_layer(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
+	if (s->source != TENSOR_NONE)
+		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
+	return norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+}
+
+static int32_t
+record_stack(transformer_graph *t, stack *s, int32_t position)
+{
+	const transformer_config *c = &t->n->config.text;
+	int32_t x = op_embed(t->g, s->token, t->embed);
+
+	s->bias = param(t, s->numbers->relative);
+	if (c->rotary)
+		s->rotary = op_rotary_table(t->g, s->start, c->context, c->head_dim, c->rope_theta);
+	if (position != TENSOR_NONE)
+		x = op_position(t->g, x, s->start, position);
+	x = record_dropout(t, norm_after(t, x, s->numbers->norm));
+	for (int32_t i = 0; i < s->numbers->depth; i++)
+		x = record_layer(t, x, &s->numbers->layers[i], s);
+	return norm_before(t, x, s->numbers->norm);
+}
+
+int32_t
+transformer_record(transformer_graph *t)
+{
+	const transformer_config *c = &t->n->config.text;
+	transformer_tensors numbers;
+	stack s = {&numbers.stack, t->token, t->start, TENSOR_NONE, .attention = transformer_attention(c)};
+
+	transformer_tensors_of(c, &numbers);
+	t->embed = param(t, numbers.embed);
+	if (c->encoder_depth > 0)
+	{
+		stack encoder = {&numbers.encoder, t->source, t->source_start, TENSOR_NONE, .attention = s.attention};
+
+		encoder.attention.causal = false;
+		s.source = record_stack(t, &encoder, TENSOR_NONE);
+	}
+	return record_stack(t, &s, param(t, numbers.position));
+}
+
+transformer_head
+transformer_record_head(transformer_graph *t, int32_t x)
+{
+	const transformer_config *c = &t->n->config.text;
+	transformer_tensors numbers;
+	transformer_head head;
+
+	transformer_tensors_of(c, &numbers);
+	head.weight = c->tied ? t->embed : param(t, numbers.head);
+	head.bias = param(t, numbers.head_bias);
+	if (c->head_transform)
+	{
+		x = op_act(t->g, record_linear(t, x, numbers.transform), c->activation);
+		x = record_norm(t, x, numbers.transform_norm);
+	}
+	head.x = c->head_scale ? op_scale(t->g, x, 1 / sqrtf((float) c->width)) : x;
+	return head;
+}

@@ -1,0 +1,34 @@
+/*
+ * transformer_record.h
+ *	  Transformers: their forward pass.
+ */
+#ifndef LLMAPP_TRANSFORMER_RECORD_H
+#define LLMAPP_TRANSFORMER_RECORD_H
+
+#include "transformer.h"
+
+/* What the recorder reads and makes. */
+typedef struct transformer_graph
+{
+	graph *g;
+	const net *n;
+	const net_tuning *tuning;     /* NULL: all is trained */
+	int32_t token, start;         /* inputs */
+	int32_t source, source_start; /* those of the encoder */
+	bool training;
+	int64_t dropouts; /* so far */
+	int32_t embed;    /* the table, once it is recorded */
+} transformer_graph;
+
+/* The stream behind the last norm, (tokens, width). */
+extern int32_t transformer_record(transformer_graph *t);
+/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
+typedef struct transformer_head
+{
+	int32_t x, weight, bias;
+} transformer_head;
+
+/* What makes logits of that stream. */
+extern transformer_head transformer_record_head(transformer_graph *t, int32_t x);
+
+#endif /* LLMAPP_TRANSFORMER_RECORD_H */
