@@ -34,6 +34,7 @@ typedef struct step
 	void *out[NODE_OUTPUTS];
 	int64_t size[8]; /* as the operation's prepare() says */
 	op_attr attr;
+	bool bf16;                     /* its products are of numbers rounded to bf16 */
 	bool accumulate[NODE_OUTPUTS]; /* an earlier step wrote this output: add to it */
 	tensor_axis axis;              /* node_axis() */
 	tensor_axis by_axis;           /* units are the run's rows of this axis, times `units` if that is not 0 */

@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "bf16.h"
 #include "blas.h"
 #include "cpu_ops.h"
 
@@ -115,28 +116,22 @@ run_scatter_active(const step *s, const run_args *r, int64_t begin, int64_t end)
 #define WIDTH_PANEL 192
 
 static void
+product(const step *s, const run_args *r, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+		const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
+{
+	if (s->bf16)
+		gemm_bf16(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+	else
+		gemm(r->simd, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+}
+
+static void
 prepare_chunk(step *s, const graph *g, int32_t logits, int64_t width)
 {
 	s->size[0] = width;
 	s->size[1] = g->tensors[logits].dims[1];
 	s->size[2] = g->tensors[logits].dims[0];
-}
-
-/* size[3] = panels of the second direction, so that unit u is panel (u / size[3], u % size[3]) */
-static void
-cut_panels(step *s, int64_t rows, int64_t row_panel, int64_t columns, int64_t column_panel)
-{
-	s->size[3] = (columns + column_panel - 1) / column_panel;
-	s->units = (rows + row_panel - 1) / row_panel * s->size[3];
-	s->cost = 2.0 * s->size[0] * s->size[1] * s->size[2] / s->units;
-}
-
-/* A range of one direction: panel i of n numbers; its size, 0 when it is beyond them. */
-static int64_t
-panel_of(int64_t i, int64_t panel, int64_t n, int64_t *first)
-{
-	*first = i * panel;
-	return *first >= n ? 0 : smaller(panel, n - *first);
+	s->bf16 = g->precision == PRECISION_BF16;
 }
 
 /* Tokens of the chunk that there are. */
@@ -173,7 +168,7 @@ run_head_logits(const step *s, const run_args *r, int64_t begin, int64_t end)
 			continue;
 		for (int64_t k = 0; bias && k < m; k++)
 			memcpy(y + k * vocab, bias + j, n * sizeof(float));
-		gemm(r->simd, false, true, m, n, width, x + i * width, width, w + j * width, width, bias ? 1 : 0, y, vocab);
+		product(s, r, false, true, m, n, width, x + i * width, width, w + j * width, width, bias ? 1 : 0, y, vocab);
 	}
 }
 
@@ -244,7 +239,7 @@ run_head_dw(const step *s, const run_args *r, int64_t begin, int64_t end)
 		if (!s->out[0])
 			continue;
 		if (tokens > 0)
-			gemm(r->simd, true, false, m, width, tokens, dy, vocab, x, width, s->accumulate[0] ? 1 : 0, dw, width);
+			product(s, r, true, false, m, width, tokens, dy, vocab, x, width, s->accumulate[0] ? 1 : 0, dw, width);
 		else if (!s->accumulate[0])
 			memset(dw, 0, m * width * sizeof(float));
 	}
@@ -270,8 +265,8 @@ run_head_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 		int64_t n = panel_of(u % s->size[3], WIDTH_PANEL, width, &j);
 
 		if (m > 0)
-			gemm(r->simd, false, false, m, n, vocab, (const float *) s->in[0] + i * vocab, vocab,
-				 (const float *) s->in[1] + j, width, 0, (float *) s->out[0] + (s->attr.index + i) * width + j,
-				 width);
+			product(s, r, false, false, m, n, vocab, (const float *) s->in[0] + i * vocab, vocab,
+					(const float *) s->in[1] + j, width, 0, (float *) s->out[0] + (s->attr.index + i) * width + j,
+					width);
 	}
 }

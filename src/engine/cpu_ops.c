@@ -25,6 +25,13 @@ product_panel(const step *s, const graph *g)
 	return g->capacity[s->axis] >= 512 ? 128 : 64;
 }
 
+/* Products with few columns are none of the matrix product. */
+static bool
+is_bf16(const graph *g, int64_t columns)
+{
+	return g->precision == PRECISION_BF16 && columns > FEW_COLUMNS;
+}
+
 /* ---- linear: size = k, n ---- */
 
 static void
@@ -33,6 +40,8 @@ prepare_linear(step *s, const graph *g, const node *n)
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
 	s->panel = product_panel(s, g);
+	if (is_bf16(g, columns_of(g, n->out[0])))
+		prepare_linear_bf16(s, g, n);
 }
 
 static void
@@ -61,6 +70,8 @@ prepare_linear_dx(step *s, const graph *g, const node *n)
 	per_row(s, g, n->in[0], 2.0 * columns_of(g, n->out[0]));
 	s->size[1] = columns_of(g, n->out[0]);
 	s->panel = product_panel(s, g);
+	if (is_bf16(g, columns_of(g, n->in[0])))
+		prepare_linear_dx_bf16(s, g, n);
 }
 
 static void
@@ -96,6 +107,8 @@ prepare_linear_dw(step *s, const graph *g, const node *n)
 	s->units = s->size[0];
 	s->cost = 2.0 * s->size[1] * g->capacity[s->axis];
 	s->panel = product_panel(s, g);
+	if (is_bf16(g, columns_of(g, n->in[0])))
+		prepare_linear_dw_bf16(s, g, n);
 }
 
 static void

@@ -36,6 +36,31 @@ per_row(step *s, const graph *g, int32_t t, double cost)
 	s->cost = s->size[0] * cost;
 }
 
+/*
+ * Products of size[0] x size[1] x size[2] are cut in two directions: size[3] = panels of the second, so
+ * that unit u is panel (u / size[3], u % size[3]).
+ */
+static inline void
+cut_panels(step *s, int64_t rows, int64_t row_panel, int64_t columns, int64_t column_panel)
+{
+	s->size[3] = (columns + column_panel - 1) / column_panel;
+	s->units = (rows + row_panel - 1) / row_panel * s->size[3];
+	s->cost = 2.0 * s->size[0] * s->size[1] * s->size[2] / s->units;
+}
+
+/* A range of one direction: panel i of n numbers; its size, 0 when it is beyond them. */
+static inline int64_t
+panel_of(int64_t i, int64_t panel, int64_t n, int64_t *first)
+{
+	*first = i * panel;
+	return *first >= n ? 0 : smaller(panel, n - *first);
+}
+
+/* In cpu_bf16.c: have a linear layer's step, prepared otherwise, multiply numbers rounded to bf16. */
+extern void prepare_linear_bf16(step *s, const graph *g, const node *n);
+extern void prepare_linear_dx_bf16(step *s, const graph *g, const node *n);
+extern void prepare_linear_dw_bf16(step *s, const graph *g, const node *n);
+
 #define CPU_KERNEL(name) \
 	extern void prepare_##name(step *s, const graph *g, const node *n); \
 	extern void run_##name(const step *s, const run_args *r, int64_t begin, int64_t end)

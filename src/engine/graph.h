@@ -119,6 +119,7 @@ typedef struct graph
 	node *nodes;
 	int32_t node_count, node_room;
 	int64_t capacity[AXIS_COUNT]; /* most of a batch */
+	train_precision precision;    /* what linear layers and language losses multiply */
 	llm_error error;
 } graph;
 

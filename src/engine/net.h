@@ -227,6 +227,13 @@ typedef enum train_schedule
 	SCHEDULE_COSINE
 } train_schedule;
 
+/* Of the numbers that a training multiplies; all else, sums and weights among it, is float32. */
+typedef enum train_precision
+{
+	PRECISION_F32,
+	PRECISION_BF16 /* of linear layers and of a language model's head; LLM_UNAVAILABLE without AVX512-BF16 */
+} train_precision;
+
 typedef enum lora_target
 {
 	LORA_QKV = 1, /* queries, keys and values together */
@@ -259,7 +266,8 @@ typedef struct train_config
 	 */
 	int32_t lora_rank;
 	float lora_alpha;
-	uint32_t lora_targets; /* which linear layers, of lora_target */
+	uint32_t lora_targets;     /* which linear layers, of lora_target */
+	train_precision precision; /* of training steps; scores are those of the weights in float32 */
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */

@@ -399,7 +399,8 @@ record_columns(recorder *r, net_mode mode)
 }
 
 bool
-net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity, llm_error *err)
+net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision, net_mode mode,
+			   int64_t capacity, llm_error *err)
 {
 	recorder r = {.n = n,
 				  .tuning = tuning,
@@ -412,6 +413,7 @@ net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mod
 	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
 	if (!r.g)
 		return false;
+	r.g->precision = precision;
 	if (n->config.shape.token_target)
 		record_language(&r, r.training);
 	else if (n->config.loss == LOSS_CONTRASTIVE)
@@ -428,7 +430,7 @@ net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mod
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
-	return net_plan_tuned(p, n, NULL, mode, capacity, err);
+	return net_plan_tuned(p, n, NULL, PRECISION_F32, mode, capacity, err);
 }
 
 void

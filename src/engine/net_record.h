@@ -54,9 +54,9 @@ extern bool net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t
 
 /* Record and plan; *p is zeroed on failure. */
 extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);
-/* The same of a network that is trained as tuning says; NULL: all of it. */
-extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, net_mode mode, int64_t capacity,
-						   llm_error *err);
+/* The same of a network that is trained as tuning says, NULL: all of it, and in this precision. */
+extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision,
+						   net_mode mode, int64_t capacity, llm_error *err);
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 

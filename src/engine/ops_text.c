@@ -327,13 +327,15 @@ op_pool_tokens(graph *g, int32_t x, int32_t start, text_pool pool)
  */
 #define CHUNK_FLOATS ((int64_t) 2 << 20)
 #define CHUNK_MIN_TOKENS 128
+#define CHUNK_MIN_TOKENS_BF16 256 /* whose products are twice as fast, reading no less */
 
 static int64_t
-chunk_size(int64_t tokens, int64_t vocab)
+chunk_size(const graph *g, int64_t tokens, int64_t vocab)
 {
+	int64_t least = g->precision == PRECISION_BF16 ? CHUNK_MIN_TOKENS_BF16 : CHUNK_MIN_TOKENS;
 	int64_t size = CHUNK_FLOATS / vocab;
 
-	size = size < CHUNK_MIN_TOKENS ? CHUNK_MIN_TOKENS : size;
+	size = size < least ? least : size;
 	return size < tokens ? size : tokens;
 }
 
@@ -413,7 +415,7 @@ op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, i
 	graph_keep(g, l.correct);
 	graph_append_step(g, OP_active_tokens, NO_ATTR, 1, &weight, 3, (int32_t[]) {l.active, l.loss, l.correct});
 	rule_step_to(g, OP_gather_active, NO_ATTR, l.gathered, x, l.active, TENSOR_NONE, TENSOR_NONE);
-	chunk = chunk_size(dims[0], g->tensors[w].dims[0]);
+	chunk = chunk_size(g, dims[0], g->tensors[w].dims[0]);
 	for (int64_t first = 0; first < dims[0]; first += chunk)
 		record_chunk(g, &l, first, chunk < dims[0] - first ? chunk : dims[0] - first);
 	if (l.dx != TENSOR_NONE)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bf16.h"
 #include "blas.h"
 #include "net_record.h"
 #include "optim.h"
@@ -87,9 +88,16 @@ check_train_config(const net *n, const train_config *c, int64_t batch_rows, llm_
 		return llm_fail(err, LLM_INVALID, "momentum, ema_decay or clip_norm is out of range");
 	if (c->optimizer == OPT_ADAMW && !(is_fraction(c->beta1) && is_fraction(c->beta2) && c->epsilon > 0))
 		return llm_fail(err, LLM_INVALID, "beta1, beta2 or epsilon is out of range");
+	if ((unsigned) c->precision > PRECISION_BF16)
+		return llm_fail(err, LLM_INVALID, "precision is out of range");
 	if (c->warmup_steps < 0 || c->total_steps < 0 || (unsigned) c->optimizer > OPT_SGD ||
 		(unsigned) c->schedule > SCHEDULE_COSINE)
 		return llm_fail(err, LLM_INVALID, "optimizer or schedule is out of range");
+	if (c->precision == PRECISION_BF16 && !bf16_supported())
+	{
+		llm_fail(err, LLM_UNAVAILABLE, "precision bf16 needs a CPU with AVX512-BF16");
+		return llm_hint(err, "Train in precision f32.");
+	}
 	return true;
 }
 
@@ -140,7 +148,11 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	*arena_bytes = 0;
 	for (int i = 0; i < (net_predicts_rows(&t->n->config) ? 3 : 2); i++) /* others are only scored */
 	{
-		if (!net_plan_tuned(all[i], t->n, modes[i] == MODE_TRAIN ? t->tuning : NULL, modes[i], t->batch_rows, err))
+		bool ok = modes[i] == MODE_TRAIN
+					  ? net_plan_tuned(all[i], t->n, t->tuning, t->config.precision, MODE_TRAIN, t->batch_rows, err)
+					  : net_plan_new(all[i], t->n, modes[i], t->batch_rows, err);
+
+		if (!ok)
 			return false;
 		if (plan_arena_bytes(all[i]->plan) > *arena_bytes)
 			*arena_bytes = plan_arena_bytes(all[i]->plan);
@@ -151,7 +163,7 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 bool
 trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
 {
-	trainer t = {.n = n, .batch_rows = batch_rows};
+	trainer t = {.n = n, .config = *config, .batch_rows = batch_rows};
 	size_t state, merged, arena;
 	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
 			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err);

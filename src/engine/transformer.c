@@ -206,11 +206,17 @@ add_norm(layout *l, const char *name, const int32_t numbers[2], int64_t size)
 		   (numbers[1] == TENSOR_NONE || add_tensor(l, name, "bias", 1, &size, 0, 0));
 }
 
-/* Deviation of a layer's weights; T5 has it from the number of inputs, for stream and scores that are not scaled. */
+/*
+ * Deviation of a layer's weights.  T5 has it from the number of inputs, for stream and scores that are
+ * not scaled; so has BERT, because behind a norm what a narrow layer with GPT-2's deviation adds is too
+ * little to learn from.
+ */
 static float
 deviation_of(const transformer_config *c, int64_t inputs)
 {
-	return c->buckets > 0 ? 1 / sqrtf((float) inputs) : INITIAL_DEVIATION;
+	float scaled = 1 / sqrtf((float) inputs);
+
+	return c->buckets > 0 || c->post_norm ? fmaxf(scaled, INITIAL_DEVIATION) : INITIAL_DEVIATION;
 }
 
 /* Of what is added to the stream. */

@@ -21,7 +21,7 @@
 #define IQR_OF_NORMAL 1.349 /* interquartile range of the standard normal distribution */
 #define TEXT_ROWS_MIN 5     /* rows in which an n-gram must occur */
 #define TEXT_ROWS_MIN_WIDE 2
-#define TEXT_LENGTH_WIDE 25
+#define TEXT_LENGTH_WIDE 30
 #define TEXT_ROWS_RICH 5000 /* texts from which on more than words can be learned */
 #define CATEGORY_ROWS_MIN 2 /* of an embedded category; rarer ones share a slot */
 

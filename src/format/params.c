@@ -373,6 +373,7 @@ fill_run(train_params *p)
 	p->dropout = get_number(p, "dropout");
 	p->label_smoothing = get_number(p, "label_smoothing");
 	p->ema_decay = get_number(p, "ema_decay");
+	p->precision = strcmp(json_string_value(get(p, "precision")), "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
 	p->seed = (uint64_t) get_int(p, "seed");
 	p->max_seconds = get_number(p, "max_seconds");
 	p->checkpoint_every = json_is_null(get(p, "checkpoint_every")) ? -1 : get_number(p, "checkpoint_every");
@@ -407,6 +408,23 @@ fill_data(train_params *p, llm_error *err)
 		   get_names(p, "exclude", &p->exclude, &p->exclude_count, err);
 }
 
+static uint32_t
+lora_bits(const json_t *names)
+{
+	static const struct
+	{
+		const char *name;
+		uint32_t bit;
+	} bits[] = {{"qkv", LORA_QKV}, {"out", LORA_OUT}, {"up", LORA_UP}, {"down", LORA_DOWN}};
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < json_array_size(names); i++)
+		for (size_t k = 0; k < sizeof(bits) / sizeof(bits[0]); k++)
+			if (strcmp(json_string_value(json_array_get(names, i)), bits[k].name) == 0)
+				found |= bits[k].bit;
+	return found;
+}
+
 static bool
 fill_network(train_params *p, llm_error *err)
 {
@@ -432,6 +450,10 @@ fill_network(train_params *p, llm_error *err)
 	p->context = (int32_t) get_int(p, "context");
 	p->vocab_size = (int32_t) get_int(p, "vocab_size");
 	p->source_context = (int32_t) get_int(p, "source_context");
+	p->train_layers = (int32_t) get_int(p, "train_layers");
+	p->lora_rank = (int32_t) get_int(p, "lora_rank");
+	p->lora_alpha = get_number(p, "lora_alpha");
+	p->lora_targets = lora_bits(get(p, "lora_targets"));
 	p->ngrams = json_is_true(get(p, "ngrams"));
 	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
 			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
@@ -487,6 +509,12 @@ check_together(const train_params *p, llm_error *err)
 	if (p->ranges != NULL && p->validation_column == NULL && p->validation == 0)
 		return fail_together("validation", json_object_iter_key(json_object_iter(p->ranges)),
 							 "Held-out rows decide which trial is best; let \"validation\" be more than 0.", err);
+	if (p->train_layers > 0 && p->lora_rank > 0)
+		return fail_together("train_layers", "lora_rank", "Train the last layers, or matrices beside all of them.",
+							 err);
+	if (p->lora_rank > 0 && p->lora_targets == 0)
+		return fail_together("lora_rank", "lora_targets",
+							 "Name at least one kind of layer, or leave \"lora_targets\" out.", err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)
@@ -680,7 +708,8 @@ static const struct
 #define SEEN_TOKENS 8000000 /* in all epochs together, as far as 20 epochs go */
 #define MOST_EPOCHS 20
 #define TEXT_DROPOUT 0.1
-#define TEXT_RATE 0.003 /* wider networks want smaller steps */
+#define MASKED_RATE 0.002 /* norms behind layers want smaller steps; hidden tokens are noise enough */
+#define TEXT_RATE 0.003   /* wider networks want smaller steps */
 
 /* Heads and feed-forward layers by the width. */
 static void
@@ -736,6 +765,7 @@ params_choose_transformer(train_params *p, int64_t tokens)
 {
 	int i = (int) (sizeof(transformer_sizes) / sizeof(transformer_sizes[0])) - 1;
 	int64_t epochs = tokens > 0 ? (SEEN_TOKENS + tokens - 1) / tokens : 1;
+	bool masked = p->architecture->bit == ARCH_BERT;
 
 	while (transformer_sizes[i].tokens > tokens)
 		i--;
@@ -743,8 +773,8 @@ params_choose_transformer(train_params *p, int64_t tokens)
 	choose_int32(p, "layers", &p->depth, transformer_sizes[i].depth);
 	choose_int32(p, "context", &p->context, transformer_sizes[i].context);
 	choose_layers(p);
-	choose_rate(p, TEXT_RATE);
-	choose_number(p, "dropout", &p->dropout, TEXT_DROPOUT);
+	choose_rate(p, masked ? MASKED_RATE : TEXT_RATE);
+	choose_number(p, "dropout", &p->dropout, masked ? 0 : TEXT_DROPOUT);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }

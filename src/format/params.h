@@ -69,6 +69,7 @@ typedef struct train_params
 	double dropout;
 	double label_smoothing;
 	double ema_decay;
+	train_precision precision;
 	uint64_t seed;
 	double max_seconds;      /* 0 = no limit */
 	double checkpoint_every; /* seconds; < 0: llmapp.checkpoint_interval */
@@ -101,9 +102,13 @@ typedef struct train_params
 	image_augment augment; /* shift -1: not chosen yet */
 	/* a transformer; 0: not chosen yet */
 	int32_t depth, heads, kv_heads, ffn_dim, context, vocab_size;
-	char *tokenizer;        /* bpe, characters or bytes */
-	char *text_column;      /* or NULL */
-	char *prompt_column;    /* or NULL */
+	char *tokenizer;      /* bpe, characters or bytes */
+	char *text_column;    /* or NULL */
+	char *prompt_column;  /* or NULL */
+	int32_t train_layers; /* 0: all */
+	int32_t lora_rank;    /* 0: none */
+	double lora_alpha;
+	uint32_t lora_targets;  /* LORA_ bits */
 	int32_t source_context; /* 0: not chosen yet */
 	bool ngrams;
 	text_pool pool;

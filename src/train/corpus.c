@@ -119,7 +119,7 @@ ShowTexts(Dataset *d, TokenizerMaker *maker, bool ends)
 	bool held_out;
 	int64 done = 0;
 
-	JobPhase("vocabulary", d->rows);
+	JobPhase("vocabulary", CountTexts(d));
 	StartPass(d);
 	while (NextText(d, &text, &length, &held_out))
 	{
@@ -277,7 +277,7 @@ DescribeRows(Dataset *d)
 
 /* False when the job is to pause. */
 static bool
-GetTokenizer(Dataset *d, train_params *params, const Model *base, bool ends)
+GetTokenizer(Dataset *d, train_params *params, const Model *base, const Model *giver, bool ends)
 {
 	Corpus *c = palloc0(sizeof(Corpus));
 
@@ -285,10 +285,12 @@ GetTokenizer(Dataset *d, train_params *params, const Model *base, bool ends)
 	params_choose_vocabulary(params, d->text_bytes);
 	if (base != NULL)
 	{
-		c->tokenizer_block = (void *) ModelTokenizer(base, &c->tokenizer_size);
 		params->context = net_get_config(base->manifest->net)->text.context;
 		params->source_context = net_get_config(base->manifest->net)->text.source_context;
+		giver = base;
 	}
+	if (giver != NULL)
+		c->tokenizer_block = (void *) ModelTokenizer(giver, &c->tokenizer_size);
 	else if (!MakeTokenizer(d, params, ends))
 		return false;
 	OpenTokenizer(c);
@@ -311,13 +313,13 @@ SamplesOfFile(const Dataset *d, TokenFile *file, const train_params *params)
 }
 
 bool
-FitCorpus(Dataset *d, train_params *params, const Model *base)
+FitCorpus(Dataset *d, train_params *params, const Model *base, const Model *giver)
 {
 	bool ends = HoldsOutEnds(d, params);
 	Corpus *c;
 
 	DescribeRows(d);
-	if (!GetTokenizer(d, params, base, ends))
+	if (!GetTokenizer(d, params, base, giver, ends))
 		return false;
 	if (d->roles->prompt >= 0)
 		return FitPairs(d, params);
@@ -361,14 +363,14 @@ MeasureTexts(Dataset *d, int32 *longest)
 }
 
 bool
-FitTextRows(Dataset *d, train_params *params, const Model *base)
+FitTextRows(Dataset *d, train_params *params, const Model *base, const Model *giver)
 {
 	const Model *same = base != NULL && base->manifest->target->kind != TARGET_TEXT ? base : NULL;
 	llm_error err = {0};
 	int32 longest;
 
 	FitDataset(d, params, same ? same->manifest : NULL);
-	if (!GetTokenizer(d, params, base, false) || !MeasureTexts(d, &longest))
+	if (!GetTokenizer(d, params, base, giver, false) || !MeasureTexts(d, &longest))
 		return false;
 	params_choose_text(params, d->training_rows, longest, base != NULL);
 	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))

@@ -26,14 +26,14 @@ struct Corpus
 /* How many bytes of text tokens stand for. */
 extern int64 TokenBytes(const Corpus *c, const int32 *ids, int64 count);
 /*
- * Make the tokenizer of the training texts, or take that of base, then the tokens of all texts;
+ * Make the tokenizer of the training texts, or take that of base or giver, then the tokens of all texts;
  * counts the rows of both parts and chooses what params leaves open.  False when the job is to pause.
  */
-extern bool FitCorpus(Dataset *d, train_params *params, const Model *base);
+extern bool FitCorpus(Dataset *d, train_params *params, const Model *base, const Model *giver);
 /*
  * In place of FitDataset() for rows with a text: columns, target and tokenizer, and what params
  * leaves open.  False when the job is to pause.
  */
-extern bool FitTextRows(Dataset *d, train_params *params, const Model *base);
+extern bool FitTextRows(Dataset *d, train_params *params, const Model *base, const Model *giver);
 
 #endif /* LLMAPP_CORPUS_H */

@@ -424,6 +424,12 @@ NextRow(Dataset *d)
 	return true;
 }
 
+int64
+CountTexts(const Dataset *d)
+{
+	return d->roles->prompt < 0 ? d->rows : 2 * d->rows;
+}
+
 bool
 NextText(Dataset *d, const char **text, Size *length, bool *held_out)
 {

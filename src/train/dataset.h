@@ -64,6 +64,7 @@ extern void EncodeDataset(Dataset *d, const train_params *params, Size budget);
  * the next call, until it returns false; of pairs each prompt and then its completion.
  */
 extern void StartPass(Dataset *d);
+extern int64 CountTexts(const Dataset *d); /* of a pass */
 extern bool NextText(Dataset *d, const char **text, Size *length, bool *held_out);
 /* Give up the rows as loaded, when nothing will be fitted or encoded any more. */
 extern void CloseRows(Dataset *d);

@@ -110,7 +110,7 @@ FitTexts(TrainingRun *t, double scale, Estimate *e)
 	Dataset *d = t->data;
 
 	d->text_bytes = (int64) (scale * d->text_bytes);
-	(void) FitTextRows(d, t->params, t->base);
+	(void) FitTextRows(d, t->params, t->base, t->tokenizer);
 	CountColumns(t, scale, e);
 	params_choose_vocabulary(params, d->text_bytes);
 	params_choose_text(params, d->training_rows, 0, t->base != NULL);
@@ -153,7 +153,7 @@ FitSample(TrainingRun *t)
 {
 	PG_TRY();
 	{
-		(void) FitCorpus(t->data, t->params, t->base);
+		(void) FitCorpus(t->data, t->params, t->base, t->tokenizer);
 	}
 	PG_CATCH();
 	{
@@ -278,6 +278,8 @@ MakeEstimate(const TrainingSpec *spec, Estimate *e)
 
 	if (OidIsValid(spec->base))
 		t->base = OpenModel(spec->base, 0, CurrentMemoryContext);
+	if (OidIsValid(spec->tokenizer))
+		t->tokenizer = OpenModel(spec->tokenizer, 0, CurrentMemoryContext);
 	scale = LoadRows(t, spec);
 	e->rows = rint(scale * t->data->rows);
 	l = t->data->roles->learns_text ? PlanTexts(t, scale, e) : PlanColumns(t, scale, e);

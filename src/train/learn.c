@@ -175,6 +175,11 @@ TrainerConfig(const Learning *l)
 					  .clip_norm = p->clip_norm,
 					  .schedule = p->schedule,
 					  .ema_decay = p->ema_decay,
+					  .precision = p->precision,
+					  .train_layers = p->train_layers,
+					  .lora_rank = p->lora_rank,
+					  .lora_alpha = (float) p->lora_alpha,
+					  .lora_targets = p->lora_rank > 0 ? p->lora_targets : 0,
 					  .seed = p->seed,
 					  .threads = ThreadCount(),
 					  .poll = JobPoll};
@@ -754,7 +759,8 @@ EvaluateColumns(Learning *l, Samples *samples, double *score)
 static json_t *
 EvaluateText(Learning *l, Samples *samples, bool held_out, double *score)
 {
-	int64 bytes = held_out ? l->data->corpus->held_out_bytes : 0;
+	bool masked = strcmp(l->data->task, "masked_lm") == 0; /* of which most bytes are not predicted */
+	int64 bytes = held_out && !masked ? l->data->corpus->held_out_bytes : 0;
 	Score sums = {0};
 	json_t *metrics;
 

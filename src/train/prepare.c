@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "../common.h"
 #include "../format/tensor_shape.h"
@@ -235,28 +236,37 @@ CheckBaseSettings(const char *json, const manifest *base)
 						errhint("The network is that of the base model; leave the parameter out.")));
 }
 
-/* The model to start from: readable, and of the same target. */
+/* The live version of another model, which must be readable. */
 static const manifest *
-OpenBase(Oid base, const char *params)
+OpenOther(Oid relid)
 {
 	llm_error err = {0};
 	int32 live;
 	char *text;
 	manifest *m;
 
-	RequireModelTable(base);
-	RequirePredictPrivilege(base);
-	RequireWeightsPrivilege(base);
-	live = LiveVersion(base);
+	RequireModelTable(relid);
+	RequirePredictPrivilege(relid);
+	RequireWeightsPrivilege(relid);
+	live = LiveVersion(relid);
 	if (live == 0)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("base model \"%s\" has no live version", get_rel_name(base)),
-						errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(base))));
-	text = ReadManifestText(base, live);
+						errmsg("model \"%s\" has no live version", get_rel_name(relid)),
+						errhint("Make one live: SELECT llm_promote('%s', 1);", get_rel_name(relid))));
+	text = ReadManifestText(relid, live);
 	m = manifest_parse(text, strlen(text), &err);
 	if (m == NULL)
 		ThrowError(&err);
 	OWN(m, manifest_free);
+	return m;
+}
+
+/* The model to start from. */
+static const manifest *
+OpenBase(Oid base, const char *params)
+{
+	const manifest *m = OpenOther(base);
+
 	CheckBaseSettings(params, m);
 	if (net_get_config(m->net)->members > 1)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -282,6 +292,42 @@ CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the base model predicts another target"),
 						errdetail("It is a %s of column \"%s\".", base->task, t->names[0]),
 						errhint("Use the same target and task, or train without base.")));
+}
+
+/* The model that the setting names, which has a tokenizer; InvalidOid for a kind of tokenizer. */
+static Oid
+ResolveTokenizer(const char *name)
+{
+	static const char *const kinds[] = {"bpe", "characters", "bytes"};
+	RangeVar *relation;
+	Oid relid;
+
+	for (int i = 0; i < (int) lengthof(kinds); i++)
+		if (strcmp(name, kinds[i]) == 0)
+			return InvalidOid;
+	relation = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
+	relid = RangeVarGetRelid(relation, NoLock, true);
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"tokenizer\" cannot be \"%s\"", name),
+				 errhint("Use bpe, characters, bytes, or the name of a model with a tokenizer.")));
+	if (OpenOther(relid)->tokenizer_bytes == 0)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" has no tokenizer", name),
+						errhint("Name a model that reads or learns texts token by token.")));
+	return relid;
+}
+
+/* Without a base there is nothing to tune. */
+static void
+CheckNoTuning(const train_params *params)
+{
+	const char *given = params->lora_rank > 0 ? "lora_rank" : params->train_layers > 0 ? "train_layers" : NULL;
+
+	if (given != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"%s\" needs a base model", given),
+				 errdetail("Random weights that stay as they are know nothing."),
+				 errhint("Name the model to start from: base => 'model'.")));
 }
 
 static void
@@ -374,12 +420,16 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 
 	ResolveArchitecture(spec, architecture, task, base, tupdesc, schema);
 	params = ResolveParams(spec->architecture, spec->params);
+	if (base == NULL && params->architecture->bit & ARCH_TEXT)
+		spec->tokenizer = ResolveTokenizer(params->tokenizer);
 	if (task == NULL && base != NULL)
 		task = base->task;
 	roles = AssignRoles(tupdesc, spec->target, task, params, base);
 	task = ResolveTask(task, params->architecture, roles);
 	if (base != NULL)
 		CheckBaseTarget(base, roles, task);
+	else
+		CheckNoTuning(params);
 	if (task != NULL)
 		CheckTaskSettings(task, params);
 	spec->task = task ? pstrdup(task) : NULL;
@@ -418,6 +468,7 @@ TrainingSpecJson(const TrainingSpec *spec)
 	SetSpecText(json, "architecture", spec->architecture);
 	SetSpecText(json, "params", spec->params);
 	json_object_set_new(json, "base", json_integer(spec->base));
+	json_object_set_new(json, "tokenizer", json_integer(spec->tokenizer));
 	SetSpecText(json, "device", spec->device);
 	SetSpecText(json, "search_path", spec->search_path);
 	SetSpecText(json, "timezone", spec->timezone);
@@ -445,6 +496,7 @@ TrainingSpecFromJson(const char *text, Size length)
 	spec->architecture = GetSpecText(json, "architecture");
 	spec->params = GetSpecText(json, "params");
 	spec->base = (Oid) json_integer_value(json_object_get(json, "base"));
+	spec->tokenizer = (Oid) json_integer_value(json_object_get(json, "tokenizer"));
 	spec->device = GetSpecText(json, "device");
 	spec->search_path = GetSpecText(json, "search_path");
 	spec->timezone = GetSpecText(json, "timezone");

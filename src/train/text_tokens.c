@@ -67,7 +67,7 @@ StartTextTokens(Dataset *d)
 	if (t->tokenizer == NULL)
 		ThrowError(&err);
 	MemoryContextSwitchTo(old);
-	JobPhase("tokenizing", d->rows);
+	JobPhase("tokenizing", CountTexts(d));
 	StartPass(d);
 	return t;
 }

@@ -66,20 +66,31 @@ AdoptBaseSettings(train_params *params, const manifest *base, const char *const 
 	}
 }
 
-static void
-OpenBaseModel(TrainingRun *t)
+static const Model *
+OpenOtherModel(Oid relid)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	Model *model;
 
-	if (!OidIsValid(t->spec->base))
-		return;
+	if (!OidIsValid(relid))
+		return NULL;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	RequireWeightsPrivilege(t->spec->base);
-	t->base = OpenModel(t->spec->base, 0, cxt);
+	RequireWeightsPrivilege(relid);
+	model = OpenModel(relid, 0, cxt);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
+	return model;
+}
+
+static void
+OpenOtherModels(TrainingRun *t)
+{
+	t->tokenizer = OpenOtherModel(t->spec->tokenizer);
+	t->base = OpenOtherModel(t->spec->base);
+	if (t->base == NULL)
+		return;
 	AdoptBaseSettings(t->params, t->base->manifest, base_settings);
 	if (t->base->manifest->target->kind != TARGET_TEXT)
 		AdoptBaseSettings(t->params, t->base->manifest, base_row_settings);
@@ -115,7 +126,7 @@ PrepareColumns(TrainingRun *t)
 		FitDataset(t->data, t->params, t->base ? t->base->manifest : NULL);
 		ChooseParams(t, t->data->training_rows);
 	}
-	else if (!FitTextRows(t->data, t->params, t->base))
+	else if (!FitTextRows(t->data, t->params, t->base, t->tokenizer))
 		return NULL;
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	EncodeDataset(t->data, t->params, RecordMemory(l, LearningMemory(l)));
@@ -128,7 +139,7 @@ PrepareTexts(TrainingRun *t)
 {
 	Learning *l;
 
-	if (!FitCorpus(t->data, t->params, t->base))
+	if (!FitCorpus(t->data, t->params, t->base, t->tokenizer))
 		return NULL;
 	l = PlanLearning(t->job, t->params, t->base, t->data, &t->checkpoint);
 	(void) RecordMemory(l, LearningMemory(l));
@@ -189,7 +200,7 @@ Train(int64 job, const TrainingSpec *spec)
 	t->spec = spec;
 	ApplySettings(spec);
 	t->params = ResolveParams(spec->architecture, spec->params);
-	OpenBaseModel(t);
+	OpenOtherModels(t);
 	t->data = LoadDataset(spec, t->params, t->base ? t->base->manifest : NULL);
 	if (JobPauseRequested())
 		return false;

@@ -26,6 +26,7 @@ typedef struct TrainingSpec
 	char *architecture; /* a name of architecture_table() */
 	char *params;       /* the user's JSON, already validated by params_resolve() */
 	Oid base;           /* model table to start from, or InvalidOid */
+	Oid tokenizer;      /* model table whose tokenizer is taken, or InvalidOid */
 	char *device;       /* cpu (resolved) */
 	char *search_path;  /* of the submitter, for the query */
 	char *timezone;

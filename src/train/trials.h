@@ -14,7 +14,8 @@ typedef struct TrainingRun
 	int64 job;
 	const TrainingSpec *spec;
 	train_params *params;
-	const Model *base; /* NULL: from random weights */
+	const Model *base;      /* NULL: from random weights */
+	const Model *tokenizer; /* whose tokenizer is taken, or NULL */
 	Dataset *data;
 	Checkpoint checkpoint;
 	bool resumed; /* the checkpoint was read and the network in it is not begun again yet */

@@ -19,6 +19,7 @@
 
 #define REPETITIONS 9
 #define SECONDS 0.1 /* of one repetition, about */
+#define LONG 1.0    /* seconds from which on three repetitions do */
 
 typedef void (*work)(void *arg);
 
@@ -44,20 +45,21 @@ static inline double
 median_time(int threads, work w, void *arg)
 {
 	double times[REPETITIONS], start;
-	int calls = 0;
+	int calls = 0, repetitions;
 
 	w(arg);
 	for (start = seconds(threads); seconds(threads) - start < SECONDS; calls++)
 		w(arg);
-	for (int r = 0; r < REPETITIONS; r++)
+	repetitions = seconds(threads) - start < LONG ? REPETITIONS : 3;
+	for (int r = 0; r < repetitions; r++)
 	{
 		start = seconds(threads);
 		for (int i = 0; i < calls; i++)
 			w(arg);
 		times[r] = (seconds(threads) - start) / calls;
 	}
-	qsort(times, REPETITIONS, sizeof(double), by_value);
-	return times[REPETITIONS / 2];
+	qsort(times, repetitions, sizeof(double), by_value);
+	return times[repetitions / 2];
 }
 
 static inline void

@@ -2,11 +2,14 @@
  * bench_roof.c
  *	  What one core of this machine can do at most, and what the matrix products reach of it.
  *
- * Prints "fma", "blas", "builtin" in GFLOP/s and "read" in GB/s.
+ * Prints "fma", "blas", "builtin" and, where the CPU has it, "bf16" in GFLOP/s, "read" in GB/s.
  */
 #include "bench.h"
 
+#include "../../src/engine/bf16.h"
+
 #define SIDE 512
+#define BF16_SIDE 1024
 #define FMA_ROUNDS 100000
 #define FMA_CHAINS 12 /* more than latency times units of any CPU, fewer than its registers */
 #define READ_FLOATS ((int64_t) 64 * 1024 * 1024)
@@ -56,6 +59,16 @@ builtin_product(void *arg)
 				 SIDE);
 }
 
+static void
+bf16_product(void *arg)
+{
+	float *x = arg;
+	int64_t count = BF16_SIDE * BF16_SIDE;
+
+	gemm_bf16(false, true, BF16_SIDE, BF16_SIDE, BF16_SIDE, x, BF16_SIDE, x + count, BF16_SIDE, 0, x + 2 * count,
+			  BF16_SIDE);
+}
+
 VECTORS static void
 read_all(void *arg)
 {
@@ -82,6 +95,8 @@ main(void)
 	printf("fma %.1f\n", 2e-9 * FMA_ROUNDS * FMA_CHAINS * 8 / median_time(1, multiply_add, &a));
 	printf("blas %.1f\n", 2e-9 * SIDE * SIDE * SIDE / median_time(1, product, x));
 	printf("builtin %.1f\n", 2e-9 * SIDE * SIDE * SIDE / median_time(1, builtin_product, x));
+	if (bf16_supported())
+		printf("bf16 %.1f\n", 2e-9 * BF16_SIDE * BF16_SIDE * BF16_SIDE / median_time(1, bf16_product, x));
 	printf("read %.1f\n", 1e-9 * READ_FLOATS * sizeof(float) / median_time(1, read_all, x));
 	free(x);
 	return 0;

@@ -2,12 +2,15 @@
  * bench_transformer.c
  *	  How fast GPTs train and write.
  *
- * Usage: bench_transformer [threads]		prints "SHAPE.step SECONDS", for one thread also "SHAPE.token SECONDS", of
- * one more token behind a quarter of the context, and "SHAPE.weights" of the network
+ * Usage: bench_transformer [threads [SHAPE]]	prints "SHAPE.step SECONDS", where the CPU has it "SHAPE.bf16 SECONDS" of
+ * a step in that precision, for one thread also "SHAPE.token SECONDS", of one more token behind a quarter of the
+ * context, and "SHAPE.weights" of the network
  */
 #include "bench.h"
 
+#include "../../src/engine/bf16.h"
 #include "../../src/engine/generator.h"
+#include "../../src/engine/net_record.h"
 
 typedef struct shape
 {
@@ -15,8 +18,9 @@ typedef struct shape
 	int32_t vocab, context, width, depth, heads, rows;
 } shape;
 
-/* nanoGPT's demonstration on a CPU, and GPT-2 with 124 million weights. */
-static const shape shapes[] = {{"demo", 65, 64, 128, 4, 4, 12}, {"gpt2", 50257, 64, 768, 12, 12, 4}};
+/* nanoGPT's demonstration on a CPU, and GPT-2 with 124 million weights on short and on longer rows. */
+static const shape shapes[] = {
+	{"demo", 65, 64, 128, 4, 4, 12}, {"gpt2", 50257, 64, 768, 12, 12, 4}, {"gpt2_256", 50257, 256, 768, 12, 12, 4}};
 
 static void
 fill_tokens(batch *b, const shape *s)
@@ -90,8 +94,8 @@ token_time(const net *n, const shape *s, const float *weights)
 	return time;
 }
 
-static void
-measure(const shape *s, int threads)
+static double
+train_time(const net *n, const shape *s, int threads, train_precision precision)
 {
 	train_config c = {.optimizer = OPT_ADAMW,
 					  .learning_rate = 1e-3,
@@ -101,20 +105,40 @@ measure(const shape *s, int threads)
 					  .epsilon = 1e-8,
 					  .clip_norm = 1,
 					  .total_steps = 1000000,
+					  .precision = precision,
 					  .threads = threads};
 	llm_error err = {0};
-	net *n = network(s);
 	training a = {trainer_new(n, &c, s->rows, &err), batch_new(&net_get_config(n)->shape, s->rows, &err)};
+
+	double time;
 
 	check(&err);
 	fill_tokens(a.b, s);
-	printf("%s.step %.4g\n", s->name, median_time(threads, train_step, &a));
-	if (threads == 1)
-		printf("%s.token %.4g\n%s.weights %.4g\n", s->name, token_time(n, s, trainer_weights(a.t)), s->name,
-			   net_weight_bytes(n) / 4.0);
-	fflush(stdout);
+	time = median_time(threads, train_step, &a);
 	trainer_free(a.t);
 	batch_free(a.b);
+	return time;
+}
+
+static void
+measure(const shape *s, int threads)
+{
+	net *n = network(s);
+
+	printf("%s.step %.4g\n", s->name, train_time(n, s, threads, PRECISION_F32));
+	if (bf16_supported())
+		printf("%s.bf16 %.4g\n", s->name, train_time(n, s, threads, PRECISION_BF16));
+	if (threads == 1)
+	{
+		float *weights = aligned_alloc(64, net_weight_bytes(n));
+
+		memset(weights, 0, net_weight_bytes(n));
+		net_initialise(n, 1, weights, NULL, NULL, NULL);
+		printf("%s.token %.4g\n%s.weights %.4g\n", s->name, token_time(n, s, weights), s->name,
+			   net_weight_bytes(n) / 4.0);
+		free(weights);
+	}
+	fflush(stdout);
 	net_free(n);
 }
 
@@ -122,6 +146,7 @@ int
 main(int argc, char **argv)
 {
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
-		measure(&shapes[i], argc > 1 ? atoi(argv[1]) : 1);
+		if (argc < 3 || strcmp(argv[2], shapes[i].name) == 0)
+			measure(&shapes[i], argc > 1 ? atoi(argv[1]) : 1);
 	return 0;
 }

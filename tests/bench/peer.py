@@ -93,7 +93,7 @@ def cnn(memory_format):
     return memory_format, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
 
 
-def transformer(name, vocab, context, width, depth, heads, rows, repetitions):
+def transformer(name, vocab, context, width, depth, heads, rows, repetitions, bf16=False):
     import torch
     from torch import nn
     from torch.nn import functional
@@ -120,8 +120,10 @@ def transformer(name, vocab, context, width, depth, heads, rows, repetitions):
 
     def step():
         optimizer.zero_grad()
-        stream = norm(blocks(embed(x) + position.weight))
-        functional.cross_entropy(functional.linear(stream, embed.weight).view(-1, vocab), y.view(-1)).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            stream = norm(blocks(embed(x) + position.weight))
+            loss = functional.cross_entropy(functional.linear(stream, embed.weight).view(-1, vocab), y.view(-1))
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
 
@@ -153,7 +155,11 @@ def tokenizers(vocabulary, merges, texts):
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
 elif what == "transformer":
-    results = [transformer("demo", 65, 64, 128, 4, 4, 12, 25), transformer("gpt2", 50257, 64, 768, 12, 12, 4, 5)]
+    gpt2 = {"gpt2": (50257, 64, 768, 12, 12, 4, 3), "gpt2_256": (50257, 256, 768, 12, 12, 4, 3)}
+    results = [transformer("demo", 65, 64, 128, 4, 4, 12, 25)]
+    results += [transformer(name, *shape) for name, shape in gpt2.items()]
+    if "avx512_bf16" in open("/proc/cpuinfo").read():
+        results += [transformer(name + ".bf16", *shape, bf16=True) for name, shape in gpt2.items()]
 elif what == "tokenizers":
     results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:

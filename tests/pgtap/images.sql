@@ -37,7 +37,7 @@ SELECT cmp_ok(metric('bar', 'accuracy'), '>', 0.95::float8, 'which tells directi
 SELECT is(setting('bar', 'shift'), '0 auto', 'the size of the image decides how far it moves');
 SELECT is(setting('bar', 'hidden'), NULL, 'settings of other architectures are not shown');
 SELECT ok((SELECT bool_and(NOT (name IN ('hidden', 'layers'))) AND bool_or(name = 'flip') FROM llm_params('cnn')), 'nor listed');
-SELECT is((SELECT string_agg(architecture, ' ' ORDER BY architecture) FROM llm_architectures()), 'cnn gpt layers llama mlp', 'architectures');
+SELECT is((SELECT string_agg(architecture, ' ' ORDER BY architecture) FROM llm_architectures()), 'bert cnn gpt layers llama mlp t5', 'architectures');
 
 -- All forms of an input mean the same.
 SELECT is((SELECT count(*)::int FROM bars AS b WHERE llm_predict('bar', b) IS DISTINCT FROM llm_predict('bar', picture)), 0, 'a row and its image predict the same');

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(68);
+SELECT plan(67);
 
 CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
     $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
@@ -81,7 +81,6 @@ SELECT throws_ok($$SELECT llm_embed('tale', 'x', 'middle')$$, '22023', 'unknown 
 SELECT throws_ok($$SELECT llm_detokenize('tale', '{1,-1}')$$, '22023', NULL, 'a token that is none');
 SELECT throws_ok($$SELECT llm_detokenize('tale', '{1,100000}')$$, '22023', NULL, 'nor is this');
 SELECT throws_ok($$SELECT llm_predict('tale', t) FROM tales AS t LIMIT 1$$, '42809', 'model "tale" is a language model and predicts no columns', 'it predicts no columns');
-SELECT throws_ok($$SELECT llm_evaluate('tale', 'tales')$$, '42809', NULL, 'nor is it judged by rows');
 SELECT throws_ok($$SELECT llm_score('tale', 'tales', 'scored', ARRAY['id'])$$, '42809', NULL, 'nor fills it a table');
 SELECT throws_ok($$SELECT llm_create_function('tale', 'tale_function')$$, '42809', NULL, 'nor is it a function');
 SELECT throws_ok($$SELECT llm_export('tale')$$, '0A000', 'model "tale" is a language model', 'nor a file');
