@@ -721,10 +721,10 @@ CREATE FUNCTION llm_perplexity(model regclass, input text) RETURNS float8
 COMMENT ON FUNCTION llm_perplexity(regclass, text) IS
     'how surprised a language model is by a text: exp of its mean loss per token; NULL for fewer than two tokens';
 
-CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT 'mean', normalise boolean DEFAULT true) RETURNS real[]
-    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
+CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT NULL, normalise boolean DEFAULT true) RETURNS real[]
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
-    'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one; of length 1 when normalised';
+    'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one, as it was trained when pool is NULL; of length 1 when normalised';
 
 -- section: self-description
 

@@ -25,10 +25,8 @@ static const char *const activation_names[] = {
 	[ACT_SILU] = "silu",         [ACT_TANH] = "tanh", [ACT_SIGMOID] = "sigmoid",
 };
 static const char *const loss_names[] = {
-	[LOSS_CROSS_ENTROPY] = "cross_entropy",
-	[LOSS_BINARY] = "binary",
-	[LOSS_MSE] = "mse",
-	[LOSS_HUBER] = "huber",
+	[LOSS_CROSS_ENTROPY] = "cross_entropy", [LOSS_BINARY] = "binary", [LOSS_MSE] = "mse", [LOSS_HUBER] = "huber",
+	[LOSS_CONTRASTIVE] = "contrastive",
 };
 static const char *const layer_names[] = {
 	[LAYER_LINEAR] = "linear",
@@ -189,6 +187,22 @@ check_config(const net_config *c, llm_error *err)
 	return true;
 }
 
+/* Of a network that predicts no rows. */
+static bool
+check_tokens_only(const net_config *c, llm_error *err)
+{
+	const batch_shape *s = &c->shape;
+	bool embeds = c->loss == LOSS_CONTRASTIVE;
+
+	if (s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 || c->layer_count > 0)
+		return llm_fail(err, LLM_INVALID, "a language model reads and predicts tokens, nothing else");
+	if (embeds &&
+		(s->token_target || s->vocab == 0 || s->outputs != 1 || s->source_context > 0 || c->hidden_count > 0))
+		return llm_fail(err, LLM_INVALID,
+						"a network that embeds texts reads tokens by one transformer, nothing else");
+	return true;
+}
+
 /* ---- layout ---- */
 
 /* The table of a bag may have far more rows than inputs that matter: hashed n-grams. */
@@ -311,7 +325,7 @@ net_new(const net_config *config, llm_error *err)
 	bool ok;
 
 	if ((config->text.vocab > 0 && !transformer_check(config, err)) ||
-		(!config->shape.token_target && !check_config(config, err)))
+		(net_predicts_rows(config) ? !check_config(config, err) : !check_tokens_only(config, err)))
 		return NULL;
 	n = calloc(1, sizeof(net));
 	if (!n)
@@ -324,7 +338,7 @@ net_new(const net_config *config, llm_error *err)
 		n->config.members = 1;
 	ok = config->text.vocab == 0 || transformer_layout(n, err);
 	n->text_tensors = n->tensor_count;
-	if (ok && !config->shape.token_target)
+	if (ok && net_predicts_rows(config))
 	{
 		n->layer_count = layers_plan(&n->config, n->layers, err);
 		ok = n->layer_count > 0 && lay_out(n, err);
@@ -365,6 +379,12 @@ size_t
 net_weight_bytes(const net *n)
 {
 	return n->weight_floats * sizeof(float);
+}
+
+bool
+net_predicts_rows(const net_config *config)
+{
+	return !config->shape.token_target && config->loss != LOSS_CONTRASTIVE;
 }
 
 double

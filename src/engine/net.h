@@ -50,7 +50,8 @@ typedef enum net_loss
 	LOSS_CROSS_ENTROPY, /* outputs >= 3 classes, class target */
 	LOSS_BINARY,        /* outputs = 1 logit, class target 0 or 1 */
 	LOSS_MSE,
-	LOSS_HUBER
+	LOSS_HUBER,
+	LOSS_CONTRASTIVE /* of pairs of texts, each beside the other: no target, outputs = 1 that is none */
 } net_loss;
 
 typedef enum layer_kind
@@ -148,7 +149,8 @@ typedef struct net_config
 	net_layer layers[NET_MAX_LAYERS];
 	/*
 	 * If its vocab is not 0: with token targets nothing else but shape, loss and members = 1 counts;
-	 * otherwise it is headless, and what its pool makes of a row's tokens is one of the columns.
+	 * otherwise it is headless, and what its pool makes of a row's tokens is one of the columns, or all
+	 * that there is with LOSS_CONTRASTIVE: an embedding.
 	 */
 	transformer_config text;
 	text_pool pool;
@@ -193,6 +195,8 @@ typedef struct net_tensor_info
 extern net *net_new(const net_config *config, llm_error *err);
 extern void net_free(net *n);
 extern const net_config *net_get_config(const net *n);
+/* A row has outputs; otherwise the network predicts tokens, or is there to embed texts. */
+extern bool net_predicts_rows(const net_config *config);
 extern int32_t net_tensor_count(const net *n);
 extern const net_tensor_info *net_tensor(const net *n, int32_t i);
 extern size_t net_weight_bytes(const net *n); /* whole blob with padding, multiple of 64 */
@@ -281,7 +285,8 @@ extern void trainer_free(trainer *t); /* joins its threads */
 extern void trainer_set_poll(trainer *t, llm_poll poll, void *arg);
 
 /*
- * Forward, backward and update on the rows of b (b->rows <= batch_rows).  *loss is the
+ * Forward, backward and update on the rows of b (b->rows <= batch_rows), an even number
+ * with LOSS_CONTRASTIVE, where rows 2i and 2i + 1 are a pair.  *loss is the
  * weighted mean loss of the batch before the update.  After LLM_CANCELLED parameters are
  * those before the step, and the step can be run again.
  */
@@ -299,14 +304,15 @@ extern bool trainer_predict(trainer *t, const batch *b, float *out, double *loss
 							llm_error *err);
 
 /*
- * Start the output layer of a network without token targets at these biases (outputs), before
+ * Start the output layer of a network that predicts rows at these biases (outputs), before
  * the first step: log odds or log shares of classes save the first steps of learning them.
  */
 extern void trainer_set_output_bias(trainer *t, const float *bias);
 
 /*
- * In its place for a network with token targets, whose outputs are never kept: what is added to are
- * sums over tokens of weight times loss, of weights, and of tokens of weight > 0 predicted right.
+ * In its place for a network that predicts no rows: what is added to are sums over tokens of weight
+ * times loss, of weights, and of tokens of weight > 0 predicted right; or over the rows of pairs, of
+ * those whose partner is the nearest row.
  */
 extern bool trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
 								 llm_error *err);

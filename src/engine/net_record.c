@@ -313,6 +313,7 @@ record_loss(recorder *r, int32_t logits)
 		case LOSS_BINARY: return op_binary_cross_entropy(r->g, logits, r->target, r->weight, smoothing, r->training);
 		case LOSS_MSE: return op_mse(r->g, logits, r->target, r->weight, r->training);
 		case LOSS_HUBER: return op_huber(r->g, logits, r->target, r->weight, c->huber_delta, r->training);
+		case LOSS_CONTRASTIVE: break; /* has no logits */
 	}
 	return TENSOR_NONE;
 }
@@ -358,6 +359,24 @@ record_language(recorder *r, bool gradient)
 		graph_backward(g);
 }
 
+/* ---- pairs of texts ---- */
+
+#define TEMPERATURE 0.05f /* that of SimCSE (Gao et al. 2021) */
+
+static void
+record_pairs(recorder *r, bool gradient)
+{
+	graph *g = r->g;
+	int32_t x;
+
+	record_tokens(r);
+	r->weight = graph_input(g, SLOT_WEIGHT, TENSOR_F32, AXIS_ROW, 0, 0);
+	x = op_pool_tokens(g, transformer_record(&r->text), r->text.start, r->n->config.pool);
+	r->p->loss = op_contrastive_loss(g, x, r->weight, TEMPERATURE, gradient, &r->p->correct);
+	if (gradient)
+		graph_backward(g);
+}
+
 /* ---- plans ---- */
 
 static void
@@ -397,6 +416,8 @@ net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precis
 	r.g->precision = precision;
 	if (n->config.shape.token_target)
 		record_language(&r, r.training);
+	else if (n->config.loss == LOSS_CONTRASTIVE)
+		record_pairs(&r, r.training);
 	else
 		record_columns(&r, mode);
 	graph_keep(r.g, p->output);

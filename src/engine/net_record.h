@@ -42,7 +42,7 @@ typedef struct net_plan
 	plan *plan;
 	int32_t output;                    /* tensor (rows, outputs); of MODE_TRAIN none */
 	int32_t loss;                      /* tensor (rows): weight times loss; none in MODE_PREDICT */
-	int32_t correct;                   /* token targets: tensor (tokens), 1 where the target is predicted */
+	int32_t correct;                   /* tensor (tokens), or (rows) of pairs: 1 where the target is predicted */
 	int32_t statistic_count;           /* batch norms of MODE_TRAIN */
 	int32_t statistic[NET_MAX_LAYERS]; /* tensor (4, channels), as op_batch_norm() says */
 	int32_t running[NET_MAX_LAYERS];   /* net_tensor() of the running mean; the variance follows */

@@ -49,6 +49,8 @@ extern bool shape_head_norm(graph *g, node *n);
 extern bool shape_glu(graph *g, node *n);
 extern bool shape_position(graph *g, node *n);
 extern bool shape_pool_tokens(graph *g, node *n);
+extern bool shape_unit_rows(graph *g, node *n);
+extern bool shape_contrastive(graph *g, node *n);
 extern void grad_attention(graph *g, const node *n);
 extern void grad_rotary(graph *g, const node *n);
 extern void grad_rms_norm(graph *g, const node *n);
@@ -56,5 +58,6 @@ extern void grad_head_norm(graph *g, const node *n);
 extern void grad_glu(graph *g, const node *n);
 extern void grad_position(graph *g, const node *n);
 extern void grad_pool_tokens(graph *g, const node *n);
+extern void grad_unit_rows(graph *g, const node *n);
 
 #endif /* LLMAPP_OPS_RULES_H */

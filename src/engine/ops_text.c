@@ -148,6 +148,27 @@ shape_pool_tokens(graph *g, node *n)
 	return n->out[0] != TENSOR_NONE;
 }
 
+/* in: x; out: y, 1 / length (rows) */
+bool
+shape_unit_rows(graph *g, node *n)
+{
+	if (IN(n, 0)->axis == AXIS_NONE || IN(n, 0)->ndim != 2)
+		return rule_mismatch(g, n);
+	return rule_make_rows(g, n, 0, IN(n, 0)->dims[1]) && rule_make_rows(g, n, 1, 0);
+}
+
+/* in: unit rows, weight; out: loss, correct, log of the sum (all rows) */
+bool
+shape_contrastive(graph *g, node *n)
+{
+	const tensor *x = IN(n, 0), *weight = IN(n, 1);
+
+	if (x->axis != AXIS_ROW || x->ndim != 2 || weight->axis != AXIS_ROW || weight->ndim != 1 ||
+		weight->type != TENSOR_F32 || !(n->attr.number >= CONTRASTIVE_LEAST_TEMPERATURE))
+		return rule_mismatch(g, n);
+	return rule_make_rows(g, n, 0, 0) && rule_make_rows(g, n, 1, 0) && rule_make_rows(g, n, 2, 0);
+}
+
 /* ---- gradient rules ---- */
 
 /* The gradient of the bias is summed over rows last, so that units share nothing. */
@@ -230,6 +251,14 @@ grad_pool_tokens(graph *g, const node *n)
 	if (rule_wants(g, n->in[0]))
 		rule_step_to(g, OP_pool_tokens_dx, n->attr, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), n->in[1],
 					 TENSOR_NONE, TENSOR_NONE);
+}
+
+void
+grad_unit_rows(graph *g, const node *n)
+{
+	if (rule_wants(g, n->in[0]))
+		rule_step_to(g, OP_unit_rows_dx, NO_ATTR, graph_gradient(g, n->in[0]), rule_gradient_of(g, n), n->out[0],
+					 n->out[1], TENSOR_NONE);
 }
 
 /* ---- recording ---- */
@@ -393,4 +422,27 @@ op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, i
 		rule_step_to(g, OP_scatter_active, NO_ATTR, graph_gradient(g, x), l.dx, l.active, TENSOR_NONE, TENSOR_NONE);
 	*correct = l.correct;
 	return g->error.code == LLM_OK ? l.loss : TENSOR_NONE;
+}
+
+/* ---- contrastive loss ---- */
+
+int32_t
+op_contrastive_loss(graph *g, int32_t x, int32_t weight, float temperature, bool gradient, int32_t *correct)
+{
+	op_attr attr = {.number = temperature};
+	int32_t unit = RECORD(unit_rows, NO_ATTR, x);
+	int32_t total = gradient ? RECORD(weight_total, NO_ATTR, weight) : TENSOR_NONE;
+	int32_t loss = unit == TENSOR_NONE ? TENSOR_NONE : RECORD(contrastive, attr, unit, weight);
+	int32_t log_sum;
+
+	*correct = TENSOR_NONE;
+	if (loss == TENSOR_NONE)
+		return loss;
+	*correct = g->nodes[g->node_count - 1].out[1];
+	log_sum = g->nodes[g->node_count - 1].out[2];
+	graph_keep(g, loss);
+	graph_keep(g, *correct);
+	if (gradient && rule_wants(g, unit))
+		rule_step_to(g, OP_contrastive_grad, attr, graph_gradient(g, unit), unit, weight, total, log_sum);
+	return loss;
 }

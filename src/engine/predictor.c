@@ -34,7 +34,7 @@ predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
 		sizeof(float) * ((size_t) s->dense + s->embed_columns + 2 * (size_t) s->bag_max + s->outputs + s->context);
 	net_plan forward;
 
-	if (s->token_target)
+	if (!net_predicts_rows(&n->config))
 		return llm_fail(err, LLM_INVALID, "a language model predicts no rows");
 	if (!net_plan_new(&forward, n, MODE_PREDICT, max_rows, err))
 		return false;
@@ -48,7 +48,7 @@ predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *e
 {
 	predictor *p;
 
-	if (n->config.shape.token_target)
+	if (!net_predicts_rows(&n->config))
 	{
 		llm_fail(err, LLM_INVALID, "a language model predicts no rows");
 		return NULL;

@@ -146,7 +146,7 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	net_mode modes[] = {MODE_TRAIN, MODE_SCORE, MODE_PREDICT};
 
 	*arena_bytes = 0;
-	for (int i = 0; i < (t->n->config.shape.token_target ? 2 : 3); i++) /* tokens are only scored */
+	for (int i = 0; i < (net_predicts_rows(&t->n->config) ? 3 : 2); i++) /* others are only scored */
 	{
 		bool ok = modes[i] == MODE_TRAIN
 					  ? net_plan_tuned(all[i], t->n, t->tuning, t->config.precision, MODE_TRAIN, t->batch_rows, err)
@@ -357,14 +357,20 @@ scheduled_rate(const train_config *c, int64_t t)
 	return c->learning_rate * warm;
 }
 
+/* Of tokens or rows, each with a loss. */
+static int64_t
+loss_count(const batch *b)
+{
+	return b->shape.token_target ? b->token_start[b->rows] : b->rows;
+}
+
 /* Sums of weight times loss, and of weights, in the order of rows or tokens. */
 static void
 sum_loss(const float *loss, const batch *b, double *loss_sum, double *weight_sum)
 {
 	const float *weight = b->shape.token_target ? b->token_weight : b->weight;
-	int64_t count = b->shape.token_target ? b->token_start[b->rows] : b->rows;
 
-	for (int64_t i = 0; i < count; i++)
+	for (int64_t i = 0; i < loss_count(b); i++)
 	{
 		*loss_sum += loss[i];
 		*weight_sum += weight[i];
@@ -446,12 +452,22 @@ update_parameters(trainer *t, double norm)
 	t->merged_made = false;
 }
 
+/* Of a batch with what is to be learned. */
+static bool
+check_batch(const trainer *t, const batch *b, llm_error *err)
+{
+	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+		return false;
+	return t->n->config.loss != LOSS_CONTRASTIVE || b->rows % 2 == 0 ||
+		   llm_fail(err, LLM_INVALID, "batch has a text without its partner");
+}
+
 bool
 trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 {
 	double loss_sum = 0, weight_sum = 0, norm;
 
-	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+	if (!check_batch(t, b, err))
 		return false;
 	if (b->rows == 0)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
@@ -497,7 +513,7 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 	net_plan *p = loss_sum || weight_sum ? &t->score : &t->predict;
 	double losses = 0, weights = 0;
 
-	if (t->n->config.shape.token_target)
+	if (!net_predicts_rows(&t->n->config))
 		return llm_fail(err, LLM_INVALID, "a language model's outputs are not kept");
 	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
 		return false;
@@ -522,9 +538,9 @@ trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weigh
 {
 	const float *right;
 
-	if (!t->n->config.shape.token_target)
+	if (net_predicts_rows(&t->n->config))
 		return llm_fail(err, LLM_INVALID, "the network does not predict tokens");
-	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+	if (!check_batch(t, b, err))
 		return false;
 	trainer_weights(t);
 	net_plan_bind(&t->score, b);
@@ -533,7 +549,7 @@ trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weigh
 		return false;
 	sum_loss(plan_address(t->score.plan, t->score.loss), b, loss_sum, weight_sum);
 	right = plan_address(t->score.plan, t->score.correct);
-	for (int64_t i = 0; i < b->token_start[b->rows]; i++)
+	for (int64_t i = 0; i < loss_count(b); i++)
 		*correct += right[i];
 	return true;
 }

@@ -111,9 +111,6 @@ transformer_check(const net_config *config, llm_error *err)
 	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
 		config->members > 1 || c->headless == s->token_target || (unsigned) config->pool > POOL_LAST)
 		return llm_fail(err, LLM_INVALID, "a transformer reads other tokens than its rows have");
-	if (s->token_target &&
-		(s->class_target || s->dense > 0 || s->embed_columns > 0 || s->bag_rows > 0 || config->layer_count > 0))
-		return llm_fail(err, LLM_INVALID, "a language model reads and predicts tokens, nothing else");
 	return true;
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define TASKS "classification, regression"
-#define TEXT_TASKS "generation, classification, regression"
+#define TEXT_TASKS "generation, embedding, classification, regression"
 
 static const architecture_info architectures[] = {
 	{"mlp", ARCH_MLP, TASKS,
@@ -22,7 +22,7 @@ static const architecture_info architectures[] = {
 	{"llama", ARCH_LLAMA, TEXT_TASKS,
 	 "decoder transformer as Llama: rotary positions, RMS norm, gated SiLU, grouped heads; learns the texts of one "
 	 "column, or reads one beside others"},
-	{"bert", ARCH_BERT, "masked_lm, classification, regression",
+	{"bert", ARCH_BERT, "masked_lm, embedding, classification, regression",
 	 "encoder transformer as BERT, whose tokens see the whole text: learns the texts of one column by predicting "
 	 "hidden "
 	 "tokens, or reads one beside others"},

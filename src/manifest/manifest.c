@@ -62,6 +62,9 @@ network_json(const net_config *config)
 {
 	if (config->shape.token_target)
 		return json_pack("{s:o}", "transformer", transformer_json(&config->text));
+	if (config->loss == LOSS_CONTRASTIVE)
+		return json_pack("{s:o, s:i, s:s}", "transformer", transformer_json(&config->text), "pool",
+						 (int) config->pool, "loss", net_loss_name(config->loss));
 	return columns_network_json(config);
 }
 
@@ -191,7 +194,26 @@ read_text(const json_t *o, net_config *config, llm_error *err)
 	return true;
 }
 
-/* A language model: its rows are tokens, which are also what it predicts. */
+/* What makes a transformer alone one that embeds texts, if it does. */
+static bool
+read_embedding(const json_t *json, net_config *config, llm_error *err)
+{
+	const char *loss;
+	int32_t pool;
+
+	if (json_object_get(json, "loss") == NULL)
+		return true;
+	if (!json_read_string(json, "loss", &loss, err) || !read_int32(json, "pool", 0, &pool, err))
+		return false;
+	if (!net_loss_parse(loss, &config->loss) || config->loss != LOSS_CONTRASTIVE)
+		return llm_fail(err, LLM_CORRUPT, "\"loss\" \"%.32s\" does not fit a transformer alone", loss);
+	config->pool = (text_pool) pool;
+	config->text.headless = true;
+	config->shape.token_target = false;
+	return true;
+}
+
+/* A language model, whose rows are tokens, which are also what it predicts; or a network that embeds them. */
 static bool
 read_language(const json_t *json, net_config *config, llm_error *err)
 {
@@ -206,7 +228,7 @@ read_language(const json_t *json, net_config *config, llm_error *err)
 								   .vocab = config->text.vocab,
 								   .context = config->text.context,
 								   .source_context = config->text.source_context};
-	return true;
+	return read_embedding(json, config, err);
 }
 
 bool
@@ -282,6 +304,18 @@ check_format(const json_t *json, llm_error *err)
 }
 
 static bool
+embeds(const char *task)
+{
+	return strcmp(task, "embedding") == 0;
+}
+
+static bool
+is_text_task(const char *task)
+{
+	return strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0 || embeds(task);
+}
+
+static bool
 read_names(manifest *m, llm_error *err)
 {
 	if (!json_read_string(m->json, "architecture", &m->architecture, err) ||
@@ -290,8 +324,7 @@ read_names(manifest *m, llm_error *err)
 	if (architecture_find(m->architecture) == NULL)
 		return llm_fail(err, LLM_CORRUPT, "\"architecture\" is \"%.32s\", which this version does not know",
 						m->architecture);
-	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0 &&
-		strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0)
+	if (strcmp(m->task, "classification") != 0 && strcmp(m->task, "regression") != 0 && !is_text_task(m->task))
 		return llm_fail(err, LLM_CORRUPT, "\"task\" is \"%.32s\", which this version does not know", m->task);
 	return true;
 }
@@ -310,7 +343,7 @@ read_features(manifest *m, llm_error *err)
 	if (m->target == NULL)
 		return false;
 	if ((m->target->kind == TARGET_CLASS) != (strcmp(m->task, "classification") == 0) ||
-		(m->target->kind == TARGET_TEXT) != (strcmp(m->task, "generation") == 0 || strcmp(m->task, "masked_lm") == 0))
+		(m->target->kind == TARGET_TEXT) != is_text_task(m->task))
 		return llm_fail(err, LLM_CORRUPT, "\"target\" does not fit \"task\" \"%s\"", m->task);
 	return true;
 }
@@ -323,10 +356,11 @@ check_shape(const manifest *m, const batch_shape *s, llm_error *err)
 
 	encoder_shape(m->encoder, &own);
 	target_shape(m->target, &own);
+	own.token_target &= !embeds(m->task);
 	if (own.dense == s->dense && own.embed_columns == s->embed_columns && own.embed_rows == s->embed_rows &&
 		own.bag_rows == s->bag_rows && own.bag_max == s->bag_max && own.outputs == s->outputs &&
 		own.class_target == s->class_target && own.token_target == s->token_target &&
-		(s->token_target || (own.vocab == s->vocab && own.context == s->context)))
+		(m->target->kind == TARGET_TEXT || (own.vocab == s->vocab && own.context == s->context)))
 		return true;
 	return llm_fail(err, LLM_CORRUPT, "\"network\" reads other rows than \"columns\" and \"target\" make");
 }
@@ -346,7 +380,8 @@ check_loss(const manifest *m, const net_config *config, llm_error *err)
 {
 	bool class_loss = config->loss == LOSS_CROSS_ENTROPY || config->loss == LOSS_BINARY;
 
-	return class_loss == (m->target->kind != TARGET_NUMBER) ||
+	return ((config->loss == LOSS_CONTRASTIVE) == embeds(m->task) &&
+			(embeds(m->task) || class_loss == (m->target->kind != TARGET_NUMBER))) ||
 		   llm_fail(err, LLM_CORRUPT, "\"loss\" \"%s\" does not fit \"target\"", net_loss_name(config->loss));
 }
 

@@ -7,7 +7,7 @@
  * must be exactly that layout.
  *
  *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression",
- *	  "generation" or "masked_lm",
+ *	  "generation", "masked_lm" or "embedding",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
  *	  "weights": {"bytes": n, "tokenizer": n, "sha256": "hex"}, (bytes in all, and the last ones of them that are
@@ -31,7 +31,7 @@ typedef struct manifest
 {
 	json_t *json;             /* all of it */
 	const char *architecture; /* these two point into json */
-	const char *task;         /* classification, regression, generation or masked_lm */
+	const char *task;         /* classification, regression, generation, masked_lm or embedding */
 	net *net;
 	encoder *encoder;
 	target *target;

@@ -354,9 +354,25 @@ OpenModel(Oid relid, int32 version, MemoryContext cxt)
 	return model;
 }
 
+static bool
+EmbedsTexts(const Model *m)
+{
+	return strcmp(m->manifest->task, "embedding") == 0;
+}
+
+static void
+ThrowEmbedding(const Model *m)
+{
+	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("model \"%s\" embeds texts and predicts nothing", ModelName(m->relid)),
+					errhint("SELECT llm_embed(%s, 'a text');", ModelNameLiteral(m->relid))));
+}
+
 void
 RequireRowModel(const Model *m)
 {
+	if (EmbedsTexts(m))
+		ThrowEmbedding(m);
 	if (m->manifest->target->kind == TARGET_TEXT)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("model \"%s\" is a language model and predicts no columns", ModelName(m->relid)),
@@ -376,6 +392,8 @@ RequireLanguageModel(const Model *m)
 {
 	if (m->manifest->target->kind != TARGET_TEXT)
 		ThrowOtherModel(m, "is no language model");
+	if (EmbedsTexts(m))
+		ThrowEmbedding(m);
 }
 
 void

@@ -139,8 +139,8 @@ Normalise(float *x, int32 n)
 }
 
 /*
- * Tokens of a text as the network reads them.  One that predicts columns has learned the first
- * tokens of texts with the end behind them.
+ * Tokens of a text as the network reads them.  One without a head, which predicts columns or
+ * compares texts, has learned the first tokens of texts with the end behind them.
  */
 static void
 EncodeInput(LanguageCall *call, text *input)
@@ -149,7 +149,7 @@ EncodeInput(LanguageCall *call, text *input)
 	llm_error err = {0};
 
 	EncodeText(call, input, tokens);
-	if (call->model->manifest->target->kind == TARGET_TEXT)
+	if (!net_get_config(call->net)->text.headless)
 	{
 		CheckContext(call, tokens->count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
 		return;
@@ -159,17 +159,23 @@ EncodeInput(LanguageCall *call, text *input)
 		ThrowError(&err);
 }
 
-/* llm_embed(model, input, pool, normalise); NULL for a text without tokens */
+/* llm_embed(model, input, pool, normalise); pool NULL: that of the model; NULL for a text without tokens */
 Datum
 llm_embed(PG_FUNCTION_ARGS)
 {
-	LanguageCall *call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
-	text_pool pool = ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	int32 width = net_get_config(call->net)->text.width;
-	float *out = palloc(width * sizeof(float));
+	LanguageCall *call;
+	text_pool pool;
+	int32 width;
+	float *out;
 	llm_error err = {0};
 	instr_time start;
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
+		PG_RETURN_NULL();
+	call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
+	pool = PG_ARGISNULL(2) ? net_get_config(call->net)->pool : ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	width = net_get_config(call->net)->text.width;
+	out = palloc(width * sizeof(float));
 	INSTR_TIME_SET_CURRENT(start);
 	EncodeInput(call, PG_GETARG_TEXT_PP(1));
 	if (call->tokens.count == 0)

@@ -19,6 +19,7 @@ struct Corpus
 	tokenizer *tokenizer;
 	TokenFile *training; /* of a language model */
 	TokenFile *held_out;
+	int64 pair_tokens;    /* of the training pairs, in their place */
 	int64 held_out_bytes; /* of the text whose tokens are held out */
 };
 

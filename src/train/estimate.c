@@ -164,23 +164,36 @@ FitSample(TrainingRun *t)
 	CloseTokens(t->data->corpus);
 }
 
+/* Windows of the tokens of the whole. */
+static void
+CountWindowSamples(Dataset *d, const train_params *params, double scale, Estimate *e)
+{
+	e->samples = ceil(e->tokens / params->context);
+	e->held_out = ceil(scale * CountTokens(d->corpus->held_out) / params->context);
+	d->training = SamplesOfTokens(d->corpus->training, params->context);
+}
+
 /* The sample has chosen settings for itself; those of the whole are chosen once more. */
 static Learning *
 PlanTexts(TrainingRun *t, double scale, Estimate *e)
 {
 	train_params *params = ResolveParams(t->spec->architecture, t->spec->params);
 	Dataset *d = t->data;
+	bool pairs = d->roles->prompt >= 0;
 
 	d->text_bytes = (int64) (scale * d->text_bytes);
 	FitSample(t);
-	e->tokens = rint(scale * CountTokens(d->corpus->training));
+	e->tokens = rint(scale * (pairs ? d->corpus->pair_tokens : CountTokens(d->corpus->training)));
 	params_choose_vocabulary(params, d->text_bytes);
 	if (t->base != NULL)
 		params->context = t->params->context;
+	else if (pairs) /* what covers the longest of the sample */
+		params_choose_context(params, t->params->context - 1, t->params->source_context - 1);
 	params_choose_transformer(params, (int64) e->tokens);
-	e->samples = ceil(e->tokens / params->context);
-	e->held_out = ceil(scale * CountTokens(d->corpus->held_out) / params->context);
-	d->training = SamplesOfTokens(d->corpus->training, params->context);
+	if (pairs)
+		CountColumns(t, scale, e);
+	else
+		CountWindowSamples(d, params, scale, e);
 	t->params = params;
 	return PlanLearning(0, params, t->base, d, NULL);
 }
@@ -195,7 +208,9 @@ SampleWork(const net *n)
 	double head = c->shape.token_target ? (double) c->text.vocab * c->text.width : 0;
 	double attention = (double) c->text.depth * c->text.heads * c->text.head_dim * c->text.context;
 
-	return net_multiplications(n) + c->text.context * (head + attention);
+	double rows = c->loss == LOSS_CONTRASTIVE ? 2 : 1;
+
+	return rows * (net_multiplications(n) + c->text.context * (head + attention));
 }
 
 static double
@@ -239,7 +254,7 @@ static void
 CountWork(const Learning *l, Estimate *e)
 {
 	const train_params *p = l->params;
-	double batches = ceil(e->samples / l->batch_rows);
+	double batches = ceil(e->samples / l->batch_samples);
 	double items = Max(net_get_config(l->net)->text.context, 1); /* of a sample, that cost time by themselves */
 
 	e->steps = p->steps > 0 ? (double) p->steps : p->epochs * batches;
@@ -249,7 +264,7 @@ CountWork(const Learning *l, Estimate *e)
 	e->flops = e->flops_per_epoch * e->steps / batches * e->networks;
 	e->seconds = e->flops / (MeasureSpeed() * SPEED_SHARE * l->config.threads) +
 				 e->networks * e->steps *
-					 (STEP_SECONDS + PARAMETER_SECONDS * e->parameters + ROW_SECONDS * items * l->batch_rows);
+					 (STEP_SECONDS + PARAMETER_SECONDS * e->parameters + ROW_SECONDS * items * l->batch_samples);
 	if (p->max_seconds > 0)
 		e->seconds = fmin(e->seconds, p->max_seconds);
 }
@@ -269,7 +284,7 @@ MakeEstimate(const TrainingSpec *spec, Estimate *e)
 	e->rows = rint(scale * t->data->rows);
 	l = t->data->roles->learns_text ? PlanTexts(t, scale, e) : PlanColumns(t, scale, e);
 	CloseRows(t->data);
-	l->batch_rows = (int64) fmax(1, fmin(l->params->batch_size, e->samples));
+	l->batch_samples = (int64) fmax(1, fmin(l->params->batch_size, e->samples));
 	e->parameters = CountParameters(l->net);
 	e->weights = net_weight_bytes(l->net);
 	e->memory = add_size(LearningMemory(l), mul_size(e->weights, l->params->folds));

@@ -85,15 +85,29 @@ TransformerConfig(const Learning *l)
 	return text;
 }
 
+/* What stands for a text: that of a base which has learned it. */
+static text_pool
+TextPool(const Learning *l)
+{
+	const net_config *base = l->base != NULL ? net_get_config(l->base->manifest->net) : NULL;
+
+	return base != NULL && base->text.headless ? base->pool : l->params->pool;
+}
+
 static net_config
 LanguageConfig(const Learning *l)
 {
-	net_config c = {.loss = LOSS_CROSS_ENTROPY, .text = TransformerConfig(l)};
+	bool embeds = IsEmbeddingTask(l->data->task);
+	net_config c = {.loss = embeds ? LOSS_CONTRASTIVE : LOSS_CROSS_ENTROPY, .text = TransformerConfig(l)};
 
 	target_shape(l->data->target, &c.shape);
+	c.shape.token_target = !embeds;
 	c.shape.vocab = c.text.vocab;
 	c.shape.context = c.text.context;
 	c.shape.source_context = c.text.source_context;
+	c.text.headless = embeds;
+	if (embeds)
+		c.pool = TextPool(l);
 	return c;
 }
 
@@ -131,7 +145,7 @@ NetworkConfig(const Learning *l)
 	{
 		c.text = TransformerConfig(l);
 		c.text.headless = true;
-		c.pool = has_base ? c.pool : p->pool;
+		c.pool = TextPool(l);
 	}
 	SetLayers(p, has_base, &c);
 	return c;
@@ -200,8 +214,8 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 	l->checkpoint = checkpoint;
 	l->deadline = params->max_seconds;
 	samples = data->target->kind == TARGET_TEXT ? CountSamples(data->training) : data->training_rows;
-	l->batch_rows = Min(params->batch_size, samples);
-	l->batches = (samples + l->batch_rows - 1) / l->batch_rows;
+	l->batch_samples = Min(params->batch_size, samples);
+	l->batches = (samples + l->batch_samples - 1) / l->batch_samples;
 	config = data->target->kind == TARGET_TEXT ? LanguageConfig(l) : NetworkConfig(l);
 	l->net = net_new(&config, &err);
 	if (l->net == NULL)
@@ -238,17 +252,24 @@ ShortenLearning(Learning *l, double share)
 	l->config.warmup_steps = (int64) (l->params->warmup * l->config.total_steps);
 }
 
+/* A pair of texts that are compared has a row for each. */
+static int64
+BatchRows(const Learning *l)
+{
+	return l->batch_samples * (net_get_config(l->net)->loss == LOSS_CONTRASTIVE ? 2 : 1);
+}
+
 Size
 LearningMemory(const Learning *l)
 {
 	size_t bytes = 0;
 	llm_error err = {0};
 
-	if (!trainer_memory(l->net, &l->config, l->batch_rows, &bytes, &err))
+	if (!trainer_memory(l->net, &l->config, BatchRows(l), &bytes, &err))
 		ThrowError(&err);
 	/* the trainer, its state while it is written, the best weights, a batch */
 	bytes = add_size(bytes, mul_size(net_weight_bytes(l->net), 5));
-	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, l->batch_rows));
+	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, BatchRows(l)));
 	return add_size(bytes, RECORD_MEMORY);
 }
 
@@ -320,11 +341,11 @@ CreateTrainer(Learning *l)
 	const batch_shape *shape = &net_get_config(l->net)->shape;
 	llm_error err = {0};
 
-	l->batch = batch_new(shape, l->batch_rows, &err);
+	l->batch = batch_new(shape, BatchRows(l), &err);
 	if (l->batch == NULL)
 		ThrowError(&err);
 	OWN(l->batch, batch_free);
-	while ((l->trainer = trainer_new(l->net, &l->config, l->batch_rows, &err)) == NULL)
+	while ((l->trainer = trainer_new(l->net, &l->config, BatchRows(l), &err)) == NULL)
 	{
 		if (err.code != LLM_CANCELLED)
 			ThrowError(&err);
@@ -338,7 +359,7 @@ CreateTrainer(Learning *l)
 		StartAtShares(l);
 	if (l->base != NULL)
 		StartAtBase(l);
-	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(l->batch_rows * sizeof(float), shape->outputs));
+	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(BatchRows(l) * sizeof(float), shape->outputs));
 	return true;
 }
 
@@ -451,7 +472,7 @@ HasHeldOut(const Learning *l)
 static bool
 NextBatch(Learning *l, Samples *samples)
 {
-	return FillBatch(samples, l->data->encoder, l->data->target, l->batch_rows, l->batch);
+	return FillBatch(samples, l->data->encoder, l->data->target, l->batch_samples, l->batch);
 }
 
 /* ---- held-out rows ---- */
@@ -574,11 +595,11 @@ ReportStep(Learning *l, double loss)
 	double epoch = (double) s->epoch + (double) s->batch / l->batches;
 	double seconds = Elapsed(l) - s->fit_started;
 	int64 step = s->earlier_steps + s->step;
-	int32 tokens = l->data->target->kind == TARGET_TEXT ? net_get_config(l->net)->shape.context : 1; /* of a sample */
+	int32 tokens = l->data->target->kind == TARGET_TEXT ? net_get_config(l->net)->shape.context : 1; /* of a row */
 
 	s->loss_sum += loss;
 	s->loss_steps++;
-	JobProgress(step, loss, seconds > 0 ? s->step * l->batch_rows * tokens / seconds : 0,
+	JobProgress(step, loss, seconds > 0 ? s->step * BatchRows(l) * tokens / seconds : 0,
 				(int32) Min(s->epoch + 1, PG_INT32_MAX));
 	if (s->step % l->report_every != 0)
 		return;
@@ -626,7 +647,7 @@ RunEpoch(Learning *l)
 	LearnEnd end;
 
 	StartSamples(l->data->training, true, l->config.seed, s->epoch);
-	SkipSamples(l->data->training, s->batch * l->batch_rows);
+	SkipSamples(l->data->training, s->batch * l->batch_samples);
 	while (s->step < l->config.total_steps && NextBatch(l, l->data->training))
 	{
 		end = RunStep(l);
@@ -752,6 +773,18 @@ EvaluateText(Learning *l, Samples *samples, bool held_out, double *score)
 	return json_pack("{s:o}", "metrics", metrics);
 }
 
+/* Of pairs, each text among those of its batch. */
+static json_t *
+EvaluatePairs(Learning *l, Samples *samples, double *score)
+{
+	Score sums = {0};
+
+	EvaluateSamples(l, samples, NULL, &sums);
+	*score = sums.loss_sum / sums.weight_sum;
+	return json_pack("{s:{s:I, s:f, s:f}}", "metrics", "n", (json_int_t) sums.rows / 2, "loss", *score, "accuracy",
+					 sums.good / sums.weight_sum);
+}
+
 json_t *
 Evaluate(Learning *l, const float *weights, double *score)
 {
@@ -761,8 +794,9 @@ Evaluate(Learning *l, const float *weights, double *score)
 
 	JobPhase("evaluating", CountSamples(samples));
 	trainer_set_weights(l->trainer, weights);
-	json = l->data->target->kind == TARGET_TEXT ? EvaluateText(l, samples, held_out, score)
-												: EvaluateColumns(l, samples, score);
+	json = IsEmbeddingTask(l->data->task)         ? EvaluatePairs(l, samples, score)
+		   : l->data->target->kind == TARGET_TEXT ? EvaluateText(l, samples, held_out, score)
+												  : EvaluateColumns(l, samples, score);
 	json_object_set_new(json, "rows", json_string(held_out ? "held_out" : "training"));
 	return json;
 }

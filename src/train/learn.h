@@ -34,12 +34,12 @@ typedef struct Learning
 	bool may_diverge;
 	net *net;
 	train_config config;
-	int64 batch_rows;
+	int64 batch_samples;
 	int64 batches; /* of an epoch */
 	/* own */
 	trainer *trainer;
 	batch *batch;
-	float *out;              /* (batch_rows, outputs) */
+	float *out;              /* (rows of a batch, outputs) */
 	int64 report_every;      /* steps */
 	double checkpoint_every; /* seconds */
 	TimestampTz started;     /* this run of the network */

@@ -1,6 +1,6 @@
 /*
  * pairs.c
- *	  Prompts and their completions as tokens.
+ *	  Prompts and their completions, or texts that belong together, as tokens.
  */
 #include "postgres.h"
 
@@ -26,12 +26,12 @@ typedef struct PairWriter
 	Records *training;
 	Records *held_out;
 	bool encoder_reads; /* the prompt; otherwise it is in front of the completion */
+	bool twins;         /* both are read alone, to be compared */
 	int32 *prompt;      /* (room) */
 	int64 room;
 	int32 prompt_count;
 	Lengths sources;
 	Lengths samples; /* what a network reads and writes in one row */
-	int64 tokens;    /* of the training pairs */
 } PairWriter;
 
 static void
@@ -82,9 +82,10 @@ AddToPart(PairWriter *w, const int32 *completion, int64 count, bool held_out)
 		d->corpus->held_out_bytes += TokenBytes(d->corpus, completion, count);
 		return;
 	}
-	w->tokens += w->prompt_count + count;
+	d->corpus->pair_tokens += w->prompt_count + count;
 	CountLength(&w->sources, w->prompt_count);
-	CountLength(&w->samples, count + (w->encoder_reads ? 0 : w->prompt_count + 1));
+	CountLength(&w->samples,
+				w->twins ? Max(count, w->prompt_count) : count + (w->encoder_reads ? 0 : w->prompt_count + 1));
 }
 
 /* Every pair into its part; false when the job is to pause. */
@@ -120,6 +121,18 @@ CheckPairs(const Dataset *d, int32 end)
 	if (d->training_rows == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("there are no training rows"),
 						errhint("Let \"validation\" leave some rows to learn from.")));
+	if (d->training_rows < 2 && IsEmbeddingTask(d->task))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is one training row, an embedding needs at least 2"),
+						errdetail("It learns to tell the text that belongs to another from those that do not.")));
+}
+
+static Samples *
+SamplesOf(const PairWriter *w, Records *records, const train_params *params, int32 end)
+{
+	if (w->twins)
+		return SamplesOfTwins(records, params->context, end);
+	return SamplesOfPairs(records, params->context, w->encoder_reads ? params->source_context : 0, end);
 }
 
 bool
@@ -127,9 +140,9 @@ FitPairs(Dataset *d, train_params *params)
 {
 	int32 end = tokenizer_special(d->corpus->tokenizer, SPECIAL_END);
 	PairWriter *w = palloc0(sizeof(PairWriter));
-	int32 source;
 	llm_error err = {0};
 
+	w->twins = IsEmbeddingTask(d->task);
 	w->encoder_reads = params->architecture->bit == ARCH_T5;
 	w->room = 1024;
 	w->prompt = palloc(w->room * sizeof(int32));
@@ -141,11 +154,11 @@ FitPairs(Dataset *d, train_params *params)
 		return false;
 	CheckPairs(d, end);
 	params_choose_context(params, LongestOf(&w->samples), LongestOf(&w->sources));
-	params_choose_transformer(params, w->tokens);
-	source = w->encoder_reads ? params->source_context : 0;
-	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, w->encoder_reads ? source : params->context, &err))
+	params_choose_transformer(params, d->corpus->pair_tokens);
+	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer,
+							   w->encoder_reads ? params->source_context : params->context, &err))
 		ThrowError(&err);
-	d->training = SamplesOfPairs(w->training, params->context, source, end);
-	d->held_out = SamplesOfPairs(w->held_out, params->context, source, end);
+	d->training = SamplesOf(w, w->training, params, end);
+	d->held_out = SamplesOf(w, w->held_out, params, end);
 	return true;
 }

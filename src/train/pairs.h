@@ -1,6 +1,6 @@
 /*
  * pairs.h
- *	  Prompts and their completions as tokens.
+ *	  Prompts and their completions, or texts that belong together, as tokens.
  *
  * Include after postgres.h.
  */

@@ -146,6 +146,13 @@ static const char *const row_settings[] = {"label_smoothing", "class_weight", "w
 										   "one_hot_max",     "text_buckets", "hidden",        "text",
 										   "ngrams",          "pool",         "loss",          "huber_delta"};
 
+/* Of the settings of networks on rows, an embedding has a pool. */
+static bool
+HasMeaning(const char *row_setting, const char *task)
+{
+	return !IsTextTask(task) || (IsEmbeddingTask(task) && strcmp(row_setting, "pool") == 0);
+}
+
 void
 CheckTaskSettings(const char *task, const train_params *params)
 {
@@ -155,11 +162,15 @@ CheckTaskSettings(const char *task, const train_params *params)
 	{
 		int32 index = params_index(row_settings[i], params->architecture->bit);
 
-		if (index >= 0 && params->sources[index] == SOURCE_USER)
+		if (index >= 0 && params->sources[index] == SOURCE_USER && !HasMeaning(row_settings[i], task))
 			ThrowUseless(row_settings[i], task);
 	}
-	if (params->prompt_column != NULL && strcmp(task, "generation") != 0)
+	if (params->prompt_column != NULL && strcmp(task, "generation") != 0 && !IsEmbeddingTask(task))
 		ThrowUseless("prompt", task);
+	if (IsEmbeddingTask(task) && params->batch_size == 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"batch_size\" is 1, an embedding needs at least 2"),
+						errdetail("A text is told from those of the other pairs of its batch.")));
 	if (IsTextTask(task))
 		return;
 	if (regression && (params->class_weight != NULL || params->class_weight_balanced))
@@ -175,8 +186,9 @@ TaskSettings(const char *task, const train_params *params)
 {
 	json_t *settings = params_json(params);
 
-	for (int i = 0; i < (int) lengthof(row_settings) && IsTextTask(task); i++)
-		json_object_del(settings, row_settings[i]);
+	for (int i = 0; i < (int) lengthof(row_settings); i++)
+		if (!HasMeaning(row_settings[i], task))
+			json_object_del(settings, row_settings[i]);
 	return settings;
 }
 
@@ -190,10 +202,12 @@ const char *const base_settings[] = {
 /* What else the base model has fixed when it predicts columns. */
 const char *const base_row_settings[] = {"text", "ngrams", "pool", NULL};
 
+const char *const base_embedding_settings[] = {"pool", NULL};
+
 bool
 ChangesTask(const manifest *base, const char *task)
 {
-	return base->target->kind == TARGET_TEXT && task != NULL && !IsTextTask(task);
+	return base->target->kind == TARGET_TEXT && task != NULL && (!IsTextTask(task) || IsEmbeddingTask(task));
 }
 
 static const char *
@@ -213,6 +227,8 @@ CheckBaseSettings(const char *json, const manifest *base)
 
 	if (given == NULL && base->target->kind != TARGET_TEXT)
 		given = GivenSetting(user, base_row_settings);
+	if (given == NULL && IsEmbeddingTask(base->task))
+		given = GivenSetting(user, base_embedding_settings);
 	json_decref(user);
 	if (given != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -370,7 +386,7 @@ InferArchitecture(const TrainingSpec *spec, const char *task, TupleDesc tupdesc,
 	if (user == NULL)
 		ThrowError(&err);
 	if (IsTextTask(task))
-		found = strcmp(task, "masked_lm") == 0 ? "bert" : "gpt";
+		found = strcmp(task, "generation") == 0 ? "gpt" : "bert";
 	else if (json_object_get(user, "layers") != NULL)
 		found = "layers";
 	else if (json_object_get(user, "image") != NULL || DeclaresImage(spec, user, tupdesc, tensor))

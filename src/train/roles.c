@@ -32,7 +32,14 @@ AttributeColumn(TupleDesc tupdesc, int i)
 bool
 IsTextTask(const char *task)
 {
-	return task != NULL && (strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0);
+	return task != NULL &&
+		   (strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0 || IsEmbeddingTask(task));
+}
+
+bool
+IsEmbeddingTask(const char *task)
+{
+	return task != NULL && strcmp(task, "embedding") == 0;
 }
 
 /* What a transformer is for when no task says it: with a label beside a text it reads the text. */
@@ -88,8 +95,14 @@ AssignText(SourceRoles *roles, TupleDesc tupdesc, const char *target)
 
 /* The column with the prompts of the texts to learn, the only input. */
 static void
-AssignPrompt(SourceRoles *roles, TupleDesc tupdesc, const train_params *params)
+AssignPrompt(SourceRoles *roles, TupleDesc tupdesc, const char *task, const train_params *params)
 {
+	if (params->prompt_column == NULL && IsEmbeddingTask(task))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"prompt\" is missing"),
+				 errdetail("An embedding is learned from pairs of texts that belong together."),
+				 errhint("Name the column with the other text: params => '{\"prompt\": \"column\"}'; there are: %s.",
+						 ColumnNames(tupdesc))));
 	if (params->prompt_column == NULL && params->architecture->bit == ARCH_T5)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"prompt\" is missing"),
 						errdetail("An encoder-decoder reads one text and learns to write another."),
@@ -406,7 +419,7 @@ AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train
 	taken = TakenColumns(roles, tupdesc, params);
 	if (roles->learns_text)
 	{
-		AssignPrompt(roles, tupdesc, params);
+		AssignPrompt(roles, tupdesc, task, params);
 		return roles;
 	}
 	if (inputs != NULL)

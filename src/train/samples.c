@@ -16,7 +16,8 @@ typedef enum SampleKind
 	SAMPLE_ROW,
 	SAMPLE_WINDOW,
 	SAMPLE_MASKED,
-	SAMPLE_PAIR
+	SAMPLE_PAIR,
+	SAMPLE_TWINS
 } SampleKind;
 
 struct Samples
@@ -81,6 +82,15 @@ SamplesOfPairs(Records *records, int32 context, int32 source_context, int32 end)
 	samples->context = context;
 	samples->source_context = source_context;
 	samples->end = end;
+	return samples;
+}
+
+Samples *
+SamplesOfTwins(Records *records, int32 context, int32 end)
+{
+	Samples *samples = SamplesOfPairs(records, context, 0, end);
+
+	samples->kind = SAMPLE_TWINS;
 	return samples;
 }
 
@@ -255,18 +265,41 @@ PutSourcePair(const Samples *samples, const int32 *prompt, int32 prompt_count, c
 	EndRow(b, first, PutCompletion(samples, completion, Min(count, samples->context - 1), first, b));
 }
 
+static void
+PutText(const Samples *samples, const int32 *text, int32 count, batch *b)
+{
+	int32 first = FirstToken(b);
+	int32 read = Min(count, samples->context - 1);
+
+	memcpy(b->token + first, text, read * sizeof(int32));
+	b->token[first + read] = samples->end;
+	b->weight[b->rows] = 1;
+	EndRow(b, first, read + 1);
+}
+
+static void
+PutTwins(const Samples *samples, const int32 *prompt, int32 prompt_count, const int32 *completion, int32 count,
+		 batch *b)
+{
+	PutText(samples, prompt, prompt_count, b);
+	PutText(samples, completion, count, b);
+}
+
 static bool
 NextPair(Samples *samples, batch *b)
 {
 	uint32 bytes;
 	const int32 *record = (const int32 *) NextRecord(samples->records, &bytes);
-	int32 prompts;
+	int32 prompts, completions;
 
 	if (record == NULL)
 		return false;
 	prompts = record[0];
-	(samples->source_context > 0 ? PutSourcePair : PutDecoderPair)(samples, record + 1, prompts, record + 1 + prompts,
-																   bytes / sizeof(int32) - 1 - prompts, b);
+	completions = bytes / sizeof(int32) - 1 - prompts;
+	(samples->kind == SAMPLE_TWINS ? PutTwins
+	 : samples->source_context > 0
+		 ? PutSourcePair
+		 : PutDecoderPair)(samples, record + 1, prompts, record + 1 + prompts, completions, b);
 	return true;
 }
 
@@ -278,16 +311,17 @@ AddSample(Samples *samples, const encoder *e, const target *t, batch *b)
 		case SAMPLE_ROW: return AddRow(samples, e, t, b);
 		case SAMPLE_WINDOW: return AddWindow(samples, b);
 		case SAMPLE_MASKED: return AddMaskedWindow(samples, b);
-		case SAMPLE_PAIR: return NextPair(samples, b);
+		case SAMPLE_PAIR:
+		case SAMPLE_TWINS: return NextPair(samples, b);
 	}
 	return false;
 }
 
 bool
-FillBatch(Samples *samples, const encoder *e, const target *t, int64 rows, batch *b)
+FillBatch(Samples *samples, const encoder *e, const target *t, int64 count, batch *b)
 {
 	b->rows = 0;
-	while (b->rows < rows && AddSample(samples, e, t, b))
+	while (count-- > 0 && AddSample(samples, e, t, b))
 		continue;
 	return b->rows > 0;
 }

@@ -94,6 +94,8 @@ OpenOtherModels(TrainingRun *t)
 	AdoptBaseSettings(t->params, t->base->manifest, base_settings);
 	if (t->base->manifest->target->kind != TARGET_TEXT)
 		AdoptBaseSettings(t->params, t->base->manifest, base_row_settings);
+	if (IsEmbeddingTask(t->base->manifest->task))
+		AdoptBaseSettings(t->params, t->base->manifest, base_embedding_settings);
 }
 
 /* Go on from the job's checkpoint when there is one; say so, or why not. */

@@ -64,8 +64,10 @@ typedef struct SourceRoles
 	int text;               /* input or target whose tokens are read, counted through both, or -1 */
 } SourceRoles;
 
-/* Learns texts token by token, and no other column. */
+/* Learns from texts token by token, and from no other column. */
 extern bool IsTextTask(const char *task);
+/* One of those, whose pairs of texts are to be recognised. */
+extern bool IsEmbeddingTask(const char *task);
 /* task may be NULL; base: the model to start from, or NULL. */
 extern SourceRoles *AssignRoles(TupleDesc tupdesc, const char *target, const char *task, const train_params *params,
 								const manifest *base);
@@ -78,8 +80,9 @@ extern json_t *TaskSettings(const char *task, const train_params *params);
 
 /* Settings that decide the shape of a network, which a base model has fixed; NULL ends. */
 extern const char *const base_settings[];
-extern const char *const base_row_settings[]; /* beside them when it predicts columns */
-/* A language model becomes one that predicts columns. */
+extern const char *const base_row_settings[];       /* beside them when it predicts columns */
+extern const char *const base_embedding_settings[]; /* or embeds texts */
+/* A language model becomes one that predicts columns or embeds texts. */
 extern bool ChangesTask(const manifest *base, const char *task);
 /* ERROR unless the base model predicts the same columns. */
 extern void CheckBaseTarget(const manifest *base, const SourceRoles *roles, const char *task);

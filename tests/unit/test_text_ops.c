@@ -507,6 +507,96 @@ test_language_score(void)
 	bench_free(&b);
 }
 
+/* ---- contrastive loss ---- */
+
+/* Mean loss of `rows` rows (rows, n) in double precision; loss and correct may be NULL. */
+static double
+plain_contrastive(const double *x, const float *weight, int rows, int n, double temperature, double *loss,
+				  double *correct)
+{
+	double sum = 0, total = 0;
+
+	for (int i = 0; i < rows; i++)
+	{
+		double denominator = 0, own = 0, top = -INFINITY, mine;
+
+		for (int j = 1 - i % 2; j < rows; j += 2)
+		{
+			double dot = 0, a = 0, b = 0, score;
+
+			for (int k = 0; k < n; k++)
+			{
+				dot += x[i * n + k] * x[j * n + k];
+				a += x[i * n + k] * x[i * n + k];
+				b += x[j * n + k] * x[j * n + k];
+			}
+			score = a > 0 && b > 0 ? dot / sqrt(a * b) / temperature : 0;
+			denominator += exp(score);
+			top = fmax(top, score);
+			if (j == (i ^ 1))
+				own = score;
+		}
+		mine = weight[i] * (log(denominator) - own);
+		sum += mine;
+		total += weight[i];
+		if (loss)
+			loss[i] = mine;
+		if (correct)
+			correct[i] = own >= top;
+	}
+	return sum / total;
+}
+
+/* Rows are parameters, so that the gradient arrives at them; the run has fewer rows than fit. */
+static void
+test_contrastive_loss(int capacity, int rows, int n, float temperature, pool *threads)
+{
+	bench b = text_bench();
+	int32_t *ids = malloc(capacity * sizeof(int32_t)), index, weight, table, loss, correct;
+	float *weights = malloc(capacity * sizeof(float));
+
+	b.g->capacity[AXIS_ROW] = capacity;
+	b.run.pool = threads;
+	for (int i = 0; i < capacity; i++)
+	{
+		ids[i] = i;
+		weights[i] = i % 5 == 1 ? 0 : 0.1f + next_uniform();
+	}
+	index = axis_input(&b, AXIS_ROW, TENSOR_I32, 0, 1, ids);
+	weight = axis_input(&b, AXIS_ROW, TENSOR_F32, 0, 0, weights);
+	table = parameter(&b, capacity, n);
+	loss = op_contrastive_loss(b.g, op_embed(b.g, index, table), weight, temperature, true, &correct);
+	graph_backward(b.g);
+	for (int k = 0; k < n && rows > 2; k++)
+		W(b, 0)[2 * n + k] = 0; /* one text has no direction */
+	if (bench_run(&b, rows))
+	{
+		double *x = malloc(4 * capacity * n * sizeof(double)), *slope = x + capacity * n;
+		double *losses = slope + capacity * n, *right = losses + capacity * n, step = 1e-5;
+
+		for (int i = 0; i < rows * n; i++)
+			x[i] = W(b, 0)[i];
+		plain_contrastive(x, weights, rows, n, temperature, losses, right);
+		for (int i = 0; i < rows * n; i++)
+		{
+			double at = x[i], above;
+
+			x[i] = at + step;
+			above = plain_contrastive(x, weights, rows, n, temperature, NULL, NULL);
+			x[i] = at - step;
+			slope[i] = (above - plain_contrastive(x, weights, rows, n, temperature, NULL, NULL)) / (2 * step);
+			x[i] = at;
+			if (rows > 2 && i / n == 2) /* by definition */
+				slope[i] = 0;
+		}
+		CHECK_CLOSE(plan_address(b.p, loss), losses, rows, 1e-10);
+		CHECK_CLOSE(plan_address(b.p, correct), right, rows, 0);
+		CHECK_CLOSE(plan_address(b.p, b.g->tensors[table].gradient), slope, rows * n, 1e-9);
+		free(x);
+	}
+	bench_free(&b);
+}
+
 /* ---- threads ---- */
 
 /* A layer of a transformer whose gradients are to be the same whatever the number of threads. */
@@ -611,6 +701,8 @@ test_refused(void)
 	REFUSED(47, op_glu(b.g, x, ACT_SILU));
 	REFUSED(48, op_position(b.g, x, start, parameter(&b, 20, 47)));
 	REFUSED(48, op_pool_tokens(b.g, x, x, POOL_MEAN));
+	REFUSED(48, op_contrastive_loss(b.g, x, start, 0.05f, true, &correct));
+	REFUSED(48, op_contrastive_loss(b.g, op_pool_tokens(b.g, x, start, POOL_MEAN), start, 0.05f, true, &correct));
 	REFUSED(48, op_language_loss(b.g, x, parameter(&b, 20, 47), TENSOR_NONE, start, start, true, &correct));
 }
 
@@ -633,12 +725,15 @@ main(void)
 			test_problem(&problems[i]);
 		test_language_loss(20, 15, 9, 33, true, false, NULL);
 		test_language_loss(20, 20, 16, 600, false, true, NULL);
+		test_contrastive_loss(13, 10, 7, 0.05f, NULL);
+		test_contrastive_loss(4, 4, 33, 1, NULL);
 	}
 	simd = simd_best();
 	/* several chunks, the last one short, and one that has no tokens */
 	test_language_loss(1100, 700, 4, 9001, true, true, two);
 	test_language_loss(700, 700, 5, 9001, false, false, NULL);
 	test_language_score();
+	test_contrastive_loss(150, 146, 4, 0.1f, two); /* several blocks */
 	test_threads();
 	test_refused();
 	pool_free(two);

@@ -191,6 +191,58 @@ test_rows(void)
 	check_gradient(&c, 6);
 }
 
+/* A transformer whose pooled tokens are compared by pairs. */
+static net_config
+pair_network(const char *family, text_pool pool)
+{
+	const batch_shape shape = {.outputs = 1};
+	net_config c = row_network(family, pool, &shape);
+
+	c.loss = LOSS_CONTRASTIVE;
+	return c;
+}
+
+/* Both texts of a pair begin with the same token, which no other pair has there. */
+static void
+fill_pairs(batch *b, int64_t rows)
+{
+	fill_batch(b, rows);
+	for (int64_t i = 0; i < rows; i++)
+	{
+		b->token[b->token_start[i]] = (int32_t) (i / 2);
+		b->weight[i] = 1;
+	}
+}
+
+static void
+test_pairs(const char *family, text_pool pool)
+{
+	net_config config = pair_network(family, pool);
+	train_config training = fast_training(2);
+	llm_error err = {0};
+	net *n = net_new(&config, &err);
+	trainer *t = trainer_new(n, &training, 16, &err);
+	batch *b = batch_new(&config.shape, 16, &err);
+	double loss = 0, sum = 0, weight = 0, correct = 0;
+
+	check_gradient(&config, 6);
+	fill_pairs(b, 16);
+	for (int i = 0; i < 60; i++)
+		CHECK(trainer_step(t, b, &loss, &err));
+	CHECK(trainer_score_tokens(t, b, &sum, &weight, &correct, &err));
+	CHECK(weight == 16 && sum / weight < 0.2 && correct > 14);
+	check_no_error(&err);
+	b->rows = 15;
+	CHECK(!trainer_step(t, b, &loss, &err) && strstr(err.message, "without its partner") != NULL);
+	err.code = LLM_OK;
+	CHECK(!trainer_predict(t, b, NULL, NULL, NULL, &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(predictor_new(n, trainer_weights(t), 1, &err) == NULL && err.code == LLM_INVALID);
+	trainer_free(t);
+	batch_free(b);
+	net_free(n);
+}
+
 /* Predictions do not depend on what else is in the batch, and those of the trainer are those of a predictor. */
 static void
 test_row_predictions(void)
@@ -263,6 +315,16 @@ test_refused(void)
 	c = transformer_of("gpt", 4);
 	c.shape.dense = 1;
 	check_refused(c, "reads and predicts tokens, nothing else");
+	c = pair_network("bert", POOL_MEAN);
+	c.shape.bag_rows = c.shape.bag_max = 3;
+	check_refused(c, "reads and predicts tokens, nothing else");
+	c = pair_network("bert", POOL_MEAN);
+	c.shape.outputs = 2;
+	check_refused(c, "that embeds texts");
+	c = (net_config) {.shape = {.dense = 3, .outputs = 1}, .loss = LOSS_CONTRASTIVE};
+	check_refused(c, "nothing else");
+	c.shape.dense = 0;
+	check_refused(c, "that embeds texts");
 	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
@@ -366,6 +428,9 @@ main(void)
 	test_training("bert");
 	test_training("t5");
 	test_rows();
+	test_pairs("gpt", POOL_LAST);
+	test_pairs("llama", POOL_MEAN);
+	test_pairs("bert", POOL_MEAN);
 	test_row_predictions();
 	test_refused();
 	test_tokens_out_of_range();
