@@ -4,7 +4,7 @@
  *
  * Everything that decides what comes next is in TrainingState and in the trainer's
  * state, and both are in the checkpoint: position, best epoch, sums.  Batches depend on
- * (seed, epoch, batch) only.  So a training that goes on from a checkpoint ends with the
+ * (seed, epoch, batch) only, and checkpoints lie between steps, never between the passes of one.  So a training that goes on from a checkpoint ends with the
  * bytes that it would have had without the interruption.
  *
  * Objects of the engine are freed by callbacks of the memory context, which also run
@@ -180,8 +180,57 @@ BatchBytes(const batch_shape *s, int64 rows)
 			3 * (size_t) s->context + s->source_context);
 }
 
+/* Weights that the job keeps beside those of LearningMemory(). */
+static Size
+KeptWeights(const Learning *l)
+{
+	int32 networks = l->params->folds > 0 ? l->params->folds : l->params->ranges != NULL ? 1 : 0;
+
+	return mul_size(net_weight_bytes(l->net), networks);
+}
+
+static bool
+SetPassRows(Learning *l, int64 rows)
+{
+	l->pass_rows = l->config.micro_rows = Min(rows, l->batch_rows);
+	return add_size(LearningMemory(l), KeptWeights(l)) <= (Size) llmapp_train_memory * 1024;
+}
+
+/* Statistics of a batch are those of a pass. */
+static bool
+HasBatchNorm(const Learning *l)
+{
+	const net_config *c = net_get_config(l->net);
+
+	for (int32 i = 0; i < c->layer_count; i++)
+		if (c->layers[i].kind == LAYER_BATCH_NORM)
+			return true;
+	return false;
+}
+
+void
+PlanPasses(Learning *l)
+{
+	int64 too_few = 1;
+	int64 enough = l->batch_rows; /* when even this is not, RecordMemory() says so */
+	bool given = l->params->micro_batch > 0;
+
+	if (SetPassRows(l, given ? l->params->micro_batch : l->batch_rows) || given || HasBatchNorm(l))
+		return;
+	while (enough - too_few > 1)
+	{
+		int64 passes = too_few + (enough - too_few) / 2;
+
+		if (SetPassRows(l, (l->batch_rows + passes - 1) / passes))
+			enough = passes;
+		else
+			too_few = passes;
+	}
+	(void) SetPassRows(l, (l->batch_rows + enough - 1) / enough);
+}
+
 Learning *
-PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
+PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
 {
 	Learning *l = palloc0(sizeof(Learning));
 	int64 samples;
@@ -203,6 +252,8 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 		ThrowError(&err);
 	OWN(l->net, net_free);
 	l->config = TrainerConfig(l);
+	PlanPasses(l);
+	params_choose_micro_batch(params, l->pass_rows);
 	l->job_steps = l->config.total_steps;
 	l->checkpoint_every = params->checkpoint_every >= 0 ? params->checkpoint_every : llmapp_checkpoint_interval;
 	return l;
@@ -243,7 +294,7 @@ LearningMemory(const Learning *l)
 		ThrowError(&err);
 	/* the trainer, its state while it is written, the best weights, a batch */
 	bytes = add_size(bytes, mul_size(net_weight_bytes(l->net), 5));
-	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, l->batch_rows));
+	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, l->pass_rows));
 	return add_size(bytes, RECORD_MEMORY);
 }
 
@@ -315,7 +366,7 @@ CreateTrainer(Learning *l)
 	const batch_shape *shape = &net_get_config(l->net)->shape;
 	llm_error err = {0};
 
-	l->batch = batch_new(shape, l->batch_rows, &err);
+	l->batch = batch_new(shape, l->pass_rows, &err);
 	if (l->batch == NULL)
 		ThrowError(&err);
 	OWN(l->batch, batch_free);
@@ -333,7 +384,7 @@ CreateTrainer(Learning *l)
 		StartAtShares(l);
 	if (l->base != NULL)
 		StartAtBase(l);
-	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(l->batch_rows * sizeof(float), shape->outputs));
+	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(l->pass_rows * sizeof(float), shape->outputs));
 	return true;
 }
 
@@ -443,10 +494,11 @@ HasHeldOut(const Learning *l)
 	return CountSamples(l->data->held_out) > 0;
 }
 
+/* At most so many rows, and not more than those of a pass; false when there are none left. */
 static bool
-NextBatch(Learning *l, Samples *samples)
+NextBatch(Learning *l, Samples *samples, int64 rows)
 {
-	return FillBatch(samples, l->data->encoder, l->data->target, l->batch_rows, l->batch);
+	return FillBatch(samples, l->data->encoder, l->data->target, Min(rows, l->pass_rows), l->batch);
 }
 
 /* ---- held-out rows ---- */
@@ -514,7 +566,7 @@ Validate(Learning *l)
 	double loss;
 
 	StartSamples(l->data->held_out, false, 0, 0);
-	while (NextBatch(l, l->data->held_out))
+	while (NextBatch(l, l->data->held_out, l->pass_rows))
 	{
 		if (!PredictBatch(l, &score))
 			return false;
@@ -583,26 +635,44 @@ ReportStep(Learning *l, double loss)
 	s->loss_steps = 0;
 }
 
-/* One step on the batch; LEARN_FINISHED when it is done. */
-static LearnEnd
-RunStep(Learning *l)
+/* Add the batch to the step; false when the job is to pause. */
+static bool
+RunPass(Learning *l)
 {
-	TrainingState *s = &l->checkpoint->state;
-	double loss;
-
 	for (;;)
 	{
 		llm_error err = {0};
 
-		if (trainer_step(l->trainer, l->batch, &loss, &err))
-			break;
-		if (err.code == LLM_INVALID && l->may_diverge)
-			return LEARN_DIVERGED;
+		if (trainer_accumulate(l->trainer, l->batch, &err))
+			return true;
 		if (err.code != LLM_CANCELLED)
 			ThrowError(&err);
 		CheckInterrupts(l);
 		if (JobPauseRequested())
+			return false;
+	}
+}
+
+/* One step on the batch and what follows it in the samples; LEARN_FINISHED when it is done. */
+static LearnEnd
+RunStep(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	int64 left = l->batch_rows;
+	llm_error err = {0};
+	double loss;
+
+	do
+	{
+		if (!RunPass(l))
 			return LEARN_PAUSED;
+		left -= l->batch->rows;
+	} while (left > 0 && NextBatch(l, l->data->training, left));
+	if (!trainer_update(l->trainer, &loss, &err))
+	{
+		if (err.code == LLM_INVALID && l->may_diverge)
+			return LEARN_DIVERGED;
+		ThrowError(&err);
 	}
 	s->batch++;
 	s->step++;
@@ -622,7 +692,7 @@ RunEpoch(Learning *l)
 
 	StartSamples(l->data->training, true, l->config.seed, s->epoch);
 	SkipSamples(l->data->training, s->batch * l->batch_rows);
-	while (s->step < l->config.total_steps && NextBatch(l, l->data->training))
+	while (s->step < l->config.total_steps && NextBatch(l, l->data->training, l->batch_rows))
 	{
 		end = RunStep(l);
 		if (end != LEARN_FINISHED)
@@ -691,7 +761,7 @@ EvaluateSamples(Learning *l, Samples *samples, evaluation *e, Score *sums)
 
 	trainer_set_poll(l->trainer, InterruptPoll, NULL);
 	StartSamples(samples, false, 0, 0);
-	while (NextBatch(l, samples))
+	while (NextBatch(l, samples, l->pass_rows))
 	{
 		llm_error err = {0};
 

@@ -240,7 +240,8 @@ test_memory(void)
 	net_config config = text_config(61);
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
-	train_config whole = training(OPT_ADAMW, 1, 0), parts = training(OPT_ADAMW, 1, 1), all = training(OPT_ADAMW, 1, 99);
+	train_config whole = training(OPT_ADAMW, 1, 0), parts = training(OPT_ADAMW, 1, 1),
+				 all = training(OPT_ADAMW, 1, 99);
 	size_t bytes[3];
 
 	CHECK(trainer_memory(n, &whole, 256, &bytes[0], &err));
