@@ -268,6 +268,12 @@ typedef struct train_config
 	float lora_alpha;
 	uint32_t lora_targets;     /* which linear layers, of lora_target */
 	train_precision precision; /* of training steps; scores are those of the weights in float32 */
+	/*
+	 * Most rows of a pass; 0: all of a step.  With fewer than a step has, its gradient is summed over passes,
+	 * which takes less memory for what layers make and a buffer as large as the trained weights.  Networks
+	 * with batch norm, whose statistics are those of a pass, are refused.
+	 */
+	int64_t micro_rows;
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */
@@ -276,7 +282,7 @@ typedef struct train_config
 
 typedef struct trainer trainer;
 
-/* Bytes that trainer_new() will allocate, so that a job can be refused before it starts. */
+/* Bytes that trainer_new() will allocate, so that a job can be refused before it starts.  batch_rows: most of a step. */
 extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes,
 						   llm_error *err);
 /* LLM_CANCELLED when config->poll asked to stop. */
@@ -285,12 +291,21 @@ extern void trainer_free(trainer *t); /* joins its threads */
 extern void trainer_set_poll(trainer *t, llm_poll poll, void *arg);
 
 /*
- * Forward, backward and update on the rows of b (b->rows <= batch_rows), an even number
- * with LOSS_CONTRASTIVE, where rows 2i and 2i + 1 are a pair.  *loss is the
+ * Forward, backward and update on the rows of b, at most those of a pass; an even number with
+ * LOSS_CONTRASTIVE, where rows 2i and 2i + 1 are a pair.  *loss is the
  * weighted mean loss of the batch before the update.  After LLM_CANCELLED parameters are
  * those before the step, and the step can be run again.
  */
 extern bool trainer_step(trainer *t, const batch *b, double *loss, llm_error *err);
+/*
+ * The same in several passes: each adds the rows of b to the step, at most batch_rows in all, and
+ * trainer_update() ends it, with the result of one pass over all rows but for rounding, dropout and moved
+ * images.  Parameters change at the end only; after LLM_CANCELLED the rows of b can be added again.
+ * Predicting and scoring have to wait for the end; trainer_restore() and trainer_set_weights() drop what
+ * was added.
+ */
+extern bool trainer_accumulate(trainer *t, const batch *b, llm_error *err);
+extern bool trainer_update(trainer *t, double *loss, llm_error *err);
 extern int64_t trainer_steps_done(const trainer *t);
 extern double trainer_learning_rate(const trainer *t); /* of the last step */
 extern double trainer_gradient_norm(const trainer *t); /* of the last step, before clipping */

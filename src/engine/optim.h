@@ -22,6 +22,7 @@ typedef struct optim_tensor
 	bool decay;
 	const float *gradient; /* (rows, width), or (used[0], width) */
 	const int32_t *used;   /* NULL, or used[0] rows used[1..] */
+	int64_t table_rows;    /* of a compact gradient: rows of the parameter; otherwise 0 */
 } optim_tensor;
 
 typedef struct optim optim;

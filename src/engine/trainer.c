@@ -8,12 +8,13 @@
  * checksum of them.
  * Training, scoring and prediction plans never run at the same time and share one arena.
  * Parameters change only after a whole step was computed, so a cancelled or failed step
- * leaves everything as it was.
+ * leaves everything as it was; sums over passes lie beside them.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "accumulate.h"
 #include "bf16.h"
 #include "blas.h"
 #include "net_record.h"
@@ -39,24 +40,33 @@ typedef struct state_header
 	float lora_alpha;
 } state_header;
 
+/* What passes have given to the step at hand. */
+typedef struct open_step
+{
+	int64_t passes, rows;
+	double loss_sum, weight_sum;
+} open_step;
+
 struct trainer
 {
 	const net *n;
 	train_config config;
-	int64_t batch_rows;
+	int64_t batch_rows, pass_rows; /* most of a step, and of a pass */
 	net_tuning *tuning;
 	net_plan train, score, predict;
 	void *arena;
 	size_t frozen_floats, part_floats;
 	int32_t parts;
-	float *weights;   /* (frozen_floats), and then trained ones */
-	float *trained;   /* (parts, part_floats) behind frozen weights */
-	float *average;   /* the last part, or NULL */
-	float *merged;    /* the network's weights to publish, made when wanted; NULL where they are there anyway */
-	bool merged_made; /* since weights changed */
-	uint64_t frozen;  /* checksum */
+	float *weights;    /* (frozen_floats), and then trained ones */
+	float *trained;    /* (parts, part_floats) behind frozen weights */
+	float *average;    /* the last part, or NULL */
+	float *merged;     /* the network's weights to publish, made when wanted; NULL where they are there anyway */
+	bool merged_made;  /* since weights changed */
+	uint64_t frozen;   /* checksum */
+	accumulator *sums; /* NULL: a step is one pass */
 	optim *optim;
 	run_args run;
+	open_step open;
 	int64_t steps;
 	double learning_rate;
 	double gradient_norm;
@@ -68,6 +78,28 @@ static bool
 is_fraction(double x)
 {
 	return x >= 0 && x < 1;
+}
+
+static bool
+has_batch_norm(const net *n)
+{
+	for (int32_t i = 0; i < n->layer_count; i++)
+		if (n->layers[i].layer.kind == LAYER_BATCH_NORM)
+			return true;
+	return false;
+}
+
+static bool
+check_passes(const net *n, const train_config *c, int64_t batch_rows, llm_error *err)
+{
+	if (c->micro_rows < 0)
+		return llm_fail(err, LLM_INVALID, "rows of a micro batch must not be negative");
+	if (c->micro_rows > 0 && c->micro_rows < batch_rows && has_batch_norm(n))
+		return llm_fail(err, LLM_INVALID, "a network with batch_norm cannot be trained in micro batches");
+	if (c->micro_rows > 0 && c->micro_rows < batch_rows && n->config.loss == LOSS_CONTRASTIVE)
+		return llm_fail(err, LLM_INVALID,
+						"texts are compared within a batch, which cannot be computed in micro batches");
+	return true;
 }
 
 static bool
@@ -98,7 +130,19 @@ check_train_config(const net *n, const train_config *c, int64_t batch_rows, llm_
 		llm_fail(err, LLM_UNAVAILABLE, "precision bf16 needs a CPU with AVX512-BF16");
 		return llm_hint(err, "Train in precision f32.");
 	}
-	return true;
+	return check_passes(n, c, batch_rows, err);
+}
+
+static int64_t
+pass_rows(const train_config *c, int64_t batch_rows)
+{
+	return c->micro_rows > 0 && c->micro_rows < batch_rows ? c->micro_rows : batch_rows;
+}
+
+static int64_t
+pass_count(const trainer *t)
+{
+	return (t->batch_rows + t->pass_rows - 1) / t->pass_rows;
 }
 
 static int32_t
@@ -148,11 +192,10 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	*arena_bytes = 0;
 	for (int i = 0; i < (net_predicts_rows(&t->n->config) ? 3 : 2); i++) /* others are only scored */
 	{
-		bool ok = modes[i] == MODE_TRAIN
-					  ? net_plan_tuned(all[i], t->n, t->tuning, t->config.precision, MODE_TRAIN, t->batch_rows, err)
-					  : net_plan_new(all[i], t->n, modes[i], t->batch_rows, err);
+		bool train = modes[i] == MODE_TRAIN;
 
-		if (!ok)
+		if (!net_plan_tuned(all[i], t->n, train ? t->tuning : NULL, train ? t->config.precision : PRECISION_F32,
+							modes[i], t->pass_rows, err))
 			return false;
 		if (plan_arena_bytes(all[i]->plan) > *arena_bytes)
 			*arena_bytes = plan_arena_bytes(all[i]->plan);
@@ -160,32 +203,17 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	return true;
 }
 
-bool
-trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
-{
-	trainer t = {.n = n, .config = *config, .batch_rows = batch_rows};
-	size_t state, merged, arena;
-	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
-			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err);
-
-	free_plans(&t);
-	tuning_free(t.tuning);
-	if (ok && __builtin_add_overflow(state + merged, arena, bytes))
-		return llm_fail(err, LLM_MEMORY, "network is too large");
-	return ok;
-}
-
-/* Gradients of the training plan, tensor by tensor. */
-static bool
-make_optim(trainer *t, llm_error *err)
+/* Gradients of the training plan, tensor by tensor, malloc'd; addresses have a meaning once it is attached. */
+static optim_tensor *
+list_gradients(const trainer *t, int32_t *count, llm_error *err)
 {
 	const graph *g = plan_graph(t->train.plan);
 	optim_tensor *tensors = malloc((g->tensor_count + 1) * sizeof(optim_tensor));
-	int32_t count = 0;
 
+	*count = 0;
 	if (!tensors)
-		return llm_fail(err, LLM_MEMORY, "out of memory");
-	for (int32_t i = 0; i < g->tensor_count; i++)
+		llm_fail(err, LLM_MEMORY, "out of memory");
+	for (int32_t i = 0; tensors && i < g->tensor_count; i++)
 	{
 		const tensor *x = &g->tensors[i];
 		const tensor *d;
@@ -193,16 +221,61 @@ make_optim(trainer *t, llm_error *err)
 		if (x->role != ROLE_PARAM || x->gradient == TENSOR_NONE)
 			continue;
 		d = &g->tensors[x->gradient];
-		tensors[count++] = (optim_tensor) {
-			.offset = tuning_offset(t->tuning, x->slot) - t->frozen_floats,
+		tensors[(*count)++] = (optim_tensor) {
+			.offset = tuning_offset(t->tuning, x->slot) - tuning_begin(t->tuning),
 			.rows = d->dims[0],
 			.width = tensor_columns(d),
 			.decay = x->ndim > 1,
 			.gradient = plan_address(t->train.plan, x->gradient),
 			.used = plan_address(t->train.plan, d->used),
+			.table_rows = d->used == TENSOR_NONE ? 0 : x->dims[0],
 		};
 	}
-	t->optim = optim_new(tensors, count, err);
+	return tensors;
+}
+
+/* Of the sums over passes. */
+static bool
+count_sums(const trainer *t, size_t *bytes, llm_error *err)
+{
+	optim_tensor *tensors;
+	int32_t count;
+	bool ok;
+
+	*bytes = 0;
+	if (pass_count(t) == 1)
+		return true;
+	tensors = list_gradients(t, &count, err);
+	ok = tensors && (accumulator_bytes(tensors, count, pass_count(t), bytes) ||
+					 llm_fail(err, LLM_MEMORY, "network is too large"));
+	free(tensors);
+	return ok;
+}
+
+bool
+trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
+{
+	trainer t = {.n = n, .batch_rows = batch_rows, .pass_rows = pass_rows(config, batch_rows)};
+	size_t state, merged, arena, sums;
+	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
+			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err) &&
+			  count_sums(&t, &sums, err);
+
+	free_plans(&t);
+	tuning_free(t.tuning);
+	if (ok && (__builtin_add_overflow(state + merged, arena, bytes) || __builtin_add_overflow(*bytes, sums, bytes)))
+		return llm_fail(err, LLM_MEMORY, "network is too large");
+	return ok;
+}
+
+static bool
+make_optim(trainer *t, llm_error *err)
+{
+	int32_t count;
+	optim_tensor *tensors = list_gradients(t, &count, err);
+
+	if (tensors && (pass_count(t) == 1 || (t->sums = accumulator_new(tensors, count, pass_count(t), err))))
+		t->optim = optim_new(tensors, count, err);
 	free(tensors);
 	return t->optim != NULL;
 }
@@ -273,6 +346,7 @@ start_from_weights(trainer *t)
 		memcpy(t->average, t->trained, t->part_floats * sizeof(float));
 	t->frozen = checksum(t->weights, t->frozen_floats);
 	t->merged_made = false;
+	t->open = (open_step) {0};
 }
 
 /* Gigabytes may have to be filled, so this asks whether to stop, as steps do. */
@@ -307,6 +381,7 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->n = n;
 	t->config = *config;
 	t->batch_rows = batch_rows;
+	t->pass_rows = pass_rows(config, batch_rows);
 	t->run =
 		(run_args) {.seed = config->seed, .simd = simd_best(), .poll = config->poll, .poll_arg = config->poll_arg};
 	blas_open(); /* before threads start; without it the built-in product serves */
@@ -326,6 +401,7 @@ trainer_free(trainer *t)
 		return;
 	pool_free(t->run.pool);
 	optim_free(t->optim);
+	accumulator_free(t->sums);
 	free_plans(t);
 	tuning_free(t->tuning);
 	backend_cpu.release(t->arena);
@@ -430,15 +506,16 @@ update_statistics(trainer *t)
 	}
 }
 
+/* share: of the gradients that the optimizer reads, what makes them those of the mean. */
 static void
-update_parameters(trainer *t, double norm)
+update_parameters(trainer *t, double norm, double share)
 {
 	double clip = t->config.clip_norm;
 	optim_update u = {
 		.config = &t->config,
 		.step = t->steps + 1,
 		.learning_rate = scheduled_rate(&t->config, t->steps + 1),
-		.gradient_scale = clip > 0 && norm > clip ? clip / norm : 1,
+		.gradient_scale = share * (clip > 0 && norm > clip ? clip / norm : 1),
 		.weights = t->trained,
 		.moments = {t->trained + t->part_floats, t->trained + 2 * t->part_floats},
 	};
@@ -456,37 +533,64 @@ update_parameters(trainer *t, double norm)
 static bool
 check_batch(const trainer *t, const batch *b, llm_error *err)
 {
-	if (!batch_check(b, &t->n->config.shape, t->batch_rows, true, err))
+	if (!batch_check(b, &t->n->config.shape, t->pass_rows, true, err))
 		return false;
 	return t->n->config.loss != LOSS_CONTRASTIVE || b->rows % 2 == 0 ||
 		   llm_fail(err, LLM_INVALID, "batch has a text without its partner");
 }
 
+#define PASS_SHIFT 40 /* random numbers of a pass are those of step | pass << PASS_SHIFT */
+
 bool
-trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
+trainer_accumulate(trainer *t, const batch *b, llm_error *err)
 {
-	double loss_sum = 0, weight_sum = 0, norm;
+	open_step *o = &t->open;
+	double loss_sum = 0, weight_sum = 0;
 
 	if (!check_batch(t, b, err))
 		return false;
 	if (b->rows == 0)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
+	if (o->passes > 0 && (!t->sums || o->rows + b->rows > t->batch_rows))
+		return llm_fail(err, LLM_INVALID, "step has more than %lld rows", (long long) t->batch_rows);
 	net_plan_bind(&t->train, b);
 	net_rows(b, t->run.rows);
-	t->run.step = (uint64_t) t->steps;
+	t->run.step = (uint64_t) t->steps | (uint64_t) o->passes << PASS_SHIFT;
 	if (!plan_run(t->train.plan, &t->run, err))
 		return false;
 	sum_loss(plan_address(t->train.plan, t->train.loss), b, &loss_sum, &weight_sum);
-	norm = optim_norm(t->optim, t->run.simd, t->run.pool);
-	if (!isfinite(norm) || !isfinite(loss_sum))
+	if (t->sums)
+		accumulator_add(t->sums, (float) weight_sum, o->passes == 0, t->run.simd, t->run.pool);
+	*o = (open_step) {o->passes + 1, o->rows + b->rows, o->loss_sum + loss_sum, o->weight_sum + weight_sum};
+	return true;
+}
+
+bool
+trainer_update(trainer *t, double *loss, llm_error *err)
+{
+	open_step o = t->open;
+	double share = !t->sums ? 1 : o.weight_sum > 0 ? 1 / o.weight_sum : 0;
+	double norm;
+
+	if (o.passes == 0)
+		return llm_fail(err, LLM_INVALID, "step has no rows");
+	t->open = (open_step) {0};
+	norm = share * optim_norm(t->optim, t->run.simd, t->run.pool);
+	if (!isfinite(norm) || !isfinite(o.loss_sum))
 	{
 		llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld",
 				 (long long) t->steps + 1);
 		return llm_hint(err, "Lower learning_rate, or set clip_norm.");
 	}
-	update_parameters(t, norm);
-	*loss = weight_sum > 0 ? loss_sum / weight_sum : 0;
+	update_parameters(t, norm, share);
+	*loss = o.weight_sum > 0 ? o.loss_sum / o.weight_sum : 0;
 	return true;
+}
+
+bool
+trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
+{
+	return trainer_accumulate(t, b, err) && trainer_update(t, loss, err);
 }
 
 int64_t
@@ -515,7 +619,7 @@ trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double
 
 	if (!net_predicts_rows(&t->n->config))
 		return llm_fail(err, LLM_INVALID, "a language model's outputs are not kept");
-	if (!batch_check(b, &t->n->config.shape, t->batch_rows, p == &t->score, err))
+	if (!batch_check(b, &t->n->config.shape, t->pass_rows, p == &t->score, err))
 		return false;
 	trainer_weights(t); /* the plan reads them */
 	net_plan_bind(p, b);
@@ -657,6 +761,7 @@ trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
 		return llm_fail(err, LLM_INVALID, "training state was begun on other frozen weights");
 	memcpy(t->trained, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
 	t->merged_made = false;
+	t->open = (open_step) {0};
 	t->steps = h.steps;
 	t->learning_rate = h.learning_rate;
 	t->gradient_norm = h.gradient_norm;

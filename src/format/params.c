@@ -361,6 +361,7 @@ fill_run(train_params *p)
 	p->epochs = get_int(p, "epochs");
 	p->steps = get_int(p, "steps");
 	p->batch_size = get_int(p, "batch_size");
+	p->micro_batch = get_int(p, "micro_batch");
 	p->learning_rate = get_number(p, "learning_rate");
 	p->optimizer = strcmp(json_string_value(get(p, "optimizer")), "sgd") == 0 ? OPT_SGD : OPT_ADAMW;
 	p->momentum = get_number(p, "momentum");
@@ -686,6 +687,14 @@ params_choose(train_params *p, int64_t training_rows)
 	if (steps > 0 && steps * epochs < 1500)
 		epochs = (1500 + steps - 1) / steps;
 	choose(p, "epochs", &p->epochs, epochs);
+}
+
+void
+params_choose_micro_batch(train_params *p, int64_t rows)
+{
+	int64_t open = 0; /* the field stays: another network of the job may have room for other passes */
+
+	choose(p, "micro_batch", &open, rows);
 }
 
 void

@@ -285,6 +285,7 @@ MakeEstimate(const TrainingSpec *spec, Estimate *e)
 	l = t->data->roles->learns_text ? PlanTexts(t, scale, e) : PlanColumns(t, scale, e);
 	CloseRows(t->data);
 	l->batch_samples = (int64) fmax(1, fmin(l->params->batch_size, e->samples));
+	PlanPasses(l);
 	e->parameters = CountParameters(l->net);
 	e->weights = net_weight_bytes(l->net);
 	e->memory = add_size(LearningMemory(l), mul_size(e->weights, l->params->folds));

@@ -4,7 +4,7 @@
  *
  * Everything that decides what comes next is in TrainingState and in the trainer's
  * state, and both are in the checkpoint: position, best epoch, sums.  Batches depend on
- * (seed, epoch, batch) only.  So a training that goes on from a checkpoint ends with the
+ * (seed, epoch, batch) only, and checkpoints lie between steps, never between the passes of one.  So a training that goes on from a checkpoint ends with the
  * bytes that it would have had without the interruption.
  *
  * Objects of the engine are freed by callbacks of the memory context, which also run
@@ -199,8 +199,79 @@ BatchBytes(const batch_shape *s, int64 rows)
 			3 * (size_t) s->context + s->source_context);
 }
 
+/* Weights that the job keeps beside those of LearningMemory(). */
+static Size
+KeptWeights(const Learning *l)
+{
+	int32 networks = l->params->folds > 0 ? l->params->folds : l->params->ranges != NULL ? 1 : 0;
+
+	return mul_size(net_weight_bytes(l->net), networks);
+}
+
+/* A pair of texts that are compared has a row for each. */
+static int64
+RowsOf(const Learning *l, int64 samples)
+{
+	return samples * (net_get_config(l->net)->loss == LOSS_CONTRASTIVE ? 2 : 1);
+}
+
+static int64
+BatchRows(const Learning *l)
+{
+	return RowsOf(l, l->batch_samples);
+}
+
+static int64
+PassRows(const Learning *l)
+{
+	return RowsOf(l, l->pass_samples);
+}
+
+static bool
+SetPass(Learning *l, int64 samples)
+{
+	l->pass_samples = Min(samples, l->batch_samples);
+	l->config.micro_rows = PassRows(l);
+	return add_size(LearningMemory(l), KeptWeights(l)) <= (Size) llmapp_train_memory * 1024;
+}
+
+/* Statistics of a batch, and texts that are compared in it, are those of a pass. */
+static bool
+NeedsWholeBatch(const Learning *l)
+{
+	const net_config *c = net_get_config(l->net);
+
+	if (c->loss == LOSS_CONTRASTIVE)
+		return true;
+	for (int32 i = 0; i < c->layer_count; i++)
+		if (c->layers[i].kind == LAYER_BATCH_NORM)
+			return true;
+	return false;
+}
+
+void
+PlanPasses(Learning *l)
+{
+	int64 too_few = 1;
+	int64 enough = l->batch_samples; /* when even this is not, RecordMemory() says so */
+	bool given = l->params->micro_batch > 0;
+
+	if (SetPass(l, given ? l->params->micro_batch : l->batch_samples) || given || NeedsWholeBatch(l))
+		return;
+	while (enough - too_few > 1)
+	{
+		int64 passes = too_few + (enough - too_few) / 2;
+
+		if (SetPass(l, (l->batch_samples + passes - 1) / passes))
+			enough = passes;
+		else
+			too_few = passes;
+	}
+	(void) SetPass(l, (l->batch_samples + enough - 1) / enough);
+}
+
 Learning *
-PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
+PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data, Checkpoint *checkpoint)
 {
 	Learning *l = palloc0(sizeof(Learning));
 	int64 samples;
@@ -222,6 +293,8 @@ PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *
 		ThrowError(&err);
 	OWN(l->net, net_free);
 	l->config = TrainerConfig(l);
+	PlanPasses(l);
+	params_choose_micro_batch(params, l->pass_samples);
 	l->job_steps = l->config.total_steps;
 	l->checkpoint_every = params->checkpoint_every >= 0 ? params->checkpoint_every : llmapp_checkpoint_interval;
 	return l;
@@ -252,13 +325,6 @@ ShortenLearning(Learning *l, double share)
 	l->config.warmup_steps = (int64) (l->params->warmup * l->config.total_steps);
 }
 
-/* A pair of texts that are compared has a row for each. */
-static int64
-BatchRows(const Learning *l)
-{
-	return l->batch_samples * (net_get_config(l->net)->loss == LOSS_CONTRASTIVE ? 2 : 1);
-}
-
 Size
 LearningMemory(const Learning *l)
 {
@@ -269,7 +335,7 @@ LearningMemory(const Learning *l)
 		ThrowError(&err);
 	/* the trainer, its state while it is written, the best weights, a batch */
 	bytes = add_size(bytes, mul_size(net_weight_bytes(l->net), 5));
-	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, BatchRows(l)));
+	bytes = add_size(bytes, BatchBytes(&net_get_config(l->net)->shape, PassRows(l)));
 	return add_size(bytes, RECORD_MEMORY);
 }
 
@@ -341,7 +407,7 @@ CreateTrainer(Learning *l)
 	const batch_shape *shape = &net_get_config(l->net)->shape;
 	llm_error err = {0};
 
-	l->batch = batch_new(shape, BatchRows(l), &err);
+	l->batch = batch_new(shape, PassRows(l), &err);
 	if (l->batch == NULL)
 		ThrowError(&err);
 	OWN(l->batch, batch_free);
@@ -359,7 +425,7 @@ CreateTrainer(Learning *l)
 		StartAtShares(l);
 	if (l->base != NULL)
 		StartAtBase(l);
-	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(BatchRows(l) * sizeof(float), shape->outputs));
+	l->out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(PassRows(l) * sizeof(float), shape->outputs));
 	return true;
 }
 
@@ -469,10 +535,11 @@ HasHeldOut(const Learning *l)
 	return CountSamples(l->data->held_out) > 0;
 }
 
+/* At most so many samples, and not more than those of a pass; false when there are none left. */
 static bool
-NextBatch(Learning *l, Samples *samples)
+NextBatch(Learning *l, Samples *samples, int64 most)
 {
-	return FillBatch(samples, l->data->encoder, l->data->target, l->batch_samples, l->batch);
+	return FillBatch(samples, l->data->encoder, l->data->target, Min(most, l->pass_samples), l->batch);
 }
 
 /* ---- held-out rows ---- */
@@ -540,7 +607,7 @@ Validate(Learning *l)
 	double loss;
 
 	StartSamples(l->data->held_out, false, 0, 0);
-	while (NextBatch(l, l->data->held_out))
+	while (NextBatch(l, l->data->held_out, l->pass_samples))
 	{
 		if (!PredictBatch(l, &score))
 			return false;
@@ -609,26 +676,44 @@ ReportStep(Learning *l, double loss)
 	s->loss_steps = 0;
 }
 
-/* One step on the batch; LEARN_FINISHED when it is done. */
-static LearnEnd
-RunStep(Learning *l)
+/* Add the batch to the step; false when the job is to pause. */
+static bool
+RunPass(Learning *l)
 {
-	TrainingState *s = &l->checkpoint->state;
-	double loss;
-
 	for (;;)
 	{
 		llm_error err = {0};
 
-		if (trainer_step(l->trainer, l->batch, &loss, &err))
-			break;
-		if (err.code == LLM_INVALID && l->may_diverge)
-			return LEARN_DIVERGED;
+		if (trainer_accumulate(l->trainer, l->batch, &err))
+			return true;
 		if (err.code != LLM_CANCELLED)
 			ThrowError(&err);
 		CheckInterrupts(l);
 		if (JobPauseRequested())
+			return false;
+	}
+}
+
+/* One step on the batch and what follows it in the samples; LEARN_FINISHED when it is done. */
+static LearnEnd
+RunStep(Learning *l)
+{
+	TrainingState *s = &l->checkpoint->state;
+	int64 left = l->batch_samples;
+	llm_error err = {0};
+	double loss;
+
+	do
+	{
+		if (!RunPass(l))
 			return LEARN_PAUSED;
+		left -= l->batch->rows;
+	} while (left > 0 && NextBatch(l, l->data->training, left));
+	if (!trainer_update(l->trainer, &loss, &err))
+	{
+		if (err.code == LLM_INVALID && l->may_diverge)
+			return LEARN_DIVERGED;
+		ThrowError(&err);
 	}
 	s->batch++;
 	s->step++;
@@ -648,7 +733,7 @@ RunEpoch(Learning *l)
 
 	StartSamples(l->data->training, true, l->config.seed, s->epoch);
 	SkipSamples(l->data->training, s->batch * l->batch_samples);
-	while (s->step < l->config.total_steps && NextBatch(l, l->data->training))
+	while (s->step < l->config.total_steps && NextBatch(l, l->data->training, l->batch_samples))
 	{
 		end = RunStep(l);
 		if (end != LEARN_FINISHED)
@@ -717,7 +802,7 @@ EvaluateSamples(Learning *l, Samples *samples, evaluation *e, Score *sums)
 
 	trainer_set_poll(l->trainer, InterruptPoll, NULL);
 	StartSamples(samples, false, 0, 0);
-	while (NextBatch(l, samples))
+	while (NextBatch(l, samples, l->pass_samples))
 	{
 		llm_error err = {0};
 

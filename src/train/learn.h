@@ -24,7 +24,7 @@ typedef struct Learning
 {
 	/* given */
 	int64 job;
-	const train_params *params;
+	train_params *params;
 	const Model *base; /* NULL: from random weights */
 	Dataset *data;
 	Checkpoint *checkpoint; /* of the job */
@@ -34,12 +34,13 @@ typedef struct Learning
 	bool may_diverge;
 	net *net;
 	train_config config;
-	int64 batch_samples;
-	int64 batches; /* of an epoch */
+	int64 batch_samples; /* of a step */
+	int64 pass_samples;  /* of it that are computed at once */
+	int64 batches;       /* of an epoch */
 	/* own */
 	trainer *trainer;
 	batch *batch;
-	float *out;              /* (rows of a batch, outputs) */
+	float *out;              /* (rows of a pass, outputs) */
 	int64 report_every;      /* steps */
 	double checkpoint_every; /* seconds */
 	TimestampTz started;     /* this run of the network */
@@ -50,8 +51,10 @@ typedef struct Learning
 extern int32 ThreadCount(void);
 
 /* The network and what depends on the number of rows; data is fitted. */
-extern Learning *PlanLearning(int64 job, const train_params *params, const Model *base, Dataset *data,
+extern Learning *PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data,
 							  Checkpoint *checkpoint);
+/* Choose pass_samples, once more when batch_samples were changed. */
+extern void PlanPasses(Learning *l);
 /* The network that predicts the mean of so many of this form. */
 extern net *CreateEnsemble(const Learning *l, int32 members);
 /* Before StartLearning(): learn for this share of the epochs only, with a schedule as long as that. */

@@ -29,13 +29,13 @@ SELECT cmp_ok(memory_bytes, '>', 5 * weight_bytes, 'a training needs more memory
 SELECT ok(seconds > 0 AND seconds < 60, 'and some seconds') FROM before;
 
 -- The limit of memory is where it says.
-SELECT memory_bytes / 1024 - 10 AS less, memory_bytes / 1024 + 10 AS more FROM llm_estimate('SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "epochs": 1}') \gset
+SELECT memory_bytes / 1024 - 10 AS less, memory_bytes / 1024 + 10 AS more FROM llm_estimate('SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "batch_size": 256, "micro_batch": 256, "epochs": 1}') \gset
 SET llmapp.train_memory = :less;
-SELECT llm_train('large', 'SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "epochs": 1}') AS job \gset
+SELECT llm_train('large', 'SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "batch_size": 256, "micro_batch": 256, "epochs": 1}') AS job \gset
 SELECT llm_wait(:job) \g /dev/null
 SELECT is(sqlstate, '53200', 'less memory is refused') FROM llmapp.jobs WHERE job = :job;
 SET llmapp.train_memory = :more;
-SELECT llm_train('large', 'SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "epochs": 1, "max_seconds": 0.1}') AS job \gset
+SELECT llm_train('large', 'SELECT x, y, above FROM points', 'above', params => '{"hidden": [1024, 1024], "batch_size": 256, "micro_batch": 256, "epochs": 1, "max_seconds": 0.1}') AS job \gset
 SELECT llm_wait(:job) \g /dev/null
 SELECT is(status, 'succeeded', 'as much is enough') FROM llmapp.jobs WHERE job = :job;
 RESET llmapp.train_memory;

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(39);
+SELECT plan(45);
 
 -- Weights of a version, to compare bytes.
 CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
@@ -29,6 +29,26 @@ RESET llmapp.threads;
 SELECT llm_train('same', 'lines', target => 'y', params => '{"epochs": 3, "seed": 2}', wait => true) \g /dev/null
 SELECT is(weights('same', 1), weights('same', 2), 'the same seed gives the same bytes for any number of threads');
 SELECT isnt(weights('same', 1), weights('same', 3), 'another seed gives others');
+
+-- Steps of several passes learn what those of one do, and make room for batches that memory has none for.
+CREATE FUNCTION setting(model regclass, wanted text) RETURNS text LANGUAGE sql AS
+    $$ SELECT value #>> '{}' || ' ' || source FROM llmapp.model_settings AS s WHERE s.model = $1 AND s.setting = wanted $$;
+\set params '{"epochs": 4, "hidden": [16], "dropout": 0, "batch_size": 50, "validation": 0.15'
+SELECT llm_train('one_pass', 'lines', target => 'y', params => (:'params' || '}')::jsonb, wait => true) \g /dev/null
+SELECT llm_train('four_passes', 'lines', target => 'y', params => (:'params' || ', "micro_batch": 16}')::jsonb, wait => true) \g /dev/null
+SELECT cmp_ok(abs(metric('four_passes', 'rmse') / metric('one_pass', 'rmse') - 1), '<', 1e-4::float8, 'passes of a step give nearly the same loss');
+SELECT isnt(weights('four_passes', 1), weights('one_pass', 1), 'but for rounding');
+SELECT is(setting('one_pass', 'micro_batch') || ', ' || setting('four_passes', 'micro_batch'), '50 auto, 16 user', 'settings say which passes');
+SET llmapp.train_memory = '40MB';
+SELECT llm_train('large_batch', 'SELECT sin(i) AS x, cos(i) AS y FROM generate_series(1, 10000) AS i', target => 'y',
+                 params => '{"steps": 1, "hidden": [512, 512], "batch_size": 8192}', wait => true) \g /dev/null
+RESET llmapp.train_memory;
+SELECT ok(setting('large_batch', 'micro_batch') LIKE '% auto' AND split_part(setting('large_batch', 'micro_batch'), ' ', 1)::int BETWEEN 64 AND 4096,
+          'a large batch is cut to the memory of a training');
+SELECT is(setting('large_batch', 'batch_size'), '8192 user', 'and stays a batch');
+SELECT llm_train('normed', 'lines', target => 'y', params => '{"layers": [{"type": "linear", "width": 4}, {"type": "batch_norm"}], "micro_batch": 8, "batch_size": 32}') AS job \gset
+SELECT llm_wait(:job) \g /dev/null
+SELECT is((SELECT message FROM llmapp.jobs WHERE job = :job), 'a network with batch_norm cannot be trained in micro batches', 'batch norm needs whole batches');
 
 -- Every type, NULL everywhere.
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
