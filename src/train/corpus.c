@@ -194,22 +194,6 @@ OpenTokenizer(Corpus *c)
 
 /* ---- tokens ---- */
 
-int64
-TokenBytes(const Corpus *c, const int32 *ids, int64 count)
-{
-	int64 bytes = 0;
-
-	for (int64 i = 0; i < count; i++)
-	{
-		size_t length = 0;
-
-		if (tokenizer_type(c->tokenizer, ids[i]) != TOKEN_SPECIAL)
-			(void) tokenizer_token(c->tokenizer, ids[i], &length);
-		bytes += length;
-	}
-	return bytes;
-}
-
 static void
 AppendText(Corpus *c, const int32 *ids, int64 count, int64 training)
 {

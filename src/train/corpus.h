@@ -23,8 +23,6 @@ struct Corpus
 	int64 held_out_bytes; /* of the text whose tokens are held out */
 };
 
-/* How many bytes of text tokens stand for. */
-extern int64 TokenBytes(const Corpus *c, const int32 *ids, int64 count);
 /*
  * Make the tokenizer of the training texts, or take that of base or giver, then the tokens of all texts;
  * counts the rows of both parts and chooses what params leaves open.  False when the job is to pause.

@@ -19,4 +19,7 @@ extern bool NextTextTokens(TextTokens *t, const int32 **ids, int64 *count, bool 
 /* End the threads; false when the pass is not complete because the job is to pause. */
 extern bool EndTextTokens(TextTokens *t);
 
+/* How many bytes of text tokens of this corpus stand for. */
+extern int64 TokenBytes(const Corpus *c, const int32 *ids, int64 count);
+
 #endif /* LLMAPP_TEXT_TOKENS_H */

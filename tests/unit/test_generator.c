@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "../../src/engine/generator.h"
-#include "../../src/engine/transformer.h"
+#include "../../src/engine/transformer_record.h"
 #include "net_check.h"
 
 #define VOCAB 53
