@@ -21,6 +21,7 @@
 #include "../common.h"
 #include "evaluate.h"
 #include "language.h"
+#include "predict.h"
 
 #define TEXTS_AT_ONCE 64 /* rows of a fetch, which may hold long texts */
 
@@ -151,12 +152,33 @@ ResultsOfTexts(const TextSource *s)
 	return json_pack("{s:o}", "metrics", metrics);
 }
 
+/* Texts alone say nothing about a model that predicts them from something else. */
+static void
+RequirePlainTexts(const Model *model)
+{
+	if (encoder_has_tokens(model->manifest->encoder))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("model \"%s\" writes texts for prompts", get_rel_name(model->relid)),
+				 errdetail("Its loss on pairs that were held out: SELECT * FROM llm_evaluate(%s).",
+						   ModelLiteral(model->relid)),
+				 errhint("Compare what it writes: SELECT llm_text_metrics(llm_generate(%s, prompt), reference) FROM "
+						 "some_table.",
+						 ModelLiteral(model->relid))));
+	if (strcmp(model->manifest->task, "masked_lm") == 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model \"%s\" predicts hidden tokens", get_rel_name(model->relid)),
+						errhint("SELECT * FROM llm_evaluate(%s) shows how well it did on texts that were held out.",
+								ModelLiteral(model->relid))));
+}
+
 json_t *
 EvaluateTexts(const Model *model, const char *source, MemoryContext cxt)
 {
 	TextSource s = {.call = NewLanguageCall(cxt), .name = model->manifest->target->names[0]};
 	SourceVisitor visitor = {.arg = &s, .columns = BindText, .rows = ScoreTuples};
 
+	RequirePlainTexts(model);
 	OpenLanguageModel(s.call, model->relid);
 	s.text_cxt = AllocSetContextCreate(cxt, "llmapp text of a source", ALLOCSET_DEFAULT_SIZES);
 	VisitSource(source, TEXTS_AT_ONCE, cxt, &visitor);

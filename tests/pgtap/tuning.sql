@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(33);
+SELECT plan(35);
 
 CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
     $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
@@ -38,6 +38,7 @@ SELECT is((SELECT count(*) FROM (SELECT body, llm_generate('translator', body, 4
                                  FROM question WHERE id < 20) AS g WHERE one IS DISTINCT FROM many), 0::bigint, 'and several at once');
 SELECT ok(llm_generate('translator', '', 10) IS NOT NULL, 'an empty prompt is one');
 SELECT throws_ok($$SELECT llm_perplexity('translator', 'the red of the north')$$, '22023', NULL, 'without its prompt a text has no perplexity');
+SELECT throws_ok($$SELECT * FROM llm_evaluate('translator', 'question')$$, '0A000', NULL, 'nor is it judged by texts alone');
 SELECT throws_ok($$SELECT llm_train('x', 'question', target => 'answer', architecture => 't5')$$, '22023', 'parameter "prompt" is missing', 'an encoder needs something to read');
 SELECT throws_ok($$SELECT llm_train('x', 'question', target => 'answer', task => 'generation', params => '{"prompt": "answer"}')$$, '22023',
                  'column "answer" cannot be both prompt and target', 'that is not what it writes');
@@ -53,6 +54,7 @@ SELECT is((SELECT task || ' ' || architecture FROM llmapp.models WHERE name = 'w
 SELECT cmp_ok(metric('words', 'accuracy'), '>', 0.4::float8, 'as far as they can be');
 SELECT is(metric('words', 'bits_per_byte'), NULL::float8, 'bytes that are not predicted have no bits');
 SELECT throws_ok($$SELECT llm_generate('words', 'which')$$, '22023', NULL, 'it writes no text');
+SELECT throws_ok($$SELECT * FROM llm_evaluate('words', 'question')$$, '0A000', 'model "words" predicts hidden tokens', 'and is not judged as if it did');
 SELECT is(cardinality(llm_embed('words', 'which fox')), 32, 'but embeds it');
 SELECT llm_train('kind', 'SELECT body, kind FROM question', target => 'kind', task => 'classification', base => 'words', wait => true,
                  params => '{"epochs": 8}') \g /dev/null
