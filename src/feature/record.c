@@ -81,7 +81,7 @@ encoder_record(const encoder *e, const target *t, const value *row, const value 
 	size_t before = record_words(e, t, 2 * (size_t) e->shape.bag_max);
 	size_t most = (before + e->shape.context) * WORD;
 	uint8_t *narrow, *embed, *bag;
-	compact_row out = {.token = (int32_t *) (void *) (buffer + before * WORD)};
+	compact_row out = {.tokens = 0};
 	size_t words;
 
 	if (capacity < most)
@@ -93,6 +93,7 @@ encoder_record(const encoder *e, const target *t, const value *row, const value 
 												: "the weight of a row must be a number of zero or more");
 		return 0;
 	}
+	out.token = (int32_t *) (void *) (buffer + before * WORD);
 	narrow = buffer + (1 + target_words(t)) * WORD;
 	embed = narrow + e->narrow * WORD;
 	bag = embed + e->shape.embed_columns * WORD;
