@@ -136,7 +136,7 @@ foreach my $case (@cases)
 is(sql(q{SELECT to_regclass('cancelled') IS NULL}), 't', 'no model is left');
 
 # kill -9, then resume: the weights of a training that nobody disturbed
-sub train { return sql(qq{SELECT llm_train('$_[0]', 'large', target => 'body', task => 'generation', params => '{$tiny, "vocab_size": 2000, "steps": 200, "checkpoint_every": 0.1}')}); }
+sub train { return sql(qq{SELECT llm_train('$_[0]', 'large', target => 'body', task => 'generation', params => '{$tiny, "vocab_size": 2000, "steps": 800, "checkpoint_every": 0.1}')}); }
 sub weights { return sql("SELECT meta #>> '{weights,sha256}' FROM $_[0] WHERE part = 0 AND version = 1"); }
 is(sql('SELECT llm_wait(' . train('whole') . ')'), 'succeeded', 'a training that nobody disturbs');
 my $expected = weights('whole');
