@@ -162,19 +162,21 @@ judge_column(const column *c, const column_stats *s, const judge_context *contex
 			 llm_error *err)
 {
 	*dropped = true;
+	if (s->missing == s->rows && c->tokens)
+	{
+		llm_fail(err, LLM_INVALID, "no training row has a text in column \"%s\"", c->name);
+		return llm_hint(err,
+						"Name another column: params => '{\"text\": \"column\"}', or use architecture => 'mlp'.");
+	}
 	if (s->missing == s->rows)
 		return finding_add(list, c, "empty", true, err, "no training row has a value; the column is not used");
-	*dropped = false;
-	if (c->tokens)
-		return true;
-	*dropped = true;
-	if (column_is_constant(c, s))
+	if (!c->tokens && column_is_constant(c, s))
 		return finding_add(list, c, "constant", true, err,
 						   "all training rows have the same value; the column is not used");
-	if (column_is_identifier(c, s, context))
+	if (!c->tokens && column_is_identifier(c, s, context))
 		return finding_add(list, c, "identifier", true, err,
 						   "different in every row like an identifier; the column is not used%s",
 						   c->kind == COLUMN_NUMBER ? " (to use it, cast it to double precision in the source)" : "");
 	*dropped = false;
-	return report_kept(c, s, context, list, err);
+	return c->tokens || report_kept(c, s, context, list, err);
 }

@@ -324,7 +324,7 @@ FitCorpus(Dataset *d, train_params *params, const Model *base, const Model *give
 #define LONGEST_SHARE 0.99 /* of the texts are read whole, as far as the context may grow */
 #define LONGEST_COUNTED 1024
 
-/* Most tokens of LONGEST_SHARE of the training texts, up to LONGEST_COUNTED; false when the job is to pause. */
+/* For the context: most tokens of LONGEST_SHARE of the training texts, up to LONGEST_COUNTED; false when the job is to pause. */
 static bool
 MeasureTexts(Dataset *d, int32 *longest)
 {
@@ -351,13 +351,14 @@ FitTextRows(Dataset *d, train_params *params, const Model *base, const Model *gi
 {
 	const Model *same = base != NULL && base->manifest->target->kind != TARGET_TEXT ? base : NULL;
 	llm_error err = {0};
-	int32 longest;
+	int32 longest = 0;
 
 	FitDataset(d, params, same ? same->manifest : NULL);
-	if (!GetTokenizer(d, params, base, giver, false) || !MeasureTexts(d, &longest))
+	if (!GetTokenizer(d, params, base, giver, false) || (params->context == 0 && !MeasureTexts(d, &longest)))
 		return false;
 	params_choose_text(params, d->training_rows, longest, base != NULL);
-	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))
+	/* the encoder of a base has its tokenizer, and may be in use after this training */
+	if (same == NULL && !encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))
 		ThrowError(&err);
 	return true;
 }

@@ -15,9 +15,9 @@
 #include "corpus.h"
 #include "learn_plan.h"
 
-#define TEXT_EMBED_DIM 16                        /* of categories beside a text */
-#define TEXT_BETA2 0.99                          /* gradients of rare tokens come seldom */
-#define RECORD_MEMORY (8 * 1024 * 1024)          /* least memory beside the network's: windows of records */
+#define TEXT_EMBED_DIM 16               /* of categories beside a text */
+#define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
+#define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
 static void

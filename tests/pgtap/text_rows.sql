@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(28);
+SELECT plan(31);
 
 CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
     $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
@@ -59,6 +59,13 @@ SELECT throws_ok($$SELECT llm_train('x', 'SELECT body FROM review', task => 'gen
                  'parameter "pool" has no meaning for task "generation"', 'settings of rows mean nothing to a language model');
 SELECT throws_ok($$SELECT llm_train('x', 'SELECT body, mood FROM review', target => 'mood', task => 'classification', base => 'mood', params => '{"ngrams": false}')$$,
                  '22023', 'parameter "ngrams" cannot be set together with a base model', 'a base has decided what is read');
+-- an estimate with a base leaves the open model as it was
+SELECT is((SELECT rows FROM llm_estimate('SELECT body, mood FROM review', 'mood', base => 'mood')), 600::bigint, 'a base is estimated');
+SELECT ok(llm_predict('mood', 'good soup') IS NOT NULL AND llm_predict('mood', repeat('bad ', 1000)) IS NOT NULL, 'and predicts afterwards');
+SELECT llm_train('x', 'SELECT NULL::text AS body, score, mood FROM review', target => 'mood', task => 'classification', architecture => 'gpt') AS job \gset
+SELECT llm_wait(:job) \g /dev/null
+SELECT is((SELECT sqlstate || ' ' || message FROM llmapp.jobs WHERE job = :job), '22023 no training row has a text in column "body"',
+          'without any text there is nothing to read token by token');
 -- what the owner of a model writes into its manifest is not believed
 UPDATE mood SET meta = jsonb_set(meta, '{columns,columns,0,tokens,vocab}', '7') WHERE version = 1 AND part = 0;
 SELECT throws_ok($$SELECT llm_predict('mood', 'good')$$, 'XX001', NULL, 'a vocabulary that is not the network''s');
