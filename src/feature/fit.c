@@ -284,14 +284,6 @@ fit_category(encoding *c, const column_stats *s, const fit_options *options)
 	return ok;
 }
 
-/* A text read token by token, of whose n-grams nothing is kept. */
-static bool
-fit_tokens(encoding *c)
-{
-	c->kind = ENCODING_TEXT;
-	return true;
-}
-
 /*
  * Keep buckets whose n-grams occur in enough rows, but not in all; of few texts only those of words.
  * A weight of the output that no hidden layer shares may be that of a rare n-gram, and has to grow
@@ -305,7 +297,6 @@ fit_text(encoding *c, column_stats *s, int32_t buckets, bool wide)
 	int32_t used = texts < TEXT_ROWS_RICH ? text_word_buckets(buckets) : buckets;
 
 	stats_count_grams(s, buckets);
-	c->kind = ENCODING_TEXT;
 	c->buckets = buckets;
 	c->text_length = wide ? TEXT_LENGTH_WIDE : 1;
 	c->row_of = malloc(buckets * sizeof(int32_t));
@@ -348,8 +339,9 @@ fit_encoding(fitter *f, int32_t i)
 			return fit_vector(c, s, linear);
 		case COLUMN_CATEGORY: return fit_category(c, s, &f->options);
 		case COLUMN_TEXT:
+			c->kind = ENCODING_TEXT;
 			if (c->column.tokens && !f->options.ngrams)
-				return fit_tokens(c);
+				return true;
 			if (!c->column.tokens && text_is_category(s))
 				return fit_category(c, s, &f->options);
 			return fit_text(c, s, f->options.text_buckets, f->options.wide);

@@ -45,11 +45,10 @@ encoder_new(const column *columns, int32_t count)
 	return e;
 }
 
-encoder *
-encoder_none(llm_error *err)
+/* e with its layout, or NULL; NULL stands for one that there was no memory for. */
+static encoder *
+laid_out(encoder *e, llm_error *err)
 {
-	encoder *e = encoder_new(NULL, 0);
-
 	if (e == NULL)
 		llm_fail(err, LLM_MEMORY, "out of memory");
 	else if (!encoder_layout(e, LLM_INVALID, err))
@@ -61,21 +60,22 @@ encoder_none(llm_error *err)
 }
 
 encoder *
+encoder_none(llm_error *err)
+{
+	return laid_out(encoder_new(NULL, 0), err);
+}
+
+encoder *
 encoder_of_text(const column *c, llm_error *err)
 {
 	encoder *e = encoder_new(c, 1);
 
-	if (e == NULL)
+	if (e != NULL)
 	{
-		llm_fail(err, LLM_MEMORY, "out of memory");
-		return NULL;
+		e->encodings[0].kind = ENCODING_TEXT;
+		e->encodings[0].column.tokens = true;
 	}
-	e->encodings[0].kind = ENCODING_TEXT;
-	e->encodings[0].column.tokens = true;
-	if (encoder_layout(e, LLM_INVALID, err))
-		return e;
-	encoder_free(e);
-	return NULL;
+	return laid_out(e, err);
 }
 
 void

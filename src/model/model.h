@@ -86,6 +86,8 @@ extern void RequireTokenModel(const Model *m);
 extern bool ModelIsCurrent(const Model *m);
 /* The tokenizer of a model that reads tokens, as a version holds it, behind the weights. */
 extern const void *ModelTokenizer(const Model *m, Size *size);
+/* A tokenizer used where it lies, freed with the current memory context; ERROR when it is damaged. */
+extern tokenizer *OpenTokenizer(const void *block, Size size, llm_poll poll);
 /* Its batch has room for MODEL_BULK_ROWS rows, or fewer where rows take much memory. */
 extern predictor *ModelBulkPredictor(Model *m);
 extern int32 ModelBulkRows(Model *m);

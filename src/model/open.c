@@ -192,19 +192,28 @@ NewPredictor(const OpenVersion *version, int64 rows)
 	return p;
 }
 
+tokenizer *
+OpenTokenizer(const void *block, Size size, llm_poll poll)
+{
+	llm_error err = {0};
+	tokenizer *t = tokenizer_open(block, size, &err);
+
+	if (t == NULL)
+		ThrowError(&err);
+	OWN(t, tokenizer_free);
+	tokenizer_set_poll(t, poll, NULL);
+	return t;
+}
+
 /* The tokenizer of a model that predicts columns from a text, used where it lies behind the weights. */
 static void
 BindTokenizer(const OpenVersion *version)
 {
 	const manifest *m = version->manifest;
 	llm_error err = {0};
-	tokenizer *t =
-		tokenizer_open((const char *) version->weights + net_weight_bytes(m->net), m->tokenizer_bytes, &err);
+	tokenizer *t = OpenTokenizer((const char *) version->weights + net_weight_bytes(m->net), m->tokenizer_bytes,
+								 InterruptRequested);
 
-	if (t == NULL)
-		ThrowError(&err);
-	OWN(t, tokenizer_free);
-	tokenizer_set_poll(t, InterruptRequested, NULL);
 	if (!encoder_set_tokenizer(m->encoder, t, encoder_context(m->encoder), &err))
 		ThrowError(&err);
 }

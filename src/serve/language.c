@@ -51,17 +51,12 @@ CloseGenerator(LanguageCall *call)
 }
 
 static void
-OpenTokenizer(LanguageCall *call)
+OpenCallTokenizer(LanguageCall *call)
 {
-	llm_error err = {0};
 	Size size;
 	const void *block = ModelTokenizer(call->model, &size);
 
-	call->tokenizer = tokenizer_open(block, size, &err);
-	if (call->tokenizer == NULL)
-		ThrowError(&err);
-	OWN(call->tokenizer, tokenizer_free);
-	tokenizer_set_poll(call->tokenizer, InterruptRequested, NULL);
+	call->tokenizer = OpenTokenizer(block, size, InterruptRequested);
 	if (tokenizer_size(call->tokenizer) > net_get_config(call->net)->text.vocab)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" is damaged", get_rel_name(call->model->relid)),
@@ -86,7 +81,7 @@ OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 	call->net = model->manifest->net;
 	call->context = net_get_config(call->net)->text.context;
 	call->model = model;
-	OpenTokenizer(call);
+	OpenCallTokenizer(call);
 	MemoryContextSwitchTo(old);
 	StartUse(&call->meter, relid);
 }

@@ -180,18 +180,6 @@ MakeTokenizer(Dataset *d, const train_params *p, bool ends)
 	return block != NULL;
 }
 
-static void
-OpenTokenizer(Corpus *c)
-{
-	llm_error err = {0};
-
-	c->tokenizer = tokenizer_open(c->tokenizer_block, c->tokenizer_size, &err);
-	if (c->tokenizer == NULL)
-		ThrowError(&err);
-	OWN(c->tokenizer, tokenizer_free);
-	tokenizer_set_poll(c->tokenizer, JobPoll, NULL);
-}
-
 /* ---- tokens ---- */
 
 static void
@@ -277,7 +265,7 @@ GetTokenizer(Dataset *d, train_params *params, const Model *base, const Model *g
 		c->tokenizer_block = (void *) ModelTokenizer(giver, &c->tokenizer_size);
 	else if (!MakeTokenizer(d, params, ends))
 		return false;
-	OpenTokenizer(c);
+	c->tokenizer = OpenTokenizer(c->tokenizer_block, c->tokenizer_size, JobPoll);
 	return true;
 }
 

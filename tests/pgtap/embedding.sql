@@ -4,10 +4,7 @@ SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
 SELECT plan(33);
 
-CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
-    $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
-CREATE FUNCTION setting(model regclass, wanted text) RETURNS text LANGUAGE sql AS
-    $$ SELECT value #>> '{}' || ' ' || source FROM llmapp.model_settings AS s WHERE s.model = $1 AND s.setting = wanted ORDER BY version DESC LIMIT 1 $$;
+\ir common/functions.sql
 
 -- each of 12 x 12 x 12 facts is said in two languages, with other words in another order
 CREATE TABLE fact AS

@@ -4,17 +4,7 @@ SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
 SELECT plan(38);
 
-CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
-    $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
-CREATE FUNCTION setting(model regclass, wanted text) RETURNS text LANGUAGE sql AS
-    $$ SELECT value #>> '{}' || ' ' || source FROM llmapp.model_settings AS s WHERE s.model = $1 AND s.setting = wanted ORDER BY version DESC LIMIT 1 $$;
-CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE result text;
-BEGIN
-    EXECUTE format('SELECT md5(string_agg(data, '''' ORDER BY part)) FROM %s WHERE version = $1 AND kind = ''weights''', model)
-        INTO result USING wanted;
-    RETURN result;
-END $$;
+\ir common/functions.sql
 
 -- A bar of random place and brightness, lying or upright, in red or in blue.
 CREATE FUNCTION bar(lying boolean, place int, red boolean, bright float8) RETURNS tensor LANGUAGE sql IMMUTABLE AS $$
@@ -113,7 +103,6 @@ SELECT throws_ok($$SELECT llm_train('m', 'numbers', target => 'y', architecture 
 SELECT throws_ok($$SELECT llm_train('m', 'numbers', target => 'y', params => '{"layers": [{"type": "linear", "width": 8, "with": 3}]}')$$, '22023', 'layer 1 (linear): unknown key "with"', 'a misspelt key');
 SELECT throws_ok($$SELECT llm_train('m', 'numbers', target => 'y', params => '{"layers": [{"type": "conv2d", "channels": 8, "kernel": 3}]}')$$, '22023', 'the source has no column with an image', 'a convolution of columns');
 -- What only the rows show is the job's error.
-CREATE FUNCTION failure(job bigint) RETURNS text LANGUAGE sql AS $$ SELECT sqlstate || ' ' || message FROM llmapp.jobs AS j WHERE j.job = failure.job $$;
 SELECT llm_train('m', 'SELECT picture, kind FROM bars', target => 'kind', params => '{"layers": [{"type": "max_pool", "kernel": 20}, {"type": "flatten"}]}') AS job \gset
 SELECT llm_wait(:job) \g /dev/null
 SELECT is(failure(:job), '22023 layer 1 (max_pool) has a window of 20 x 20, larger than its input of 12 x 12 x 3', 'layers that do not fit the image');

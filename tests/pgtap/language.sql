@@ -4,18 +4,7 @@ SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
 SELECT plan(67);
 
-CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
-    $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
-CREATE FUNCTION setting(model regclass, wanted text) RETURNS text LANGUAGE sql AS
-    $$ SELECT value #>> '{}' || ' ' || source FROM llmapp.model_settings AS s WHERE s.model = $1 AND s.setting = wanted ORDER BY version DESC LIMIT 1 $$;
-CREATE FUNCTION failure(job bigint) RETURNS text LANGUAGE sql AS $$ SELECT sqlstate || ' ' || message FROM llmapp.jobs AS j WHERE j.job = failure.job $$;
-CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE result text;
-BEGIN
-    EXECUTE format('SELECT md5(string_agg(data, '''' ORDER BY part)) FROM %s WHERE version = $1 AND kind = ''weights''', model)
-        INTO result USING wanted;
-    RETURN result;
-END $$;
+\ir common/functions.sql
 
 -- Sentences of a small grammar, which can be learned to the last word but the choices.
 CREATE TABLE tales AS

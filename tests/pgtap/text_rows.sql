@@ -4,10 +4,7 @@ SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
 SELECT plan(31);
 
-CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
-    $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
-CREATE FUNCTION setting(model regclass, wanted text) RETURNS text LANGUAGE sql AS
-    $$ SELECT value #>> '{}' || ' ' || source FROM llmapp.model_settings AS s WHERE s.model = $1 AND s.setting = wanted ORDER BY version DESC LIMIT 1 $$;
+\ir common/functions.sql
 
 CREATE TABLE review AS
     SELECT i AS id,

@@ -4,15 +4,7 @@ SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
 SELECT plan(35);
 
-CREATE FUNCTION metric(model regclass, wanted text) RETURNS float8 LANGUAGE sql AS
-    $$ SELECT value FROM llm_evaluate(model) WHERE metric = wanted $$;
-CREATE FUNCTION weights(model regclass, wanted int) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE result text;
-BEGIN
-    EXECUTE format('SELECT md5(string_agg(data, '''' ORDER BY part)) FROM %s WHERE version = $1 AND kind = ''weights''', model)
-        INTO result USING wanted;
-    RETURN result;
-END $$;
+\ir common/functions.sql
 
 -- A question has one answer, which follows from two of its words.
 CREATE TABLE question AS

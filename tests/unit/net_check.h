@@ -156,6 +156,15 @@ free_batches(batch **batches)
 		batch_free(batches[i]);
 }
 
+/* An llm_poll that asks to stop after so many calls. */
+static int polls_left;
+
+static inline bool
+poll_countdown(void *arg)
+{
+	return --polls_left < 0;
+}
+
 /* ---- transformers ---- */
 
 /* A small one of a family, with an encoder where it has relative positions, whose rest of sizes callers set. */
@@ -236,6 +245,39 @@ token_loss(net_plan *p, const run_args *run, const batch *b, llm_error *err)
 		weight += b->token_weight[i];
 	}
 	return sum / weight;
+}
+
+/*
+ * The derivative of that loss at w along a direction, by central differences of fourth order:
+ * 8 (f(1) - f(-1)) - (f(2) - f(-2)) over 12 steps.  moved is scratch of the same size.
+ */
+static inline double
+token_loss_difference(net_plan *p, const run_args *run, const batch *b, void *arena, const float *w,
+					  const float *direction, float *moved, size_t floats, double step)
+{
+	static const double factor[5] = {1, -8, 0, 8, -1};
+	llm_error err = {0};
+	double difference = 0;
+
+	for (int k = -2; k <= 2; k++)
+	{
+		for (size_t i = 0; i < floats; i++)
+			moved[i] = w[i] + (float) (k * step) * direction[i];
+		plan_attach(p->plan, arena, moved);
+		difference += factor[k + 2] * token_loss(p, run, b, &err) / (12 * step);
+	}
+	return difference;
+}
+
+/* A network whose outputs are no rows' is refused where rows are predicted. */
+static inline void
+check_predicts_no_rows(const net *n, trainer *t, const batch *b)
+{
+	llm_error err = {0};
+
+	CHECK(!trainer_predict(t, b, NULL, NULL, NULL, &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(predictor_new(n, trainer_weights(t), 1, &err) == NULL && err.code == LLM_INVALID);
 }
 
 static inline train_config

@@ -169,14 +169,6 @@ text_config(int32_t vocab)
 	return c;
 }
 
-static int polls_left;
-
-static bool
-poll_countdown(void *arg)
-{
-	return --polls_left < 0;
-}
-
 /* Stop the second pass at every poll: nothing changes, and run again it gives what it would have given. */
 static void
 test_cancel(void)

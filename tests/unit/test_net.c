@@ -115,14 +115,6 @@ test_threads_and_checkpoint(train_optimizer optimizer)
 	net_free(n);
 }
 
-static int polls_left;
-
-static bool
-poll_countdown(void *arg)
-{
-	return --polls_left < 0;
-}
-
 /* Stop at every possible poll; afterwards the step gives what it would have given. */
 static void
 test_cancel(void)
