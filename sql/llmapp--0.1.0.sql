@@ -620,7 +620,7 @@ COMMENT ON FUNCTION llm_create_function(regclass, text) IS
 
 CREATE FUNCTION llm_evaluate(model regclass, source text DEFAULT NULL, OUT metric text, OUT value float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE COST 10000 ROWS 10;
-COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows or texts of a relation or SELECT; without one on those held out at training';
+COMMENT ON FUNCTION llm_evaluate(regclass, text) IS 'quality of a model on the rows, texts or pairs of texts of a relation or SELECT; without one on those held out at training';
 
 CREATE FUNCTION llm_confusion(model regclass, source text DEFAULT NULL, OUT actual text, OUT predicted text, OUT count bigint)
     RETURNS SETOF record

@@ -213,8 +213,11 @@ EvaluateRows(Evaluation *e, const char *source)
 static void
 EvaluateSource(Evaluation *e, const char *source)
 {
-	e->own = e->model->manifest->target->kind == TARGET_TEXT ? EvaluateTexts(e->model, source, e->cxt)
-															 : EvaluateRows(e, source);
+	const manifest *m = e->model->manifest;
+
+	e->own = m->target->kind != TARGET_TEXT   ? EvaluateRows(e, source)
+			 : encoder_has_tokens(m->encoder) ? EvaluatePairs(e->model, source, e->cxt)
+											  : EvaluateTexts(e->model, source, e->cxt);
 	e->results = e->own;
 }
 

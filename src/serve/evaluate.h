@@ -1,6 +1,6 @@
 /*
  * evaluate.h
- *	  What evaluations of rows and of texts share: how the rows of a source are read.
+ *	  What evaluations of rows, texts and pairs share: how the rows of a source are read.
  *
  * Include after postgres.h.
  */
@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 
 #include "../model/model.h"
+#include "language.h"
 
 typedef struct SourceVisitor
 {
@@ -30,5 +31,10 @@ extern void VisitSource(const char *source, int64 most, MemoryContext cxt, const
  * of a source, {"n": 0} without any token to foresee; to be released by the caller.
  */
 extern json_t *EvaluateTexts(const Model *model, const char *source, MemoryContext cxt);
+/* The same of a model of pairs over prompts and completions, with "bleu", "rouge_l", "exact_match", "token_f1". */
+extern json_t *EvaluatePairs(const Model *model, const char *source, MemoryContext cxt);
+
+/* "n", "accuracy", "loss", "perplexity", and "bits_per_byte" of so many bytes unless they are 0. */
+extern json_t *TokenMetrics(const LanguageCall *call, const TokenScore *sums, int64 bytes);
 
 #endif /* LLMAPP_EVALUATE_H */

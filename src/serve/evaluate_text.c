@@ -131,45 +131,25 @@ ScoreTuples(void *arg, SPITupleTable *tuples, uint64 count)
 	MeterRows(&s->call->meter, (int64) count, NanosecondsSince(start));
 }
 
-static json_t *
-ResultsOfTexts(const TextSource *s)
+json_t *
+TokenMetrics(const LanguageCall *call, const TokenScore *sums, int64 bytes)
 {
-	double loss = s->sums.tokens == 0 ? 0 : s->sums.loss / s->sums.tokens;
-	json_t *metrics = json_pack("{s:I}", "n", (json_int_t) s->sums.tokens);
+	double loss = sums->tokens == 0 ? 0 : sums->loss / sums->tokens;
+	json_t *metrics = json_pack("{s:I}", "n", (json_int_t) sums->tokens);
 
 	if (!isfinite(loss))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("model \"%s\" gives probabilities that are no numbers",
-														 get_rel_name(s->call->model->relid))));
-	if (s->sums.tokens > 0)
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("model \"%s\" gives probabilities that are no numbers", get_rel_name(call->model->relid))));
+	if (sums->tokens > 0)
 	{
-		json_object_set_new(metrics, "accuracy", json_real((double) s->sums.right / s->sums.tokens));
+		json_object_set_new(metrics, "accuracy", json_real((double) sums->right / sums->tokens));
 		json_object_set_new(metrics, "loss", json_real(loss));
 		json_object_set_new(metrics, "perplexity", json_real(exp(Min(loss, 700))));
 	}
-	if (s->bytes > 0)
-		json_object_set_new(metrics, "bits_per_byte", json_real(s->sums.loss / M_LN2 / s->bytes));
-	return json_pack("{s:o}", "metrics", metrics);
-}
-
-/* Texts alone say nothing about a model that predicts them from something else. */
-static void
-RequirePlainTexts(const Model *model)
-{
-	if (encoder_has_tokens(model->manifest->encoder))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("model \"%s\" writes texts for prompts", get_rel_name(model->relid)),
-				 errdetail("Its loss on pairs that were held out: SELECT * FROM llm_evaluate(%s).",
-						   ModelLiteral(model->relid)),
-				 errhint("Compare what it writes: SELECT llm_text_metrics(llm_generate(%s, prompt), reference) FROM "
-						 "some_table.",
-						 ModelLiteral(model->relid))));
-	if (strcmp(model->manifest->task, "masked_lm") == 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("model \"%s\" predicts hidden tokens", get_rel_name(model->relid)),
-						errhint("SELECT * FROM llm_evaluate(%s) shows how well it did on texts that were held out.",
-								ModelLiteral(model->relid))));
+	if (bytes > 0)
+		json_object_set_new(metrics, "bits_per_byte", json_real(sums->loss / M_LN2 / bytes));
+	return metrics;
 }
 
 json_t *
@@ -178,9 +158,13 @@ EvaluateTexts(const Model *model, const char *source, MemoryContext cxt)
 	TextSource s = {.call = NewLanguageCall(cxt), .name = model->manifest->target->names[0]};
 	SourceVisitor visitor = {.arg = &s, .columns = BindText, .rows = ScoreTuples};
 
-	RequirePlainTexts(model);
+	if (strcmp(model->manifest->task, "masked_lm") == 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model \"%s\" predicts hidden tokens", get_rel_name(model->relid)),
+						errhint("SELECT * FROM llm_evaluate(%s) shows how well it did on texts that were held out.",
+								ModelLiteral(model->relid))));
 	OpenLanguageModel(s.call, model->relid);
 	s.text_cxt = AllocSetContextCreate(cxt, "llmapp text of a source", ALLOCSET_DEFAULT_SIZES);
 	VisitSource(source, TEXTS_AT_ONCE, cxt, &visitor);
-	return ResultsOfTexts(&s);
+	return json_pack("{s:o}", "metrics", TokenMetrics(s.call, &s.sums, s.bytes));
 }

@@ -3,9 +3,7 @@
  *	  llm_generate_over(): texts for many prompts at once, as a window function.
  *
  * When the row at hand has no text yet, the arguments of up to ROWS_AHEAD rows from it on are
- * read ahead, and their texts are generated together: each pass through the network reads the
- * next token of up to TOGETHER texts, and the place of a text that has ended is taken by the next
- * one.  The rows that follow are then answered from memory.  Evaluating arguments may run any
+ * read ahead, and their texts are generated together.  The rows that follow are then answered from memory.  Evaluating arguments may run any
  * code, so no text is begun before all of them were read.
  */
 #include "postgres.h"
@@ -22,7 +20,6 @@
 PG_FUNCTION_INFO_V1(llm_generate_over);
 
 #define ROWS_AHEAD 32
-#define TOGETHER 8 /* with more, numbers would depend on what is generated beside: generator.h */
 
 /* Texts of the rows [first, first + rows) of a partition. */
 typedef struct Ahead
@@ -85,65 +82,6 @@ ReadAhead(FunctionCallInfo fcinfo, WindowObject window, LanguageCall *call, Gene
 	return count;
 }
 
-/* One token more for each of the texts, none of which has ended. */
-static void
-NextTokens(LanguageCall *call, Generation **texts, int32 count)
-{
-	Generation *group[TOGETHER];
-	int32 sequences[TOGETHER], ids[TOGETHER], n = 0;
-	llm_error err = {0};
-
-	CHECK_FOR_INTERRUPTS();
-	for (int32 i = 0; i < count; i++)
-	{
-		if (!ReadsOneToken(texts[i]))
-		{
-			NextToken(texts[i], NULL);
-			continue;
-		}
-		sequences[n] = texts[i]->sequence;
-		ids[n] = LastToken(texts[i]);
-		group[n++] = texts[i];
-	}
-	if (n > 0 && !generator_step(call->generator, sequences, ids, n, &err))
-		ThrowError(&err);
-	for (int32 i = 0; i < n; i++)
-		MakeToken(group[i], NULL);
-}
-
-/* Generate texts to their ends. */
-static void
-GenerateTogether(LanguageCall *call, Generation **texts, int32 count)
-{
-	Generation *at_work[TOGETHER];
-	int32 positions = 1, places, next = 0, working = 0;
-
-	for (int32 i = 0; i < count; i++)
-		positions = Max(positions, GenerationPositions(texts[i]));
-	places = RequireSequences(call, Min(count, TOGETHER), positions);
-	for (; next < places; next++)
-	{
-		at_work[working++] = texts[next];
-		texts[next]->sequence = next;
-	}
-	while (working > 0)
-	{
-		NextTokens(call, at_work, working);
-		for (int32 i = working - 1; i >= 0; i--)
-		{
-			if (!at_work[i]->done)
-				continue;
-			if (next < count)
-			{
-				texts[next]->sequence = at_work[i]->sequence;
-				at_work[i] = texts[next++];
-			}
-			else
-				at_work[i] = at_work[--working];
-		}
-	}
-}
-
 /* Generate the texts of the rows and keep them. */
 static void
 GenerateAhead(LanguageCall *call, Ahead *ahead, Generation **rows)
@@ -157,8 +95,7 @@ GenerateAhead(LanguageCall *call, Ahead *ahead, Generation **rows)
 	for (int32 i = 0; i < ahead->rows; i++)
 		if (rows[i] != NULL)
 			texts[count++] = rows[i];
-	if (count > 0)
-		GenerateTogether(call, texts, count);
+	GenerateTogether(call, texts, count);
 	old = MemoryContextSwitchTo(ahead->cxt);
 	for (int32 i = 0; i < ahead->rows; i++)
 		ahead->texts[i] = rows[i] == NULL ? NULL : GeneratedText(rows[i]);

@@ -19,6 +19,7 @@
 #include "generation.h"
 
 #define MAX_TOKENS 1000000
+#define TOGETHER 8 /* with more, numbers would depend on what is generated beside: generator.h */
 
 /* ---- arguments ---- */
 
@@ -275,6 +276,68 @@ NextToken(Generation *gen, float *logprob)
 	CHECK_FOR_INTERRUPTS();
 	Feed(gen);
 	return MakeToken(gen, logprob);
+}
+
+/* ---- several texts ---- */
+
+/* One token more for each of the texts, none of which has ended. */
+static void
+NextTokens(LanguageCall *call, Generation **texts, int32 count)
+{
+	Generation *group[TOGETHER];
+	int32 sequences[TOGETHER], ids[TOGETHER], n = 0;
+	llm_error err = {0};
+
+	CHECK_FOR_INTERRUPTS();
+	for (int32 i = 0; i < count; i++)
+	{
+		if (!ReadsOneToken(texts[i]))
+		{
+			NextToken(texts[i], NULL);
+			continue;
+		}
+		sequences[n] = texts[i]->sequence;
+		ids[n] = LastToken(texts[i]);
+		group[n++] = texts[i];
+	}
+	if (n > 0 && !generator_step(call->generator, sequences, ids, n, &err))
+		ThrowError(&err);
+	for (int32 i = 0; i < n; i++)
+		MakeToken(group[i], NULL);
+}
+
+void
+GenerateTogether(LanguageCall *call, Generation **texts, int32 count)
+{
+	Generation *at_work[TOGETHER];
+	int32 positions = 1, places, next = 0, working = 0;
+
+	if (count == 0)
+		return;
+	for (int32 i = 0; i < count; i++)
+		positions = Max(positions, GenerationPositions(texts[i]));
+	places = RequireSequences(call, Min(count, TOGETHER), positions);
+	for (; next < places; next++)
+	{
+		at_work[working++] = texts[next];
+		texts[next]->sequence = next;
+	}
+	while (working > 0)
+	{
+		NextTokens(call, at_work, working);
+		for (int32 i = working - 1; i >= 0; i--)
+		{
+			if (!at_work[i]->done)
+				continue;
+			if (next < count)
+			{
+				texts[next]->sequence = at_work[i]->sequence;
+				at_work[i] = texts[next++];
+			}
+			else
+				at_work[i] = at_work[--working];
+		}
+	}
 }
 
 text *

@@ -9,7 +9,7 @@
  *		number of the sequence that is this text's alone.
  *	 3. NextToken() until it is false.  Several texts may take turns; those that are
  *		ReadsOneToken() may also be fed together by generator_step(), each with LastToken(), and
- *		MakeToken() afterwards.
+ *		MakeToken() afterwards.  GenerateTogether() does 2 and 3 for many texts.
  *
  * A text depends on its arguments only, not on what is generated beside it.  What a generation
  * holds is freed with the memory context in which it was made.  Include after postgres.h.
@@ -66,6 +66,12 @@ extern bool ReadsOneToken(const Generation *gen);
 extern int32 LastToken(const Generation *gen);
 /* The half of NextToken() behind the network. */
 extern bool MakeToken(Generation *gen, float *logprob);
+
+/*
+ * Make all tokens of several texts.  Each pass through the network reads the next token of up to eight of
+ * them, and the place of a text that has ended is taken by the next one.
+ */
+extern void GenerateTogether(LanguageCall *call, Generation **texts, int32 count);
 
 /* All of the text that was made, without an unfinished character at its end. */
 extern text *GeneratedText(const Generation *gen);

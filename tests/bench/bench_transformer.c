@@ -3,8 +3,8 @@
  *	  How fast GPTs train and write.
  *
  * Usage: bench_transformer [threads [SHAPE]]	prints "SHAPE.step SECONDS", where the CPU has it "SHAPE.bf16 SECONDS" of
- * a step in that precision, for one thread also "SHAPE.token SECONDS", of one more token behind a quarter of the
- * context, and "SHAPE.weights" of the network
+ * a step in that precision, for one thread also "SHAPE.prompt SECONDS", of a prompt of half the context,
+ * "SHAPE.token SECONDS", of one more token behind a quarter of it, and "SHAPE.weights" of the network
  */
 #include "bench.h"
 
@@ -18,9 +18,11 @@ typedef struct shape
 	int32_t vocab, context, width, depth, heads, rows;
 } shape;
 
-/* nanoGPT's demonstration on a CPU, and GPT-2 with 124 million weights on short and on longer rows. */
-static const shape shapes[] = {
-	{"demo", 65, 64, 128, 4, 4, 12}, {"gpt2", 50257, 64, 768, 12, 12, 4}, {"gpt2_256", 50257, 256, 768, 12, 12, 4}};
+/* nanoGPT's demonstration on a CPU, and GPT-2 with 124 million weights on short, longer and its longest rows. */
+static const shape shapes[] = {{"demo", 65, 64, 128, 4, 4, 12},
+							   {"gpt2", 50257, 64, 768, 12, 12, 4},
+							   {"gpt2_256", 50257, 256, 768, 12, 12, 4},
+							   {"gpt2_1024", 50257, 1024, 768, 12, 12, 1}};
 
 static void
 fill_tokens(batch *b, const shape *s)
@@ -62,36 +64,41 @@ network(const shape *s)
 typedef struct writing
 {
 	generator *g;
-	int32_t length;
+	const int32_t *ids;
+	int32_t kept, count; /* tokens that stay, and that are appended */
 } writing;
 
 static void
-write_token(void *arg)
+append(void *arg)
 {
 	writing *a = arg;
 	llm_error err = {0};
-	int32_t id = 1;
 
-	generator_truncate(a->g, 0, a->length);
-	generator_append(a->g, 0, &id, 1, &err);
+	generator_truncate(a->g, 0, a->kept);
+	generator_append(a->g, 0, a->ids, a->count, &err);
 	check(&err);
 }
 
-static double
-token_time(const net *n, const shape *s, const float *weights)
+static void
+measure_writing(const net *n, const shape *s)
 {
-	llm_error err = {0};
-	writing a = {generator_new(n, weights, 1, s->context, 0, &err), s->context / 4};
+	float *weights = aligned_alloc(64, net_weight_bytes(n));
 	int32_t *ids = calloc(s->context, sizeof(int32_t));
-	double time;
+	llm_error err = {0};
+	writing a = {.ids = ids, .count = s->context / 2};
 
+	memset(weights, 0, net_weight_bytes(n));
+	net_initialise(n, 1, weights, NULL, NULL, NULL);
+	a.g = generator_new(n, weights, 1, s->context, 0, &err);
 	check(&err);
-	generator_append(a.g, 0, ids, a.length, &err);
-	check(&err);
-	time = median_time(1, write_token, &a);
+	printf("%s.prompt %.4g\n", s->name, median_time(1, append, &a));
+	a.kept = s->context / 4;
+	a.count = 1;
+	printf("%s.token %.4g\n", s->name, median_time(1, append, &a));
+	printf("%s.weights %.4g\n", s->name, net_weight_bytes(n) / 4.0);
 	generator_free(a.g);
 	free(ids);
-	return time;
+	free(weights);
 }
 
 static double
@@ -129,15 +136,7 @@ measure(const shape *s, int threads)
 	if (bf16_supported())
 		printf("%s.bf16 %.4g\n", s->name, train_time(n, s, threads, PRECISION_BF16));
 	if (threads == 1)
-	{
-		float *weights = aligned_alloc(64, net_weight_bytes(n));
-
-		memset(weights, 0, net_weight_bytes(n));
-		net_initialise(n, 1, weights, NULL, NULL, NULL);
-		printf("%s.token %.4g\n%s.weights %.4g\n", s->name, token_time(n, s, weights), s->name,
-			   net_weight_bytes(n) / 4.0);
-		free(weights);
-	}
+		measure_writing(n, s);
 	fflush(stdout);
 	net_free(n);
 }

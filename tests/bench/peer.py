@@ -3,6 +3,8 @@
 usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on adult: 10 epochs, batch 256
        peer.py cnn THREADS                                  a step of training of net_default_cnn() on 128 x 28 x 28
        peer.py transformer THREADS                          a step of training of the GPTs of bench_transformer.c
+       peer.py llama.cpp THREADS FILE                       a prompt of 512 tokens, and a token behind 256, by GPT-2
+                                                            124M in 32 bits, whose weights are written to FILE
        peer.py tokenizers 1 GPT2_VOCABULARY.json GPT2_MERGES TEXT...    as bench_tokenizer, by the library tokenizers
 Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
 """
@@ -133,6 +135,63 @@ def transformer(name, vocab, context, width, depth, heads, rows, repetitions, bf
     return name, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
 
 
+def write_gpt2(path):
+    """GPT-2 124M without a vocabulary, random weights, in the format of llama.cpp."""
+    import gguf
+    width, ffn, depth, vocab, context = 768, 3072, 12, 50257, 1024
+    file = gguf.GGUFWriter(path, "gpt2")
+    file.add_context_length(context)
+    file.add_embedding_length(width)
+    file.add_block_count(depth)
+    file.add_feed_forward_length(ffn)
+    file.add_head_count(12)
+    file.add_layer_norm_eps(1e-5)
+    file.add_vocab_size(vocab)
+    file.add_tokenizer_model("no_vocab")
+    file.add_file_type(0)
+    random = np.random.default_rng(1)
+    linear = {"attn_qkv": (3 * width, width), "attn_output": (width, width), "ffn_up": (ffn, width), "ffn_down": (width, ffn)}
+    shapes = {"token_embd.weight": (vocab, width), "position_embd.weight": (context, width)}
+    for layer in range(depth):
+        for name, shape in linear.items():
+            shapes |= {f"blk.{layer}.{name}.weight": shape, f"blk.{layer}.{name}.bias": shape[:1]}
+    for norm in ["output_norm"] + [f"blk.{layer}.{name}" for layer in range(depth) for name in ("attn_norm", "ffn_norm")]:
+        shapes |= {norm + ".weight": (width,), norm + ".bias": (width,)}
+    for name, shape in shapes.items():
+        file.add_tensor(name, 0.02 * random.standard_normal(shape, np.float32))
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+def llama_cpp(path):
+    import llama_cpp
+    write_gpt2(path)
+    llama_cpp.llama_backend_init()
+    silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(silent, None)
+    model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+    settings = llama_cpp.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = 1024
+    settings.n_threads = settings.n_threads_batch = threads
+    settings.type_k = settings.type_v = 0
+    context = llama_cpp.llama_init_from_model(model, settings)
+    memory = llama_cpp.llama_get_memory(context)
+
+    def append(kept, count):
+        llama_cpp.llama_memory_seq_rm(memory, 0, kept, -1)
+        tokens = (llama_cpp.llama_token * count)(*range(count))
+        if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, count)):
+            raise RuntimeError("llama_decode failed")
+
+    append(0, 512)
+    for name, kept, count, repetitions in ("gpt2_1024.prompt", 0, 512, 5), ("gpt2_1024.token", 256, 1, 25):
+        times = [timed("", lambda: append(kept, count)) for _ in range(repetitions)]
+        yield name, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
+        append(0, 512)
+
+
 def tokenizers(vocabulary, merges, texts):
     import json
     import os
@@ -155,11 +214,14 @@ def tokenizers(vocabulary, merges, texts):
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
 elif what == "transformer":
-    gpt2 = {"gpt2": (50257, 64, 768, 12, 12, 4, 3), "gpt2_256": (50257, 256, 768, 12, 12, 4, 3)}
+    gpt2 = {"gpt2": (50257, 64, 768, 12, 12, 4, 3), "gpt2_256": (50257, 256, 768, 12, 12, 4, 3),
+            "gpt2_1024": (50257, 1024, 768, 12, 12, 1, 3)}
     results = [transformer("demo", 65, 64, 128, 4, 4, 12, 25)]
     results += [transformer(name, *shape) for name, shape in gpt2.items()]
     if "avx512_bf16" in open("/proc/cpuinfo").read():
         results += [transformer(name + ".bf16", *shape, bf16=True) for name, shape in gpt2.items()]
+elif what == "llama.cpp":
+    results = llama_cpp(sys.argv[3])
 elif what == "tokenizers":
     results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:

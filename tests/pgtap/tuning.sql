@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(35);
+SELECT plan(41);
 
 \ir common/functions.sql
 
@@ -30,7 +30,19 @@ SELECT is((SELECT count(*) FROM (SELECT body, llm_generate('translator', body, 4
                                  FROM question WHERE id < 20) AS g WHERE one IS DISTINCT FROM many), 0::bigint, 'and several at once');
 SELECT ok(llm_generate('translator', '', 10) IS NOT NULL, 'an empty prompt is one');
 SELECT throws_ok($$SELECT llm_perplexity('translator', 'the red of the north')$$, '22023', NULL, 'without its prompt a text has no perplexity');
-SELECT throws_ok($$SELECT * FROM llm_evaluate('translator', 'question')$$, '0A000', NULL, 'nor is it judged by texts alone');
+SELECT is((SELECT array_agg(metric || ' ' || value ORDER BY metric) FROM llm_evaluate('translator', 'SELECT * FROM question WHERE id < 12') WHERE metric NOT IN ('loss', 'perplexity', 'bits_per_byte', 'n')),
+          '{accuracy 1,bleu 1,exact_match 1,rouge_l 1,token_f1 1}', 'pairs of a source judge how it foresees and what it writes');
+-- Half learned, so that no metric is 0 or 1.
+SELECT llm_train(name, 'SELECT body, answer, id FROM question', target => 'answer', architecture => architecture, task => 'generation', wait => true,
+                 params => '{"prompt": "body", "time_column": "id", "validation": 0.25, "layers": 1, "embed_dim": 32, "epochs": 1}') FROM (VALUES ('half_gpt', 'gpt'), ('half_t5', 't5')) AS v (name, architecture) \g /dev/null
+SELECT is((SELECT count(*) FROM llm_evaluate(model) AS a JOIN llm_evaluate(model, 'SELECT body, answer FROM question WHERE id >= 360') AS b USING (metric)
+           WHERE abs(a.value - b.value) <= 1e-5 * a.value), 5::bigint, model || ' is judged by given pairs as by those held out')
+FROM unnest('{half_gpt,half_t5}'::text[]) AS model;
+SELECT is((SELECT m ->> 'bleu' FROM (SELECT llm_text_metrics(llm_generate('half_gpt', body, 32), answer) AS m FROM question WHERE id >= 440) AS s)::float8,
+          (SELECT value FROM llm_evaluate('half_gpt', 'SELECT answer, body FROM question WHERE id >= 440') WHERE metric = 'bleu'), 'and by the texts that llm_generate() writes');
+SELECT is((SELECT array_agg(metric || ' ' || value) FROM llm_evaluate('half_t5', 'SELECT body, NULL::text AS answer FROM question')), '{"n 0"}', 'a prompt alone says nothing');
+SELECT throws_ok($$SELECT * FROM llm_evaluate('half_t5', 'SELECT answer FROM question')$$, '42703', 'the source has no column "body"', 'pairs have a prompt');
+SELECT throws_ok($$SELECT * FROM llm_evaluate('half_t5', 'SELECT body, id AS answer FROM question')$$, '42804', 'column "answer" of type integer is no text', 'and a text');
 SELECT throws_ok($$SELECT llm_train('x', 'question', target => 'answer', architecture => 't5')$$, '22023', 'parameter "prompt" is missing', 'an encoder needs something to read');
 SELECT throws_ok($$SELECT llm_train('x', 'question', target => 'answer', task => 'generation', params => '{"prompt": "answer"}')$$, '22023',
                  'column "answer" cannot be both prompt and target', 'that is not what it writes');
