@@ -20,6 +20,7 @@
 #include "common/file_perm.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
+#include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
@@ -28,6 +29,8 @@
 
 #define CHECKPOINT_MAGIC UINT64CONST(0x32304b43504d4c4c) /* LLMPCK02 in little-endian memory */
 #define PIECE_BYTES (16 * 1024 * 1024)
+#define LEAST_PIECE (256 * 1024)
+#define PIECE_SECONDS 0.1 /* of writing and syncing a piece, at most, where the disk allows */
 
 typedef struct CheckpointHeader
 {
@@ -91,29 +94,50 @@ ThrowFile(const char *verb, const char *path)
 			 full ? errhint("Make room on the disk; llm_resume() then goes on from the last checkpoint.") : 0));
 }
 
-static void
-WriteAll(int fd, const char *path, const void *data, Size bytes)
+typedef struct Writer
 {
-	const char *next = data;
+	int fd;
+	const char *path;
+	Size piece; /* bytes between interrupts, which follow from how fast the disk is */
+} Writer;
 
-	while (bytes > 0)
+/* At most a piece, on the disk: the last sync shall have little to do.  Returns bytes. */
+static Size
+WritePiece(const Writer *w, const void *data, Size bytes)
+{
+	ssize_t written;
+
+	do
 	{
-		ssize_t written;
-
 		errno = 0;
-		written = write(fd, next, Min(bytes, PIECE_BYTES));
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-		{
-			if (errno == 0)
-				errno = ENOSPC;
-			ThrowFile("write", path);
-		}
-		next += written;
-		bytes -= written;
-		if (written == PIECE_BYTES && pg_fdatasync(fd) != 0) /* the last sync shall have little to do */
-			ThrowFile("fsync", path);
+		written = write(w->fd, data, Min(bytes, w->piece));
+	} while (written < 0 && errno == EINTR);
+	if (written <= 0)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ThrowFile("write", w->path);
+	}
+	if (written == w->piece && pg_fdatasync(w->fd) != 0)
+		ThrowFile("fsync", w->path);
+	return written;
+}
+
+static void
+WriteAll(Writer *w, const void *data, Size bytes)
+{
+	for (Size done = 0; done < bytes;)
+	{
+		instr_time start, took;
+
+		INSTR_TIME_SET_CURRENT(start);
+		done += WritePiece(w, (const char *) data + done, bytes - done);
+		INSTR_TIME_SET_CURRENT(took);
+		INSTR_TIME_SUBTRACT(took, start);
+		if (INSTR_TIME_GET_DOUBLE(took) > PIECE_SECONDS)
+			w->piece = Max(w->piece / 2, LEAST_PIECE);
+		else if (INSTR_TIME_GET_DOUBLE(took) < PIECE_SECONDS / 4)
+			w->piece = Min(w->piece * 2, PIECE_BYTES);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -121,16 +145,16 @@ WriteAll(int fd, const char *path, const void *data, Size bytes)
 static void
 WriteFile(const char *path, const CheckpointHeader *header, const Checkpoint *checkpoint)
 {
-	int fd = OpenTransientFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	Writer w = {OpenTransientFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY), path, LEAST_PIECE};
 
-	if (fd < 0)
+	if (w.fd < 0)
 		ThrowFile("create", path);
-	WriteAll(fd, path, header, sizeof(*header));
+	WriteAll(&w, header, sizeof(*header));
 	for (int i = 0; i < CHECKPOINT_PARTS; i++)
-		WriteAll(fd, path, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
-	if (pg_fsync(fd) != 0)
+		WriteAll(&w, checkpoint->parts[i].data, checkpoint->parts[i].bytes);
+	if (pg_fsync(w.fd) != 0)
 		ThrowFile("fsync", path);
-	if (CloseTransientFile(fd) != 0)
+	if (CloseTransientFile(w.fd) != 0)
 		ThrowFile("close", path);
 }
 
