@@ -545,7 +545,7 @@ COMMENT ON COLUMN llmapp.progress.eta IS 'time left in this phase';
 CREATE VIEW llmapp.devices AS SELECT device, available, name, threads, kernels, reason FROM llmapp.list_devices();
 GRANT SELECT ON llmapp.devices TO PUBLIC;
 COMMENT ON VIEW llmapp.devices IS 'devices that can train, or the reason why one cannot';
-COMMENT ON COLUMN llmapp.devices.kernels IS 'instructions that the arithmetic uses';
+COMMENT ON COLUMN llmapp.devices.kernels IS 'instructions and library of matrix products that the arithmetic uses';
 
 CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, task text DEFAULT NULL,
                           architecture text DEFAULT NULL, params jsonb DEFAULT '{}', base regclass DEFAULT NULL,

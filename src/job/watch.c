@@ -17,6 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "../engine/bf16.h"
+#include "../engine/blas.h"
 #include "../engine/simd.h"
 #include "../common.h"
 #include "slots.h"
@@ -121,6 +123,14 @@ PutDevice(ReturnSetInfo *result, const char *device, const char *name, int threa
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* What the processor's arithmetic uses. */
+static char *
+Kernels(void)
+{
+	return psprintf("%s%s, %s", simd_best()->name, bf16_supported() ? ", bf16" : "",
+					blas_open() ? "OpenBLAS" : "products of its own, as OpenBLAS cannot be opened");
+}
+
 /* llmapp.list_devices(): what can train here, or why it cannot */
 Datum
 llmapp_list_devices(PG_FUNCTION_ARGS)
@@ -128,7 +138,7 @@ llmapp_list_devices(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	PutDevice(result, "cpu", ProcessorName(), (int) sysconf(_SC_NPROCESSORS_ONLN), simd_best()->name, NULL);
+	PutDevice(result, "cpu", ProcessorName(), (int) sysconf(_SC_NPROCESSORS_ONLN), Kernels(), NULL);
 	PutDevice(result, "cuda", NULL, 0, NULL, "no GPU: this build has no GPU backend");
 	return (Datum) 0;
 }

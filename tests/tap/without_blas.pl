@@ -36,6 +36,7 @@ SKIP:
 	skip 'there is no OpenBLAS at all', 1 if $with =~ /built-in/;
 	like($with, qr/openblas/i, 'as it names OpenBLAS where there is one');
 }
+like(sql(q{SELECT kernels FROM llmapp.devices WHERE device = 'cpu'}), qr/OpenBLAS cannot be opened/, 'and so do the devices');
 is(sql('SELECT count(*) FROM llm_selftest() WHERE NOT passed'), '0', 'all its tests pass');
 is(sql(sprintf $predict, 'with_blas'), $expected, 'a model that was trained with it predicts the same');
 is(sql(q{SELECT count(*) FROM (SELECT llm_predict_over('with_blas', p) OVER () AS over, llm_predict('with_blas', p) AS one FROM points AS p) AS t WHERE over <> one}),
