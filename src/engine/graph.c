@@ -188,6 +188,7 @@ new_node(graph *g, op_kind op, op_attr attr, int32_t in_count, const int32_t *in
 	n = &g->nodes[g->node_count];
 	n->op = op;
 	n->attr = attr;
+	n->segment = NODE_NONE;
 	for (int32_t i = 0; i < NODE_INPUTS; i++)
 		n->in[i] = i < in_count ? in[i] : TENSOR_NONE;
 	for (int32_t i = 0; i < NODE_OUTPUTS; i++)
@@ -221,15 +222,90 @@ graph_append_step(graph *g, op_kind op, op_attr attr, int32_t in_count, const in
 	g->node_count++;
 }
 
+/* ---- gradient steps ---- */
+
+void
+graph_recompute(graph *g, int32_t first)
+{
+	for (int32_t i = first; i < g->node_count; i++)
+		g->nodes[i].segment = first;
+}
+
+static void
+backward_node(graph *g, int32_t i)
+{
+	node n = g->nodes[i]; /* a copy: the array moves when it grows */
+
+	if (op_table[n.op].gradient && g->tensors[n.out[0]].gradient != TENSOR_NONE)
+		op_table[n.op].gradient(g, &n);
+}
+
+/* Append node i with what stands for its inputs; its outputs take gradients over. */
+static void
+append_again(graph *g, int32_t i, int32_t *again)
+{
+	node n = g->nodes[i], *copy;
+	int32_t in[NODE_INPUTS];
+
+	for (int j = 0; j < NODE_INPUTS; j++)
+		in[j] = n.in[j] == TENSOR_NONE ? TENSOR_NONE : again[n.in[j]];
+	if (graph_append(g, n.op, n.attr, NODE_INPUTS, in) == TENSOR_NONE)
+		return;
+	copy = &g->nodes[g->node_count - 1];
+	for (int j = 0; j < NODE_OUTPUTS; j++)
+		if (n.out[j] != TENSOR_NONE)
+		{
+			again[n.out[j]] = copy->out[j];
+			g->tensors[copy->out[j]].gradient = g->tensors[n.out[j]].gradient;
+		}
+}
+
+static bool
+is_read(const graph *g, int32_t i)
+{
+	for (int32_t k = i + 1; k < g->node_count; k++)
+		for (int j = 0; j < NODE_INPUTS; j++)
+			for (int l = 0; l < NODE_OUTPUTS; l++)
+				if (g->nodes[k].in[j] != TENSOR_NONE && g->nodes[k].in[j] == g->nodes[i].out[l])
+					return true;
+	return false;
+}
+
+/* Gradient steps of nodes [first, end), which are computed again as far as these read them. */
+static void
+backward_segment(graph *g, int32_t first, int32_t end)
+{
+	int32_t begin = g->node_count, steps;
+	int32_t *again = malloc(g->tensor_count * sizeof(int32_t)); /* what stands for each tensor */
+
+	if (!again)
+	{
+		llm_fail(&g->error, LLM_MEMORY, "out of memory");
+		return;
+	}
+	for (int32_t t = 0; t < g->tensor_count; t++)
+		again[t] = t;
+	for (int32_t i = first; i < end && g->error.code == LLM_OK; i++)
+		append_again(g, i, again);
+	free(again);
+	steps = g->node_count;
+	for (int32_t i = steps - 1; i >= begin && g->error.code == LLM_OK; i--)
+		backward_node(g, i);
+	for (int32_t i = steps - 1; i >= begin; i--)
+		if (!is_read(g, i))
+			memmove(&g->nodes[i], &g->nodes[i + 1], (--g->node_count - i) * sizeof(node));
+}
+
 /* From the last node to the first, so that a gradient is complete before it is used. */
 void
 graph_backward(graph *g)
 {
-	for (int32_t i = g->node_count - 1; i >= 0 && g->error.code == LLM_OK; i--)
+	for (int32_t i = g->node_count - 1, first; i >= 0 && g->error.code == LLM_OK; i = first - 1)
 	{
-		node n = g->nodes[i]; /* a copy: the array moves when it grows */
-
-		if (op_table[n.op].gradient && g->tensors[n.out[0]].gradient != TENSOR_NONE)
-			op_table[n.op].gradient(g, &n);
+		first = g->nodes[i].segment;
+		if (first != NODE_NONE)
+			backward_segment(g, first, i + 1);
+		else
+			backward_node(g, first = i);
 	}
 }

@@ -20,6 +20,7 @@
 #define TENSOR_NONE (-1)
 #define TENSOR_MAX_DIMS 4
 #define NODE_INPUTS 8
+#define NODE_NONE (-1)
 
 /*
  * Tables with more rows than this get a compact gradient that holds only the rows a
@@ -110,6 +111,7 @@ typedef struct node
 	int32_t in[NODE_INPUTS]; /* tensor or TENSOR_NONE */
 	int32_t out[NODE_OUTPUTS];
 	op_attr attr;
+	int32_t segment; /* first node of what is computed again together with it, or NODE_NONE */
 } node;
 
 typedef struct graph
@@ -136,6 +138,12 @@ extern int32_t graph_statistic(graph *g, int32_t slot, int32_t ndim,
 extern void graph_keep(graph *g, int32_t t);
 /* The gradient tensor of t, made when there is none. */
 extern int32_t graph_gradient(graph *g, int32_t t);
+/*
+ * What was recorded since node `first` (a node_count) is computed again before its gradient steps, so that
+ * until then nothing of it is kept but what later nodes read.  The result is the same to the last bit, as
+ * operations and random streams are.
+ */
+extern void graph_recompute(graph *g, int32_t first);
 /* Append the gradient steps of everything recorded; a loss with attr.flag must be among it. */
 extern void graph_backward(graph *g);
 

@@ -274,6 +274,11 @@ typedef struct train_config
 	 * with batch norm, whose statistics are those of a pass, are refused.
 	 */
 	int64_t micro_rows;
+	/*
+	 * Of a transformer's layers only the inputs are kept, and each is computed again before its gradient (Chen
+	 * et al., "Training deep nets with sublinear memory cost", 2016): the same results in less memory.
+	 */
+	bool recompute;
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */

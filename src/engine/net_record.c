@@ -38,7 +38,7 @@ typedef struct recorder
 	const net_tuning *tuning;
 	graph *g;
 	net_plan *p;
-	bool training;
+	bool training, recompute;
 	int32_t next_param;
 	int64_t dropouts;                                                      /* so far */
 	int32_t dense, embed, bag_start, bag_index, bag_value, target, weight; /* inputs */
@@ -55,7 +55,8 @@ record_tokens(recorder *r)
 
 	g->capacity[AXIS_TOKEN] = g->capacity[AXIS_ROW] * s->context;
 	g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
-	r->text = (transformer_graph) {.g = g, .n = r->n, .tuning = r->tuning, .training = r->training};
+	r->text = (transformer_graph) {
+		.g = g, .n = r->n, .tuning = r->tuning, .training = r->training, .recompute = r->recompute};
 	r->text.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
 	r->text.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
 	if (s->source_context == 0)
@@ -399,14 +400,15 @@ record_columns(recorder *r, net_mode mode)
 }
 
 bool
-net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision, net_mode mode,
-			   int64_t capacity, llm_error *err)
+net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision, bool recompute,
+			   net_mode mode, int64_t capacity, llm_error *err)
 {
 	recorder r = {.n = n,
 				  .tuning = tuning,
 				  .g = graph_new(capacity, err),
 				  .p = p,
 				  .training = mode == MODE_TRAIN,
+				  .recompute = recompute,
 				  .next_param = n->text_tensors};
 	size_t offsets[2 * NET_MAX_TENSORS]; /* with adapters */
 
@@ -430,7 +432,7 @@ net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precis
 bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
-	return net_plan_tuned(p, n, NULL, PRECISION_F32, mode, capacity, err);
+	return net_plan_tuned(p, n, NULL, PRECISION_F32, false, mode, capacity, err);
 }
 
 void

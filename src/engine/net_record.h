@@ -54,9 +54,12 @@ extern bool net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t
 
 /* Record and plan; *p is zeroed on failure. */
 extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);
-/* The same of a network that is trained as tuning says, NULL: all of it, and in this precision. */
+/*
+ * The same of a network that is trained as tuning says, NULL: all of it, in this precision, and whose
+ * transformer's layers are computed again for the backward pass or not.
+ */
 extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision,
-						   net_mode mode, int64_t capacity, llm_error *err);
+						   bool recompute, net_mode mode, int64_t capacity, llm_error *err);
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 

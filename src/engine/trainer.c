@@ -195,7 +195,7 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 		bool train = modes[i] == MODE_TRAIN;
 
 		if (!net_plan_tuned(all[i], t->n, train ? t->tuning : NULL, train ? t->config.precision : PRECISION_F32,
-							modes[i], t->pass_rows, err))
+							train && t->config.recompute, modes[i], t->pass_rows, err))
 			return false;
 		if (plan_arena_bytes(all[i]->plan) > *arena_bytes)
 			*arena_bytes = plan_arena_bytes(all[i]->plan);

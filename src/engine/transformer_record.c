@@ -117,10 +117,15 @@ record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
 static int32_t
 record_layer(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
 {
+	int32_t first = t->g->node_count;
+
 	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
 	if (s->source != TENSOR_NONE)
 		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
-	return norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+	x = norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+	if (t->recompute)
+		graph_recompute(t->g, first);
+	return x;
 }
 
 static int32_t

@@ -115,7 +115,7 @@ gradients(const net *n, const batch *b, const float *weights, train_precision pr
 	size_t count = 0;
 	void *arena;
 
-	CHECK(net_plan_tuned(&p, n, NULL, precision, MODE_TRAIN, ROWS, &err));
+	CHECK(net_plan_tuned(&p, n, NULL, precision, false, MODE_TRAIN, ROWS, &err));
 	arena = aligned_alloc(64, plan_arena_bytes(p.plan));
 	plan_attach(p.plan, arena, weights);
 	net_plan_bind(&p, b);

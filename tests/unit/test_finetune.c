@@ -105,7 +105,7 @@ check_tuned_gradient(const net_config *config, const train_config *c)
 	void *arena;
 	double slope, difference, step = 1e-2;
 
-	if (!CHECK(tuning && net_plan_tuned(&p, n, tuning, PRECISION_F32, MODE_TRAIN, ROWS, &err)))
+	if (!CHECK(tuning && net_plan_tuned(&p, n, tuning, PRECISION_F32, false, MODE_TRAIN, ROWS, &err)))
 		return;
 	floats = tuning_end(tuning);
 	w = malloc(floats * sizeof(float));
@@ -281,7 +281,7 @@ test_merged(const char *family)
 	float *w = malloc(floats * sizeof(float));
 	double *expected = malloc(tokens * sizeof(double));
 
-	CHECK(net_plan_tuned(&plans[0], n, tuning, PRECISION_F32, MODE_TRAIN, ROWS, &err));
+	CHECK(net_plan_tuned(&plans[0], n, tuning, PRECISION_F32, false, MODE_TRAIN, ROWS, &err));
 	CHECK(net_plan_new(&plans[1], n, MODE_SCORE, ROWS, &err));
 	for (size_t i = 0; i < floats; i++)
 		w[i] = 0.2f * next_normal();
