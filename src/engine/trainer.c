@@ -255,7 +255,7 @@ count_sums(const trainer *t, size_t *bytes, llm_error *err)
 bool
 trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
 {
-	trainer t = {.n = n, .batch_rows = batch_rows, .pass_rows = pass_rows(config, batch_rows)};
+	trainer t = {.n = n, .config = *config, .batch_rows = batch_rows, .pass_rows = pass_rows(config, batch_rows)};
 	size_t state, merged, arena, sums;
 	bool ok = check_train_config(n, config, batch_rows, err) && (t.tuning = tuning_new(n, config, err)) &&
 			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err) &&

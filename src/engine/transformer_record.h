@@ -16,7 +16,7 @@ typedef struct transformer_graph
 	int32_t token, start;         /* inputs */
 	int32_t source, source_start; /* those of the encoder */
 	bool training;
-	bool recompute; /* layers keep only their input for the backward pass */
+	bool recompute;   /* layers keep only their input for the backward pass */
 	int64_t dropouts; /* so far */
 	int32_t embed;    /* the table, once it is recorded */
 } transformer_graph;

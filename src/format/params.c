@@ -362,6 +362,8 @@ fill_run(train_params *p)
 	p->steps = get_int(p, "steps");
 	p->batch_size = get_int(p, "batch_size");
 	p->micro_batch = get_int(p, "micro_batch");
+	p->recompute_given = json_is_boolean(get(p, "recompute"));
+	p->recompute = json_is_true(get(p, "recompute"));
 	p->learning_rate = get_number(p, "learning_rate");
 	p->optimizer = strcmp(json_string_value(get(p, "optimizer")), "sgd") == 0 ? OPT_SGD : OPT_ADAMW;
 	p->momentum = get_number(p, "momentum");
@@ -690,11 +692,13 @@ params_choose(train_params *p, int64_t training_rows)
 }
 
 void
-params_choose_micro_batch(train_params *p, int64_t rows)
+params_choose_memory(train_params *p, int64_t rows, bool recompute)
 {
-	int64_t open = 0; /* the field stays: another network of the job may have room for other passes */
+	int64_t open = 0; /* fields stay: another network of the job may have room for other passes */
 
 	choose(p, "micro_batch", &open, rows);
+	if (is_open(p, "recompute"))
+		set_chosen(p, "recompute", json_boolean(recompute));
 }
 
 void

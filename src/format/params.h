@@ -115,8 +115,10 @@ typedef struct train_params
 	bool loss_given; /* false: by task */
 	net_loss loss;
 	double huber_delta;
-	int64_t micro_batch; /* rows of a pass; 0: by memory */
-	char *deploy;        /* if_better, always, never */
+	int64_t micro_batch;  /* rows of a pass; 0: by memory */
+	bool recompute_given; /* false: by memory */
+	bool recompute;
+	char *deploy; /* if_better, always, never */
 
 	param_source *sources; /* one per row of the table */
 	json_t *resolved;      /* object key -> value, complete */
@@ -135,8 +137,8 @@ extern train_params *params_resolve(const char *architecture, const char *json, 
 extern void params_choose_folds(train_params *p, int64_t rows, bool possible);
 /* Choose what the user left open and depends on the number of training rows; after the folds. */
 extern void params_choose(train_params *p, int64_t training_rows);
-/* Note the rows of a pass that memory decided. */
-extern void params_choose_micro_batch(train_params *p, int64_t rows);
+/* Note what memory decided: the rows of a pass, and whether layers are computed again. */
+extern void params_choose_memory(train_params *p, int64_t rows, bool recompute);
 /*
  * What depends on the size of the texts, in bytes before the tokenizer is made; and on the number of
  * tokens to learn from afterwards.

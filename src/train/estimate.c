@@ -200,17 +200,39 @@ PlanTexts(TrainingRun *t, double scale, Estimate *e)
 
 /* ---- work ---- */
 
+/* A pair of texts that are compared has two rows. */
+static double
+SampleRows(const net_config *c)
+{
+	return c->loss == LOSS_CONTRASTIVE ? 2 : 1;
+}
+
+/* Multiplications of a sample for the head of a language model. */
+static double
+HeadWork(const net_config *c)
+{
+	return c->shape.token_target ? (double) c->text.context * c->text.vocab * c->text.width : 0;
+}
+
 /* Multiplications of a sample forward. */
 static double
 SampleWork(const net *n)
 {
 	const net_config *c = net_get_config(n);
-	double head = c->shape.token_target ? (double) c->text.vocab * c->text.width : 0;
 	double attention = (double) c->text.depth * c->text.heads * c->text.head_dim * c->text.context;
 
-	double rows = c->loss == LOSS_CONTRASTIVE ? 2 : 1;
+	return SampleRows(c) * (net_multiplications(n) + c->text.context * attention) + HeadWork(c);
+}
 
-	return rows * (net_multiplications(n) + c->text.context * (head + attention));
+/* Those that are computed again where layers are: not the last product of a layer, unless a norm reads it. */
+static double
+RepeatedWork(const net *n)
+{
+	const net_config *c = net_get_config(n);
+	const transformer_config *t = &c->text;
+	double down = t->post_norm ? 0 : (double) (t->depth + t->encoder_depth) * t->ffn * t->width * t->context;
+
+	return SampleWork(n) - HeadWork(c) - SampleRows(c) * down;
 }
 
 static double
@@ -249,7 +271,7 @@ MeasureSpeed(void)
 	return products * 2.0 * count * MEASURED_SIDE / INSTR_TIME_GET_DOUBLE(now);
 }
 
-/* A sample learned is one forward and two backward, one held out is one forward. */
+/* A sample learned is one forward, maybe most of it once more, and two backward; one held out is one forward. */
 static void
 CountWork(const Learning *l, Estimate *e)
 {
@@ -260,7 +282,8 @@ CountWork(const Learning *l, Estimate *e)
 	e->steps = p->steps > 0 ? (double) p->steps : p->epochs * batches;
 	e->epochs = ceil(e->steps / batches);
 	e->networks = p->folds > 0 ? p->folds : p->ranges != NULL ? SearchWork(p->trials) : 1;
-	e->flops_per_epoch = 2 * SampleWork(l->net) * (3 * e->samples + e->held_out);
+	e->flops_per_epoch = 2 * (SampleWork(l->net) * (3 * e->samples + e->held_out) +
+							  (l->config.recompute ? RepeatedWork(l->net) : 0) * e->samples);
 	e->flops = e->flops_per_epoch * e->steps / batches * e->networks;
 	e->seconds = e->flops / (MeasureSpeed() * SPEED_SHARE * l->config.threads) +
 				 e->networks * e->steps *

@@ -17,6 +17,7 @@
 
 #define TEXT_EMBED_DIM 16               /* of categories beside a text */
 #define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
+#define PASS_TOKENS 256                 /* fewer at once cost about as much time as computing layers again */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
@@ -234,15 +235,19 @@ NeedsWholeBatch(const Learning *l)
 	return false;
 }
 
-void
-PlanPasses(Learning *l)
+/* The fewest passes of at least so many samples that fit, or the smallest of them; false when none does. */
+static bool
+FitPasses(Learning *l, int64 least)
 {
 	int64 too_few = 1;
-	int64 enough = l->batch_samples; /* when even this is not, RecordMemory() says so */
-	bool given = l->params->micro_batch > 0;
+	int64 enough = NeedsWholeBatch(l) ? 1 : l->batch_samples / least;
 
-	if (SetPass(l, given ? l->params->micro_batch : l->batch_samples) || given || NeedsWholeBatch(l))
-		return;
+	if (l->params->micro_batch > 0)
+		return SetPass(l, l->params->micro_batch);
+	if (SetPass(l, l->batch_samples))
+		return true;
+	if (!SetPass(l, (l->batch_samples + enough - 1) / enough))
+		return false;
 	while (enough - too_few > 1)
 	{
 		int64 passes = too_few + (enough - too_few) / 2;
@@ -252,7 +257,30 @@ PlanPasses(Learning *l)
 		else
 			too_few = passes;
 	}
-	(void) SetPass(l, (l->batch_samples + enough - 1) / enough);
+	return SetPass(l, (l->batch_samples + enough - 1) / enough);
+}
+
+/* Samples below which a pass costs more than computing layers again. */
+static int64
+LeastSamples(const Learning *l)
+{
+	const transformer_config *text = &net_get_config(l->net)->text;
+	int64 tokens = text->context + text->source_context;
+
+	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, PASS_TOKENS / tokens));
+}
+
+/* Smaller passes first, while they cost nothing; then layers that are computed again; then as small as it takes. */
+void
+PlanPasses(Learning *l)
+{
+	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
+
+	l->config.recompute = l->params->recompute;
+	if (FitPasses(l, open ? LeastSamples(l) : 1) || !open)
+		return;
+	l->config.recompute = true;
+	(void) FitPasses(l, 1); /* when even this is too much, RecordMemory() says so */
 }
 
 Learning *
@@ -279,7 +307,7 @@ PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data, 
 	OWN(l->net, net_free);
 	l->config = TrainerConfig(l);
 	PlanPasses(l);
-	params_choose_micro_batch(params, l->pass_samples);
+	params_choose_memory(params, l->pass_samples, l->config.recompute);
 	l->job_steps = l->config.total_steps;
 	l->checkpoint_every = params->checkpoint_every >= 0 ? params->checkpoint_every : llmapp_checkpoint_interval;
 	return l;

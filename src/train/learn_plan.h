@@ -45,7 +45,7 @@ extern int32 ThreadCount(void);
 /* The network and what depends on the number of rows; data is fitted. */
 extern Learning *PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data,
 							  Checkpoint *checkpoint);
-/* Choose pass_samples, once more when batch_samples were changed. */
+/* Choose pass_samples and whether layers are computed again, once more when batch_samples were changed. */
 extern void PlanPasses(Learning *l);
 /* The network that predicts the mean of so many of this form. */
 extern net *CreateEnsemble(const Learning *l, int32 members);

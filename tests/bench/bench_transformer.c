@@ -4,8 +4,14 @@
  *
  * Usage: bench_transformer [threads [SHAPE]]	prints "SHAPE.step SECONDS", where the CPU has it "SHAPE.bf16 SECONDS" of
  * a step in that precision, for one thread also "SHAPE.prompt SECONDS", of a prompt of half the context,
- * "SHAPE.token SECONDS", of one more token behind a quarter of it, and "SHAPE.weights" of the network
+ * "SHAPE.token SECONDS", of one more token behind a quarter of it, and "SHAPE.weights" of the network.  Of the longest
+ * rows, gpt2_1024.plain and gpt2_1024.recompute, without and with layers that are computed again: .step as above,
+ * .planned MB that trainer_memory() expects, .peak MB that the process had.
  */
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "bench.h"
 
 #include "../../src/engine/bf16.h"
@@ -23,6 +29,8 @@ static const shape shapes[] = {{"demo", 65, 64, 128, 4, 4, 12},
 							   {"gpt2", 50257, 64, 768, 12, 12, 4},
 							   {"gpt2_256", 50257, 256, 768, 12, 12, 4},
 							   {"gpt2_1024", 50257, 1024, 768, 12, 12, 1}};
+
+static const shape *const longest = &shapes[3];
 
 static void
 fill_tokens(batch *b, const shape *s)
@@ -101,22 +109,25 @@ measure_writing(const net *n, const shape *s)
 	free(weights);
 }
 
-static double
-train_time(const net *n, const shape *s, int threads, train_precision precision)
+static train_config
+config_of(int threads)
 {
-	train_config c = {.optimizer = OPT_ADAMW,
-					  .learning_rate = 1e-3,
-					  .weight_decay = 0.1,
-					  .beta1 = 0.9,
-					  .beta2 = 0.99,
-					  .epsilon = 1e-8,
-					  .clip_norm = 1,
-					  .total_steps = 1000000,
-					  .precision = precision,
-					  .threads = threads};
-	llm_error err = {0};
-	training a = {trainer_new(n, &c, s->rows, &err), batch_new(&net_get_config(n)->shape, s->rows, &err)};
+	return (train_config) {.optimizer = OPT_ADAMW,
+						   .learning_rate = 1e-3,
+						   .weight_decay = 0.1,
+						   .beta1 = 0.9,
+						   .beta2 = 0.99,
+						   .epsilon = 1e-8,
+						   .clip_norm = 1,
+						   .total_steps = 1000000,
+						   .threads = threads};
+}
 
+static double
+train_time(const net *n, const shape *s, const train_config *c, int threads)
+{
+	llm_error err = {0};
+	training a = {trainer_new(n, c, s->rows, &err), batch_new(&net_get_config(n)->shape, s->rows, &err)};
 	double time;
 
 	check(&err);
@@ -131,14 +142,43 @@ static void
 measure(const shape *s, int threads)
 {
 	net *n = network(s);
+	train_config c = config_of(threads);
 
-	printf("%s.step %.4g\n", s->name, train_time(n, s, threads, PRECISION_F32));
+	printf("%s.step %.4g\n", s->name, train_time(n, s, &c, threads));
+	c.precision = PRECISION_BF16;
 	if (bf16_supported())
-		printf("%s.bf16 %.4g\n", s->name, train_time(n, s, threads, PRECISION_BF16));
+		printf("%s.bf16 %.4g\n", s->name, train_time(n, s, &c, threads));
 	if (threads == 1)
 		measure_writing(n, s);
 	fflush(stdout);
 	net_free(n);
+}
+
+/* In a process of its own, whose memory is that of the training. */
+static void
+measure_memory(const shape *s, int threads, bool recompute)
+{
+	net *n = network(s);
+	train_config c = config_of(threads);
+	llm_error err = {0};
+	struct rusage used;
+	size_t bytes;
+	double time;
+
+	if (fork() != 0)
+	{
+		wait(NULL);
+		net_free(n);
+		return;
+	}
+	c.recompute = recompute;
+	trainer_memory(n, &c, s->rows, &bytes, &err);
+	check(&err);
+	time = train_time(n, s, &c, threads);
+	getrusage(RUSAGE_SELF, &used);
+	printf("%s.%s %.4g %.0f %.0f\n", s->name, recompute ? "recompute" : "plain", time, bytes / 1048576.0,
+		   used.ru_maxrss / 1024.0);
+	exit(0);
 }
 
 int
@@ -147,5 +187,8 @@ main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		if (argc < 3 || strcmp(argv[2], shapes[i].name) == 0)
 			measure(&shapes[i], argc > 1 ? atoi(argv[1]) : 1);
+	for (int i = 0; i < 2; i++)
+		if (argc < 3 || strcmp(argv[2], longest->name) == 0)
+			measure_memory(longest, argc > 1 ? atoi(argv[1]) : 1, i);
 	return 0;
 }
