@@ -161,6 +161,7 @@ measure_memory(const shape *s, int threads, bool recompute)
 	net *n = network(s);
 	train_config c = config_of(threads);
 	llm_error err = {0};
+	const char *way = recompute ? "recompute" : "plain";
 	struct rusage used;
 	size_t bytes;
 	double time;
@@ -176,8 +177,9 @@ measure_memory(const shape *s, int threads, bool recompute)
 	check(&err);
 	time = train_time(n, s, &c, threads);
 	getrusage(RUSAGE_SELF, &used);
-	printf("%s.%s %.4g %.0f %.0f\n", s->name, recompute ? "recompute" : "plain", time, bytes / 1048576.0,
-		   used.ru_maxrss / 1024.0);
+	printf("%s.%s.step %.4g\n", s->name, way, time);
+	printf("%s.%s.planned %.0f\n", s->name, way, bytes / 1048576.0);
+	printf("%s.%s.peak %.0f\n", s->name, way, used.ru_maxrss / 1024.0);
 	exit(0);
 }
 

@@ -28,6 +28,27 @@ refuse(const char *json, const char *message, const char *hint)
 	params_free(p);
 }
 
+/* Memory decides what is open, and only that. */
+static void
+test_choose_memory(void)
+{
+	const char *given = "{\"recompute\": false}";
+	llm_error err = {0};
+	train_params *open = params_resolve("t5", "{}", 2, &err),
+				 *fixed = params_resolve("t5", given, strlen(given), &err);
+	int32_t i = params_index("recompute", ARCH_T5);
+
+	if (!CHECK(open && fixed))
+		return;
+	CHECK(!open->recompute_given && fixed->recompute_given && !fixed->recompute);
+	params_choose_memory(open, 3, true);
+	params_choose_memory(fixed, 3, true);
+	CHECK(json_is_true(json_object_get(open->resolved, "recompute")) && open->sources[i] == SOURCE_AUTO);
+	CHECK(json_is_false(json_object_get(fixed->resolved, "recompute")) && fixed->sources[i] == SOURCE_USER);
+	params_free(open);
+	params_free(fixed);
+}
+
 /* The same name has another default, and other limits, where it means something else. */
 static void
 test_text(void)
@@ -337,6 +358,7 @@ main(void)
 {
 	test_defaults();
 	test_text();
+	test_choose_memory();
 	test_folds();
 	test_user_values();
 	test_mistakes();

@@ -245,7 +245,6 @@ test_memory(void)
 	check_no_error(&err);
 	plain = activations(n, false);
 	again = activations(n, true);
-	printf("%.1f %.1f\n", plain / stream, again / stream);
 	CHECK(plain > 15 * DEPTH * stream);
 	CHECK(again < (DEPTH + 22) * stream);
 	CHECK(again < plain / 5);
