@@ -17,7 +17,7 @@
 
 #define TEXT_EMBED_DIM 16               /* of categories beside a text */
 #define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
-#define PASS_TOKENS 256                 /* fewer at once cost about as much time as computing layers again */
+#define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
@@ -358,12 +358,12 @@ RecordMemory(const Learning *l, Size most)
 	Size limit = (Size) llmapp_train_memory * 1024;
 
 	if (most > limit)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("this training needs %zu MB of memory, llmapp.train_memory allows %zu MB",
-						most / (1024 * 1024) + 1, limit / (1024 * 1024)),
-				 errdetail("The network has %zu MB of weights.", net_weight_bytes(l->net) / (1024 * 1024) + 1),
-				 errhint("SET llmapp.train_memory = '%zuMB'; or use a smaller batch_size, hidden or text_buckets.",
-						 most / (1024 * 1024) + 1)));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("this training needs %zu MB of memory, llmapp.train_memory allows %zu MB",
+							   most / (1024 * 1024) + 1, limit / (1024 * 1024)),
+						errdetail("The network has %zu MB of weights.", net_weight_bytes(l->net) / (1024 * 1024) + 1),
+						errhint("SET llmapp.train_memory = '%zuMB'; or use a smaller %s.", most / (1024 * 1024) + 1,
+								l->data->corpus != NULL ? "context, embed_dim or vocab_size"
+														: "batch_size, hidden or text_buckets")));
 	return limit - most;
 }
