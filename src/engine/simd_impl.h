@@ -102,6 +102,24 @@ add(const float *a, const float *b, float *y, int64_t n)
 		y[i] = a[i] + b[i];
 }
 
+/* The order of max_vf()'s arguments makes 0 of NaN. */
+INLINE vf
+bins_vf(float x, vf edge, vf inverse)
+{
+	return min_vf(max_vf((splat(x) - edge) * inverse, (vf) {}), splat(1));
+}
+
+KERNEL void
+bins(float x, const float *edge, const float *inverse, float *y, int64_t n)
+{
+	int64_t i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, bins_vf(x, load(edge + i), load(inverse + i)));
+	if (i < n)
+		store_part(y + i, bins_vf(x, load_part(edge + i, n - i), load_part(inverse + i, n - i)), n - i);
+}
+
 KERNEL float
 max(const float *x, int64_t n)
 {
@@ -646,6 +664,7 @@ const simd_kernels NAME = {
 	.axpy = axpy,
 	.scale = scale,
 	.add = add,
+	.bins = bins,
 	.act = act,
 	.act_grad = act_grad,
 	.layer_norm = layer_norm,

@@ -25,11 +25,11 @@ struct row_block
 {
 	int32_t columns;
 	int32_t count;
-	int32_t capacity;      /* rows */
-	int32_t tile_rows;     /* of each tile but the last */
-	const uint8_t **start; /* (capacity) of the row's length */
-	value *values;         /* (capacity, columns) */
-	size_t *record;        /* (capacity) place in the bytes of the tile */
+	int32_t capacity;       /* rows */
+	int32_t tile_rows;      /* of each tile but the last */
+	const uint8_t **start;  /* (capacity) of the row's length */
+	value *values;          /* (capacity, columns) */
+	size_t *record;         /* (capacity) place in the bytes of the tile */
 	uint32_t *record_bytes; /* (capacity) */
 	tile tiles[TILES];
 	/* of the run */
@@ -178,8 +178,8 @@ encode_row(row_block *b, int32_t i, tile *t)
 	for (;;)
 	{
 		size_t room = t->capacity - t->used;
-		size_t need = encoder_record(b->encoder, b->target, row, targets, b->weights[i], t->bytes + t->used, room,
-									 &t->err);
+		size_t need =
+			encoder_record(b->encoder, b->target, row, targets, b->weights[i], t->bytes + t->used, room, &t->err);
 
 		if (need == 0)
 			return false;

@@ -107,7 +107,7 @@ add_targets(fitter *f, const double *targets, int32_t count, llm_error *err)
 	for (int32_t r = 0; r < count; r++)
 	{
 		f->whole_targets = f->whole_targets && targets[r] >= 0 && targets[r] == floor(targets[r]);
-		f->target_max = fmax(f->target_max, targets[r]);
+		f->target_max = targets[r] > f->target_max ? targets[r] : f->target_max;
 		if (!tally_add_number(f->targets, targets[r], 0))
 			llm_fail(err, LLM_MEMORY, "out of memory for the target");
 	}

@@ -145,8 +145,8 @@ add_number(column_stats *s, const column *c, double x, double target, uint64_t s
 		s->falling = s->falling && x < s->last;
 	}
 	s->last = x;
-	s->low = fmin(s->low, x);
-	s->high = fmax(s->high, x);
+	s->low = x < s->low ? x : s->low;
+	s->high = x > s->high ? x : s->high;
 	step = x - s->x.mean;
 	moments_add(&s->x, x);
 	moments_add(&s->y, target);

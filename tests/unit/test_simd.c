@@ -62,6 +62,35 @@ test_act_error(void)
 	}
 }
 
+/* Equal to the bit for every width, because encoders of all machines read the same rows. */
+static void
+test_bins(void)
+{
+	float x[] = {-INFINITY, -2, -0.0f, 0.3f, 7, INFINITY, NAN};
+	float edge[MAX], inverse[MAX], y[MAX + 1];
+
+	for (int i = 0; i < MAX; i++)
+	{
+		edge[i] = i * 0.04f - 1;
+		inverse[i] = 1 / (0.01f + i % 5);
+	}
+	for (int at = 0; at < 7 * LENGTHS; at++)
+	{
+		int n = lengths[at / 7];
+
+		y[n] = 9;
+		k->bins(x[at % 7], edge, inverse, y, n);
+		for (int i = 0; i < n; i++)
+		{
+			float part = (x[at % 7] - edge[i]) * inverse[i];
+
+			part = part > 0 ? part : 0;
+			CHECK(y[i] == (part < 1 ? part : 1) && !signbit(y[i]));
+		}
+		CHECK(y[n] == 9);
+	}
+}
+
 static void
 test_act_extremes(void)
 {
@@ -474,6 +503,7 @@ main(void)
 			continue;
 		test_act_error();
 		test_act_extremes();
+		test_bins();
 		test_act_slope();
 		test_reductions();
 		test_elementwise();
