@@ -86,8 +86,8 @@ fitted(const row_block *b, pool *p)
 		targets[r] = r % 3;
 	}
 	for (int begin = 0; begin < SAMPLE_ROWS; begin += 300)
-		CHECK(fitter_add_rows(f, rows + begin, targets + begin,
-							  SAMPLE_ROWS - begin < 300 ? SAMPLE_ROWS - begin : 300, p, &err));
+		CHECK(fitter_add_rows(f, rows + begin, targets + begin, SAMPLE_ROWS - begin < 300 ? SAMPLE_ROWS - begin : 300,
+							  p, &err));
 	e = fitter_finish(f, &findings, &err);
 	json = encoder_json(e);
 	text = json_dumps(json, JSON_SORT_KEYS);

@@ -62,6 +62,34 @@ test_act_error(void)
 	}
 }
 
+static void
+test_add_rows(void)
+{
+	static const int32_t row[] = {2, 0, 2, 4, 1, 3};
+	static const float factor[] = {1, -0.5f, 2, 0.25f, 1, 3};
+	float x[5 * MAX], y[MAX + 1];
+	double expected[MAX];
+
+	for (int l = 0; l < LENGTHS; l++)
+	{
+		int n = lengths[l];
+
+		for (int i = 0; i < 5 * n; i++)
+			x[i] = next_normal();
+		for (int i = 0; i < n; i++)
+		{
+			expected[i] = y[i] = next_normal();
+			for (int r = 0; r < 6; r++)
+				expected[i] += (double) factor[r] * x[row[r] * n + i];
+		}
+		y[n] = 99;
+		k->add_rows(x, row, factor, 0, y, n);
+		k->add_rows(x, row, factor, 6, y, n);
+		CHECK_CLOSE(y, expected, n, 1e-12);
+		CHECK(y[n] == 99);
+	}
+}
+
 /* Equal to the bit for every width, because encoders of all machines read the same rows. */
 static void
 test_bins(void)
@@ -504,6 +532,7 @@ main(void)
 		test_act_error();
 		test_act_extremes();
 		test_bins();
+		test_add_rows();
 		test_act_slope();
 		test_reductions();
 		test_elementwise();
