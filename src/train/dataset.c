@@ -33,7 +33,8 @@
 #include "split.h"
 
 #define FETCH_ROWS 64
-#define BLOCK_BYTES (64 * 1024) /* a block ends with the row that reaches them */
+#define BLOCK_BYTES \
+	(256 * 1024) /* a block ends with the row that reaches them; threads wait for each other twice in each */
 #define MIN_ROWS 5
 /* Distinct integers that are taken for classes when no task is given, and rows that each has on average. */
 #define MAX_INTEGER_CLASSES 20
