@@ -5,6 +5,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -144,6 +146,16 @@ LlmappOwner(void)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+int32
+ThreadCount(void)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (llmapp_threads > 0)
+		return llmapp_threads;
+	return processors < 4 ? 1 : processors > 8 ? 4 : processors / 2;
 }
 
 void

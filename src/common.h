@@ -34,6 +34,9 @@ pg_noreturn extern void ThrowError(const llm_error *err);
 /* llm_poll of a session: true when its statement is to end; raises nothing. */
 extern bool InterruptRequested(void *arg);
 
+/* Threads of a job: llmapp.threads, or the number that 0 stands for. */
+extern int32 ThreadCount(void);
+
 /* Free an object of PostgreSQL-free code together with the current memory context. */
 extern void OwnObject(void *object, MemoryContextCallbackFunction release);
 #define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))

@@ -186,17 +186,6 @@ prepare_embed_bag(step *s, const graph *g, const node *n)
 	per_row(s, g, n->out[0], COST_SIMPLE * (pairs < 64 ? pairs : 64));
 }
 
-/* Rows of a table are far apart and their addresses known early. */
-#define PREFETCH_PAIRS 3
-#define PREFETCH_FLOATS 256
-
-static inline void
-prefetch(const float *row, int64_t width)
-{
-	for (int64_t i = 0; i < width && i < PREFETCH_FLOATS; i += 16)
-		__builtin_prefetch(row + i);
-}
-
 static void
 run_embed_bag(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
@@ -215,12 +204,7 @@ run_embed_bag(const step *s, const run_args *r, int64_t begin, int64_t end)
 			memcpy(y, from, width * sizeof(float));
 		if (base && bias)
 			r->simd->axpy(1, bias, y, width);
-		for (int32_t p = start[i]; p < start[i + 1]; p++)
-		{
-			if (p + PREFETCH_PAIRS < start[i + 1])
-				prefetch(table + index[p + PREFETCH_PAIRS] * width, width);
-			r->simd->axpy(value[p], table + index[p] * width, y, width);
-		}
+		r->simd->add_rows(table, index + start[i], value + start[i], start[i + 1] - start[i], y, width);
 	}
 }
 
@@ -319,8 +303,7 @@ run_table_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 		if (!s->accumulate[0])
 			memset(sum, 0, width * sizeof(float));
-		for (int32_t p = first[row]; p < first[row + 1]; p++)
-			r->simd->axpy(factors[p], dy + rows[p] * width, sum, width);
+		r->simd->add_rows(dy, rows + first[row], factors + first[row], first[row + 1] - first[row], sum, width);
 	}
 }
 

@@ -85,6 +85,10 @@ typedef struct simd_kernels
 	void (*axpy)(float a, const float *x, float *y, int64_t n);  /* y += a x */
 	void (*scale)(float a, const float *x, float *y, int64_t n); /* y = a x */
 	void (*add)(const float *a, const float *b, float *y, int64_t n);
+	/* y (n) += the sum of factor[i] x[row[i]] over count rows of x, in their order */
+	void (*add_rows)(const float *x, const int32_t *row, const float *factor, int64_t count, float *y, int64_t n);
+	/* y[i] = (x - edge[i]) inverse[i] within [0, 1]; 0 where x is NaN */
+	void (*bins)(float x, const float *edge, const float *inverse, float *y, int64_t n);
 	void (*act)(net_activation kind, const float *x, float *y, int64_t n);
 	/* dx = or += dy f'(x); ref is x for gelu, gelu_tanh and silu, else y = f(x) */
 	void (*act_grad)(net_activation kind, const float *dy, const float *ref, float *dx, bool accumulate, int64_t n);

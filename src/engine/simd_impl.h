@@ -102,6 +102,24 @@ add(const float *a, const float *b, float *y, int64_t n)
 		y[i] = a[i] + b[i];
 }
 
+/* The order of max_vf()'s arguments makes 0 of NaN. */
+INLINE vf
+bins_vf(float x, vf edge, vf inverse)
+{
+	return min_vf(max_vf((splat(x) - edge) * inverse, (vf) {}), splat(1));
+}
+
+KERNEL void
+bins(float x, const float *edge, const float *inverse, float *y, int64_t n)
+{
+	int64_t i = 0;
+
+	FOR_VECTORS(i, n)
+		store(y + i, bins_vf(x, load(edge + i), load(inverse + i)));
+	if (i < n)
+		store_part(y + i, bins_vf(x, load_part(edge + i, n - i), load_part(inverse + i, n - i)), n - i);
+}
+
 KERNEL float
 max(const float *x, int64_t n)
 {
@@ -459,6 +477,46 @@ column_sum(const float *x, int64_t rows, int64_t row_step, float *sum, int64_t n
 		column_sum_columns(1, x + j, rows, row_step, sum + j, n - j < LANES ? n - j : LANES);
 }
 
+/* Rows of a table are far apart and their addresses known early. */
+#define ROWS_AHEAD 4
+
+INLINE void
+add_rows_columns(const int vectors, const float *x, const int32_t *row, const float *factor, int64_t count, float *y,
+				 int64_t n, int64_t last)
+{
+	vf total[PARAM_VECTORS];
+
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
+		total[v] = load_part(y + v * LANES, v < vectors - 1 ? LANES : last);
+	for (int64_t i = 0; i < count; i++)
+	{
+		const float *from = x + row[i] * n;
+		const float *ahead = x + row[i + ROWS_AHEAD < count ? i + ROWS_AHEAD : i] * n;
+
+#pragma GCC unroll 4
+		for (int v = 0; v < vectors; v++)
+		{
+			__builtin_prefetch(ahead + v * LANES);
+			total[v] += splat(factor[i]) * load_part(from + v * LANES, v < vectors - 1 ? LANES : last);
+		}
+	}
+#pragma GCC unroll 4
+	for (int v = 0; v < vectors; v++)
+		store_part(y + v * LANES, total[v], v < vectors - 1 ? LANES : last);
+}
+
+KERNEL void
+add_rows(const float *x, const int32_t *row, const float *factor, int64_t count, float *y, int64_t n)
+{
+	int64_t j = 0;
+
+	for (; j + PARAM_VECTORS * LANES <= n; j += PARAM_VECTORS * LANES)
+		add_rows_columns(PARAM_VECTORS, x + j, row, factor, count, y + j, n, LANES);
+	for (; j < n; j += LANES)
+		add_rows_columns(1, x + j, row, factor, count, y + j, n, n - j < LANES ? n - j : LANES);
+}
+
 /* ---- random ---- */
 
 /* High and low halves of the 64-bit products of 32-bit lanes. */
@@ -646,6 +704,8 @@ const simd_kernels NAME = {
 	.axpy = axpy,
 	.scale = scale,
 	.add = add,
+	.add_rows = add_rows,
+	.bins = bins,
 	.act = act,
 	.act_grad = act_grad,
 	.layer_norm = layer_norm,

@@ -343,27 +343,21 @@ squashed(const encoding *c, float z)
 
 /* z, indicator, bins: a missing value is zero everywhere but in the indicator. */
 static float *
-widen_number(const encoding *c, float z, float *out)
+widen_number(const simd_kernels *simd, const encoding *c, float z, float *out)
 {
 	bool missing = isnan(z);
 
 	*out++ = squashed(c, z);
 	if (c->indicator)
 		*out++ = missing;
-	for (int32_t i = 0; i < c->bins; i++)
-	{
-		float part = (z - c->edge[i]) * c->edge_inverse[i];
-
-		part = part > 0 ? part : 0; /* NaN is not greater either */
-		out[i] = part < 1 ? part : 1;
-	}
+	simd->bins(z, c->edge, c->edge_inverse, out, c->bins);
 	return out + c->bins;
 }
 
 static float *
-widen_time(const encoding *c, const float *in, float *out)
+widen_time(const simd_kernels *simd, const encoding *c, const float *in, float *out)
 {
-	out = widen_number(c, in[0], out);
+	out = widen_number(simd, c, in[0], out);
 	for (int32_t i = 1; i < c->narrow_count; i++)
 		*out++ = isnan(in[i]) ? 0 : in[i];
 	return out;
@@ -407,9 +401,9 @@ encode_widen(const encoder *e, float *dense)
 		const encoding *c = &e->encodings[i];
 
 		if (c->kind == ENCODING_NUMBER)
-			out = widen_number(c, in[c->narrow], out);
+			out = widen_number(e->simd, c, in[c->narrow], out);
 		else if (c->kind == ENCODING_TIME)
-			out = widen_time(c, in + c->narrow, out);
+			out = widen_time(e->simd, c, in + c->narrow, out);
 		else if (c->kind == ENCODING_VECTOR)
 			out = widen_vector(c, in + c->narrow, out);
 	}

@@ -11,6 +11,7 @@
 #ifndef LLMAPP_ENCODER_H
 #define LLMAPP_ENCODER_H
 
+#include "../engine/simd.h"
 #include "feature.h"
 #include "strings.h"
 
@@ -114,10 +115,11 @@ struct encoder
 {
 	int32_t count;
 	encoding *encodings; /* (count) */
-	batch_shape shape;   /* without outputs */
-	int32_t narrow;      /* floats of a compact row, <= shape.dense */
-	int32_t image;       /* encoding that is an image, or -1 */
-	int32_t tokens;      /* encoding of a column of tokens, or -1 */
+	const simd_kernels *simd;
+	batch_shape shape; /* without outputs */
+	int32_t narrow;    /* floats of a compact row, <= shape.dense */
+	int32_t image;     /* encoding that is an image, or -1 */
+	int32_t tokens;    /* encoding of a column of tokens, or -1 */
 	tokenizer *tokenizer;
 	token_list *text; /* tokens of the text at hand; NULL without a column of tokens */
 	int32_t text_columns;

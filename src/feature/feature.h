@@ -4,13 +4,14 @@
  *	  rows, replaying on any row.
  *
  * Intended use:
- *	 1. fitter_new() with the input columns, fitter_add() for every training row,
+ *	 1. fitter_new() with the input columns, fitter_add_rows() for all training rows,
  *		fitter_finish() yields the encoder (and findings for the job's report).
  *	 2. target_fitter_*() does the same for the column(s) to predict.
  *	 3. encoder_json()/encoder_from_json() store both in a model's manifest and read them
  *		back; the JSON is hostile input.
  *	 4. encoder_record() packs a row for the training file; batch_add_record() unpacks it
  *		into a batch.  encoder_row() encodes one row straight into a batch (prediction).
+ *	 5. row_block_unpack() and row_block_encode() do this with many rows and several threads.
  * Values bind to columns by position here; src/model/input.c binds by name.
  */
 #ifndef LLMAPP_FEATURE_H
@@ -21,6 +22,7 @@
 
 #include "../engine/batch.h"
 #include "../engine/error.h"
+#include "../engine/pool.h"
 #include "../format/json.h"
 #include "../text/tokenizer.h"
 
@@ -61,10 +63,13 @@ typedef struct value
 {
 	value_kind kind;
 	int32_t length; /* bytes of string, elements of vector */
-	double number;
-	const char *string;  /* UTF-8 or the server's encoding, no terminator */
-	const float *vector; /* (dims), row-major */
-	int32_t ndim;        /* of a vector; 0 or 1: it has no shape but its length */
+	union
+	{
+		double number;
+		const char *string;  /* UTF-8 or the server's encoding, no terminator */
+		const float *vector; /* (dims), row-major */
+	};
+	int32_t ndim; /* of a vector; 0 or 1: it has no shape but its length */
 	int32_t dims[VALUE_MAX_DIMS];
 } value;
 
@@ -99,8 +104,12 @@ typedef struct fitter fitter;
 typedef struct encoder encoder;
 
 extern fitter *fitter_new(const column *columns, int32_t count, const fit_options *options, llm_error *err);
-/* target: class index or number, for the check of columns that copy it. */
-extern bool fitter_add(fitter *f, const value *row, double target, llm_error *err);
+/*
+ * The next training rows, column by column in the threads of p, which may be NULL: what comes of it is
+ * the same for any number of them.  targets: class indices or numbers, for the check of columns that copy it.
+ */
+extern bool fitter_add_rows(fitter *f, const value *const *rows, const double *targets, int32_t count, pool *p,
+							llm_error *err);
 /* Frees f.  *findings is a list to be freed with finding_free(). */
 extern encoder *fitter_finish(fitter *f, finding **findings, llm_error *err);
 extern void finding_free(finding *list);
@@ -184,5 +193,25 @@ extern size_t encoder_record(const encoder *e, const target *t, const value *row
 							 float weight, uint8_t *buffer, size_t capacity, llm_error *err);
 extern bool batch_add_record(const encoder *e, const target *t, const uint8_t *record, size_t bytes, batch *b,
 							 llm_error *err);
+
+/* ---- many rows at once ---- */
+
+/* Bytes of a packed row in a block of rows: its length in 4 bytes, and filled up to a multiple of 4. */
+#define BLOCK_ROW_BYTES(bytes) (sizeof(uint32_t) + ((size_t) (bytes) + 3) / 4 * 4)
+
+typedef struct row_block row_block;
+
+/* columns: values of each row, inputs first and targets behind them */
+extern row_block *row_block_new(int32_t columns, llm_error *err);
+extern void row_block_free(row_block *b);
+/* Replace the rows; their values point into bytes, aligned to 4 bytes.  p may be NULL. */
+extern bool row_block_unpack(row_block *b, const uint8_t *bytes, size_t size, pool *p, llm_error *err);
+extern int32_t row_block_count(const row_block *b);
+extern const value *row_block_row(const row_block *b, int32_t i);
+/* Make records of the rows that have a weight of zero or more, others have none.  The error is that of the first row. */
+extern bool row_block_encode(row_block *b, const encoder *e, const target *t, const float *weights, pool *p,
+							 llm_error *err);
+/* Valid until the next call of row_block_encode(). */
+extern const uint8_t *row_block_record(const row_block *b, int32_t i, uint32_t *bytes);
 
 #endif /* LLMAPP_FEATURE_H */

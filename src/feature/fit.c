@@ -30,6 +30,7 @@ struct fitter
 	int32_t count;       /* columns */
 	encoder *encoder;    /* columns only, until fitter_finish() */
 	column_stats *stats; /* (count) */
+	llm_error *errors;   /* (count + 1) of the columns and the targets */
 	tally *targets;
 	bool whole_targets; /* all are integers >= 0 */
 	double target_max;
@@ -45,6 +46,7 @@ fitter_free(fitter *f)
 	for (int32_t i = 0; f->stats && i < f->count; i++)
 		stats_free(&f->stats[i]);
 	free(f->stats);
+	free(f->errors);
 	tally_free(f->targets);
 	encoder_free(f->encoder);
 	free(f);
@@ -68,7 +70,8 @@ fitter_init(fitter *f, const column *columns, int32_t count, llm_error *err)
 	f->encoder = encoder_new(columns, count);
 	f->targets = tally_new(CATEGORIES_MAX, CATEGORIES_MAX * (sizeof(double) + 1));
 	f->stats = f->encoder ? calloc(count, sizeof(column_stats)) : NULL;
-	if (f->targets == NULL || f->stats == NULL)
+	f->errors = calloc(count + 1, sizeof(llm_error));
+	if (f->targets == NULL || f->stats == NULL || f->errors == NULL)
 		return llm_fail(err, LLM_MEMORY, "out of memory for %d input columns", count);
 	for (int32_t i = 0; i < count; i++)
 		if (!stats_init(&f->stats[i], &columns[i], f->options.text_buckets, err))
@@ -98,18 +101,55 @@ fitter_new(const column *columns, int32_t count, const fit_options *options, llm
 	return f;
 }
 
-bool
-fitter_add(fitter *f, const value *row, double target, llm_error *err)
+static void
+add_targets(fitter *f, const double *targets, int32_t count, llm_error *err)
 {
-	f->rows++;
-	f->whole_targets = f->whole_targets && target >= 0 && target == floor(target);
-	f->target_max = fmax(f->target_max, target);
-	if (!tally_add_number(f->targets, target, 0))
-		return llm_fail(err, LLM_MEMORY, "out of memory for the target");
-	for (int32_t i = 0; i < f->count; i++)
-		if (!stats_add(&f->stats[i], &f->encoder->encodings[i].column, &row[i], target, f->options.seed, i,
-					   f->options.text_buckets, err))
+	for (int32_t r = 0; r < count; r++)
+	{
+		f->whole_targets = f->whole_targets && targets[r] >= 0 && targets[r] == floor(targets[r]);
+		f->target_max = targets[r] > f->target_max ? targets[r] : f->target_max;
+		if (!tally_add_number(f->targets, targets[r], 0))
+			llm_fail(err, LLM_MEMORY, "out of memory for the target");
+	}
+}
+
+typedef struct fit_args
+{
+	fitter *f;
+	const value *const *rows;
+	const double *targets;
+	int32_t count;
+} fit_args;
+
+/* A tile is a column; one more tallies the targets. */
+static void
+fit_tile(void *arg, int64_t tile)
+{
+	const fit_args *a = arg;
+	fitter *f = a->f;
+	int32_t i = (int32_t) tile;
+
+	if (i == f->count)
+		add_targets(f, a->targets, a->count, &f->errors[i]);
+	for (int32_t r = 0; i < f->count && r < a->count; r++)
+		if (!stats_add(&f->stats[i], &f->encoder->encodings[i].column, &a->rows[r][i], a->targets[r], f->options.seed,
+					   i, f->options.text_buckets, &f->errors[i]))
+			return;
+}
+
+bool
+fitter_add_rows(fitter *f, const value *const *rows, const double *targets, int32_t count, pool *p, llm_error *err)
+{
+	fit_args a = {f, rows, targets, count};
+
+	f->rows += count;
+	pool_run(p, fit_tile, &a, f->count + 1, NULL, NULL);
+	for (int32_t i = 0; i <= f->count; i++)
+		if (f->errors[i].code != LLM_OK)
+		{
+			*err = f->errors[i];
 			return false;
+		}
 	return true;
 }
 

@@ -347,6 +347,7 @@ lay_out(encoder *e, encoding *c, llm_code code, llm_error *err)
 bool
 encoder_layout(encoder *e, llm_code code, llm_error *err)
 {
+	e->simd = simd_best();
 	if (!find_parts(e, code, err) || (e->image >= 0 && !lay_out(e, &e->encodings[e->image], code, err)))
 		return false;
 	for (int32_t i = 0; i < e->count; i++)

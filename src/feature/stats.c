@@ -2,8 +2,9 @@
  * stats.c
  *	  Running statistics of one column.
  *
- * The sample is Vitter's algorithm R.  Its random numbers depend only on seed, column and row
- * number, so the same rows in the same order give the same encoder.
+ * The sample is Li's algorithm L ("Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))",
+ * 1994), which draws how many numbers to pass over.  Its random numbers depend only on seed, column and
+ * row number, so the same rows in the same order give the same encoder.
  */
 #include "stats.h"
 
@@ -67,14 +68,23 @@ stats_correlation(const column_stats *s)
 	return scale > 0 ? s->xy / scale : 0;
 }
 
-/* Uniform in [0, bound). */
-static int64_t
-random_below(uint64_t seed, int32_t column, int64_t row, int64_t bound)
+/* Within (0, 1). */
+static double
+uniform(uint32_t bits)
+{
+	return (bits + 0.5) * 0x1p-32;
+}
+
+/* Draw which number, behind number `at`, takes whose place in the full sample. */
+static void
+draw_next(column_stats *s, int64_t at, uint64_t seed, int32_t position)
 {
 	uint32_t out[4];
 
-	philox(seed, (uint64_t) row, (uint32_t) column, 0, out);
-	return (int64_t) (((uint64_t) out[0] << 32 | out[1]) % (uint64_t) bound);
+	philox(seed, (uint64_t) at, (uint32_t) position, 0, out);
+	s->sample_weight *= exp(log(uniform(out[0])) / SAMPLE_MAX);
+	s->sample_next = at + 1 + (int64_t) fmin(log(uniform(out[1])) / log1p(-s->sample_weight), 1e18);
+	s->sample_place = (int32_t) (out[2] % SAMPLE_MAX);
 }
 
 static bool
@@ -82,11 +92,18 @@ sample_add(column_stats *s, double x, uint64_t seed, int32_t position)
 {
 	int64_t at = s->x.count - 1; /* x is counted already */
 
+	if (at == SAMPLE_MAX)
+	{
+		s->sample_weight = 1;
+		draw_next(s, at - 1, seed, position);
+	}
 	if (at >= SAMPLE_MAX)
 	{
-		at = random_below(seed, position, at, at + 1);
-		if (at < SAMPLE_MAX)
-			s->sample[at] = x;
+		if (at == s->sample_next)
+		{
+			s->sample[s->sample_place] = x;
+			draw_next(s, at, seed, position);
+		}
 		return true;
 	}
 	if (s->sample_count == s->sample_capacity)
@@ -128,8 +145,8 @@ add_number(column_stats *s, const column *c, double x, double target, uint64_t s
 		s->falling = s->falling && x < s->last;
 	}
 	s->last = x;
-	s->low = fmin(s->low, x);
-	s->high = fmax(s->high, x);
+	s->low = x < s->low ? x : s->low;
+	s->high = x > s->high ? x : s->high;
 	step = x - s->x.mean;
 	moments_add(&s->x, x);
 	moments_add(&s->y, target);

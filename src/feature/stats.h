@@ -38,7 +38,10 @@ typedef struct column_stats
 	double *sample; /* (sample_count) */
 	int32_t sample_count;
 	int32_t sample_capacity;
-	bool sorted; /* the sample, once rows are complete */
+	int64_t sample_next;  /* of a full sample: the number that will be taken into it, */
+	int32_t sample_place; /* and whose place it takes */
+	double sample_weight; /* the largest of SAMPLE_MAX of all random keys so far, see algorithm L */
+	bool sorted;          /* the sample, once rows are complete */
 
 	/* times: bit i is set when hour, weekday, day or month i was seen */
 	uint32_t parts_seen[TIME_PARTS];

@@ -47,6 +47,42 @@ strings_at(const strings *s, int32_t index)
 	return s->bytes + s->start[index];
 }
 
+/* Most strings are short: words of 8 or 4 bytes, the last one overlaps the one before. */
+static inline bool
+same_bytes(const char *a, const char *b, size_t length)
+{
+	uint64_t x, y;
+	uint32_t u, v;
+
+	if (length < sizeof(u))
+	{
+		for (size_t i = 0; i < length; i++)
+			if (a[i] != b[i])
+				return false;
+		return true;
+	}
+	if (length < sizeof(x))
+	{
+		memcpy(&u, a, sizeof(u));
+		memcpy(&v, b, sizeof(v));
+		if (u != v)
+			return false;
+		memcpy(&u, a + length - sizeof(u), sizeof(u));
+		memcpy(&v, b + length - sizeof(v), sizeof(v));
+		return u == v;
+	}
+	for (size_t i = 0; i + sizeof(x) < length; i += sizeof(x))
+	{
+		memcpy(&x, a + i, sizeof(x));
+		memcpy(&y, b + i, sizeof(y));
+		if (x != y)
+			return false;
+	}
+	memcpy(&x, a + length - sizeof(x), sizeof(x));
+	memcpy(&y, b + length - sizeof(y), sizeof(y));
+	return x == y;
+}
+
 /* Slot of the string, or the empty one where it belongs; -1 after too many probes. */
 static int64_t
 probe(const strings *s, uint64_t hash, const char *text, size_t length)
@@ -60,7 +96,7 @@ probe(const strings *s, uint64_t hash, const char *text, size_t length)
 		if (i == 0)
 			return at;
 		i--;
-		if (s->hash[i] == hash && s->length[i] == length && memcmp(s->bytes + s->start[i], text, length) == 0)
+		if (s->hash[i] == hash && s->length[i] == length && same_bytes(s->bytes + s->start[i], text, length))
 			return at;
 	}
 	return -1;

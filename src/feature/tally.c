@@ -70,6 +70,8 @@ count_value(tally *t, const void *bytes, size_t length, uint64_t hash, double ta
 	i = strings_put_hashed(t->values, bytes, length, hash);
 	if (i == STRINGS_NO_MEMORY)
 		return false;
+	if (i == STRINGS_FULL || i == known)
+		note_hash(t, hash);
 	if (i == STRINGS_FULL)
 	{
 		t->overflow++;
@@ -85,11 +87,8 @@ count_value(tally *t, const void *bytes, size_t length, uint64_t hash, double ta
 bool
 tally_add_string(tally *t, const char *text, size_t length, double target)
 {
-	uint64_t hash = hash_of(text, length);
-
 	t->rows++;
-	note_hash(t, hash);
-	return count_value(t, text, length, hash, target);
+	return count_value(t, text, length, hash_of(text, length), target);
 }
 
 bool
@@ -102,9 +101,9 @@ tally_add_number(tally *t, double number, double target)
 	memcpy(&hash, &number, sizeof(hash));
 	hash = hash_end(hash);
 	t->rows++;
-	note_hash(t, hash);
 	if (t->overflow > 0)
 	{
+		note_hash(t, hash);
 		t->overflow++;
 		return true;
 	}

@@ -4,11 +4,12 @@
  *
  * Loading runs the query as the submitter and appends the values of every row to a
  * temporary file; afterwards no snapshot, lock or transaction is needed.  Fitting and
- * encoding read that file from its start; split.c sees to it that both find the same rows
- * held out.
+ * encoding read that file from its start, a block of rows at a time, on which several
+ * threads work; split.c sees to it that both find the same rows held out.
  *
- * A row in the file: its length in 4 bytes, then as value_pack() writes them the inputs,
- * the targets, whether it is held out, its weight, and its group.
+ * A block in the file: its length in 4 bytes, then rows as row_block_unpack() reads them.
+ * The values of a row: the inputs, the targets, whether it is held out, its weight, and
+ * its group.
  */
 #include "postgres.h"
 
@@ -32,6 +33,8 @@
 #include "split.h"
 
 #define FETCH_ROWS 64
+#define BLOCK_BYTES \
+	(256 * 1024) /* a block ends with the row that reaches them; threads wait for each other twice in each */
 #define MIN_ROWS 5
 /* Distinct integers that are taken for classes when no task is given, and rows that each has on average. */
 #define MAX_INTEGER_CLASSES 20
@@ -42,18 +45,25 @@ struct RawRows
 {
 	BufFile *file;
 	int32 values_count;
-	value *values; /* (values_count) of the current row */
-	uint8 *buffer;
+	const value *values; /* (values_count) of the current row */
+	value *loaded;       /* (values_count) while loading: of the current row */
+	uint8 *bytes;        /* (capacity) of the block being written or read */
 	Size capacity;
+	Size used;
 	ValueReader *readers; /* (values_count) */
 	int *attributes;      /* (values_count); -1: no such column */
 	Split *split;
 	SeenRows *seen; /* while loading */
 	Size limit;     /* bytes of rows after which a sample ends; 0: all are loaded */
-	Size bytes;
+	Size total;     /* bytes of rows */
+	pool *pool;
+	row_block *block;
 	/* the current pass */
-	int64 row;
-	bool held_out;
+	int64 rows_left;      /* behind the block */
+	int32 next;           /* row of the block, for NextText() */
+	int32 room;           /* of the arrays below */
+	bool *held_out;       /* (rows of the block) */
+	double *numbers;      /* (rows of the block) see TargetNumber() */
 	bool completion_next; /* NextText() has given the prompt of the row */
 };
 
@@ -72,6 +82,21 @@ InitReader(RawRows *raw, int32 i, TupleDesc tupdesc, int attribute)
 		InitValueReader(&raw->readers[i], TupleDescAttr(tupdesc, attribute)->atttypid);
 }
 
+static void
+CreateBlock(RawRows *raw, int32 threads)
+{
+	llm_error err = {0};
+
+	raw->block = row_block_new(raw->values_count, &err);
+	if (raw->block == NULL)
+		ThrowError(&err);
+	OWN(raw->block, row_block_free);
+	raw->pool = pool_new(threads, &err);
+	if (raw->pool == NULL)
+		ThrowError(&err);
+	OWN(raw->pool, pool_free);
+}
+
 /* limit: bytes of a sample; 0: all rows, which are wanted when the transaction has ended. */
 static RawRows *
 CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *params, int32 most_classes, Size limit)
@@ -81,11 +106,15 @@ CreateRawRows(const SourceRoles *roles, TupleDesc tupdesc, const train_params *p
 	int32 n = 0;
 
 	raw->values_count = roles->inputs + roles->targets + 3;
-	raw->values = palloc0(raw->values_count * sizeof(value));
+	raw->values = raw->loaded = palloc0(raw->values_count * sizeof(value));
 	raw->readers = palloc0(raw->values_count * sizeof(ValueReader));
 	raw->attributes = palloc0(raw->values_count * sizeof(int));
-	raw->capacity = 8192;
-	raw->buffer = palloc(raw->capacity);
+	raw->capacity = 2 * BLOCK_BYTES;
+	raw->bytes = palloc(raw->capacity);
+	raw->room = 64;
+	raw->held_out = palloc(raw->room * sizeof(bool));
+	raw->numbers = palloc(raw->room * sizeof(double));
+	CreateBlock(raw, limit == 0 ? ThreadCount() : 1);
 	for (int32 i = 0; i < roles->inputs; i++)
 		InitReader(raw, n++, tupdesc, roles->attributes[i]);
 	for (int32 i = 0; i < roles->targets; i++)
@@ -123,16 +152,16 @@ HasTarget(const Dataset *d)
 	return true;
 }
 
-/* The row's bytes into the buffer as far as it has room; *key: those of inputs and target, the rest has no vectors. */
+/* The row's bytes behind the block as far as it has room; *key: those of inputs and target, the rest has no vectors. */
 static Size
 PackValues(const RawRows *raw, Size *key)
 {
+	uint8 *place = raw->bytes + raw->used + sizeof(uint32);
+	Size room = raw->capacity - raw->used - sizeof(uint32);
 	int32 keys = raw->values_count - 3;
-	Size room;
 
-	*key = value_pack(raw->values, keys, raw->buffer, raw->capacity);
-	room = raw->capacity - Min(*key, raw->capacity);
-	return *key + value_pack(raw->values + keys, 3, raw->buffer + raw->capacity - room, room);
+	*key = value_pack(raw->values, keys, place, room);
+	return *key + value_pack(raw->values + keys, 3, place + Min(*key, room), room - Min(*key, room));
 }
 
 static Size
@@ -141,10 +170,10 @@ PackRow(Dataset *d, Size *key)
 	RawRows *raw = d->raw;
 	Size bytes = PackValues(raw, key);
 
-	if (bytes > raw->capacity)
+	if (raw->used + BLOCK_ROW_BYTES(bytes) > raw->capacity)
 	{
-		raw->capacity = bytes * 2;
-		raw->buffer = repalloc_huge(raw->buffer, raw->capacity);
+		raw->capacity = raw->used + 2 * BLOCK_ROW_BYTES(bytes);
+		raw->bytes = repalloc_huge(raw->bytes, raw->capacity);
 		PackValues(raw, key);
 	}
 	if (bytes > PG_INT32_MAX)
@@ -153,18 +182,37 @@ PackRow(Dataset *d, Size *key)
 	return bytes;
 }
 
-/* hash: of the first `key` bytes of the row */
+/* At the start of a row the block has room for its length. */
+static void
+WriteBlock(RawRows *raw)
+{
+	uint32 length = raw->used;
+
+	if (length > 0)
+	{
+		BufFileWrite(raw->file, &length, sizeof(length));
+		BufFileWrite(raw->file, raw->bytes, length);
+	}
+	raw->used = 0;
+}
+
+/* The packed row becomes part of the block; hash: of its first `key` bytes */
 static void
 AppendRow(Dataset *d, Size bytes, Size key, uint64 hash)
 {
 	RawRows *raw = d->raw;
+	uint8 *place = raw->bytes + raw->used;
 	uint32 length = bytes;
 
-	BufFileWrite(raw->file, &length, sizeof(length));
-	BufFileWrite(raw->file, raw->buffer, bytes);
-	raw->bytes += bytes;
-	d->fingerprint = hash_bytes_extended(raw->buffer + key, bytes - key, hash_combine64(d->fingerprint, hash));
+	memcpy(place, &length, sizeof(length));
+	memset(place + sizeof(length) + bytes, 0, BLOCK_ROW_BYTES(bytes) - sizeof(length) - bytes);
+	raw->used += BLOCK_ROW_BYTES(bytes);
+	raw->total += bytes;
+	d->fingerprint =
+		hash_bytes_extended(place + sizeof(length) + key, bytes - key, hash_combine64(d->fingerprint, hash));
 	d->rows++;
+	if (raw->used >= BLOCK_BYTES)
+		WriteBlock(raw);
 }
 
 static void
@@ -180,18 +228,18 @@ LoadRow(Dataset *d, Datum *datums, bool *nulls, const train_params *params)
 		int a = raw->attributes[i];
 
 		if (a >= 0)
-			ReadValue(&raw->readers[i], datums[a], nulls[a], &raw->values[i]);
+			ReadValue(&raw->readers[i], datums[a], nulls[a], &raw->loaded[i]);
 	}
 	if (!HasTarget(d))
 		return;
 	if (d->roles->text >= 0)
-		ConvertToUtf8(&raw->values[d->roles->text]);
+		ConvertToUtf8(&raw->loaded[d->roles->text]);
 	if (d->roles->prompt >= 0)
-		ConvertToUtf8(&raw->values[d->roles->prompt]);
+		ConvertToUtf8(&raw->loaded[d->roles->prompt]);
 	if (d->roles->weight >= 0)
 		CheckWeight(WEIGHT_VALUE(d), d->rows_read, params->weight_column);
 	bytes = PackRow(d, &key);
-	hash = hash_bytes_extended(raw->buffer, key, 0);
+	hash = hash_bytes_extended(raw->bytes + raw->used + sizeof(uint32), key, 0);
 	if (SeenBefore(raw->seen, hash) && params->deduplicate)
 	{
 		d->dropped_rows++;
@@ -229,7 +277,7 @@ LoadRows(Dataset *d, Portal portal, const train_params *params)
 		}
 		SPI_freetuptable(SPI_tuptable);
 		JobProgress(d->rows_read, 0, d->rows_read * 1e6 / Max(GetCurrentTimestamp() - start, 1), 0);
-		d->partial = d->raw->limit > 0 && d->raw->bytes >= d->raw->limit;
+		d->partial = d->raw->limit > 0 && d->raw->total >= d->raw->limit;
 	} while (SPI_processed > 0 && !d->partial && !JobPauseRequested());
 	MemoryContextDelete(row_cxt);
 }
@@ -272,6 +320,7 @@ ReadQuery(Dataset *d, const char *query, const train_params *params)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	LoadRows(d, portal, params);
+	WriteBlock(d->raw);
 	SPI_cursor_close(portal);
 	SPI_finish();
 }
@@ -397,57 +446,26 @@ StartPass(Dataset *d)
 
 	if (BufFileSeek(raw->file, 0, 0, SEEK_SET) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in the temporary file of a training")));
-	raw->row = 0;
+	raw->rows_left = d->rows;
+	raw->next = 0;
 	raw->completion_next = false;
+	(void) row_block_unpack(raw->block, raw->bytes, 0, NULL, NULL); /* no rows */
 	SplitStart(raw->split);
 }
 
-/* The next row into raw->values; false at the end. */
-static bool
-NextRow(Dataset *d)
+static void
+ReadBlock(RawRows *raw)
 {
-	RawRows *raw = d->raw;
 	llm_error err = {0};
-	uint32 bytes;
+	uint32 length;
 
-	CHECK_FOR_INTERRUPTS();
-	if (raw->row == d->rows)
-		return false;
-	BufFileReadOrFail(raw->file, &bytes, sizeof(bytes));
-	if (bytes > raw->capacity)
-		elog(ERROR, "a row of the temporary file is damaged");
-	BufFileReadOrFail(raw->file, raw->buffer, bytes);
-	if (!value_unpack(raw->buffer, bytes, raw->values, raw->values_count, &err))
+	BufFileReadOrFail(raw->file, &length, sizeof(length));
+	if (length > raw->capacity)
+		elog(ERROR, "a block of the temporary file is damaged");
+	BufFileReadOrFail(raw->file, raw->bytes, length);
+	if (!row_block_unpack(raw->block, raw->bytes, length, raw->pool, &err))
 		ThrowError(&err);
-	raw->held_out = SplitNext(raw->split, TARGETS(d), GROUP_VALUE(d), HELD_OUT_VALUE(d));
-	raw->row++;
-	return true;
 }
-
-int64
-CountTexts(const Dataset *d)
-{
-	return d->roles->prompt < 0 ? d->rows : 2 * d->rows;
-}
-
-bool
-NextText(Dataset *d, const char **text, Size *length, bool *held_out)
-{
-	RawRows *raw = d->raw;
-	const value *v = &raw->values[d->roles->text];
-
-	if (!raw->completion_next && !NextRow(d))
-		return false;
-	raw->completion_next = d->roles->prompt >= 0 && !raw->completion_next;
-	if (raw->completion_next)
-		v = &raw->values[d->roles->prompt];
-	*text = v->kind == VALUE_STRING ? v->string : "";
-	*length = v->kind == VALUE_STRING ? v->length : 0;
-	*held_out = raw->held_out;
-	return true;
-}
-
-/* ---- fitting ---- */
 
 /* What the check of columns that copy the target compares with. */
 static double
@@ -461,6 +479,70 @@ TargetNumber(const Dataset *d)
 }
 
 static void
+SplitBlock(Dataset *d)
+{
+	RawRows *raw = d->raw;
+	int32 count = row_block_count(raw->block);
+
+	if (count > raw->room)
+	{
+		raw->room = 2 * count;
+		raw->held_out = repalloc(raw->held_out, raw->room * sizeof(bool));
+		raw->numbers = repalloc(raw->numbers, raw->room * sizeof(double));
+	}
+	for (int32 i = 0; i < count; i++)
+	{
+		raw->values = row_block_row(raw->block, i);
+		raw->held_out[i] = SplitNext(raw->split, TARGETS(d), GROUP_VALUE(d), HELD_OUT_VALUE(d));
+		raw->numbers[i] = TargetNumber(d);
+	}
+}
+
+/* The next rows into raw->block; how many, 0 at the end. */
+static int32
+NextBlock(Dataset *d)
+{
+	RawRows *raw = d->raw;
+
+	CHECK_FOR_INTERRUPTS();
+	if (raw->rows_left == 0)
+		return 0;
+	ReadBlock(raw);
+	SplitBlock(d);
+	raw->rows_left -= row_block_count(raw->block);
+	return row_block_count(raw->block);
+}
+
+int64
+CountTexts(const Dataset *d)
+{
+	return d->roles->prompt < 0 ? d->rows : 2 * d->rows;
+}
+
+bool
+NextText(Dataset *d, const char **text, Size *length, bool *held_out)
+{
+	RawRows *raw = d->raw;
+	const value *v;
+
+	if (raw->next == row_block_count(raw->block))
+	{
+		if (NextBlock(d) == 0)
+			return false;
+		raw->next = 0;
+	}
+	raw->completion_next = d->roles->prompt >= 0 && !raw->completion_next;
+	v = row_block_row(raw->block, raw->next) + (raw->completion_next ? d->roles->prompt : d->roles->text);
+	*text = v->kind == VALUE_STRING ? v->string : "";
+	*length = v->kind == VALUE_STRING ? v->length : 0;
+	*held_out = raw->held_out[raw->next];
+	raw->next += !raw->completion_next;
+	return true;
+}
+
+/* ---- fitting ---- */
+
+static void
 CheckTrainingRows(const Dataset *d, const train_params *params)
 {
 	if (d->training_rows > 0)
@@ -468,13 +550,6 @@ CheckTrainingRows(const Dataset *d, const train_params *params)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("column \"%s\" holds out all rows", params->validation_column),
 					errhint("Rows to learn from have false or NULL there.")));
-}
-
-static void
-CountSplit(Dataset *d)
-{
-	d->training_rows += !d->raw->held_out;
-	d->held_out_rows += d->raw->held_out;
 }
 
 static target_fitter *
@@ -491,11 +566,11 @@ CreateTargetFitter(const Dataset *d)
 }
 
 static void
-AddToTarget(Dataset *d, target_fitter *fitter)
+AddToTarget(const Dataset *d, target_fitter *fitter, const value *row)
 {
 	llm_error err = {0};
 
-	if (!target_fitter_add(fitter, TARGETS(d), &err))
+	if (!target_fitter_add(fitter, row + d->roles->inputs, &err))
 		ThrowError(&err);
 }
 
@@ -511,24 +586,42 @@ FinishTarget(Dataset *d, target_fitter *fitter)
 	d->target = t;
 }
 
+/* Of a block of so many rows, those that the fitters that there are may see. */
+static void
+FitBlock(Dataset *d, int32 count, fitter *columns, target_fitter *targets)
+{
+	RawRows *raw = d->raw;
+	const value **rows = palloc(count * sizeof(value *));
+	llm_error err = {0};
+	int32 n = 0;
+
+	for (int32 i = 0; i < count; i++)
+	{
+		if (raw->held_out[i])
+			continue;
+		rows[n] = row_block_row(raw->block, i);
+		raw->numbers[n] = raw->numbers[i];
+		if (targets != NULL)
+			AddToTarget(d, targets, rows[n]);
+		n++;
+	}
+	if (columns != NULL && !fitter_add_rows(columns, rows, raw->numbers, n, raw->pool, &err))
+		ThrowError(&err);
+	d->training_rows += n;
+	d->held_out_rows += count - n;
+	pfree(rows);
+}
+
 /* One pass over the rows: count them, and show the training rows to the fitters that there are. */
 static void
 FitRows(Dataset *d, fitter *columns, target_fitter *targets)
 {
-	llm_error err = {0};
+	int32 count;
 
 	d->training_rows = d->held_out_rows = 0;
 	StartPass(d);
-	while (NextRow(d))
-	{
-		CountSplit(d);
-		if (d->raw->held_out)
-			continue;
-		if (targets != NULL)
-			AddToTarget(d, targets);
-		if (columns != NULL && !fitter_add(columns, d->raw->values, TargetNumber(d), &err))
-			ThrowError(&err);
-	}
+	while ((count = NextBlock(d)) > 0)
+		FitBlock(d, count, columns, targets);
 }
 
 void
@@ -616,12 +709,69 @@ ClassWeights(const Dataset *d, const train_params *params)
 	return weights;
 }
 
+/* The weight of row i of the block in the training; -1 for a held-out row that is left out. */
+static double
+RowWeight(Dataset *d, int32 i)
+{
+	double weight = d->roles->weight >= 0 ? WEIGHT_VALUE(d)->number : 1;
+	int32 label;
+
+	if (d->target->kind != TARGET_CLASS)
+		return weight;
+	label = target_class_of(d->target, TARGETS(d));
+	if (label >= 0)
+		return weight * d->class_weights[label];
+	if (!d->raw->held_out[i]) /* only a base model can be without it */
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("target column \"%s\" has a label that the base model does not know", d->target->names[0]),
+				 errhint("Leave such rows out of the source, or train without base.")));
+	d->unseen_rows++;
+	return -1;
+}
+
+/* A block of so many rows; returns the sum of weights of its training rows. */
+static double
+EncodeBlock(Dataset *d, int32 count, Records *training, Records *held_out)
+{
+	RawRows *raw = d->raw;
+	float *weights = palloc(count * sizeof(float));
+	llm_error err = {0};
+	double total = 0;
+
+	for (int32 i = 0; i < count; i++)
+	{
+		double weight;
+
+		raw->values = row_block_row(raw->block, i);
+		weight = RowWeight(d, i);
+		weights[i] = (float) weight;
+		if (weight < 0)
+			continue;
+		total += raw->held_out[i] ? 0 : weight;
+		encoder_count_gaps(d->encoder, raw->values, d->missing, raw->held_out[i] ? d->unknown : NULL);
+	}
+	if (!row_block_encode(raw->block, d->encoder, d->target, weights, raw->pool, &err))
+		ThrowError(&err);
+	for (int32 i = 0; i < count; i++)
+	{
+		uint32 bytes;
+		const uint8 *record = row_block_record(raw->block, i, &bytes);
+
+		if (bytes > 0)
+			AddRecord(raw->held_out[i] ? held_out : training, record, bytes);
+	}
+	pfree(weights);
+	return total;
+}
+
 void
 EncodeDataset(Dataset *d, const train_params *params, Size budget)
 {
 	Records *training = CreateRecords(&d->budget);
 	Records *held_out = CreateRecords(&d->budget);
 	double total = 0;
+	int32 count;
 
 	d->class_weights = ClassWeights(d, params);
 	d->missing = palloc0(d->roles->inputs * sizeof(int64));
@@ -629,31 +779,8 @@ EncodeDataset(Dataset *d, const train_params *params, Size budget)
 	d->unseen_rows = 0;
 	d->budget = budget;
 	StartPass(d);
-	while (NextRow(d))
-	{
-		double weight = d->roles->weight >= 0 ? WEIGHT_VALUE(d)->number : 1;
-
-		if (d->target->kind == TARGET_CLASS)
-		{
-			int32 label = target_class_of(d->target, TARGETS(d));
-
-			if (label < 0 && d->raw->held_out)
-			{
-				d->unseen_rows++;
-				continue;
-			}
-			if (label < 0) /* only a base model can be without it */
-				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-								errmsg("target column \"%s\" has a label that the base model does not know",
-									   d->target->names[0]),
-								errhint("Leave such rows out of the source, or train without base.")));
-			weight *= d->class_weights[label];
-		}
-		total += d->raw->held_out ? 0 : weight;
-		encoder_count_gaps(d->encoder, d->raw->values, d->missing, d->raw->held_out ? d->unknown : NULL);
-		AddRecord(d->raw->held_out ? held_out : training, d->encoder, d->target, d->raw->values, TARGETS(d),
-				  (float) weight);
-	}
+	while ((count = NextBlock(d)) > 0)
+		total += EncodeBlock(d, count, training, held_out);
 	FinishRecords(training);
 	FinishRecords(held_out);
 	d->training = SamplesOfRecords(training);

@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include <math.h>
-#include <unistd.h>
 
 #include "common/int.h"
 #include "utils/memutils.h"
@@ -135,16 +134,6 @@ NetworkConfig(const Learning *l)
 	}
 	SetLayers(p, has_base, &c);
 	return c;
-}
-
-int32
-ThreadCount(void)
-{
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (llmapp_threads > 0)
-		return llmapp_threads;
-	return processors < 4 ? 1 : processors > 8 ? 4 : processors / 2;
 }
 
 static train_config

@@ -39,9 +39,6 @@ typedef struct Learning
 	double elapsed_before;   /* seconds of the job until then */
 } Learning;
 
-/* Threads of a job: llmapp.threads, or the number that 0 stands for. */
-extern int32 ThreadCount(void);
-
 /* The network and what depends on the number of rows; data is fitted. */
 extern Learning *PlanLearning(int64 job, train_params *params, const Model *base, Dataset *data,
 							  Checkpoint *checkpoint);

@@ -176,36 +176,7 @@ MakeRoom(Records *records, Size need)
 }
 
 void
-AddRecord(Records *records, const encoder *e, const target *t, const value *row, const value *target_values,
-		  float weight)
-{
-	for (;;)
-	{
-		Size room = records->capacity - records->used;
-		uint8 *place = records->filling + records->used;
-		llm_error err = {0};
-		uint32 bytes;
-		Size need;
-
-		room = room > sizeof(uint32) ? room - sizeof(uint32) : 0;
-		need = encoder_record(e, t, row, target_values, weight, place + sizeof(uint32), room, &err);
-		if (need == 0)
-			ThrowError(&err);
-		if (need <= room)
-		{
-			bytes = need;
-			memcpy(place, &bytes, sizeof(bytes));
-			records->used += sizeof(uint32) + need;
-			records->filling_rows++;
-			records->rows++;
-			return;
-		}
-		MakeRoom(records, need);
-	}
-}
-
-void
-AddBytes(Records *records, const void *bytes, uint32 count)
+AddRecord(Records *records, const void *bytes, uint32 count)
 {
 	if (records->capacity - records->used < sizeof(uint32) + count)
 		MakeRoom(records, count);

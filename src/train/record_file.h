@@ -17,10 +17,8 @@ typedef struct Records Records;
 
 /* In the current memory context.  *budget is what all records together may still take of memory. */
 extern Records *CreateRecords(Size *budget);
-extern void AddRecord(Records *records, const encoder *e, const target *t, const value *row,
-					  const value *target_values, float weight);
-/* A record of any other bytes, a multiple of 4. */
-extern void AddBytes(Records *records, const void *bytes, uint32 count);
+/* count: bytes, a multiple of 4 */
+extern void AddRecord(Records *records, const void *bytes, uint32 count);
 extern void FinishRecords(Records *records);
 extern int64 CountRecords(const Records *records);
 

@@ -214,7 +214,7 @@ AddPair(Records *records, const int32 *prompt, int32 prompt_count, const int32 *
 	record[0] = prompt_count;
 	memcpy(record + 1, prompt, prompt_count * sizeof(int32));
 	memcpy(record + 1 + prompt_count, completion, completion_count * sizeof(int32));
-	AddBytes(records, record, count * sizeof(int32));
+	AddRecord(records, record, count * sizeof(int32));
 	pfree(record);
 }
 

@@ -97,7 +97,7 @@ ValueKey(const value *v)
 {
 	if (v->kind == VALUE_STRING)
 		return hash_bytes_extended((const unsigned char *) v->string, v->length, 0);
-	if (v->kind == VALUE_NULL)
+	if (v->kind != VALUE_NUMBER)
 		return 0;
 	return hash_bytes_extended((const unsigned char *) &v->number, sizeof(double), 1);
 }

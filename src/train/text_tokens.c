@@ -14,7 +14,6 @@
 
 #include "../common.h"
 #include "../text/tokenizer_bulk.h"
-#include "learn_plan.h"
 #include "text_tokens.h"
 
 #define BATCH_BYTES ((Size) 1 << 20)

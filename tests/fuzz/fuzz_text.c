@@ -98,7 +98,7 @@ try_column(const value *lines, int count, column_kind kind, const fit_options *o
 	json_t *json;
 
 	for (int i = 0; i < count; i++)
-		if (!fitter_add(f, &lines[i], i % 2, &err))
+		if (!fitter_add_rows(f, (const value *[1]) {&lines[i]}, (double[1]) {i % 2}, 1, NULL, &err))
 			abort();
 	e = fitter_finish(f, &findings, &err);
 	finding_free(findings);

@@ -25,6 +25,12 @@
 static const fit_options default_options = {.one_hot_max = 64, .text_buckets = 1024, .seed = 1};
 static const fit_options linear_options = {.linear = true, .one_hot_max = 64, .text_buckets = 1024, .seed = 1};
 
+static inline bool
+fitter_add(fitter *f, const value *row, double target, llm_error *err)
+{
+	return fitter_add_rows(f, &row, &target, 1, NULL, err);
+}
+
 /* Fit rows of count values; target[r] or 0. */
 static inline encoder *
 fit_rows(const column *columns, int32_t count, const fit_options *options, const value *rows, int64_t n,

@@ -63,6 +63,63 @@ test_act_error(void)
 }
 
 static void
+test_add_rows(void)
+{
+	static const int32_t row[] = {2, 0, 2, 4, 1, 3};
+	static const float factor[] = {1, -0.5f, 2, 0.25f, 1, 3};
+	float x[5 * MAX], y[MAX + 1];
+	double expected[MAX];
+
+	for (int l = 0; l < LENGTHS; l++)
+	{
+		int n = lengths[l];
+
+		for (int i = 0; i < 5 * n; i++)
+			x[i] = next_normal();
+		for (int i = 0; i < n; i++)
+		{
+			expected[i] = y[i] = next_normal();
+			for (int r = 0; r < 6; r++)
+				expected[i] += (double) factor[r] * x[row[r] * n + i];
+		}
+		y[n] = 99;
+		k->add_rows(x, row, factor, 0, y, n);
+		k->add_rows(x, row, factor, 6, y, n);
+		CHECK_CLOSE(y, expected, n, 1e-12);
+		CHECK(y[n] == 99);
+	}
+}
+
+/* Equal to the bit for every width, because encoders of all machines read the same rows. */
+static void
+test_bins(void)
+{
+	float x[] = {-INFINITY, -2, -0.0f, 0.3f, 7, INFINITY, NAN};
+	float edge[MAX], inverse[MAX], y[MAX + 1];
+
+	for (int i = 0; i < MAX; i++)
+	{
+		edge[i] = i * 0.04f - 1;
+		inverse[i] = 1 / (0.01f + i % 5);
+	}
+	for (int at = 0; at < 7 * LENGTHS; at++)
+	{
+		int n = lengths[at / 7];
+
+		y[n] = 9;
+		k->bins(x[at % 7], edge, inverse, y, n);
+		for (int i = 0; i < n; i++)
+		{
+			float part = (x[at % 7] - edge[i]) * inverse[i];
+
+			part = part > 0 ? part : 0;
+			CHECK(y[i] == (part < 1 ? part : 1) && !signbit(y[i]));
+		}
+		CHECK(y[n] == 9);
+	}
+}
+
+static void
 test_act_extremes(void)
 {
 	float x[] = {-INFINITY, -1e30f, -200, -0.0f, 0, 200, 1e30f, INFINITY, NAN};
@@ -474,6 +531,8 @@ main(void)
 			continue;
 		test_act_error();
 		test_act_extremes();
+		test_bins();
+		test_add_rows();
 		test_act_slope();
 		test_reductions();
 		test_elementwise();
