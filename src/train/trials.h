@@ -26,7 +26,8 @@ typedef struct Learned
 {
 	const train_params *params;
 	const net *net;
-	const float *weights;
+	const float *weights; /* as LearnedWeights() gives them */
+	const net *matrices;
 	json_t *evaluation; /* as Evaluate() gives it */
 	double score;
 } Learned;
