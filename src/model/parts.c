@@ -130,9 +130,9 @@ WithWideNumbers(const char *json)
 	initStringInfo(&out);
 	for (const char *c = json; *c != '\0';)
 	{
-		Size length = strspn(c, "-.0123456789");
+		Size length = quoted ? 0 : strspn(c, "-.0123456789"); /* a string may be one long row of digits */
 
-		if (quoted || length == 0)
+		if (length == 0)
 		{
 			if (quoted && *c == '\\')
 				appendStringInfoChar(&out, *c++);
