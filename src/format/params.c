@@ -517,14 +517,11 @@ check_together(const train_params *p, llm_error *err)
 	if (p->lora_rank > 0 && p->lora_targets == 0)
 		return fail_together("lora_rank", "lora_targets",
 							 "Name at least one kind of layer, or leave \"lora_targets\" out.", err);
-	if (!p->lora_merge && p->lora_rank == 0 && json_object_get(p->ranges, "lora_rank") == NULL)
+	if (!p->lora_merge && p->lora_rank == 0)
 	{
 		llm_fail(err, LLM_INVALID, "parameter \"lora_merge\" is false without \"lora_rank\"");
 		return llm_hint(err, "For example {\"lora_rank\": 8, \"lora_merge\": false}.");
 	}
-	if (!p->lora_merge && p->folds > 0)
-		return fail_together("folds", "lora_merge", "The mean of several networks has no single sum with the base.",
-							 err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)

@@ -155,7 +155,7 @@ LearnedMatrices(const Learning *l)
 	return l->params->lora_merge ? NULL : trainer_adapters(l->trainer, &ignored);
 }
 
-Size
+static Size
 LearnedBytes(const Learning *l)
 {
 	const net *matrices = LearnedMatrices(l);

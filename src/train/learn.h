@@ -23,7 +23,6 @@ extern bool StartLearning(Learning *l, bool resumed);
 extern LearnEnd RunLearning(Learning *l);
 /* Weights of the best epoch, or the last ones when no epoch was judged; behind them numbers of LearnedMatrices(). */
 extern const float *LearnedWeights(Learning *l);
-extern Size LearnedBytes(const Learning *l);
 /* The directory of trainer_adapters() when they are to be kept apart from the weights of the base; or NULL. */
 extern const net *LearnedMatrices(const Learning *l);
 /*

@@ -412,7 +412,7 @@ KeepWinner(TrainingRun *run, Learning *l, MemoryContext cxt)
 
 	if (winner->data != NULL)
 		pfree(winner->data);
-	winner->bytes = LearnedBytes(l);
+	winner->bytes = net_weight_bytes(l->net);
 	winner->data = MemoryContextAllocHuge(cxt, winner->bytes);
 	memcpy(winner->data, LearnedWeights(l), winner->bytes);
 }
@@ -595,7 +595,6 @@ TrainTrials(TrainingRun *run, Learned *learned)
 	learned->params = params;
 	learned->net = l->net;
 	learned->weights = run->checkpoint.parts[PART_RESULT].data;
-	learned->matrices = LearnedMatrices(l);
 	learned->evaluation = Evaluate(l, learned->weights, &learned->score);
 	JobSetTrial((int32) search->winner + 1, 0);
 	ShowTrial(params, best->loss[search->winner_stage], best->epochs, "best");

@@ -26,9 +26,9 @@ typedef struct Learned
 {
 	const train_params *params;
 	const net *net;
-	const float *weights; /* as LearnedWeights() gives them */
-	const net *matrices;
-	json_t *evaluation; /* as Evaluate() gives it */
+	const float *weights;
+	const net *matrices; /* numbers of which follow the weights, when they are kept apart; or NULL */
+	json_t *evaluation;  /* as Evaluate() gives it */
 	double score;
 } Learned;
 
