@@ -60,9 +60,10 @@ $session->quit;
 $standby->stop;
 
 # the cache holds nothing that cannot be made again
-sql('ALTER SYSTEM SET llmapp.cache_size = 0; SELECT pg_reload_conf()');
+sub set_cache_size { $primary->adjust_conf('postgresql.conf', 'llmapp.cache_size', $_[0]); $primary->reload; return; }
+set_cache_size('0');
 is(sql($speak), $spoken, 'without files sessions keep the sum in memory');
-sql('ALTER SYSTEM RESET llmapp.cache_size; SELECT pg_reload_conf()');
+set_cache_size("'1GB'");
 unlink glob($primary->data_dir . '/llmapp/pgsql_tmp.*');
 is(sql($speak), $spoken, 'files are made again');
 
@@ -101,10 +102,10 @@ refused($speak, qr/version 1 of model "apart" lacks its base/, 'a version is not
 # kill -9, then resume: the matrices of a training that nobody disturbed
 sql('ALTER TABLE z.foundation RENAME TO base');
 sub added { return sql("SELECT meta #>> '{adapter,sha256}' FROM a.$_[0] WHERE part = 0 AND version = 1"); }
-my $long = '"epochs": 40, "batch_size": 2, "early_stopping": 0, "checkpoint_every": 0.1';
+my $long = '"epochs": 10, "batch_size": 2, "early_stopping": 0, "checkpoint_every": 0.1';
 is(sql('SELECT llm_wait(' . train('a.whole', $long, '') . ')'), 'succeeded', 'a training that nobody disturbs');
 my $job = train('a.killed', $long, '');
-ok(wait_for($primary, "SELECT count(*) FROM llmapp.progress WHERE job = $job AND step > 100", '1', 60), 'another one');
+ok(wait_for($primary, "SELECT count(*) FROM llmapp.progress WHERE job = $job AND done > 100", '1', 60), 'another one');
 kill 'KILL', sql(q{SELECT max(pid) FROM pg_stat_activity WHERE backend_type = 'llmapp job'});
 $primary->poll_query_until('postgres', "SELECT status = 'interrupted' FROM llmapp.jobs WHERE job = $job") or BAIL_OUT('the job is not interrupted');
 sql("SELECT llm_resume($job)");
