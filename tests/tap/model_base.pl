@@ -105,7 +105,7 @@ sub added { return sql("SELECT meta #>> '{adapter,sha256}' FROM a.$_[0] WHERE pa
 my $long = '"epochs": 10, "batch_size": 2, "early_stopping": 0, "checkpoint_every": 0.1';
 is(sql('SELECT llm_wait(' . train('a.whole', $long, '') . ')'), 'succeeded', 'a training that nobody disturbs');
 my $job = train('a.killed', $long, '');
-ok(wait_for($primary, "SELECT count(*) FROM llmapp.progress WHERE job = $job AND done > 100", '1', 60), 'another one');
+ok(wait_for($primary, "SELECT count(*) FROM llmapp.progress WHERE job = $job AND phase = 'training' AND done > 100", '1', 60), 'another one');
 kill 'KILL', sql(q{SELECT max(pid) FROM pg_stat_activity WHERE backend_type = 'llmapp job'});
 $primary->poll_query_until('postgres', "SELECT status = 'interrupted' FROM llmapp.jobs WHERE job = $job") or BAIL_OUT('the job is not interrupted');
 sql("SELECT llm_resume($job)");
