@@ -223,8 +223,7 @@ read_adapter(adapter *a, const json_t *o, llm_error *err)
 	double alpha;
 
 	if (!json_read_string(o, "base", &name, err) || !json_read_int(o, "version", 1, INT32_MAX, &version, err) ||
-		!read_sha256(o, "base_sha256", sha256, err) ||
-		!adapter_set_base(a, name, (int32_t) version, sha256, err) ||
+		!read_sha256(o, "base_sha256", sha256, err) || !adapter_set_base(a, name, (int32_t) version, sha256, err) ||
 		!json_read_int(o, "rank", 0, LORA_RANK_MAX, &rank, err) ||
 		!json_read_number(o, "alpha", 0, ALPHA_MAX, &alpha, err) ||
 		!read_names(a, o, "adapted", ORIGIN_ADAPTED, err) || !read_names(a, o, "own", ORIGIN_OWN, err) ||
