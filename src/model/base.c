@@ -11,7 +11,6 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
-#include "catalog/heap.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
@@ -25,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -155,6 +155,10 @@ DependOnBase(Oid relid, Oid base)
 	char *name = get_rel_name(relid);
 	char *schema = get_namespace_name(get_rel_namespace(relid));
 
+	LockRelationOid(base, ShareUpdateExclusiveLock);
+	if (!IsModelTable(base))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the base model no longer exists"),
+						errdetail("What was added to it cannot be used without it.")));
 	RequireMayDepend(relid, base);
 	if (!Declares(relid, base))
 	{
@@ -168,7 +172,6 @@ DependOnBase(Oid relid, Oid base)
 			SPI_finish() != SPI_OK_FINISH)
 			elog(ERROR, "could not run: %s", sql);
 	}
-	LockRelationOid(base, ShareUpdateExclusiveLock);
 }
 
 /* ---- to find it ---- */
@@ -228,6 +231,8 @@ OpenBase(ModelTable *base, const ModelTable *of, int32 version, const adapter *a
 List *
 ListBases(const ModelTable *of, int32 version, const manifest *m)
 {
+	MemoryContext result = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(result, "llmapp bases", ALLOCSET_DEFAULT_SIZES);
 	List *bases = NIL;
 	ModelTable tables[BASES_MAX + 1];
 
@@ -239,13 +244,16 @@ ListBases(const ModelTable *of, int32 version, const manifest *m)
 
 		if (depth == BASES_MAX)
 			ThrowDamaged(of->relid, version, "More than %d models stand on each other.", BASES_MAX);
+		MemoryContextSwitchTo(scratch);
 		OpenBase(&tables[depth + 1], &tables[depth], version, m->adapter, &next);
+		MemoryContextSwitchTo(result);
 		bases = lappend_oid(bases, tables[depth + 1].relid);
 		version = m->adapter->version;
 		m = next;
 	}
 	for (int i = list_length(bases); i > 0; i--)
 		CloseModelTable(&tables[i], NoLock);
+	MemoryContextDelete(scratch);
 	return bases;
 }
 

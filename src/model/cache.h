@@ -17,6 +17,7 @@
  * used.  ERROR when the model's rows are damaged.
  */
 extern const float *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
+
 /* A sink of weights that go to one block of memory. */
 typedef struct MemoryWriter
 {

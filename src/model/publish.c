@@ -219,7 +219,7 @@ PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights)
 	return version;
 }
 
-/* The version exists and its manifest is sound. */
+/* The version exists, its manifest is sound, and so is its base if it needs one. */
 static void
 RequireSoundVersion(const ModelTable *table, int32 version)
 {
@@ -228,7 +228,7 @@ RequireSoundVersion(const ModelTable *table, int32 version)
 
 	if (!FindManifest(table, version, &identity, &text))
 		ThrowNoVersion(table->relid, version);
-	(void) ParseManifest(table->relid, version, text);
+	(void) ListBases(table, version, ParseManifest(table->relid, version, text));
 }
 
 void

@@ -116,12 +116,15 @@ CheckWeights(Oid relid, int32 version)
 	ModelTable table;
 	RowIdentity identity;
 	WeightSource source;
+	manifest *m;
 	char *text;
 
 	OpenModelTable(&table, relid, AccessShareLock, SNAPSHOT_OF_STATEMENT);
 	if (!FindManifest(&table, version, &identity, &text))
 		ThrowNoVersion(relid, version);
-	OpenWeightSource(&source, &table, version, ParseManifest(relid, version, text));
+	m = ParseManifest(relid, version, text);
+	(void) ListBases(&table, version, m);
+	OpenWeightSource(&source, &table, version, m);
 	(void) GiveWeights(&source, Ignore, NULL);
 	CloseWeightSource(&source);
 	CloseModelTable(&table, NoLock);
