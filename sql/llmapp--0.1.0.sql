@@ -389,7 +389,7 @@ COMMENT ON VIEW llmapp.model_versions IS 'versions of the models that the reader
 COMMENT ON COLUMN llmapp.model_versions.live IS 'whether this version predicts';
 COMMENT ON COLUMN llmapp.model_versions.rows IS 'rows of the source';
 COMMENT ON COLUMN llmapp.model_versions.metrics IS 'quality on held-out rows';
-COMMENT ON COLUMN llmapp.model_versions.bytes IS 'size of the weights';
+COMMENT ON COLUMN llmapp.model_versions.bytes IS 'size of the weights, or of what a version that is kept apart from its base holds';
 COMMENT ON COLUMN llmapp.model_versions.job IS 'job that trained the version';
 COMMENT ON COLUMN llmapp.model_versions.findings IS 'what training noticed about the columns';
 COMMENT ON COLUMN llmapp.model_versions.lineage IS 'where the version comes from: query, rows, fingerprint, seed, device, time';

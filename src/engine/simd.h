@@ -115,6 +115,12 @@ typedef struct simd_kernels
 	void (*sgd)(float *w, const float *g, float *u, float momentum, float scale, float rate, float decay, int64_t n);
 	/* average = decay average + (1 - decay) w */
 	void (*average)(float *average, const float *w, float decay, int64_t n);
+	/*
+	 * y = x + sum of b[r] a[r a_row + j] over r < rank, in double and rounded once.  Products of two floats are
+	 * exact there and are added in order, so the bytes are the same by every set of kernels.
+	 */
+	void (*add_low_rank)(const float *x, const float *b, int64_t rank, const float *a, int64_t a_row, float *y,
+						 int64_t n);
 
 	/* m <= tile_rows rows and n <= 2 lanes columns of c, = or +=; bias (n) may be NULL */
 	int tile_rows;

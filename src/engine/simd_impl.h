@@ -690,6 +690,31 @@ average(float *mean, const float *w, float decay, int64_t n)
 		mean[i] += (1.0f - decay) * (w[i] - mean[i]);
 }
 
+typedef double vd __attribute__((vector_size(8 * LANES)));
+
+KERNEL void
+add_low_rank(const float *x, const float *b, int64_t rank, const float *a, int64_t a_row, float *y, int64_t n)
+{
+	int64_t i = 0;
+
+	FOR_VECTORS(i, n)
+	{
+		vd sum = __builtin_convertvector(load(x + i), vd);
+
+		for (int64_t r = 0; r < rank; r++)
+			sum += (double) b[r] * __builtin_convertvector(load(a + r * a_row + i), vd);
+		store(y + i, __builtin_convertvector(sum, vf));
+	}
+	for (; i < n; i++)
+	{
+		double sum = x[i];
+
+		for (int64_t r = 0; r < rank; r++)
+			sum += (double) b[r] * a[r * a_row + i];
+		y[i] = (float) sum;
+	}
+}
+
 #include "simd_image.h"
 #include "simd_text.h"
 
@@ -719,6 +744,7 @@ const simd_kernels NAME = {
 	.adamw = adamw,
 	.sgd = sgd,
 	.average = average,
+	.add_low_rank = add_low_rank,
 	.tile_rows = DIRECT_ROWS,
 	.tile = tile,
 	.channel_moments = channel_moments,

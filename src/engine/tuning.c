@@ -11,10 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blas.h"
 #include "net_record.h"
-
-#define MAX_RANK 1024
 
 struct net_tuning
 {
@@ -22,7 +19,7 @@ struct net_tuning
 	int32_t first;    /* tensors before are frozen */
 	net *adapters;    /* a directory of tensors, nothing else; NULL: there are none */
 	int32_t *adapted; /* (adapters) tensor of the network */
-	float scale;      /* alpha / rank */
+	float scale;      /* lora_scale() */
 };
 
 static const struct
@@ -94,6 +91,12 @@ is_target(const char *name, uint32_t wanted)
 	return false;
 }
 
+float
+lora_scale(float alpha, int32_t rank)
+{
+	return alpha / rank;
+}
+
 /* ---- construction ---- */
 
 static bool
@@ -110,8 +113,8 @@ check_tuning(const net *n, const train_config *c, llm_error *err)
 		return true;
 	if (c->train_layers > 0)
 		return llm_fail(err, LLM_INVALID, "train_layers and lora_rank exclude each other");
-	if (c->lora_rank < 0 || c->lora_rank > MAX_RANK)
-		return llm_fail(err, LLM_INVALID, "lora_rank %d is not between 0 and %d", c->lora_rank, MAX_RANK);
+	if (c->lora_rank < 0 || c->lora_rank > LORA_RANK_MAX)
+		return llm_fail(err, LLM_INVALID, "lora_rank %d is not between 0 and %d", c->lora_rank, LORA_RANK_MAX);
 	if (!(c->lora_alpha > 0 && isfinite(c->lora_alpha)))
 		return llm_fail(err, LLM_INVALID, "lora_alpha must be positive");
 	if (c->lora_targets == 0 || (c->lora_targets & ~(uint32_t) LORA_ALL) != 0)
@@ -141,7 +144,7 @@ add_adapter(net_tuning *t, int32_t weight, int32_t rank, llm_error *err)
 static bool
 add_adapters(net_tuning *t, const train_config *c, llm_error *err)
 {
-	t->scale = c->lora_alpha / c->lora_rank;
+	t->scale = lora_scale(c->lora_alpha, c->lora_rank);
 	t->adapters = calloc(1, sizeof(net));
 	t->adapted = malloc(t->n->tensor_count * sizeof(int32_t));
 	if (!t->adapters || !t->adapted)
@@ -269,7 +272,17 @@ tuning_clear(const net_tuning *t, float *adapters)
 		memset(adapters + t->adapters->tensors[i].offset, 0, t->adapters->tensors[i].count * sizeof(float));
 }
 
-#define MERGE_FLOATS 4096 /* of B in a tile; at least MAX_RANK */
+void
+lora_add(const simd_kernels *simd, const float *x, float scale, const float *b, int64_t rank, const float *a,
+		 int64_t inputs, float *y, int64_t n)
+{
+	float scaled[LORA_RANK_MAX];
+
+	simd->scale(scale, b, scaled, rank);
+	simd->add_low_rank(x, scaled, rank, a, inputs, y, n);
+}
+
+#define MERGE_ROWS 16 /* in a tile */
 
 typedef struct merge_args
 {
@@ -285,14 +298,13 @@ static void
 merge_tile(void *arg, int64_t tile)
 {
 	const merge_args *m = arg;
-	int64_t rows = MERGE_FLOATS / m->rank, begin = tile * rows;
-	float scaled[MERGE_FLOATS];
 
-	if (rows > m->outputs - begin)
-		rows = m->outputs - begin;
-	m->simd->scale(m->scale, m->b + begin * m->rank, scaled, rows * m->rank);
-	gemm(m->simd, false, false, rows, m->inputs, m->rank, scaled, m->rank, m->a, m->inputs, 1,
-		 m->w + begin * m->inputs, m->inputs);
+	for (int64_t row = tile * MERGE_ROWS; row < (tile + 1) * MERGE_ROWS && row < m->outputs; row++)
+	{
+		float *w = m->w + row * m->inputs;
+
+		lora_add(m->simd, w, m->scale, m->b + row * m->rank, m->rank, m->a, m->inputs, w, m->inputs);
+	}
 }
 
 void
@@ -309,8 +321,7 @@ tuning_merge(const net_tuning *t, const float *adapters, float *weights, const s
 						b->dims[0],
 						t->scale,
 						simd};
-		int64_t rows = MERGE_FLOATS / m.rank;
 
-		pool_run(p, merge_tile, &m, (m.outputs + rows - 1) / rows, NULL, NULL);
+		pool_run(p, merge_tile, &m, (m.outputs + MERGE_ROWS - 1) / MERGE_ROWS, NULL, NULL);
 	}
 }

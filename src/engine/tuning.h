@@ -19,6 +19,8 @@
 #include "pool.h"
 #include "simd.h"
 
+#define LORA_RANK_MAX 1024
+
 typedef struct net_tuning net_tuning;
 
 /* Checks what config says of fine-tuning; n must outlive the result. */
@@ -42,8 +44,13 @@ extern int32_t tuning_record(const net_tuning *t, graph *g, int32_t weight, int3
 extern bool tuning_initialise(const net_tuning *t, uint64_t seed, float *adapters, pool *p, llm_poll poll,
 							  void *poll_arg);
 extern void tuning_clear(const net_tuning *t, float *adapters); /* they add nothing */
-/* Add what adapters do to the weights of the network. */
+/* Add what adapters do to the weights of the network: the same bytes on every machine, as lora_add() gives them. */
 extern void tuning_merge(const net_tuning *t, const float *adapters, float *weights, const simd_kernels *simd,
 						 pool *p);
+
+/* For one row, or a part of it: y (n) = x + scale b a, with b (rank) of the row and a (rank, inputs) at its first column. */
+extern float lora_scale(float alpha, int32_t rank);
+extern void lora_add(const simd_kernels *simd, const float *x, float scale, const float *b, int64_t rank,
+					 const float *a, int64_t inputs, float *y, int64_t n);
 
 #endif /* LLMAPP_TUNING_H */

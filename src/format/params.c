@@ -457,6 +457,7 @@ fill_network(train_params *p, llm_error *err)
 	p->lora_rank = (int32_t) get_int(p, "lora_rank");
 	p->lora_alpha = get_number(p, "lora_alpha");
 	p->lora_targets = lora_bits(get(p, "lora_targets"));
+	p->lora_merge = !json_is_false(get(p, "lora_merge"));
 	p->ngrams = json_is_true(get(p, "ngrams"));
 	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
 			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
@@ -518,6 +519,11 @@ check_together(const train_params *p, llm_error *err)
 	if (p->lora_rank > 0 && p->lora_targets == 0)
 		return fail_together("lora_rank", "lora_targets",
 							 "Name at least one kind of layer, or leave \"lora_targets\" out.", err);
+	if (!p->lora_merge && p->lora_rank == 0)
+	{
+		llm_fail(err, LLM_INVALID, "parameter \"lora_merge\" is false without \"lora_rank\"");
+		return llm_hint(err, "For example {\"lora_rank\": 8, \"lora_merge\": false}.");
+	}
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)

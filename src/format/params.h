@@ -108,7 +108,8 @@ typedef struct train_params
 	int32_t train_layers; /* 0: all */
 	int32_t lora_rank;    /* 0: none */
 	double lora_alpha;
-	uint32_t lora_targets;  /* LORA_ bits */
+	uint32_t lora_targets; /* LORA_ bits */
+	bool lora_merge;
 	int32_t source_context; /* 0: not chosen yet */
 	bool ngrams;
 	text_pool pool;

@@ -476,6 +476,19 @@ read_weights(manifest *m, llm_error *err)
 	return true;
 }
 
+static bool
+read_adapter(manifest *m, llm_error *err)
+{
+	const json_t *json;
+
+	if (json_object_get(m->json, "adapter") == NULL)
+		return true;
+	if (!json_read_object(m->json, "adapter", &json, err))
+		return false;
+	m->adapter = adapter_from_json(json, m->net, err);
+	return m->adapter != NULL;
+}
+
 /* What views and reports read: only its types matter here. */
 static bool
 check_rest(const json_t *json, llm_error *err)
@@ -505,7 +518,8 @@ manifest_parse(const char *text, size_t length, llm_error *err)
 	}
 	m->json = json_parse(text, length, err);
 	if (m->json != NULL && check_format(m->json, err) && read_names(m, err) && read_features(m, err) &&
-		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && check_rest(m->json, err))
+		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && read_adapter(m, err) &&
+		check_rest(m->json, err))
 		return m;
 	manifest_free(m);
 	return NULL;
@@ -516,9 +530,22 @@ manifest_free(manifest *m)
 {
 	if (m == NULL)
 		return;
+	adapter_free(m->adapter);
 	net_free(m->net);
 	encoder_free(m->encoder);
 	target_free(m->target);
 	json_decref(m->json);
 	free(m);
+}
+
+size_t
+manifest_stored_bytes(const manifest *m)
+{
+	return m->adapter ? m->adapter->bytes : m->weight_bytes;
+}
+
+const char *
+manifest_stored_sha256(const manifest *m)
+{
+	return m->adapter ? m->adapter->sha256 : m->sha256;
 }

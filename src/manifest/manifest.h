@@ -14,7 +14,8 @@
  *	  a tokenizer, of transformers)
  *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
- *	  "seed", "device", "extension_version", "job", "trained_at"} }
+ *	  "seed", "device", "extension_version", "job", "trained_at"},
+ *	  "adapter": {...} of a version that is kept apart from its base, see adapter.h }
  */
 #ifndef LLMAPP_MANIFEST_H
 #define LLMAPP_MANIFEST_H
@@ -24,6 +25,7 @@
 #include "../engine/net.h"
 #include "../feature/feature.h"
 #include "../format/json.h"
+#include "adapter.h"
 
 #define MANIFEST_FORMAT 1
 
@@ -38,11 +40,16 @@ typedef struct manifest
 	size_t weight_bytes;    /* == net_weight_bytes(net) + tokenizer_bytes */
 	size_t tokenizer_bytes; /* behind the network's; 0 without a transformer */
 	char sha256[65];        /* of all of them, hex */
+	adapter *adapter;       /* what is stored instead of them; NULL: they are */
 } manifest;
 
 /* NULL: LLM_CORRUPT or LLM_MEMORY. */
 extern manifest *manifest_parse(const char *text, size_t length, llm_error *err);
 extern void manifest_free(manifest *m);
+
+/* What the rows of the version hold, and its checksum: the weights, unless it is kept apart from its base. */
+extern size_t manifest_stored_bytes(const manifest *m);
+extern const char *manifest_stored_sha256(const manifest *m);
 
 /*
  * A new manifest for weights, and the tokenizer behind them, with this checksum.  settings, metrics, findings and

@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 
 #include "../common.h"
+#include "base.h"
 #include "cache.h"
 
 #define HEADER_BYTES 4096
@@ -187,15 +188,16 @@ Stamp(FileWriter *writer, const manifest *m)
 
 /* Header and weights into a new file; false with errno when the file system refuses. */
 static bool
-WriteFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
+WriteFile(const char *path, const WeightSource *source)
 {
+	const manifest *m = source->m;
 	FileWriter writer = {.fd =
 							 OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode)};
 	bool written;
 
 	if (writer.fd < 0)
 		return false;
-	written = WriteHeader(&writer, m) && ReadWeights(table, version, m, WriteBytes, &writer) && Stamp(&writer, m);
+	written = WriteHeader(&writer, m) && GiveWeights(source, WriteBytes, &writer) && Stamp(&writer, m);
 	if (CloseTransientFile(writer.fd) != 0 && written)
 		return false;
 	errno = writer.error;
@@ -212,7 +214,7 @@ ReportRefusal(const char *path)
 
 /* Make the file of a version, synced to disk; false when the file system refuses. */
 static bool
-CreateFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
+CreateFileFrom(const char *path, const WeightSource *source)
 {
 	char *temporary = psprintf("%s.%d", path, MyProcPid);
 	volatile bool created = false;
@@ -222,11 +224,11 @@ CreateFile(const char *path, const ModelTable *table, int32 version, const manif
 		ReportRefusal(path);
 		return false;
 	}
-	MakeRoomInCache(HEADER_BYTES + m->weight_bytes);
+	MakeRoomInCache(HEADER_BYTES + source->m->weight_bytes);
 	(void) unlink(temporary);
 	PG_TRY();
 	{
-		created = WriteFile(temporary, table, version, m);
+		created = WriteFile(temporary, source);
 		if (!created)
 			ReportRefusal(path);
 		else
@@ -238,6 +240,18 @@ CreateFile(const char *path, const ModelTable *table, int32 version, const manif
 			(void) unlink(temporary);
 	}
 	PG_END_TRY();
+	return created;
+}
+
+static bool
+CreateFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
+{
+	WeightSource source;
+	bool created;
+
+	OpenWeightSource(&source, table, version, m); /* may make a file of its own: that of the base */
+	created = CreateFileFrom(path, &source);
+	CloseWeightSource(&source);
 	return created;
 }
 
@@ -263,13 +277,8 @@ MapOrCreateFile(Weights *weights, const ModelTable *table, int32 version, const 
 
 /* ---- private memory ---- */
 
-typedef struct MemoryWriter
-{
-	char *next;
-} MemoryWriter;
-
-static bool
-CopyBytes(void *arg, const char *bytes, Size length)
+bool
+WriteToMemory(void *arg, const char *bytes, Size length)
 {
 	MemoryWriter *writer = arg;
 
@@ -282,6 +291,7 @@ static void
 CopyWeights(Weights *weights, const ModelTable *table, int32 version, const manifest *m)
 {
 	MemoryWriter writer;
+	WeightSource source;
 
 	if (posix_memalign(&weights->memory, 64, m->weight_bytes) != 0)
 	{
@@ -292,7 +302,9 @@ CopyWeights(Weights *weights, const ModelTable *table, int32 version, const mani
 	}
 	weights->data = weights->memory;
 	writer.next = weights->memory;
-	(void) ReadWeights(table, version, m, CopyBytes, &writer);
+	OpenWeightSource(&source, table, version, m);
+	(void) GiveWeights(&source, WriteToMemory, &writer);
+	CloseWeightSource(&source);
 }
 
 static void

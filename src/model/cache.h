@@ -17,6 +17,15 @@
  * used.  ERROR when the model's rows are damaged.
  */
 extern const float *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
+
+/* A sink of weights that go to one block of memory. */
+typedef struct MemoryWriter
+{
+	char *next;
+} MemoryWriter;
+
+extern bool WriteToMemory(void *writer, const char *bytes, Size length);
+
 /* Remove the file of a version that is no more; sessions that have it open keep it. */
 extern void ForgetWeights(Oid relid, int32 version);
 

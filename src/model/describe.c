@@ -155,7 +155,7 @@ FillFacts(Facts *facts, const manifest *m)
 	facts->lineage = CopyJson(lineage);
 	facts->rows = LineageNumber(lineage, "rows");
 	facts->job = LineageNumber(lineage, "job");
-	facts->bytes = (int64) m->weight_bytes;
+	facts->bytes = (int64) manifest_stored_bytes(m);
 	if (json_read_string(lineage, "trained_at", &trained_at, &ignored))
 		facts->trained_at = pstrdup(trained_at);
 }

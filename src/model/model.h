@@ -47,6 +47,14 @@ typedef struct WeightBytes
 extern void HashWeights(const WeightBytes *weights, char *hex);
 /* Returns the new version.  manifest comes from manifest_build(). */
 extern int32 PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights);
+/*
+ * For versions that are kept apart from the base they were trained from: ERROR unless the current user may let a
+ * model, new when relid is invalid, depend on this base; let it depend, with the base locked so that none of its
+ * versions is dropped before the transaction ends; ERROR unless the weights of a version are what its manifest says.
+ */
+extern void RequireMayDepend(Oid relid, Oid base);
+extern void DependOnBase(Oid relid, Oid base);
+extern void CheckWeights(Oid relid, int32 version);
 /* Make a version live; 0 is not a version. */
 extern void PromoteVersion(Oid relid, int32 version);
 extern int32 LiveVersion(Oid relid); /* 0 when none; by the active snapshot */

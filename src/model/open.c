@@ -23,6 +23,7 @@
 #include "utils/snapmgr.h"
 
 #include "../common.h"
+#include "base.h"
 #include "cache.h"
 #include "parts.h"
 
@@ -48,6 +49,7 @@ typedef struct OpenVersion
 	int pins;
 	uint64 used; /* clock at the last opening */
 	manifest *manifest;
+	List *bases; /* tables; of a version that is kept apart */
 	const float *weights;
 	predictor *predictor;
 	predictor *bulk;
@@ -236,6 +238,7 @@ ReadVersion(const ModelTable *table, int32 number)
 		ThrowNoVersion(table->relid, number);
 	version->manifest = ParseManifest(table->relid, number, text);
 	pfree(text);
+	version->bases = ListBases(table, number, version->manifest);
 	version->weights = LoadWeights(table, number, version->manifest);
 	if (encoder_has_tokens(version->manifest->encoder))
 		BindTokenizer(version);
@@ -351,6 +354,7 @@ Model *
 OpenModel(Oid relid, int32 version, MemoryContext cxt)
 {
 	ModelTable table;
+	OpenVersion *open;
 	Model *model;
 
 	InitVersions();
@@ -358,7 +362,9 @@ OpenModel(Oid relid, int32 version, MemoryContext cxt)
 	RequirePredictPrivilege(relid);
 	if (version == 0)
 		version = RequireLiveVersion(&table);
-	model = NewHandle(GetVersion(&table, version), table.snapshot, cxt);
+	open = GetVersion(&table, version);
+	RequireBasePrivileges(relid, open->bases);
+	model = NewHandle(open, table.snapshot, cxt);
 	CloseModelTable(&table, NoLock);
 	return model;
 }

@@ -130,9 +130,9 @@ WithWideNumbers(const char *json)
 	initStringInfo(&out);
 	for (const char *c = json; *c != '\0';)
 	{
-		Size length = strspn(c, "-.0123456789");
+		Size length = quoted ? 0 : strspn(c, "-.0123456789"); /* a string may be one long row of digits */
 
-		if (quoted || length == 0)
+		if (length == 0)
 		{
 			if (quoted && *c == '\\')
 				appendStringInfoChar(&out, *c++);
@@ -320,6 +320,14 @@ ParseManifest(Oid relid, int32 version, const char *text)
 	return m;
 }
 
+manifest *
+TryParseManifest(const char *text)
+{
+	llm_error ignored = {0};
+
+	return manifest_parse(text, strlen(text), &ignored);
+}
+
 /* ---- weights ---- */
 
 static void
@@ -330,7 +338,7 @@ CheckHash(pg_cryptohash_ctx *hash, int result)
 						errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
 }
 
-static pg_cryptohash_ctx *
+pg_cryptohash_ctx *
 BeginHash(void)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
@@ -341,7 +349,7 @@ BeginHash(void)
 	return hash;
 }
 
-static void
+void
 EndHash(pg_cryptohash_ctx *hash, char *hex)
 {
 	uint8 digest[PG_SHA256_DIGEST_LENGTH];
@@ -351,7 +359,7 @@ EndHash(pg_cryptohash_ctx *hash, char *hex)
 	json_hex(digest, sizeof(digest), hex);
 }
 
-static void
+void
 HashBytes(pg_cryptohash_ctx *hash, const void *bytes, Size size)
 {
 	const uint8 *next = bytes;
@@ -409,7 +417,7 @@ ReadWeights(const ModelTable *table, int32 version, const manifest *m, PartSink 
 	ScanKeyData keys[2];
 	SysScanDesc scan = BeginVersionScan(table, keys, version, true);
 	HeapTuple tuple;
-	Size left = m->weight_bytes;
+	Size left = manifest_stored_bytes(m);
 	int64 part = 0;
 	bool wanted = true;
 	char hex[65];
@@ -437,7 +445,7 @@ ReadWeights(const ModelTable *table, int32 version, const manifest *m, PartSink 
 	if (wanted && left > 0)
 		ThrowDamaged(table->relid, version, "Part " INT64_FORMAT " is missing.", part + 1);
 	EndHash(hash, hex);
-	if (wanted && strcmp(hex, m->sha256) != 0)
+	if (wanted && strcmp(hex, manifest_stored_sha256(m)) != 0)
 		ThrowDamaged(table->relid, version, "The weights do not have the SHA-256 of the manifest.");
 	return wanted;
 }

@@ -9,6 +9,7 @@
 #ifndef LLMAPP_PARTS_H
 #define LLMAPP_PARTS_H
 
+#include "common/cryptohash.h"
 #include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
@@ -51,6 +52,8 @@ typedef enum ModelSnapshot
 	SNAPSHOT_LATEST        /* what writers go by, once they hold the lock */
 } ModelSnapshot;
 
+/* By its row type alone; false when there is no such relation. */
+extern bool IsModelTable(Oid relid);
 /* ERROR unless a sound model table.  The snapshot is taken after the lock. */
 extern void OpenModelTable(ModelTable *table, Oid relid, LOCKMODE lock, ModelSnapshot which);
 /* Ends reading; `lock` is the one to give up now, NoLock to keep it until the transaction ends. */
@@ -71,11 +74,19 @@ extern bool FindManifest(const ModelTable *table, int32 version, RowIdentity *id
 /* Freed with the current memory context; ERROR when it is not sound. */
 extern manifest *ParseManifest(Oid relid, int32 version, const char *text);
 
+/* NULL when it is not sound; freed by the caller. */
+extern manifest *TryParseManifest(const char *text);
+
+/* SHA-256 of bytes that come one after the other; hex as HashWeights(). */
+extern pg_cryptohash_ctx *BeginHash(void);
+extern void HashBytes(pg_cryptohash_ctx *hash, const void *bytes, Size size);
+extern void EndHash(pg_cryptohash_ctx *hash, char *hex);
+
 /* Takes the next bytes of the weights, at most MODEL_PART_BYTES; false asks to stop. */
 typedef bool (*PartSink)(void *arg, const char *bytes, Size length);
 
 /*
- * Give the weights to `sink` in order.  When true is returned, their number and checksum were
+ * Give what the rows hold of the weights to `sink` in order.  When true is returned, their number and checksum were
  * those of the manifest; false when the sink wanted no more; ERROR when they are damaged.
  */
 extern bool ReadWeights(const ModelTable *table, int32 version, const manifest *m, PartSink sink, void *arg);

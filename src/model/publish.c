@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "../common.h"
+#include "base.h"
 #include "cache.h"
 #include "parts.h"
 
@@ -57,7 +58,7 @@ HasOwnersCode(Relation rel)
 
 	list_free(indexes);
 	return rel->trigdesc != NULL || rel->rd_rules != NULL || index_count > 1 ||
-		   (constr != NULL && (constr->num_check > 0 || constr->num_defval > 0));
+		   (constr != NULL && (constr->num_check > CountBaseChecks(rel) || constr->num_defval > 0));
 }
 
 /*
@@ -179,10 +180,11 @@ CheckPublication(Oid relid, const char *text, const WeightBytes *weights)
 	manifest *m = ParseManifest(relid, 0, text);
 	char sha256[65];
 
-	if (m->weight_bytes != bytes)
-		ThrowDamaged(relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", m->weight_bytes, bytes);
+	if (manifest_stored_bytes(m) != bytes)
+		ThrowDamaged(relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", manifest_stored_bytes(m),
+					 bytes);
 	HashWeights(weights, sha256);
-	if (strcmp(sha256, m->sha256) != 0)
+	if (strcmp(sha256, manifest_stored_sha256(m)) != 0)
 		ThrowDamaged(relid, 0, "The weights do not have the SHA-256 of the manifest.");
 }
 
@@ -217,7 +219,7 @@ PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights)
 	return version;
 }
 
-/* The version exists and its manifest is sound. */
+/* The version exists, its manifest is sound, and so is its base if it needs one. */
 static void
 RequireSoundVersion(const ModelTable *table, int32 version)
 {
@@ -226,7 +228,7 @@ RequireSoundVersion(const ModelTable *table, int32 version)
 
 	if (!FindManifest(table, version, &identity, &text))
 		ThrowNoVersion(table->relid, version);
-	(void) ParseManifest(table->relid, version, text);
+	(void) ListBases(table, version, ParseManifest(table->relid, version, text));
 }
 
 void
@@ -280,6 +282,7 @@ DropVersion(Oid relid, int32 version)
 	OpenForWriting(&table, relid, ACL_SELECT | ACL_DELETE, "SELECT, DELETE", "llm_drop_version()");
 	if (version > 0 && version == ReadHead(&table))
 		ThrowLive(&table, version);
+	RequireNoDependents(&table, version);
 	CloseModelTable(&table, NoLock);
 	Connect();
 	if (version <= 0 ||

@@ -51,6 +51,18 @@ ModelNameLiteral(Oid relid)
 
 /* ---- shape ---- */
 
+bool
+IsModelTable(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool model = HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_RELATION &&
+				 ((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return model;
+}
+
 static void
 ThrowNotAModel(Oid relid, const char *detail)
 {
@@ -263,13 +275,7 @@ CheckModelName(const char *schema, const char *name)
 
 	if (OidIsValid(relid))
 	{
-		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-		bool model =
-			HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->reloftype == LlmappTypeOid("model_part");
-
-		if (HeapTupleIsValid(tuple))
-			ReleaseSysCache(tuple);
-		if (!model)
+		if (!IsModelTable(relid))
 			ThrowNameTaken(namespace, name);
 		RequireModelTable(relid);
 		RequireWritePrivilege(relid);

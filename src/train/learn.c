@@ -147,6 +147,37 @@ CheckInterrupts(Learning *l)
 	CHECK_FOR_INTERRUPTS();
 }
 
+const net *
+LearnedMatrices(const Learning *l)
+{
+	const float *ignored;
+
+	return l->params->lora_merge ? NULL : trainer_adapters(l->trainer, &ignored);
+}
+
+static Size
+LearnedBytes(const Learning *l)
+{
+	const net *matrices = LearnedMatrices(l);
+
+	return add_size(net_weight_bytes(l->net), matrices != NULL ? net_weight_bytes(matrices) : 0);
+}
+
+/* The trainer's weights become the best ones. */
+static void
+KeepBest(Learning *l)
+{
+	char *best = l->checkpoint->parts[PART_BEST].data;
+	const net *matrices = LearnedMatrices(l);
+	const float *numbers;
+
+	memcpy(best, trainer_weights(l->trainer), net_weight_bytes(l->net));
+	if (matrices == NULL)
+		return;
+	(void) trainer_adapters(l->trainer, &numbers);
+	memcpy(best + net_weight_bytes(l->net), numbers, net_weight_bytes(matrices));
+}
+
 /* Why the checkpoint's parts are not of this network, or NULL after going on from them. */
 static const char *
 Restore(Learning *l)
@@ -155,7 +186,7 @@ Restore(Learning *l)
 	llm_error err = {0};
 
 	if (c->parts[PART_TRAINER].bytes != trainer_state_bytes(l->trainer) ||
-		c->parts[PART_BEST].bytes != net_weight_bytes(l->net))
+		c->parts[PART_BEST].bytes != LearnedBytes(l))
 		return "the checkpoint belongs to another network";
 	if (!trainer_restore(l->trainer, c->parts[PART_TRAINER].data, c->parts[PART_TRAINER].bytes, &err))
 		return "the checkpoint is damaged";
@@ -177,7 +208,7 @@ StartAnew(Learning *l)
 								.best_loss = INFINITY};
 	trainer->bytes = trainer_state_bytes(l->trainer);
 	trainer->data = MemoryContextAllocHuge(CurrentMemoryContext, trainer->bytes);
-	best->bytes = net_weight_bytes(l->net);
+	best->bytes = LearnedBytes(l);
 	best->data = MemoryContextAllocHuge(CurrentMemoryContext, best->bytes);
 	memset(best->data, 0, best->bytes);
 }
@@ -300,8 +331,7 @@ Validate(Learning *l)
 		s->best_loss = loss;
 		s->best_epoch = s->epoch + 1;
 		s->best_step = s->step;
-		memcpy(l->checkpoint->parts[PART_BEST].data, trainer_weights(l->trainer),
-			   l->checkpoint->parts[PART_BEST].bytes);
+		KeepBest(l);
 	}
 	return true;
 }
@@ -440,7 +470,9 @@ RunLearning(Learning *l)
 const float *
 LearnedWeights(Learning *l)
 {
-	return l->checkpoint->state.best_epoch > 0 ? l->checkpoint->parts[PART_BEST].data : trainer_weights(l->trainer);
+	if (l->checkpoint->state.best_epoch == 0)
+		KeepBest(l);
+	return l->checkpoint->parts[PART_BEST].data;
 }
 
 static bool

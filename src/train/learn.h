@@ -21,8 +21,10 @@ typedef enum LearnEnd
 /* Make the trainer; go on from the checkpoint when resumed, otherwise begin.  False when the job is to pause. */
 extern bool StartLearning(Learning *l, bool resumed);
 extern LearnEnd RunLearning(Learning *l);
-/* Weights of the best epoch, or the last ones when no epoch was judged. */
+/* Weights of the best epoch, or the last ones when no epoch was judged; behind them numbers of LearnedMatrices(). */
 extern const float *LearnedWeights(Learning *l);
+/* The directory of trainer_adapters() when they are to be kept apart from the weights of the base; or NULL. */
+extern const net *LearnedMatrices(const Learning *l);
 /*
  * evaluation_json() of these weights on the held-out rows, or on the training rows when
  * there are none ("rows" says which), and evaluation_score().

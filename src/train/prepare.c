@@ -430,6 +430,8 @@ CheckQuery(TrainingSpec *spec, const char *architecture, const char *task, Oid s
 		CheckBaseTarget(base, roles, task);
 	else
 		CheckNoTuning(params);
+	if (!params->lora_merge && spec->model != NULL)
+		RequireMayDepend(get_relname_relid(spec->model, get_namespace_oid(spec->schema, false)), spec->base);
 	if (task != NULL)
 		CheckTaskSettings(task, params);
 	spec->task = task ? pstrdup(task) : NULL;

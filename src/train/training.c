@@ -161,6 +161,7 @@ TrainOne(TrainingRun *t, Learned *learned)
 	learned->params = l->params;
 	learned->net = l->net;
 	learned->weights = LearnedWeights(l);
+	learned->matrices = LearnedMatrices(l);
 	learned->evaluation = Evaluate(l, learned->weights, &learned->score);
 	return true;
 }
@@ -177,8 +178,8 @@ Publish(const TrainingRun *t, const Learned *learned)
 							  .state = &t->checkpoint.state,
 							  .evaluation = learned->evaluation,
 							  .score = learned->score,
-							  .base = t->spec->base,
-							  .base_version = t->base ? t->base->version : 0};
+							  .matrices = learned->matrices,
+							  .base = t->base};
 
 	JobReport("task", json_string(t->data->task));
 	JobReport("evaluated_on", json_copy(json_object_get(learned->evaluation, "rows")));

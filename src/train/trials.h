@@ -27,7 +27,8 @@ typedef struct Learned
 	const train_params *params;
 	const net *net;
 	const float *weights;
-	json_t *evaluation; /* as Evaluate() gives it */
+	const net *matrices; /* numbers of which follow the weights, when they are kept apart; or NULL */
+	json_t *evaluation;  /* as Evaluate() gives it */
 	double score;
 } Learned;
 

@@ -70,14 +70,20 @@ LineageJson(const TrainedNetwork *trained)
 	json_object_set_new(json, "epochs", json_integer(trained->state->epoch));
 	json_object_set_new(json, "best_epoch", json_integer(trained->state->best_epoch));
 	json_object_set_new(json, "seconds", json_real(trained->state->elapsed));
-	if (OidIsValid(trained->base))
+	if (trained->base != NULL)
 	{
-		char *name = get_rel_name(trained->base);
+		char *name = get_rel_name(trained->base->relid);
 
 		json_object_set_new(json, "base", name ? ServerString(name) : json_null());
-		json_object_set_new(json, "base_version", json_integer(trained->base_version));
+		json_object_set_new(json, "base_version", json_integer(trained->base->version));
 	}
 	return json;
+}
+
+static bool
+KeepsApart(const TrainedNetwork *trained)
+{
+	return !trained->params->lora_merge;
 }
 
 static WeightBytes
@@ -91,20 +97,50 @@ TrainedBytes(const TrainedNetwork *trained)
 						  .tokenizer_size = corpus ? corpus->tokenizer_size : 0};
 }
 
-/* The manifest's text in the server's encoding. */
+/* What is stored when the version is kept apart, and "adapter" of the manifest, which says so. */
+static WeightBytes
+AddedBytes(const TrainedNetwork *trained, json_t *manifest)
+{
+	const Model *base = trained->base;
+	const train_params *p = trained->params;
+	char *name = get_rel_name(base->relid);
+	llm_error err = {0};
+	adapter *a = adapter_new(trained->net, trained->weights, base->manifest->net, base->weights, trained->matrices,
+							 p->lora_rank, (float) p->lora_alpha, &err);
+	float *stored;
+	WeightBytes bytes;
+
+	if (a == NULL)
+		ThrowError(&err);
+	OWN(a, adapter_free);
+	name = pg_server_to_any(name ? name : "", name ? strlen(name) : 0, PG_UTF8);
+	if (!adapter_set_base(a, name, base->version, base->manifest->sha256, &err))
+		ThrowError(&err);
+	stored = MemoryContextAllocHuge(CurrentMemoryContext, a->bytes + 1);
+	adapter_store(a, trained->weights, trained->matrices,
+				  trained->weights + net_weight_bytes(trained->net) / sizeof(float), stored);
+	bytes = (WeightBytes) {.network = stored, .network_size = a->bytes};
+	HashWeights(&bytes, a->sha256);
+	json_object_set_new(manifest, "adapter", adapter_json(a));
+	return bytes;
+}
+
+/* The manifest's text in the server's encoding, and what is stored beside it. */
 static char *
-ManifestText(const TrainedNetwork *trained, const WeightBytes *weights, json_t *findings)
+ManifestText(const TrainedNetwork *trained, json_t *findings, WeightBytes *stored)
 {
 	const Dataset *d = trained->data;
+	WeightBytes weights = TrainedBytes(trained);
 	char sha256[65];
 	json_t *manifest;
 	char *text;
 	char *result;
 
-	HashWeights(weights, sha256);
+	HashWeights(&weights, sha256);
 	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
-							  weights->tokenizer_size, sha256, TaskSettings(d->task, trained->params),
+							  weights.tokenizer_size, sha256, TaskSettings(d->task, trained->params),
 							  trained->evaluation, findings, LineageJson(trained));
+	*stored = KeepsApart(trained) && manifest ? AddedBytes(trained, manifest) : weights;
 	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);
 	if (text == NULL)
@@ -191,8 +227,9 @@ PublishTraining(const TrainedNetwork *trained)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	json_t *findings = FindingsJson(trained->data->findings);
-	WeightBytes weights = TrainedBytes(trained);
+	WeightBytes stored;
 	const char *why = NULL;
+	char *manifest;
 	Oid relid;
 	int32 before;
 	int32 version;
@@ -205,12 +242,17 @@ PublishTraining(const TrainedNetwork *trained)
 	relid = CheckModelName(trained->spec->schema, trained->spec->model);
 	if (!OidIsValid(relid))
 		relid = CreateModelTable(trained->spec->schema, trained->spec->model);
+	if (KeepsApart(trained))
+		DependOnBase(relid, trained->base->relid);
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	RenewSnapshot();
 	before = LiveVersion(relid);
 	live = GoesLive(relid, before, trained, &why);
-	version = PublishVersion(relid, ManifestText(trained, &weights, findings), &weights);
+	manifest = ManifestText(trained, findings, &stored);
+	version = PublishVersion(relid, manifest, &stored);
 	RenewSnapshot();
+	if (KeepsApart(trained))
+		CheckWeights(relid, version);
 	if (live)
 		PromoteVersion(relid, version);
 	ReportVersion(version, live, why);

@@ -7,6 +7,7 @@
 #ifndef LLMAPP_VERSION_H
 #define LLMAPP_VERSION_H
 
+#include "../model/model.h"
 #include "checkpoint.h"
 #include "dataset.h"
 
@@ -17,12 +18,12 @@ typedef struct TrainedNetwork
 	const train_params *params;
 	const Dataset *data;
 	const net *net;
-	const float *weights;
+	const float *weights; /* matrices of low rank behind them, when they are kept apart */
+	const net *matrices;  /* NULL: they are not */
 	const TrainingState *state;
 	json_t *evaluation; /* evaluation_json() */
 	double score;       /* evaluation_score() */
-	Oid base;           /* model that the training started from, or InvalidOid */
-	int32 base_version;
+	const Model *base;  /* that the training started from, or NULL */
 } TrainedNetwork;
 
 /*

@@ -37,6 +37,28 @@ write_json(const char *directory, const char *name, json_t *json)
 	return ok;
 }
 
+static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+static json_t *
+language_manifest(const net *n, const encoder *e, const target *t)
+{
+	return manifest_build("gpt", "generation", n, e, t, 128, digest, json_object(), json_object(), json_array(),
+						  json_object());
+}
+
+/* The same kept apart from a base: one tensor of 8 by 8 is adapted. */
+static json_t *
+adapter_manifest(const net *n, const encoder *e, const target *t)
+{
+	json_t *json = language_manifest(n, e, t);
+
+	json_object_set_new(json, "adapter",
+						json_pack("{s:s, s:i, s:s, s:i, s:f, s:[s], s:[s], s:i, s:s}", "base", "base", "version", 1,
+								  "base_sha256", digest, "rank", 2, "alpha", 16.0, "adapted",
+								  "layers.0.attn.out.weight", "own", "norm.bias", "bytes", 192, "sha256", digest));
+	return json;
+}
+
 /* Of a language model. */
 static bool
 language_seed(const char *directory)
@@ -60,11 +82,8 @@ language_seed(const char *directory)
 	config.text.head_dim = config.text.ffn = 8;
 	t = target_fitter_finish(fitter, &err);
 	n = net_new(&config, &err);
-	ok = n != NULL && t != NULL &&
-		 write_json(directory, "manifest-language",
-					manifest_build("gpt", "generation", n, e, t, 128,
-								   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", json_object(),
-								   json_object(), json_array(), json_object()));
+	ok = n != NULL && t != NULL && write_json(directory, "manifest-language", language_manifest(n, e, t)) &&
+		 write_json(directory, "manifest-adapter", adapter_manifest(n, e, t));
 	net_free(n);
 	target_free(t);
 	encoder_free(e);

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(41);
+SELECT plan(68);
 
 \ir common/functions.sql
 
@@ -82,6 +82,94 @@ SELECT throws_ok($$SELECT llm_train('x', 'SELECT body, kind FROM question', targ
 SELECT throws_ok($$SELECT llm_train('x', 'SELECT body, kind FROM question', target => 'kind', base => 'kind', params => '{"lora_rank": 4, "lora_targets": ["head"]}')$$, '22023',
                  'parameter "lora_targets" cannot be "head"', 'layers have names');
 
+-- kept apart from the base
+CREATE FUNCTION train_low(model text, merge boolean, more jsonb DEFAULT '{}', base regclass DEFAULT 'answerer', deploy text DEFAULT 'always', wait boolean DEFAULT true) RETURNS bigint LANGUAGE sql AS
+    $$ SELECT llm_train(model, 'SELECT body, reverse(answer) AS answer FROM question', target => 'answer', base => base, wait => wait,
+                        params => jsonb_build_object('prompt', 'body', 'lora_rank', 4, 'epochs', 2, 'lora_merge', merge, 'deploy', deploy) || more) $$;
+CREATE FUNCTION stored(model regclass, wanted int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE result bigint;
+BEGIN
+    EXECUTE format('SELECT sum(length(data)) FROM %s WHERE version = $1', model) INTO result USING wanted;
+    RETURN result;
+END $$;
+SELECT llm_promote('answerer', 1);
+SELECT train_low('sum', true) \g /dev/null
+SELECT train_low('apart', false) \g /dev/null
+SELECT cmp_ok(stored('apart', 1), '<', stored('answerer', 1) / 8, 'a version that is kept apart is small');
+SELECT is((SELECT bytes FROM llmapp.model_versions WHERE model = 'apart'::regclass), stored('apart', 1), 'and is shown as what it holds');
+SELECT is(llm_generate('apart', 'which fox has the house?', 40), llm_generate('sum', 'which fox has the house?', 40), 'it writes what the sum writes');
+SELECT isnt(llm_generate('apart', 'which fox has the house?', 40), llm_generate('answerer', 'which fox has the house?', 40), 'and not what the base does');
+SELECT is((SELECT count(*) FROM (SELECT llm_generate_over('apart', body, 40) OVER (ORDER BY id) AS one, llm_generate('sum', body, 40) AS other FROM question WHERE id < 12) AS g
+           WHERE one IS DISTINCT FROM other), 0::bigint, 'nor several at once');
+SELECT is((SELECT string_agg(token, '' ORDER BY position) FROM llm_generate_stream('apart', 'which hen has the river?', 40)), llm_generate('sum', 'which hen has the river?', 40), 'nor token by token');
+SELECT ok(llm_perplexity('apart', 'the red of the north') = llm_perplexity('sum', 'the red of the north'), 'perplexities are equal to the bit');
+SELECT is(llm_embed('apart', 'which fox'), llm_embed('sum', 'which fox'), 'and so are embeddings');
+SELECT is(llm_tokenize('apart', 'the red fox'), llm_tokenize('answerer', 'the red fox'), 'the tokenizer is that of the base');
+SELECT is((SELECT value FROM llm_evaluate('apart') WHERE metric = 'loss'), (SELECT value FROM llm_evaluate('sum') WHERE metric = 'loss'), 'and metrics are those of the training');
+SELECT train_low('apart', false, base => 'apart') \g /dev/null
+SELECT train_low('sum', true, base => 'sum') \g /dev/null
+SELECT ok(llm_perplexity('apart', 'the red of the north') = llm_perplexity('sum', 'the red of the north'), 'it is a base itself');
+SELECT train_low('apart', true, '{"lora_rank": 0}', base => 'apart', deploy => 'never') \g /dev/null
+SELECT is(stored('apart', 3), stored('answerer', 1), 'also of a version that holds all');
+SELECT llm_train('likes', 'SELECT body, kind FROM question', target => 'kind', task => 'classification', base => 'words', wait => true,
+                 params => jsonb_build_object('lora_rank', 4, 'epochs', 3, 'lora_merge', merge, 'deploy', 'never')) FROM unnest('{true,false}'::boolean[]) AS merge \g /dev/null
+SELECT llm_promote('likes', 2);
+CREATE TABLE liked AS SELECT id, llm_predict('likes', q) AS label, llm_probability('likes', q)::text AS p FROM question AS q WHERE id < 12;
+SELECT llm_promote('likes', 1);
+SELECT is((SELECT count(*) FROM question AS q JOIN liked AS l USING (id) WHERE l.label = llm_predict('likes', q) AND l.p = llm_probability('likes', q)::text), 12::bigint,
+          'a classification with a head of its own predicts the same');
+
+-- the base stays, under whatever name
+SELECT throws_ok('DROP TABLE answerer', '2BP01', 'cannot drop table answerer because other objects depend on it', 'the base is not dropped');
+SELECT throws_ok($$SELECT llm_drop_version('answerer', 1)$$, '55006', NULL, 'a live version is not dropped anyway');
+SELECT llm_promote('answerer', 2);
+SELECT throws_ok($$SELECT llm_drop_version('answerer', 1)$$, '2BP01', 'cannot drop version 1 of model "answerer" because another version depends on it', 'nor one that another stands on');
+SELECT llm_promote('apart', 2);
+SELECT throws_ok($$SELECT llm_drop_version('apart', 1)$$, '2BP01', 'cannot drop version 1 of model "apart" because another version depends on it', 'in the same model');
+ALTER TABLE answerer RENAME TO questioner;
+CREATE SCHEMA elsewhere;
+ALTER TABLE questioner SET SCHEMA elsewhere;
+SELECT ok(llm_perplexity('apart', 'the red of the north') = llm_perplexity('sum', 'the red of the north'), 'another name of the base changes nothing');
+ALTER TABLE elsewhere.questioner SET SCHEMA public;
+ALTER TABLE questioner RENAME TO answerer;
+
+-- whose owner reads both, as that of a view
+CREATE ROLE tuner LOGIN;
+CREATE ROLE talker;
+GRANT CREATE, USAGE ON SCHEMA public TO tuner;
+GRANT SELECT ON question TO tuner;
+SET ROLE tuner;
+SELECT throws_ok($$SELECT train_low('tuned', false, wait => false)$$, '42501', 'permission denied for model "answerer"', 'who may not read the base does not tune it');
+RESET ROLE;
+GRANT SELECT ON answerer TO tuner;
+SET ROLE tuner;
+SELECT train_low('tuned', false) \g /dev/null
+GRANT SELECT (meta) ON tuned TO talker;
+SET ROLE talker;
+SELECT ok(llm_generate('tuned', 'which fox', 10) IS NOT NULL, 'who may predict needs no right to the base');
+RESET ROLE;
+REVOKE SELECT ON answerer FROM tuner;
+SET ROLE talker;
+SELECT throws_ok($$SELECT llm_generate('tuned', 'which fox', 10)$$, '42501', 'permission denied for model "answerer"', 'when its owner lost it, nobody reads both');
+RESET ROLE;
+GRANT SELECT, INSERT, UPDATE ON sum TO tuner;
+GRANT SELECT ON answerer TO tuner;
+SET ROLE tuner;
+SELECT throws_ok($$SELECT train_low('sum', false, wait => false)$$, '42501', 'must be owner of model sum', 'only its owner makes a table depend on another');
+RESET ROLE;
+DROP TABLE tuned;
+
+-- without it there are errors, never other weights
+SELECT llm_promote('apart', 1);
+DELETE FROM answerer WHERE version = 1 AND part > 0;
+ALTER TABLE apart SET (autovacuum_enabled = false); -- sessions open it again
+SELECT throws_ok($$SELECT llm_generate('apart', 'which')$$, 'XX001', 'model "answerer" is damaged', 'a damaged base is an error');
+DELETE FROM answerer WHERE version = 1;
+ALTER TABLE apart RESET (autovacuum_enabled);
+SELECT throws_ok($$SELECT llm_generate('apart', 'which')$$, '55000', 'version 1 of model "apart" lacks its base', 'and so is one that is gone');
+SELECT throws_ok($$SELECT llm_promote('apart', 1)$$, '55000', 'version 1 of model "apart" lacks its base', 'such a version does not become live');
+SELECT throws_ok($$SELECT llm_train('x', 'SELECT body FROM question', base => 'words', task => 'masked_lm', params => '{"lora_merge": false}')$$, '22023',
+                 'parameter "lora_merge" is false without "lora_rank"', 'there must be something to keep apart');
 -- the tokenizer of another model
 SELECT llm_train('borrower', 'SELECT answer FROM question', task => 'generation', wait => true,
                  params => '{"tokenizer": "answerer", "layers": 1, "embed_dim": 16, "context": 16, "steps": 5}') \g /dev/null
@@ -89,5 +177,8 @@ SELECT is(llm_tokenize('borrower', 'the red fox'), llm_tokenize('answerer', 'the
 SELECT throws_ok($$SELECT llm_train('x', 'SELECT body FROM question', task => 'generation', params => '{"tokenizer": "bep"}')$$, '22023',
                  'parameter "tokenizer" cannot be "bep"', 'which must be there');
 SELECT throws_ok($$SELECT llm_train('x', 'SELECT body FROM question', task => 'generation', params => '{"tokenizer": "question"}')$$, '42809', NULL, 'and be a model');
+
+DROP TABLE answerer CASCADE;
+SELECT throws_ok($$SELECT llm_generate('apart', 'which')$$, '55000', 'version 1 of model "apart" lacks its base', 'CASCADE leaves the table that depends');
 
 SELECT * FROM finish();

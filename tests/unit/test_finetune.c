@@ -1,8 +1,9 @@
 /*
  * test_finetune.c
  *	  Training of a transformer's last layers, and of adapters of low rank beside it: gradients,
- *	  what stays as it was, merged weights, checkpoints, memory, learning.
+ *	  what stays as it was, merged weights, what is stored without them, checkpoints, memory, learning.
  */
+#include "../../src/manifest/adapter.h"
 #include "net_check.h"
 
 #define VOCAB 53
@@ -372,6 +373,122 @@ test_adapters(void)
 	net_free(n);
 }
 
+/* ---- kept apart from the base ---- */
+
+static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/* Read in pieces that end anywhere, the network's weights are those of trainer_weights(), to the bit. */
+static void
+check_together(const adapter *a, const float *stored, const net *base, const float *base_weights, const float *merged)
+{
+	llm_error err = {0};
+	adapter_view *v = adapter_open(a, stored, base, base_weights, &err);
+	size_t floats = net_weight_bytes(a->n) / sizeof(float), pieces[] = {1, 7, 1000, floats};
+	float *read = malloc(net_weight_bytes(a->n));
+
+	for (int i = 0; i < 4 && CHECK(v != NULL); i++)
+	{
+		for (size_t done = 0, length; done < floats; done += length)
+		{
+			length = pieces[i] < floats - done ? pieces[i] : floats - done;
+			adapter_read(v, done, length, read + done);
+		}
+		CHECK_BYTES(read, merged, net_weight_bytes(a->n));
+	}
+	adapter_close(v);
+	free(read);
+}
+
+/* Its description as JSON is read back; one that contradicts itself is refused. */
+static adapter *
+described_again(const adapter *a)
+{
+	llm_error err = {0};
+	json_t *json = adapter_json(a);
+	adapter *again = adapter_from_json(json, a->n, &err);
+	const struct
+	{
+		const char *key;
+		json_t *value;
+	} wrong[] = {
+		{"bytes", json_integer((json_int_t) a->bytes + 64)},
+		{"rank", json_integer(1025)},
+		{"rank", json_integer(-1)},
+		{"alpha", json_string("16")},
+		{"version", json_integer(0)},
+		{"sha256", json_string("00")},
+		{"base_sha256", json_null()},
+		{"base", json_true()},
+		{"adapted", json_pack("[s]", "layers.9.attn.qkv.weight")},
+		{"adapted", json_pack("[s]", "layers.0.attn.qkv.bias")},
+		{"own", json_pack("[s, s]", "layers.0.ffn.up.weight", "layers.0.attn.qkv.weight")},
+		{"own", json_pack("[i]", 1)},
+		{"own", json_object()},
+	};
+
+	CHECK(again != NULL);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+	{
+		json_t *copy = json_copy(json);
+
+		err = (llm_error) {0};
+		json_object_set_new(copy, wrong[i].key, wrong[i].value);
+		CHECK(adapter_from_json(copy, a->n, &err) == NULL && err.code == LLM_CORRUPT);
+		json_decref(copy);
+	}
+	json_decref(json);
+	return again;
+}
+
+/* A network with a head of its own, trained from another one. */
+static void
+test_apart(const char *family, double ema_decay)
+{
+	net_config config = config_of(family);
+	llm_error err = {0};
+	train_config c = adapters_of(LORA_ALL);
+	net *n = net_new(&config, &err), *shallow;
+	batch *b = token_batch(&config);
+	trainer *t;
+	float *base = malloc(net_weight_bytes(n)), *stored;
+	const float *numbers;
+	const net *matrices;
+	adapter *a, *again;
+	double loss;
+
+	c.ema_decay = ema_decay;
+	t = trainer_new(n, &c, ROWS, &err);
+	memcpy(base, trainer_weights(t), net_weight_bytes(n));
+	for (int i = 0; i < 5; i++)
+		CHECK(trainer_step(t, b, &loss, &err));
+	matrices = trainer_adapters(t, &numbers);
+	base[net_tensor(n, 0)->offset] += 1; /* as if it was trained, too */
+	a = adapter_new(n, trainer_weights(t), n, base, matrices, c.lora_rank, c.lora_alpha, &err);
+	if (CHECK(a != NULL && adapter_set_base(a, "base", 3, digest, &err)))
+	{
+		strcpy(a->sha256, digest);
+		CHECK_INT(a->bytes, net_weight_bytes(matrices) + (net_tensor(n, 0)->count + 15) / 16 * 16 * sizeof(float));
+		stored = malloc(a->bytes);
+		adapter_store(a, trainer_weights(t), matrices, numbers, stored);
+		check_together(a, stored, n, base, trainer_weights(t));
+		again = described_again(a);
+		CHECK_STR(again->base, "base");
+		CHECK_INT(again->version, 3);
+		check_together(again, stored, n, base, trainer_weights(t));
+		config.text.depth = 2;
+		shallow = net_new(&config, &err);
+		CHECK(adapter_open(a, stored, shallow, base, &err) == NULL && err.code == LLM_CORRUPT);
+		net_free(shallow);
+		free(stored);
+		adapter_free(again);
+	}
+	adapter_free(a);
+	trainer_free(t);
+	batch_free(b);
+	net_free(n);
+	free(base);
+}
+
 /* ---- memory, and what is refused ---- */
 
 static size_t
@@ -455,6 +572,7 @@ main(void)
 		test_gradients(families[i]);
 		test_training(families[i]);
 		test_merged(families[i]);
+		test_apart(families[i], 0.5 * i);
 	}
 	test_adapters();
 	test_memory();

@@ -6,6 +6,7 @@
 #include "feature_sample.h"
 
 static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+static const char *const other = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /* The sample's network: one hidden layer, three classes. */
 static net_config
@@ -70,7 +71,7 @@ build_language(const char *family, llm_error *err)
 	CHECK(fitter != NULL && target_fitter_add(fitter, NULL, err));
 	t = target_fitter_finish(fitter, err);
 	if (CHECK(n != NULL && t != NULL && e != NULL))
-		json = manifest_build("llama", "generation", n, e, t, 128, digest, json_object(), json_object(), json_array(),
+		json = manifest_build(family, "generation", n, e, t, 128, digest, json_object(), json_object(), json_array(),
 							  json_object());
 	net_free(n);
 	target_free(t);
@@ -97,6 +98,34 @@ check_language_refused(const char *path, const char *key, json_t *value)
 	json_decref(json);
 }
 
+/* One tensor of 8 by 8 is adapted, one of 8 its own: what is stored is smaller than the weights. */
+static void
+test_adapter(void)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language("gpt", &err);
+	manifest *m = parse(json, &err);
+
+	CHECK_INT(manifest_stored_bytes(m), m->weight_bytes);
+	CHECK_STR(manifest_stored_sha256(m), digest);
+	manifest_free(m);
+	json_object_set_new(json, "adapter",
+						json_pack("{s:s, s:i, s:s, s:i, s:f, s:[s], s:[s], s:i, s:s}", "base", "base", "version", 1,
+								  "base_sha256", digest, "rank", 2, "alpha", 16.0, "adapted",
+								  "layers.0.attn.out.weight", "own", "norm.bias", "bytes", 192, "sha256", other));
+	m = parse(json, &err);
+	CHECK_STR(err.message, "");
+	if (CHECK(m != NULL && m->adapter != NULL))
+	{
+		CHECK_INT(manifest_stored_bytes(m), 192);
+		CHECK_STR(manifest_stored_sha256(m), other);
+		CHECK_STR(m->sha256, digest);
+		CHECK_STR(m->adapter->base, "base");
+	}
+	manifest_free(m);
+	json_decref(json);
+}
+
 static void
 test_language(void)
 {
@@ -116,6 +145,8 @@ test_language(void)
 	}
 	manifest_free(m);
 	json_decref(json);
+	check_language_refused(NULL, "adapter", json_true());
+	check_language_refused(NULL, "adapter", json_object());
 	check_language_refused("network", "vocab", json_integer(0));
 	check_language_refused("network", "vocab", json_integer(31));
 	check_language_refused("network", "depth", json_integer(100000));
@@ -331,6 +362,7 @@ main(void)
 
 	CHECK_STR(err.message, "");
 	test_language();
+	test_adapter();
 	test_encoders();
 	test_round_trip(s, n);
 	test_wrong(s, n);

@@ -196,6 +196,25 @@ test_reductions(void)
 	}
 }
 
+/* Three rows of a low rank, the same bytes by every set of kernels. */
+static void
+check_low_rank(const simd_kernels *k, const float *a, float *y, int n)
+{
+	float rows[3 * MAX], weights[3] = {0.7f, -1.3f, 0.01f};
+
+	for (int i = 0; i < 3 * n; i++)
+		rows[i] = next_normal();
+	k->add_low_rank(a, weights, 3, rows, n, y, n);
+	for (int i = 0; i < n; i++)
+	{
+		double sum = a[i];
+
+		for (int r = 0; r < 3; r++)
+			sum += (double) weights[r] * rows[r * n + i];
+		CHECK(y[i] == (float) sum);
+	}
+}
+
 static void
 test_elementwise(void)
 {
@@ -227,6 +246,7 @@ test_elementwise(void)
 			expected[i] = 0.9 * b[i] + 0.1 * a[i];
 		k->average(b, a, 0.9f, n);
 		CHECK_CLOSE(b, expected, n, 1e-12);
+		check_low_rank(k, a, y, n);
 		CHECK(y[n] == 99);
 	}
 }
