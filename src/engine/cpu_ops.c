@@ -388,6 +388,7 @@ prepare_function(step *s, const graph *g, const node *n)
 #define prepare_act prepare_function
 #define prepare_act_grad prepare_function
 #define prepare_dropout prepare_elementwise
+#define prepare_row_dropout prepare_elementwise
 #define prepare_softmax prepare_function
 #define prepare_layer_norm prepare_elementwise
 #define prepare_layer_norm_dx prepare_elementwise
@@ -432,18 +433,45 @@ run_act_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 	r->simd->act_grad(s->attr.act, AT(s->in[0]), AT(s->in[1]), AT(s->out[0]), s->accumulate[0], ELEMENTS);
 }
 
+static dropout_key
+key_of(const step *s, const run_args *r)
+{
+	uint32_t wanted = (uint32_t) (s->attr.number * 65536.0f + 0.5f);
+	uint32_t threshold = wanted < 65536 ? wanted : 65535;
+
+	return (dropout_key) {r->seed, r->step, (uint32_t) s->attr.index, threshold, 65536.0f / (65536.0f - threshold)};
+}
+
 /* Rows start at whole blocks of random numbers, so a row's mask does not depend on its tile. */
 static void
 run_dropout(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
-	uint32_t wanted = (uint32_t) (s->attr.number * 65536.0f + 0.5f);
-	uint32_t threshold = wanted < 65536 ? wanted : 65535;
-	dropout_key key = {r->seed, r->step, (uint32_t) s->attr.index, threshold, 65536.0f / (65536.0f - threshold)};
+	dropout_key key = key_of(s, r);
 	int64_t width = s->size[0];
 
 	for (int64_t i = begin; i < end; i++)
 		r->simd->dropout((const float *) s->in[0] + i * width, (float *) s->out[0] + i * width, &key,
 						 (uint32_t) (i * ((width + 7) / 8)), s->accumulate[0], width);
+}
+
+static void
+run_row_dropout(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	dropout_key key = key_of(s, r);
+	int64_t width = s->size[0];
+	float one = 1, factor;
+
+	for (int64_t i = begin; i < end; i++)
+	{
+		const float *x = (const float *) s->in[0] + i * width;
+		float *y = (float *) s->out[0] + i * width;
+
+		r->simd->dropout(&one, &factor, &key, (uint32_t) i, false, 1);
+		if (s->accumulate[0])
+			r->simd->axpy(factor, x, y, width);
+		else
+			r->simd->scale(factor, x, y, width);
+	}
 }
 
 static void

@@ -169,6 +169,8 @@ extern int32_t op_act(graph *g, int32_t x, net_activation kind);
 extern int32_t op_layer_norm(graph *g, int32_t x, int32_t gamma, int32_t beta, float epsilon);
 /* stream must differ between the dropouts of a network */
 extern int32_t op_dropout(graph *g, int32_t x, float probability, int64_t stream);
+/* Drops whole rows. */
+extern int32_t op_row_dropout(graph *g, int32_t x, float probability, int64_t stream);
 extern int32_t op_softmax(graph *g, int32_t logits);
 /*
  * Losses: weight (rows); result (rows) is each row's weight times its loss.  With

@@ -105,6 +105,12 @@ statistic(recorder *r)
 	return graph_statistic(r->g, r->next_param++, t->ndim, t->dims);
 }
 
+/*
+ * A transformer fits few rows so well that a bag beside it learns little from them.  In rows without what the
+ * transformer makes, the bag learns alone, as in ModDrop (Neverova et al. 2015).
+ */
+#define TEXT_ROW_DROPOUT 0.5f
+
 /* What stands for the text of a row. */
 static int32_t
 record_text(recorder *r)
@@ -113,7 +119,10 @@ record_text(recorder *r)
 	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text), r->text.start, r->n->config.pool);
 
 	r->dropouts = r->text.dropouts;
-	return r->training && rate > 0 ? op_dropout(r->g, x, rate, r->dropouts++) : x;
+	if (!r->training || rate == 0)
+		return x;
+	x = op_dropout(r->g, x, rate, r->dropouts++);
+	return r->n->config.shape.bag_rows > 0 ? op_row_dropout(r->g, x, TEXT_ROW_DROPOUT, r->dropouts++) : x;
 }
 
 /* Numbers side by side; of the columns there may be none (a bag alone has none either). */

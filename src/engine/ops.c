@@ -320,6 +320,12 @@ grad_dropout(graph *g, const node *n)
 }
 
 static void
+grad_row_dropout(graph *g, const node *n)
+{
+	grad_scale(g, n);
+}
+
+static void
 grad_act(graph *g, const node *n)
 {
 	bool by_input = n->attr.act == ACT_GELU || n->attr.act == ACT_GELU_TANH || n->attr.act == ACT_SILU;
@@ -396,6 +402,12 @@ int32_t
 op_dropout(graph *g, int32_t x, float probability, int64_t stream)
 {
 	return RECORD(dropout, ((op_attr) {.number = probability, .index = stream}), x);
+}
+
+int32_t
+op_row_dropout(graph *g, int32_t x, float probability, int64_t stream)
+{
+	return RECORD(row_dropout, ((op_attr) {.number = probability, .index = stream}), x);
 }
 
 int32_t

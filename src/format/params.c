@@ -794,6 +794,7 @@ params_choose_transformer(train_params *p, int64_t tokens)
 	choose_layers(p);
 	choose_rate(p, masked ? MASKED_RATE : TEXT_RATE);
 	choose_number(p, "dropout", &p->dropout, masked ? 0 : TEXT_DROPOUT);
+	choose_number(p, "ema_decay", &p->ema_decay, 0);
 	choose(p, "batch_size", &p->batch_size, p->context < STEP_TOKENS ? STEP_TOKENS / p->context : 1);
 	choose(p, "epochs", &p->epochs, epochs > MOST_EPOCHS ? MOST_EPOCHS : epochs);
 }
@@ -802,8 +803,9 @@ params_choose_transformer(train_params *p, int64_t tokens)
 #define ROW_WIDTH 64
 #define ROW_DEPTH 1
 #define ROW_CONTEXT 256
-#define ROW_RATE 0.002
+#define ROW_RATE 0.001
 #define ROW_DROPOUT 0.3
+#define ROW_AVERAGE 0.99   /* the best epoch is an early one, when steps are large */
 #define TUNING_RATE 0.0005 /* of weights that know something */
 #define ROW_EPOCHS 8
 #define ROW_STEPS 1500
@@ -821,6 +823,7 @@ params_choose_text(train_params *p, int64_t rows, int32_t longest, bool tuned)
 	choose_layers(p);
 	choose_rate(p, tuned ? TUNING_RATE : ROW_RATE);
 	choose_number(p, "dropout", &p->dropout, tuned ? TEXT_DROPOUT : ROW_DROPOUT);
+	choose_number(p, "ema_decay", &p->ema_decay, ROW_AVERAGE);
 	choose(p, "batch_size", &p->batch_size, 32);
 	steps = (rows + p->batch_size - 1) / p->batch_size;
 	if (steps > 0 && steps * epochs < ROW_STEPS)

@@ -246,6 +246,7 @@ typedef enum tail
 {
 	TAIL_SCALE,
 	TAIL_DROPOUT,
+	TAIL_ROW_DROPOUT,
 	TAIL_SHARED
 } tail;
 
@@ -262,7 +263,7 @@ tail_loss(bench *b, tail kind, int64_t rows, const float *mask)
 
 		for (int j = 0; j < 4; j++)
 			y += (double) F(*b, 0)[i / 6 * 4 + j] * W(*b, 0)[i % 6 * 4 + j];
-		y = kind == TAIL_SCALE ? -1.5 * y : kind == TAIL_DROPOUT ? y * mask[i] : y + 0.5 * y + tanh(y);
+		y = kind == TAIL_SCALE ? -1.5 * y : kind != TAIL_SHARED ? y * mask[i] : y + 0.5 * y + tanh(y);
 		d = y - F(*b, 1)[i];
 		loss += F(*b, 2)[i / 6] * d * d / 6 / total;
 	}
@@ -289,6 +290,8 @@ test_tail(tail kind)
 		y = op_scale(b.g, y, -1.5f);
 	else if (kind == TAIL_DROPOUT)
 		y = op_dropout(b.g, y, 0.4f, 5);
+	else if (kind == TAIL_ROW_DROPOUT)
+		y = op_row_dropout(b.g, y, 0.4f, 5);
 	else
 		y = op_add(b.g, op_add(b.g, y, op_scale(b.g, y, 0.5f)), op_act(b.g, y, ACT_TANH));
 	op_mse(b.g, y, target, weight, true);
@@ -300,7 +303,11 @@ test_tail(tail kind)
 		for (int i = 0; i < CAPACITY * 8; i++)
 			ones[i] = 1;
 		for (int64_t r = 0; r < rows; r++)
+		{
 			b.run.simd->dropout(ones, mask + r * 6, &key, (uint32_t) r, false, 6);
+			for (int i = 1; kind == TAIL_ROW_DROPOUT && i < 6; i++)
+				mask[r * 6 + i] = mask[r * 6];
+		}
 		for (int i = 0; i < 24; i++)
 		{
 			float before = W(b, 0)[i];
@@ -412,6 +419,7 @@ main(void)
 	test_loss_extremes();
 	test_tail(TAIL_SCALE);
 	test_tail(TAIL_DROPOUT);
+	test_tail(TAIL_ROW_DROPOUT);
 	test_tail(TAIL_SHARED);
 	test_no_overlap();
 	test_refused();
