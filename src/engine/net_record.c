@@ -10,6 +10,7 @@
  */
 #include "net_record.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "transformer_record.h"
@@ -107,9 +108,11 @@ statistic(recorder *r)
 
 /*
  * A transformer fits few rows so well that a bag beside it learns little from them.  In rows without what the
- * transformer makes, the bag learns alone, as in ModDrop (Neverova et al. 2015).
+ * transformer makes, the bag learns alone, as in ModDrop (Neverova et al. 2015); the more of them, the more its
+ * dropout says that it has to be held back.
  */
-#define TEXT_ROW_DROPOUT 0.5f
+#define TEXT_ROW_DROPOUT (5 / 3.0f) /* times dropout: half of the rows at 0.3 */
+#define MOST_ROW_DROPOUT 0.8f
 
 /* What stands for the text of a row. */
 static int32_t
@@ -122,7 +125,9 @@ record_text(recorder *r)
 	if (!r->training || rate == 0)
 		return x;
 	x = op_dropout(r->g, x, rate, r->dropouts++);
-	return r->n->config.shape.bag_rows > 0 ? op_row_dropout(r->g, x, TEXT_ROW_DROPOUT, r->dropouts++) : x;
+	return r->n->config.shape.bag_rows > 0
+			   ? op_row_dropout(r->g, x, fminf(TEXT_ROW_DROPOUT * rate, MOST_ROW_DROPOUT), r->dropouts++)
+			   : x;
 }
 
 /* Numbers side by side; of the columns there may be none (a bag alone has none either). */

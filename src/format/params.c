@@ -803,7 +803,8 @@ params_choose_transformer(train_params *p, int64_t tokens)
 #define ROW_WIDTH 64
 #define ROW_DEPTH 1
 #define ROW_CONTEXT 256
-#define ROW_RATE 0.001
+#define ROW_RATE 0.002
+#define ROW_RATE_NGRAMS 0.001 /* weights of rare n-grams would grow too fast */
 #define ROW_DROPOUT 0.3
 #define ROW_AVERAGE 0.99   /* the best epoch is an early one, when steps are large */
 #define TUNING_RATE 0.0005 /* of weights that know something */
@@ -821,9 +822,9 @@ params_choose_text(train_params *p, int64_t rows, int32_t longest, bool tuned)
 	choose_int32(p, "layers", &p->depth, ROW_DEPTH);
 	choose_int32(p, "context", &p->context, context < ROW_CONTEXT ? context : ROW_CONTEXT);
 	choose_layers(p);
-	choose_rate(p, tuned ? TUNING_RATE : ROW_RATE);
+	choose_rate(p, tuned ? TUNING_RATE : p->ngrams ? ROW_RATE_NGRAMS : ROW_RATE);
 	choose_number(p, "dropout", &p->dropout, tuned ? TEXT_DROPOUT : ROW_DROPOUT);
-	choose_number(p, "ema_decay", &p->ema_decay, ROW_AVERAGE);
+	choose_number(p, "ema_decay", &p->ema_decay, p->ngrams ? ROW_AVERAGE : 0);
 	choose(p, "batch_size", &p->batch_size, 32);
 	steps = (rows + p->batch_size - 1) / p->batch_size;
 	if (steps > 0 && steps * epochs < ROW_STEPS)
