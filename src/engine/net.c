@@ -134,6 +134,8 @@ check_loss(const net_config *c, llm_error *err)
 		return llm_fail(err, LLM_INVALID, "loss \"%s\" does not fit %d outputs", net_loss_name(c->loss), outputs);
 	if (c->loss == LOSS_HUBER && !(c->huber_delta > 0 && isfinite(c->huber_delta)))
 		return llm_fail(err, LLM_INVALID, "huber_delta must be positive");
+	if (!(c->text_dropout >= 0 && c->text_dropout < 1))
+		return llm_fail(err, LLM_INVALID, "text_dropout must be at least 0 and less than 1");
 	if (!(c->label_smoothing >= 0 && c->label_smoothing < 1))
 		return llm_fail(err, LLM_INVALID, "label_smoothing must be at least 0 and less than 1");
 	return true;

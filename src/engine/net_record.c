@@ -10,7 +10,6 @@
  */
 #include "net_record.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "transformer_record.h"
@@ -106,28 +105,17 @@ statistic(recorder *r)
 	return graph_statistic(r->g, r->next_param++, t->ndim, t->dims);
 }
 
-/*
- * A transformer fits few rows so well that a bag beside it learns little from them.  In rows without what the
- * transformer makes, the bag learns alone, as in ModDrop (Neverova et al. 2015); the more of them, the more its
- * dropout says that it has to be held back.
- */
-#define TEXT_ROW_DROPOUT (5 / 3.0f) /* times dropout: half of the rows at 0.3 */
-#define MOST_ROW_DROPOUT 0.8f
-
 /* What stands for the text of a row. */
 static int32_t
 record_text(recorder *r)
 {
-	float rate = r->n->config.text.dropout;
-	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text), r->text.start, r->n->config.pool);
+	const net_config *c = &r->n->config;
+	int32_t x = op_pool_tokens(r->g, transformer_record(&r->text), r->text.start, c->pool);
 
 	r->dropouts = r->text.dropouts;
-	if (!r->training || rate == 0)
-		return x;
-	x = op_dropout(r->g, x, rate, r->dropouts++);
-	return r->n->config.shape.bag_rows > 0
-			   ? op_row_dropout(r->g, x, fminf(TEXT_ROW_DROPOUT * rate, MOST_ROW_DROPOUT), r->dropouts++)
-			   : x;
+	if (r->training && c->text.dropout > 0)
+		x = op_dropout(r->g, x, c->text.dropout, r->dropouts++);
+	return r->training && c->text_dropout > 0 ? op_row_dropout(r->g, x, c->text_dropout, r->dropouts++) : x;
 }
 
 /* Numbers side by side; of the columns there may be none (a bag alone has none either). */

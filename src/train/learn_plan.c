@@ -14,7 +14,14 @@
 #include "corpus.h"
 #include "learn_plan.h"
 
-#define TEXT_EMBED_DIM 16               /* of categories beside a text */
+#define TEXT_EMBED_DIM 16 /* of categories beside a text */
+/*
+ * A transformer fits few rows so well that n-grams beside it learn little from them.  In rows without what it makes
+ * they learn alone, as in ModDrop (Neverova et al. 2015); the more of them, the more its dropout says that it
+ * has to be held back.
+ */
+#define TEXT_ROW_DROPOUT (5 / 3.0) /* times dropout: half of the rows at 0.3 */
+#define MOST_ROW_DROPOUT 0.8
 #define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
 #define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
@@ -131,6 +138,7 @@ NetworkConfig(const Learning *l)
 		c.text = TransformerConfig(l);
 		c.text.headless = true;
 		c.pool = TextPool(l);
+		c.text_dropout = p->ngrams ? Min(TEXT_ROW_DROPOUT * p->dropout, MOST_ROW_DROPOUT) : 0;
 	}
 	SetLayers(p, has_base, &c);
 	return c;
