@@ -380,6 +380,7 @@ test_refused(void)
 	REFUSED(c.members = NET_MAX_MEMBERS + 1, LLM_INVALID);
 	REFUSED(c.dropout = 1, LLM_INVALID);
 	REFUSED(c.dropout = NAN, LLM_INVALID);
+	REFUSED(c.text_dropout = 1, LLM_INVALID);
 	REFUSED(c.label_smoothing = -0.1f, LLM_INVALID);
 	REFUSED((c.loss = LOSS_HUBER, c.shape.class_target = false, c.huber_delta = 0), LLM_INVALID);
 	REFUSED((c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = c.shape.bag_rows = c.shape.bag_max = 0),

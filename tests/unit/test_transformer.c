@@ -170,6 +170,7 @@ test_rows(void)
 
 	check_gradient(&c, 6);
 	c = row_network("llama", POOL_LAST, &beside);
+	c.text_dropout = 0.5f;
 	check_gradient(&c, 6);
 	c = row_network("bert", POOL_FIRST, &alone);
 	check_gradient(&c, 6);
