@@ -9,10 +9,29 @@
 
 #include "../../src/feature/encoder.h"
 #include "../../src/manifest/manifest.h"
+#include "../../src/text/tokenizer_train.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define MAX_CONTEXT 4096 /* of a column of tokens: a batch has room for all of it */
+
 static float zeros[IMAGE_MAX];
+
+/* A column of tokens is read by one token for each byte, where it knows as many; false where it does not. */
+static bool
+bind_tokens(encoder *e)
+{
+	static tokenizer *t;
+	special_text end = {"<end>", SPECIAL_END};
+	llm_error err = {.code = LLM_OK};
+	size_t bytes;
+
+	if (!encoder_has_tokens(e))
+		return true;
+	if (t == NULL)
+		t = tokenizer_open(byte_tokenizer(&end, 1, &bytes, &err), bytes, &err);
+	return encoder_context(e) <= MAX_CONTEXT && encoder_set_tokenizer(e, t, encoder_context(e), &err);
+}
 
 static value
 some_value(const encoding *c, int turn)
@@ -39,6 +58,9 @@ check_batch(const batch *b)
 			abort();
 	for (int64_t i = 0; i < b->rows * s->embed_columns; i++)
 		if (b->embed[i] < 0 || b->embed[i] >= s->embed_rows)
+			abort();
+	for (int32_t i = 0; s->context > 0 && i < b->token_start[b->rows]; i++)
+		if (b->token[i] < 0 || b->token[i] >= s->vocab)
 			abort();
 	for (int64_t i = 0; s->bag_rows > 0 && i < b->bag_start[b->rows]; i++)
 		if (b->bag_index[i] < 0 || b->bag_index[i] >= s->bag_rows)
@@ -94,7 +116,8 @@ try_encoder(const json_t *json)
 			abort();
 		return;
 	}
-	encode_rows(e);
+	if (bind_tokens(e))
+		encode_rows(e);
 	first = encoder_json(e);
 	again = encoder_from_json(first, &err);
 	if (again == NULL)

@@ -6,6 +6,7 @@
 #include "../../src/format/params.h"
 #include "../../src/manifest/import_params.h"
 #include "../../src/text/tokenizer_build.h"
+#include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
 #include "character_map.h"
 #include "image_sample.h"
@@ -90,6 +91,26 @@ language_seed(const char *directory)
 	return ok;
 }
 
+/* An encoder of a text that is read byte by byte. */
+static bool
+token_seed(const char *directory)
+{
+	column body = {.name = "body", .sql_type = "text", .kind = COLUMN_TEXT, .tokens = true};
+	special_text end = {"<end>", SPECIAL_END};
+	llm_error err = {.code = LLM_OK};
+	size_t bytes;
+	void *block = byte_tokenizer(&end, 1, &bytes, &err);
+	tokenizer *t = block ? tokenizer_open(block, bytes, &err) : NULL;
+	encoder *e = encoder_of_text(&body, &err);
+	bool ok =
+		t && e && encoder_set_tokenizer(e, t, 16, &err) && write_json(directory, "encoder-tokens", encoder_json(e));
+
+	encoder_free(e);
+	tokenizer_free(t);
+	free(block);
+	return ok;
+}
+
 /* A whole manifest, and its parts. */
 static bool
 manifest_seeds(const sample *s, const char *directory)
@@ -116,7 +137,8 @@ manifest_seeds(const sample *s, const char *directory)
 	config.image[0] = 1;
 	config.image[1] = config.image[2] = 1;
 	net_default_cnn(&config);
-	return ok && write_json(directory, "network-layers", network_json(&config)) && language_seed(directory);
+	return ok && write_json(directory, "network-layers", network_json(&config)) && language_seed(directory) &&
+		   token_seed(directory);
 }
 
 static bool
