@@ -128,6 +128,8 @@ typedef struct train_params
 extern const param_info *params_table(int32_t *count); /* of all architectures */
 /* Row of the table that has a meaning for one of these architectures, or -1. */
 extern int32_t params_index(const char *name, uint32_t architectures);
+/* Where the setting of this name came from; it has a meaning for p. */
+extern param_source *params_source(const train_params *p, const char *key);
 
 /* Check and resolve.  json is an object, length bytes of UTF-8.  NULL on error. */
 extern train_params *params_resolve(const char *architecture, const char *json, size_t length, llm_error *err);
