@@ -42,7 +42,7 @@ typedef struct batch
 	int32_t *bag_index;    /* (capacity * bag_max), each in [0, bag_rows) */
 	float *bag_value;      /* (capacity * bag_max) */
 	int32_t *target_class; /* (capacity), when class_target */
-	float *target_number;  /* (capacity, outputs), otherwise; standardised */
+	float *target_number;  /* (capacity, outputs), otherwise; standardised.  Of pairs: which text of its side */
 	float *weight;         /* (capacity), >= 0: class weight times row weight */
 	int32_t *token_start;  /* (capacity + 1): tokens of row r are [start[r], start[r+1]), at least one */
 	int32_t *token;        /* (capacity * context) */

@@ -6,7 +6,8 @@
  * Rows 2i and 2i + 1 are a pair.  A row is compared with the rows of the other side, every second
  * one, a block at a time, so that no matrix of all similarities is needed; the gradient computes
  * them once more.  Similarities are cosines, at most 1 / attr.number when divided by the
- * temperature, which serves as the shift of all exponentials.
+ * temperature, which serves as the shift of all exponentials.  A pair that shares a text with row
+ * i's is no other pair: its similarity counts as none.
  */
 #include <math.h>
 #include <string.h>
@@ -67,7 +68,7 @@ run_unit_rows_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 	}
 }
 
-/* ---- contrastive: in = x, weight; out = loss, correct, log of the sum of exponentials (all rows) ---- */
+/* ---- contrastive: in = x, text, weight; out = loss, correct, log of the sum of exponentials (all rows) ---- */
 
 /* size = columns */
 static void
@@ -93,14 +94,24 @@ other_row(int64_t i, int64_t pair)
 	return 2 * pair + 1 - i % 2;
 }
 
-/* Similarities of row i to `count` rows of the other side from that of pair `first` on, over the temperature. */
+/*
+ * Similarities of row i to `count` rows of the other side from that of pair `first` on, over the temperature;
+ * minus infinity for another pair with one of the texts of row i's.
+ */
 static void
 compare(const step *s, const run_args *r, int64_t i, int64_t first, int64_t count, float *scores)
 {
-	const float *x = s->in[0];
+	const float *x = s->in[0], *text = s->in[1], *own = text + i / 2 * 2;
 	int64_t n = s->size[0];
 
 	r->simd->dots(x + i * n, n, x + other_row(i, first) * n, 2 * n, count, 1 / s->attr.number, scores);
+	for (int64_t k = 0; k < count; k++)
+	{
+		const float *other = text + 2 * (first + k);
+
+		if (other != own && (other[0] == own[0] || other[1] == own[1]))
+			scores[k] = -INFINITY;
+	}
 }
 
 void
@@ -126,13 +137,13 @@ run_contrastive(const step *s, const run_args *r, int64_t begin, int64_t end)
 			first += BLOCK;
 		} while (first < pairs);
 		log_sum = shift + logf(sum);
-		((float *) s->out[0])[i] = ((const float *) s->in[1])[i] * (log_sum - own);
+		((float *) s->out[0])[i] = ((const float *) s->in[2])[i] * (log_sum - own);
 		((float *) s->out[1])[i] = own >= top;
 		((float *) s->out[2])[i] = log_sum;
 	}
 }
 
-/* ---- contrastive_grad: in = x, weight, 1 / total weight, logs of sums; dx ---- */
+/* ---- contrastive_grad: in = x, text, weight, 1 / total weight, logs of sums; dx ---- */
 
 void
 prepare_contrastive_grad(step *s, const graph *g, const node *n)
@@ -147,7 +158,7 @@ prepare_contrastive_grad(step *s, const graph *g, const node *n)
 static void
 slopes_of(const step *s, const run_args *r, int64_t i, int64_t first, int64_t count, float *slopes)
 {
-	const float *weight = s->in[1], *log_sum = s->in[3];
+	const float *weight = s->in[2], *log_sum = s->in[4];
 	float mine[BLOCK], theirs[BLOCK];
 
 	compare(s, r, i, first, count, mine);
@@ -168,7 +179,7 @@ run_contrastive_grad(const step *s, const run_args *r, int64_t begin, int64_t en
 {
 	const float *x = s->in[0];
 	int64_t pairs = r->rows[AXIS_ROW] / 2, n = s->size[0];
-	float factor = *(const float *) s->in[2] / s->attr.number;
+	float factor = *(const float *) s->in[3] / s->attr.number;
 
 	for (int64_t i = begin; i < end; i++)
 	{

@@ -251,12 +251,13 @@ extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, in
  * Of pairs, rows 2i and 2i + 1 of x (rows, n), an even number: cross-entropy of the softmax over the
  * cosines of a row with those of the other side, divided by the temperature, where its partner is to
  * be found (InfoNCE: van den Oord et al., "Representation learning with contrastive predictive
- * coding", 2018).  weight (rows); result (rows): weight times loss; *correct (rows): 1 where no
+ * coding", 2018).  text (rows): equal numbers on one side are one text; other pairs with a text of the
+ * row's pair, which would be right answers, too, are left out.  weight (rows); result (rows): weight times loss; *correct (rows): 1 where no
  * row is nearer than the partner.  With gradient, also that of the weighted mean.
  */
 #define CONTRASTIVE_LEAST_TEMPERATURE 0.03f /* exponentials of twice its reciprocal are floats */
-extern int32_t op_contrastive_loss(graph *g, int32_t x, int32_t weight, float temperature, bool gradient,
-								   int32_t *correct);
+extern int32_t op_contrastive_loss(graph *g, int32_t x, int32_t text, int32_t weight, float temperature,
+								   bool gradient, int32_t *correct);
 
 /* ---- for ops.c ---- */
 

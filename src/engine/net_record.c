@@ -373,9 +373,10 @@ record_pairs(recorder *r, bool gradient)
 	int32_t x;
 
 	record_tokens(r);
+	r->target = graph_input(g, SLOT_TARGET, TENSOR_F32, AXIS_ROW, 0, 0);
 	r->weight = graph_input(g, SLOT_WEIGHT, TENSOR_F32, AXIS_ROW, 0, 0);
 	x = op_pool_tokens(g, transformer_record(&r->text), r->text.start, r->n->config.pool);
-	r->p->loss = op_contrastive_loss(g, x, r->weight, TEMPERATURE, gradient, &r->p->correct);
+	r->p->loss = op_contrastive_loss(g, x, r->target, r->weight, TEMPERATURE, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
 }

@@ -157,14 +157,20 @@ shape_unit_rows(graph *g, node *n)
 	return rule_make_rows(g, n, 0, IN(n, 0)->dims[1]) && rule_make_rows(g, n, 1, 0);
 }
 
-/* in: unit rows, weight; out: loss, correct, log of the sum (all rows) */
+static bool
+is_number_of_rows(const tensor *t)
+{
+	return t->axis == AXIS_ROW && t->ndim == 1 && t->type == TENSOR_F32;
+}
+
+/* in: unit rows, text, weight; out: loss, correct, log of the sum (all rows) */
 bool
 shape_contrastive(graph *g, node *n)
 {
-	const tensor *x = IN(n, 0), *weight = IN(n, 1);
+	const tensor *x = IN(n, 0);
 
-	if (x->axis != AXIS_ROW || x->ndim != 2 || weight->axis != AXIS_ROW || weight->ndim != 1 ||
-		weight->type != TENSOR_F32 || !(n->attr.number >= CONTRASTIVE_LEAST_TEMPERATURE))
+	if (x->axis != AXIS_ROW || x->ndim != 2 || !is_number_of_rows(IN(n, 1)) || !is_number_of_rows(IN(n, 2)) ||
+		!(n->attr.number >= CONTRASTIVE_LEAST_TEMPERATURE))
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, 0) && rule_make_rows(g, n, 1, 0) && rule_make_rows(g, n, 2, 0);
 }
@@ -427,22 +433,25 @@ op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, i
 /* ---- contrastive loss ---- */
 
 int32_t
-op_contrastive_loss(graph *g, int32_t x, int32_t weight, float temperature, bool gradient, int32_t *correct)
+op_contrastive_loss(graph *g, int32_t x, int32_t text, int32_t weight, float temperature, bool gradient,
+					int32_t *correct)
 {
 	op_attr attr = {.number = temperature};
 	int32_t unit = RECORD(unit_rows, NO_ATTR, x);
 	int32_t total = gradient ? RECORD(weight_total, NO_ATTR, weight) : TENSOR_NONE;
-	int32_t loss = unit == TENSOR_NONE ? TENSOR_NONE : RECORD(contrastive, attr, unit, weight);
-	int32_t log_sum;
+	int32_t loss = unit == TENSOR_NONE ? TENSOR_NONE : RECORD(contrastive, attr, unit, text, weight);
 
 	*correct = TENSOR_NONE;
 	if (loss == TENSOR_NONE)
 		return loss;
 	*correct = g->nodes[g->node_count - 1].out[1];
-	log_sum = g->nodes[g->node_count - 1].out[2];
 	graph_keep(g, loss);
 	graph_keep(g, *correct);
 	if (gradient && rule_wants(g, unit))
-		rule_step_to(g, OP_contrastive_grad, attr, graph_gradient(g, unit), unit, weight, total, log_sum);
+	{
+		int32_t in[5] = {unit, text, weight, total, g->nodes[g->node_count - 1].out[2]}, dx = graph_gradient(g, unit);
+
+		graph_append_step(g, OP_contrastive_grad, attr, 5, in, 1, &dx);
+	}
 	return loss;
 }

@@ -265,6 +265,20 @@ PutSourcePair(const Samples *samples, const int32 *prompt, int32 prompt_count, c
 	EndRow(b, first, PutCompletion(samples, completion, Min(count, samples->context - 1), first, b));
 }
 
+/* The first row of its side that has its tokens. */
+static int64
+FirstAlike(const batch *b, int64 row)
+{
+	const int32 *tokens = b->token + b->token_start[row];
+	int32 count = b->token_start[row + 1] - b->token_start[row];
+	int64 other = row % 2;
+
+	while (b->token_start[other + 1] - b->token_start[other] != count ||
+		   memcmp(b->token + b->token_start[other], tokens, count * sizeof(int32)) != 0)
+		other += 2;
+	return other;
+}
+
 static void
 PutText(const Samples *samples, const int32 *text, int32 count, batch *b)
 {
@@ -275,6 +289,7 @@ PutText(const Samples *samples, const int32 *text, int32 count, batch *b)
 	b->token[first + read] = samples->end;
 	b->weight[b->rows] = 1;
 	EndRow(b, first, read + 1);
+	b->target_number[b->rows - 1] = FirstAlike(b, b->rows - 1);
 }
 
 static void

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(33);
+SELECT plan(34);
 
 \ir common/functions.sql
 
@@ -44,6 +44,10 @@ SELECT is(llm_embed('twin', NULL), NULL, 'NULL is none');
 SELECT is(setting('twin', 'pool'), 'mean default', 'the pool is a setting');
 SELECT is(setting('twin', 'ngrams'), NULL, 'other settings of rows are not');
 
+-- Three answers for many questions: others that have the same answer are not to be told from it.
+SELECT llm_train('helpdesk', 'SELECT said, meant FROM (SELECT said, split_part(meant, '' '', 1) AS meant, id FROM fact) AS f WHERE meant IN (''cup'', ''poculum'', ''liber'', ''navis'')',
+                 target => 'meant', task => 'embedding', params => '{"prompt": "said", "layers": 1, "embed_dim": 32, "steps": 150, "batch_size": 64}', wait => true) \g /dev/null
+SELECT cmp_ok(metric('helpdesk', 'loss'), '<', 0.3::float8, 'repeated answers are right wherever they stand');
 SELECT llm_train('last', 'SELECT said, meant FROM fact WHERE id % 10 = 0', target => 'meant', task => 'embedding', architecture => 'llama',
                  params => '{"prompt": "said", "pool": "last", "layers": 1, "embed_dim": 32, "epochs": 1}', wait => true) \g /dev/null
 SELECT is(llm_embed('last', 'the king'), llm_embed('last', 'the king', 'last'), 'the last token stands for a text when it was trained so');

@@ -511,8 +511,8 @@ test_language_score(void)
 
 /* Mean loss of `rows` rows (rows, n) in double precision; loss and correct may be NULL. */
 static double
-plain_contrastive(const double *x, const float *weight, int rows, int n, double temperature, double *loss,
-				  double *correct)
+plain_contrastive(const double *x, const float *text, const float *weight, int rows, int n, double temperature,
+				  double *loss, double *correct)
 {
 	double sum = 0, total = 0;
 
@@ -524,6 +524,8 @@ plain_contrastive(const double *x, const float *weight, int rows, int n, double 
 		{
 			double dot = 0, a = 0, b = 0, score;
 
+			if (i / 2 != j / 2 && (text[i] == text[j ^ 1] || text[i ^ 1] == text[j]))
+				continue;
 			for (int k = 0; k < n; k++)
 			{
 				dot += x[i * n + k] * x[j * n + k];
@@ -552,8 +554,8 @@ static void
 test_contrastive_loss(int capacity, int rows, int n, float temperature, pool *threads)
 {
 	bench b = text_bench();
-	int32_t *ids = malloc(capacity * sizeof(int32_t)), index, weight, table, loss, correct;
-	float *weights = malloc(capacity * sizeof(float));
+	int32_t *ids = malloc(capacity * sizeof(int32_t)), index, text, weight, table, loss, correct;
+	float *weights = malloc(capacity * sizeof(float)), *texts = malloc(capacity * sizeof(float));
 
 	b.g->capacity[AXIS_ROW] = capacity;
 	b.run.pool = threads;
@@ -561,11 +563,15 @@ test_contrastive_loss(int capacity, int rows, int n, float temperature, pool *th
 	{
 		ids[i] = i;
 		weights[i] = i % 5 == 1 ? 0 : 0.1f + next_uniform();
+		texts[i] = i % 2 == 0 ? i % 6 : i; /* two texts of one side in several pairs, */
+		if (i % 8 == 7)
+			texts[i] = 7; /* and one of the other */
 	}
 	index = axis_input(&b, AXIS_ROW, TENSOR_I32, 0, 1, ids);
+	text = axis_input(&b, AXIS_ROW, TENSOR_F32, 0, 0, texts);
 	weight = axis_input(&b, AXIS_ROW, TENSOR_F32, 0, 0, weights);
 	table = parameter(&b, capacity, n);
-	loss = op_contrastive_loss(b.g, op_embed(b.g, index, table), weight, temperature, true, &correct);
+	loss = op_contrastive_loss(b.g, op_embed(b.g, index, table), text, weight, temperature, true, &correct);
 	graph_backward(b.g);
 	for (int k = 0; k < n && rows > 2; k++)
 		W(b, 0)[2 * n + k] = 0; /* one text has no direction */
@@ -576,15 +582,15 @@ test_contrastive_loss(int capacity, int rows, int n, float temperature, pool *th
 
 		for (int i = 0; i < rows * n; i++)
 			x[i] = W(b, 0)[i];
-		plain_contrastive(x, weights, rows, n, temperature, losses, right);
+		plain_contrastive(x, texts, weights, rows, n, temperature, losses, right);
 		for (int i = 0; i < rows * n; i++)
 		{
 			double at = x[i], above;
 
 			x[i] = at + step;
-			above = plain_contrastive(x, weights, rows, n, temperature, NULL, NULL);
+			above = plain_contrastive(x, texts, weights, rows, n, temperature, NULL, NULL);
 			x[i] = at - step;
-			slope[i] = (above - plain_contrastive(x, weights, rows, n, temperature, NULL, NULL)) / (2 * step);
+			slope[i] = (above - plain_contrastive(x, texts, weights, rows, n, temperature, NULL, NULL)) / (2 * step);
 			x[i] = at;
 			if (rows > 2 && i / n == 2) /* by definition */
 				slope[i] = 0;
@@ -701,8 +707,9 @@ test_refused(void)
 	REFUSED(47, op_glu(b.g, x, ACT_SILU));
 	REFUSED(48, op_position(b.g, x, start, parameter(&b, 20, 47)));
 	REFUSED(48, op_pool_tokens(b.g, x, x, POOL_MEAN));
-	REFUSED(48, op_contrastive_loss(b.g, x, start, 0.05f, true, &correct));
-	REFUSED(48, op_contrastive_loss(b.g, op_pool_tokens(b.g, x, start, POOL_MEAN), start, 0.05f, true, &correct));
+	REFUSED(48, op_contrastive_loss(b.g, x, start, start, 0.05f, true, &correct));
+	REFUSED(48,
+			op_contrastive_loss(b.g, op_pool_tokens(b.g, x, start, POOL_MEAN), start, start, 0.05f, true, &correct));
 	REFUSED(48, op_language_loss(b.g, x, parameter(&b, 20, 47), TENSOR_NONE, start, start, true, &correct));
 }
 
