@@ -205,29 +205,14 @@ sum_squares(const float *x, int64_t n)
 /* ---- matrix products ---- */
 
 /*
- * Four outputs of one row at once: dot products along k, folded 16 -> 8 -> 4 lanes with
- * the remainder of k taken at each width, then transposed.
+ * Four outputs of one row at once: the sums of vectors of their dot products, of which the first i of k are done, folded
+ * 16 -> 8 -> 4 lanes with the remainder of k taken at each width, then transposed.
  */
 INLINE v4
-dot4(const float *x, const float *w, int64_t ldw, int64_t k)
+finish4(vf a0, vf a1, vf a2, vf a3, const float *x, const float *w, int64_t ldw, int64_t i, int64_t k)
 {
-	vf a0 = {}, a1 = {}, a2 = {}, a3 = {};
-	v4 b0, b1, b2, b3, r;
-	int64_t i = 0;
+	v4 b0 = fold(a0), b1 = fold(a1), b2 = fold(a2), b3 = fold(a3), r;
 
-	FOR_VECTORS(i, k)
-	{
-		vf v = load(x + i);
-
-		a0 += v * load(w + i);
-		a1 += v * load(w + ldw + i);
-		a2 += v * load(w + 2 * ldw + i);
-		a3 += v * load(w + 3 * ldw + i);
-	}
-	b0 = fold(a0);
-	b1 = fold(a1);
-	b2 = fold(a2);
-	b3 = fold(a3);
 	for (; i + 4 <= k; i += 4)
 	{
 		v4 v = *(const v4_memory *) (x + i);
@@ -241,6 +226,43 @@ dot4(const float *x, const float *w, int64_t ldw, int64_t k)
 	for (; i < k; i++)
 		r += x[i] * (v4) {w[i], w[ldw + i], w[2 * ldw + i], w[3 * ldw + i]};
 	return r;
+}
+
+INLINE v4
+dot4(const float *x, const float *w, int64_t ldw, int64_t k)
+{
+	vf a0 = {}, a1 = {}, a2 = {}, a3 = {};
+	int64_t i = 0;
+
+	FOR_VECTORS(i, k)
+	{
+		vf v = load(x + i);
+
+		a0 += v * load(w + i);
+		a1 += v * load(w + ldw + i);
+		a2 += v * load(w + 2 * ldw + i);
+		a3 += v * load(w + 3 * ldw + i);
+	}
+	return finish4(a0, a1, a2, a3, x, w, ldw, i, k);
+}
+
+/* Sum of the products of whole vectors, of which there are *end numbers. */
+INLINE vf
+dot_vectors(const float *x, const float *w, int64_t k, int64_t *end)
+{
+	vf a[4] = {};
+	int64_t i = 0;
+
+	for (; i + 4 * LANES <= k; i += 4 * LANES)
+	{
+#pragma GCC unroll 4
+		for (int j = 0; j < 4; j++)
+			a[j] += load(x + i + j * LANES) * load(w + i + j * LANES);
+	}
+	FOR_VECTORS(i, k)
+		a[0] += load(x + i) * load(w + i);
+	*end = i;
+	return (a[0] + a[1]) + (a[2] + a[3]);
 }
 
 INLINE float
@@ -262,12 +284,43 @@ dot1(const float *x, const float *w, int64_t k)
 	return r;
 }
 
+/*
+ * Of rows of three quarters of a page: a processor that fetches ahead within pages is led astray by four streams that
+ * share them, so one row of w is read after the other.
+ */
+#define STREAM_FROM 640
+#define STREAM_TO 1024
+
+__attribute__((noinline)) KERNEL void
+gemv_streamed(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
+			  int64_t n)
+{
+	for (int64_t j = 0; j < n; j += 4)
+		for (int64_t r = 0; r < rows; r++)
+		{
+			const float *xr = x + r * k, *wj = w + j * k;
+			int64_t i;
+			vf a0 = dot_vectors(xr, wj, k, &i), a1 = dot_vectors(xr, wj + k, k, &i);
+			vf a2 = dot_vectors(xr, wj + 2 * k, k, &i), a3 = dot_vectors(xr, wj + 3 * k, k, &i);
+			v4 b = {};
+
+			if (bias)
+				b = *(const v4_memory *) (bias + j);
+			*(v4_memory *) (y + r * ldy + j) = b + finish4(a0, a1, a2, a3, xr, wj, k, i, k);
+		}
+}
+
 /* Rows innermost: four rows of w stay in the first-level cache for all rows of x. */
 KERNEL void
 gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy, int64_t n)
 {
 	int64_t j = 0;
 
+	if (k >= STREAM_FROM && k < STREAM_TO)
+	{
+		j = n & ~INT64_C(3);
+		gemv_streamed(x, rows, k, w, bias, y, ldy, j);
+	}
 	for (; j + 4 <= n; j += 4)
 	{
 		v4 b = {};
