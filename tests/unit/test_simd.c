@@ -269,11 +269,15 @@ check_sums(const float *y, const double *expected, const double *sizes, int coun
 static void
 test_products(void)
 {
-	static const int ks[] = {1, 3, 6, 16, 21, 108, 130, 300};
-	float *x = malloc(200 * 300 * 4), *w = malloc(200 * 300 * 4), *y = malloc(200 * 200 * 4), bias[200];
+	enum
+	{
+		LONGEST = 775
+	};
+	static const int ks[] = {1, 3, 6, 16, 21, 108, 130, 300, LONGEST};
+	float *x = malloc(200 * LONGEST * 4), *w = malloc(200 * LONGEST * 4), *y = malloc(200 * 200 * 4), bias[200];
 	double *expected = malloc(200 * 200 * sizeof(double)), *sizes = malloc(200 * 200 * sizeof(double));
 
-	for (int i = 0; i < 200 * 300; i++)
+	for (int i = 0; i < 200 * LONGEST; i++)
 	{
 		x[i] = next_normal();
 		w[i] = next_normal();
@@ -282,7 +286,7 @@ test_products(void)
 		bias[i] = next_normal();
 	for (int rows = 1; rows <= 60; rows = rows * 2 + 3)
 		for (int n = 1; n <= 150; n = n * 2 + 1)
-			for (int j = 0; j < 8; j++)
+			for (int j = 0; j < 9; j++)
 			{
 				int kk = ks[j];
 
