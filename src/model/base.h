@@ -31,20 +31,10 @@ extern void RequireNoDependents(const ModelTable *base, int32 version);
 
 /* ---- weights.c ---- */
 
-/* Where the weights of a version come from: its rows, or those and its base. */
-typedef struct WeightSource
-{
-	const ModelTable *table;
-	int32 version;
-	const manifest *m;
-	MemoryContext cxt; /* holds what follows; NULL: the rows hold all */
-	adapter_view *view;
-	const char *tokenizer; /* of the base */
-} WeightSource;
-
-extern void OpenWeightSource(WeightSource *source, const ModelTable *table, int32 version, const manifest *m);
-extern void CloseWeightSource(WeightSource *source);
-/* As ReadWeights() for the whole weights. */
-extern bool GiveWeights(const WeightSource *source, PartSink sink, void *arg);
+/*
+ * The weights of a version, 64-byte aligned, freed with the current memory context: mapped from its cache file, or
+ * copied into private memory when files cannot be used.  ERROR when the rows of the model or its base are damaged.
+ */
+extern const float *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
 
 #endif /* LLMAPP_BASE_H */

@@ -25,7 +25,6 @@
 #include "utils/memutils.h"
 
 #include "../common.h"
-#include "base.h"
 #include "cache.h"
 
 #define HEADER_BYTES 4096
@@ -64,15 +63,6 @@ FilePath(Oid relid, int32 version)
 	return psprintf(CACHE_DIR "/" CACHE_FILE_FORMAT, MyDatabaseId, relid, version);
 }
 
-/* Where weights are; lives in the memory context that owns them. */
-typedef struct Weights
-{
-	MemoryContextCallback release;
-	const float *data;
-	void *memory; /* to be freed, or the start of the mapping */
-	Size mapped;  /* bytes of the mapping; 0: private memory */
-} Weights;
-
 /* ---- map ---- */
 
 /* The time of change of the file with these weights: some day long before the file was made. */
@@ -104,7 +94,7 @@ FileFits(int fd, const char *path, const FileHeader *expected)
 
 /* Map the file of a version and note its use; false when there is none that fits. */
 static bool
-MapFile(Weights *weights, const char *path, const manifest *m)
+MapFile(WeightFile *file, const char *path, const manifest *m)
 {
 	FileHeader header;
 	Size size = add_size(HEADER_BYTES, m->weight_bytes);
@@ -122,9 +112,9 @@ MapFile(Weights *weights, const char *path, const manifest *m)
 	CloseTransientFile(fd);
 	if (memory == MAP_FAILED)
 		return false;
-	weights->memory = memory;
-	weights->mapped = size;
-	weights->data = (const float *) ((char *) memory + HEADER_BYTES);
+	file->memory = memory;
+	file->bytes = size;
+	file->weights = (const float *) ((char *) memory + HEADER_BYTES);
 	return true;
 }
 
@@ -186,18 +176,27 @@ Stamp(FileWriter *writer, const manifest *m)
 	return false;
 }
 
+/* Whose file it is, and where its bytes come from. */
+typedef struct Content
+{
+	const ModelTable *table;
+	int32 version;
+	const manifest *m;
+	WeightGiver give;
+} Content;
+
 /* Header and weights into a new file; false with errno when the file system refuses. */
 static bool
-WriteFile(const char *path, const WeightSource *source)
+WriteFile(const char *path, const Content *c)
 {
-	const manifest *m = source->m;
 	FileWriter writer = {.fd =
 							 OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode)};
 	bool written;
 
 	if (writer.fd < 0)
 		return false;
-	written = WriteHeader(&writer, m) && GiveWeights(source, WriteBytes, &writer) && Stamp(&writer, m);
+	written = WriteHeader(&writer, c->m) && c->give(c->table, c->version, c->m, WriteBytes, &writer) &&
+			  Stamp(&writer, c->m);
 	if (CloseTransientFile(writer.fd) != 0 && written)
 		return false;
 	errno = writer.error;
@@ -214,7 +213,7 @@ ReportRefusal(const char *path)
 
 /* Make the file of a version, synced to disk; false when the file system refuses. */
 static bool
-CreateFileFrom(const char *path, const WeightSource *source)
+CreateFile(const char *path, const Content *c)
 {
 	char *temporary = psprintf("%s.%d", path, MyProcPid);
 	volatile bool created = false;
@@ -224,11 +223,11 @@ CreateFileFrom(const char *path, const WeightSource *source)
 		ReportRefusal(path);
 		return false;
 	}
-	MakeRoomInCache(HEADER_BYTES + source->m->weight_bytes);
+	MakeRoomInCache(HEADER_BYTES + c->m->weight_bytes);
 	(void) unlink(temporary);
 	PG_TRY();
 	{
-		created = WriteFile(temporary, source);
+		created = WriteFile(temporary, c);
 		if (!created)
 			ReportRefusal(path);
 		else
@@ -243,93 +242,25 @@ CreateFileFrom(const char *path, const WeightSource *source)
 	return created;
 }
 
-static bool
-CreateFile(const char *path, const ModelTable *table, int32 version, const manifest *m)
+bool
+MapWeightFile(WeightFile *file, const ModelTable *table, int32 version, const manifest *m, WeightGiver give)
 {
-	WeightSource source;
-	bool created;
-
-	OpenWeightSource(&source, table, version, m); /* may make a file of its own: that of the base */
-	created = CreateFileFrom(path, &source);
-	CloseWeightSource(&source);
-	return created;
-}
-
-/*
- * Map the file of a version, making it first if needed.  A lock lets one session write while
- * others that need the same file wait for it.
- */
-static bool
-MapOrCreateFile(Weights *weights, const ModelTable *table, int32 version, const manifest *m)
-{
-	char *path = FilePath(table->relid, version);
+	uint64 limit = (uint64) llmapp_cache_size * 1024 * 1024;
+	Content content = {table, version, m, give};
 	LOCKTAG tag;
+	char *path;
 	bool mapped;
 
-	if (MapFile(weights, path, m))
+	if (m->weight_bytes < CACHE_BYTES_MIN || m->weight_bytes > limit)
+		return false;
+	path = FilePath(table->relid, version);
+	if (MapFile(file, path, m))
 		return true;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, table->relid, (uint32) version, FILE_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	mapped = MapFile(weights, path, m) || (CreateFile(path, table, version, m) && MapFile(weights, path, m));
+	mapped = MapFile(file, path, m) || (CreateFile(path, &content) && MapFile(file, path, m));
 	LockRelease(&tag, ExclusiveLock, false);
 	return mapped;
-}
-
-/* ---- private memory ---- */
-
-bool
-WriteToMemory(void *arg, const char *bytes, Size length)
-{
-	MemoryWriter *writer = arg;
-
-	memcpy(writer->next, bytes, length);
-	writer->next += length;
-	return true;
-}
-
-static void
-CopyWeights(Weights *weights, const ModelTable *table, int32 version, const manifest *m)
-{
-	MemoryWriter writer;
-	WeightSource source;
-
-	if (posix_memalign(&weights->memory, 64, m->weight_bytes) != 0)
-	{
-		weights->memory = NULL;
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-						errmsg("out of memory for the weights of model \"%s\"", ModelName(table->relid)),
-						errdetail("They have %zu bytes.", m->weight_bytes)));
-	}
-	weights->data = weights->memory;
-	writer.next = weights->memory;
-	OpenWeightSource(&source, table, version, m);
-	(void) GiveWeights(&source, WriteToMemory, &writer);
-	CloseWeightSource(&source);
-}
-
-static void
-ReleaseWeights(void *arg)
-{
-	Weights *weights = arg;
-
-	if (weights->mapped > 0)
-		(void) munmap(weights->memory, weights->mapped);
-	else
-		free(weights->memory);
-}
-
-const float *
-LoadWeights(const ModelTable *table, int32 version, const manifest *m)
-{
-	uint64 limit = (uint64) llmapp_cache_size * 1024 * 1024;
-	Weights *weights = palloc0(sizeof(Weights));
-
-	weights->release.func = ReleaseWeights;
-	weights->release.arg = weights;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &weights->release);
-	if (m->weight_bytes < CACHE_BYTES_MIN || m->weight_bytes > limit || !MapOrCreateFile(weights, table, version, m))
-		CopyWeights(weights, table, version, m);
-	return weights->data;
 }
 
 void

@@ -1,7 +1,6 @@
 /*
  * cache.h
- *	  Where the weights of an open version are: in a file that all sessions map, or in
- *	  memory of this process.
+ *	  Weight files, each of which all sessions map.
  */
 #ifndef LLMAPP_CACHE_H
 #define LLMAPP_CACHE_H
@@ -11,20 +10,23 @@
 /* Smaller weights are not worth a file. */
 #define CACHE_BYTES_MIN (1024 * 1024)
 
-/*
- * The weights of a version, 64-byte aligned, freed with the current memory context: mapped from its
- * cache file, which is made when it is missing, or copied into private memory when files cannot be
- * used.  ERROR when the model's rows are damaged.
- */
-extern const float *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
-
-/* A sink of weights that go to one block of memory. */
-typedef struct MemoryWriter
+/* A file in memory, until munmap(). */
+typedef struct WeightFile
 {
-	char *next;
-} MemoryWriter;
+	const float *weights; /* 64-byte aligned */
+	void *memory;
+	Size bytes;
+} WeightFile;
 
-extern bool WriteToMemory(void *writer, const char *bytes, Size length);
+/* Gives the weights of a version to a sink, piece by piece; false as soon as that refuses them. */
+typedef bool (*WeightGiver)(const ModelTable *table, int32 version, const manifest *m, PartSink sink, void *arg);
+
+/*
+ * Map the file of a version.  When it is missing it is made of what is given, by one session, while others that need
+ * it wait.  False when the weights are too small or too large for a file, or the file system refuses.
+ */
+extern bool MapWeightFile(WeightFile *file, const ModelTable *table, int32 version, const manifest *m,
+						  WeightGiver give);
 
 /* Remove the file of a version that is no more; sessions that have it open keep it. */
 extern void ForgetWeights(Oid relid, int32 version);

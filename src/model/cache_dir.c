@@ -64,7 +64,7 @@ static bool
 IsUseless(const FileName *name)
 {
 	if (name->writer != 0)
-		return name->writer == MyProcPid || BackendPidGetProc(name->writer) == NULL;
+		return BackendPidGetProc(name->writer) == NULL;
 	if (name->database == MyDatabaseId)
 		return !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(name->relid));
 	return !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(name->database));
