@@ -31,6 +31,9 @@ extern char *llmapp_databases;         /* databases the launcher looks after */
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);
 
+/* InvalidOid when there is no such relation. */
+extern Oid RelationOwner(Oid relid);
+
 /* llm_poll of a session: true when its statement is to end; raises nothing. */
 extern bool InterruptRequested(void *arg);
 

@@ -252,8 +252,8 @@ extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, in
  * cosines of a row with those of the other side, divided by the temperature, where its partner is to
  * be found (InfoNCE: van den Oord et al., "Representation learning with contrastive predictive
  * coding", 2018).  text (rows): equal numbers on one side are one text; other pairs with a text of the
- * row's pair, which would be right answers, too, are left out.  weight (rows); result (rows): weight times loss; *correct (rows): 1 where no
- * row is nearer than the partner.  With gradient, also that of the weighted mean.
+ * row's pair, which would be right answers, too, are left out.  weight (rows); result (rows): weight times
+ * loss; *correct (rows): 1 where no row is nearer than the partner.  With gradient, also that of the weighted mean.
  */
 #define CONTRASTIVE_LEAST_TEMPERATURE 0.03f /* exponentials of twice its reciprocal are floats */
 extern int32_t op_contrastive_loss(graph *g, int32_t x, int32_t text, int32_t weight, float temperature,

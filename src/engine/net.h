@@ -154,10 +154,9 @@ typedef struct net_config
 	 */
 	transformer_config text;
 	text_pool pool;
-	float
-		text_dropout;  /* [0, 1): of rows, whose columns have to do without the text; training only, in no manifest */
-	int32_t embed_dim; /* width of one learned embedding */
-	int32_t hidden_count;           /* 0 .. NET_MAX_HIDDEN */
+	float text_dropout;   /* [0, 1): of rows, which have to do without the text; training only, in no manifest */
+	int32_t embed_dim;    /* width of one learned embedding */
+	int32_t hidden_count; /* 0 .. NET_MAX_HIDDEN */
 	int32_t hidden[NET_MAX_HIDDEN]; /* widths, 1 .. 65536 */
 	net_activation activation;
 	bool layer_norm; /* after each hidden linear layer, before the activation */

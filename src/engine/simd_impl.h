@@ -205,8 +205,8 @@ sum_squares(const float *x, int64_t n)
 /* ---- matrix products ---- */
 
 /*
- * Four outputs of one row at once: the sums of vectors of their dot products, of which the first i of k are done, folded
- * 16 -> 8 -> 4 lanes with the remainder of k taken at each width, then transposed.
+ * Four outputs of one row at once: the sums of vectors of their dot products, of which the first i of k are
+ * done, folded 16 -> 8 -> 4 lanes with the remainder of k taken at each width, then transposed.
  */
 INLINE v4
 finish4(vf a0, vf a1, vf a2, vf a3, const float *x, const float *w, int64_t ldw, int64_t i, int64_t k)
@@ -265,6 +265,17 @@ dot_vectors(const float *x, const float *w, int64_t k, int64_t *end)
 	return (a[0] + a[1]) + (a[2] + a[3]);
 }
 
+/* The same, a row of w after the other. */
+INLINE v4
+dot4_streamed(const float *x, const float *w, int64_t ldw, int64_t k)
+{
+	int64_t i;
+	vf a0 = dot_vectors(x, w, k, &i), a1 = dot_vectors(x, w + ldw, k, &i);
+	vf a2 = dot_vectors(x, w + 2 * ldw, k, &i), a3 = dot_vectors(x, w + 3 * ldw, k, &i);
+
+	return finish4(a0, a1, a2, a3, x, w, ldw, i, k);
+}
+
 INLINE float
 dot1(const float *x, const float *w, int64_t k)
 {
@@ -284,43 +295,13 @@ dot1(const float *x, const float *w, int64_t k)
 	return r;
 }
 
-/*
- * Of rows of three quarters of a page: a processor that fetches ahead within pages is led astray by four streams that
- * share them, so one row of w is read after the other.
- */
-#define STREAM_FROM 640
-#define STREAM_TO 1024
-
-__attribute__((noinline)) KERNEL void
-gemv_streamed(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
-			  int64_t n)
-{
-	for (int64_t j = 0; j < n; j += 4)
-		for (int64_t r = 0; r < rows; r++)
-		{
-			const float *xr = x + r * k, *wj = w + j * k;
-			int64_t i;
-			vf a0 = dot_vectors(xr, wj, k, &i), a1 = dot_vectors(xr, wj + k, k, &i);
-			vf a2 = dot_vectors(xr, wj + 2 * k, k, &i), a3 = dot_vectors(xr, wj + 3 * k, k, &i);
-			v4 b = {};
-
-			if (bias)
-				b = *(const v4_memory *) (bias + j);
-			*(v4_memory *) (y + r * ldy + j) = b + finish4(a0, a1, a2, a3, xr, wj, k, i, k);
-		}
-}
-
-/* Rows innermost: four rows of w stay in the first-level cache for all rows of x. */
-KERNEL void
-gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy, int64_t n)
+/* Rows innermost: four rows of w stay in the first-level cache for all rows of x.  Returns outputs, a multiple of four. */
+INLINE int64_t
+gemv4(bool streamed, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
+	  int64_t ldy, int64_t n)
 {
 	int64_t j = 0;
 
-	if (k >= STREAM_FROM && k < STREAM_TO)
-	{
-		j = n & ~INT64_C(3);
-		gemv_streamed(x, rows, k, w, bias, y, ldy, j);
-	}
 	for (; j + 4 <= n; j += 4)
 	{
 		v4 b = {};
@@ -329,8 +310,32 @@ gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias,
 			b = *(const v4_memory *) (bias + j);
 
 		for (int64_t r = 0; r < rows; r++)
-			*(v4_memory *) (y + r * ldy + j) = b + dot4(x + r * k, w + j * k, k, k);
+			*(v4_memory *) (y + r * ldy + j) =
+				b + (streamed ? dot4_streamed(x + r * k, w + j * k, k, k) : dot4(x + r * k, w + j * k, k, k));
 	}
+	return j;
+}
+
+/*
+ * Of rows of three quarters of a page: a processor that fetches ahead within pages is led astray by four streams
+ * that share them.  No part of gemv(), whose loop for small networks it would slow down.
+ */
+#define STREAM_FROM 640
+#define STREAM_TO 1024
+
+__attribute__((noinline)) KERNEL int64_t
+gemv_streamed(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
+			  int64_t n)
+{
+	return gemv4(true, x, rows, k, w, bias, y, ldy, n);
+}
+
+KERNEL void
+gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy, int64_t n)
+{
+	int64_t j = k >= STREAM_FROM && k < STREAM_TO ? gemv_streamed(x, rows, k, w, bias, y, ldy, n)
+												  : gemv4(false, x, rows, k, w, bias, y, ldy, n);
+
 	for (; j < n; j++)
 		for (int64_t r = 0; r < rows; r++)
 			y[r * ldy + j] = (bias ? bias[j] : 0) + dot1(x + r * k, w + j * k, k);

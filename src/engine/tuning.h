@@ -48,7 +48,7 @@ extern void tuning_clear(const net_tuning *t, float *adapters); /* they add noth
 extern void tuning_merge(const net_tuning *t, const float *adapters, float *weights, const simd_kernels *simd,
 						 pool *p);
 
-/* For one row, or a part of it: y (n) = x + scale b a, with b (rank) of the row and a (rank, inputs) at its first column. */
+/* For one row or a part of it: y (n) = x + scale b a, with b (rank) of the row and a (rank, inputs) at its first column. */
 extern float lora_scale(float alpha, int32_t rank);
 extern void lora_add(const simd_kernels *simd, const float *x, float scale, const float *b, int64_t rank,
 					 const float *a, int64_t inputs, float *y, int64_t n);

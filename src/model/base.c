@@ -83,20 +83,6 @@ Declares(Oid relid, Oid base)
 
 /* ---- privileges ---- */
 
-static Oid
-OwnerOf(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 static bool
 MayReadWeights(Oid relid, Oid user)
 {
@@ -109,7 +95,7 @@ MayReadWeights(Oid relid, Oid user)
 static void
 RequireOwnerReads(Oid relid, Oid base)
 {
-	Oid owner = OwnerOf(relid);
+	Oid owner = RelationOwner(relid);
 
 	if (!OidIsValid(owner) || MayReadWeights(base, owner))
 		return;
@@ -142,7 +128,7 @@ RequireMayDepend(Oid relid, Oid base)
 	if (!OidIsValid(relid) || relid == base)
 		return;
 	RequireOwnerReads(relid, base);
-	if (!Declares(relid, base) && !has_privs_of_role(GetUserId(), OwnerOf(relid)))
+	if (!Declares(relid, base) && !has_privs_of_role(GetUserId(), RelationOwner(relid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of model %s", ModelName(relid)),
 				 errdetail("A version that is kept apart makes the table depend on that of its base."),
@@ -337,7 +323,7 @@ RequireNoDependents(const ModelTable *base, int32 version)
 		Oid relid = lfirst_oid(cell);
 		int32 found = 0;
 
-		if (relid == base->relid || (IsModelTable(relid) && MayReadWeights(base->relid, OwnerOf(relid))))
+		if (relid == base->relid || (IsModelTable(relid) && MayReadWeights(base->relid, RelationOwner(relid))))
 			found = FindDependent(relid, version, m->sha256);
 		if (found > 0)
 			ereport(ERROR,

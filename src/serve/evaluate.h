@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 
 #include "../model/model.h"
+#include "../row/value_reader.h"
 #include "language.h"
 
 typedef struct SourceVisitor
@@ -25,6 +26,18 @@ typedef struct SourceVisitor
  * that does more than read.  columns() runs in cxt.
  */
 extern void VisitSource(const char *source, int64 most, MemoryContext cxt, const SourceVisitor *visitor);
+
+/* A column of the source that holds texts. */
+typedef struct TextColumn
+{
+	int attribute; /* from 1 */
+	ValueReader reader;
+} TextColumn;
+
+/* Column number `found`, from 0; ERROR when it is no text. */
+extern TextColumn BindTextColumn(TupleDesc desc, int found);
+/* In the server's encoding; false for NULL. */
+extern bool ReadTextColumn(TextColumn *column, TupleDesc desc, HeapTuple tuple, value *v);
 
 /*
  * {"metrics": {"n", "accuracy", "loss", "perplexity", "bits_per_byte"}} of a language model over the texts

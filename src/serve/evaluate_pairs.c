@@ -18,19 +18,12 @@
 
 #include "../metrics/text_metrics.h"
 #include "../row/source.h"
-#include "../row/value_reader.h"
 #include "../common.h"
 #include "evaluate.h"
 #include "generation.h"
 #include "predict.h"
 
 #define PAIRS_AT_ONCE 32 /* rows of a fetch, whose texts are generated together */
-
-typedef struct TextColumn
-{
-	int attribute; /* from 1 */
-	ValueReader reader;
-} TextColumn;
 
 typedef struct PairSource
 {
@@ -43,19 +36,6 @@ typedef struct PairSource
 	text_scores scores;
 } PairSource;
 
-static TextColumn
-BindTextColumn(TupleDesc desc, const char *name, const char *role)
-{
-	int found = RequireColumn(desc, name, role);
-	TextColumn column = {.attribute = found + 1};
-	Oid type = TupleDescAttr(desc, found)->atttypid;
-
-	if (!InitValueReader(&column.reader, type) || column.reader.kind != COLUMN_TEXT)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s is no text", name, format_type_be(type))));
-	return column;
-}
-
 static void
 BindPair(void *arg, TupleDesc desc)
 {
@@ -63,19 +43,8 @@ BindPair(void *arg, TupleDesc desc)
 	const manifest *m = s->call->model->manifest;
 
 	s->desc = desc;
-	s->prompt = BindTextColumn(desc, encoder_column(m->encoder, 0)->name, "the prompt");
-	s->completion = BindTextColumn(desc, m->target->names[0], "the completion");
-}
-
-/* Its text in the server's encoding; false for NULL. */
-static bool
-ReadText(const PairSource *s, TextColumn *column, HeapTuple tuple, value *v)
-{
-	bool isnull;
-	Datum datum = heap_getattr(tuple, column->attribute, s->desc, &isnull);
-
-	ReadValue(&column->reader, datum, isnull, v);
-	return v->kind == VALUE_STRING;
+	s->prompt = BindTextColumn(desc, RequireColumn(desc, encoder_column(m->encoder, 0)->name, "the prompt"));
+	s->completion = BindTextColumn(desc, RequireColumn(desc, m->target->names[0], "the completion"));
 }
 
 /* As much as a decoder leaves room for behind a long prompt. */
@@ -164,8 +133,8 @@ JudgePairs(void *arg, SPITupleTable *tuples, uint64 rows)
 		value *completion = &completions[count];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!ReadText(s, &s->prompt, tuples->vals[i], &prompt) ||
-			!ReadText(s, &s->completion, tuples->vals[i], completion))
+		if (!ReadTextColumn(&s->prompt, s->desc, tuples->vals[i], &prompt) ||
+			!ReadTextColumn(&s->completion, s->desc, tuples->vals[i], completion))
 			continue;
 		ConvertToUtf8(completion);
 		texts[count] = GenerationFor(s->call, &prompt);

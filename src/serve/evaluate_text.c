@@ -17,7 +17,6 @@
 #include "utils/memutils.h"
 
 #include "../row/source.h"
-#include "../row/value_reader.h"
 #include "../common.h"
 #include "evaluate.h"
 #include "language.h"
@@ -30,8 +29,7 @@ typedef struct TextSource
 	LanguageCall *call;
 	const char *name; /* of the column that the model learned */
 	TupleDesc desc;
-	int attribute; /* of the text, from 1 */
-	ValueReader reader;
+	TextColumn text;
 	MemoryContext text_cxt; /* what belongs to the text at hand */
 	TokenScore sums;
 	int64 bytes; /* of the tokens in sums, UTF-8 */
@@ -43,6 +41,30 @@ IsText(TupleDesc desc, int i)
 	ValueReader reader;
 
 	return InitValueReader(&reader, TupleDescAttr(desc, i)->atttypid) && reader.kind == COLUMN_TEXT;
+}
+
+TextColumn
+BindTextColumn(TupleDesc desc, int found)
+{
+	TextColumn column = {.attribute = found + 1};
+	Form_pg_attribute attribute = TupleDescAttr(desc, found);
+
+	if (!IsText(desc, found))
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of type %s is no text", NameStr(attribute->attname),
+							   format_type_be(attribute->atttypid))));
+	InitValueReader(&column.reader, attribute->atttypid);
+	return column;
+}
+
+bool
+ReadTextColumn(TextColumn *column, TupleDesc desc, HeapTuple tuple, value *v)
+{
+	bool isnull;
+	Datum datum = heap_getattr(tuple, column->attribute, desc, &isnull);
+
+	ReadValue(&column->reader, datum, isnull, v);
+	return v->kind == VALUE_STRING;
 }
 
 /* The only column of text, as an index from 0. */
@@ -78,13 +100,8 @@ BindText(void *arg, TupleDesc desc)
 
 	if (found < 0)
 		found = OnlyTextColumn(desc, s->name);
-	else if (!IsText(desc, found))
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of type %s is no text", NameStr(TupleDescAttr(desc, found)->attname),
-							   format_type_be(TupleDescAttr(desc, found)->atttypid))));
 	s->desc = desc;
-	s->attribute = found + 1;
-	InitValueReader(&s->reader, TupleDescAttr(desc, found)->atttypid);
+	s->text = BindTextColumn(desc, found);
 }
 
 /* Add a text, which is UTF-8. */
@@ -116,15 +133,14 @@ ScoreTuples(void *arg, SPITupleTable *tuples, uint64 count)
 	INSTR_TIME_SET_CURRENT(start);
 	for (uint64 i = 0; i < count; i++)
 	{
-		bool isnull;
-		Datum datum = heap_getattr(tuples->vals[i], s->attribute, s->desc, &isnull);
 		value v;
 
 		CHECK_FOR_INTERRUPTS();
-		ReadValue(&s->reader, datum, isnull, &v);
-		ConvertToUtf8(&v);
-		if (v.kind == VALUE_STRING)
+		if (ReadTextColumn(&s->text, s->desc, tuples->vals[i], &v))
+		{
+			ConvertToUtf8(&v);
 			ScoreText(s, v.string, v.length);
+		}
 		MemoryContextReset(s->text_cxt);
 	}
 	MemoryContextSwitchTo(old);

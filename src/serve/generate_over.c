@@ -3,8 +3,8 @@
  *	  llm_generate_over(): texts for many prompts at once, as a window function.
  *
  * When the row at hand has no text yet, the arguments of up to ROWS_AHEAD rows from it on are
- * read ahead, and their texts are generated together.  The rows that follow are then answered from memory.  Evaluating arguments may run any
- * code, so no text is begun before all of them were read.
+ * read ahead, and their texts are generated together.  The rows that follow are then answered from
+ * memory.  Evaluating arguments may run any code, so no text is begun before all of them were read.
  */
 #include "postgres.h"
 

@@ -331,13 +331,9 @@ MeterRows(UseMeter *meter, int64 rows, double ns)
 static bool
 MaySee(Oid relid)
 {
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool may =
-		HeapTupleIsValid(tuple) && has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	Oid owner = RelationOwner(relid);
 
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return may;
+	return OidIsValid(owner) && has_privs_of_role(GetUserId(), owner);
 }
 
 /* Copies of the models of this database; catalogs must not be read under the lock. */

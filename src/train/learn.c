@@ -147,12 +147,19 @@ CheckInterrupts(Learning *l)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* And their numbers, unless it is NULL. */
+static const net *
+FindMatrices(const Learning *l, const float **numbers)
+{
+	return l->params->lora_merge ? NULL : trainer_adapters(l->trainer, numbers);
+}
+
 const net *
 LearnedMatrices(const Learning *l)
 {
 	const float *ignored;
 
-	return l->params->lora_merge ? NULL : trainer_adapters(l->trainer, &ignored);
+	return FindMatrices(l, &ignored);
 }
 
 static Size
@@ -168,14 +175,12 @@ static void
 KeepBest(Learning *l)
 {
 	char *best = l->checkpoint->parts[PART_BEST].data;
-	const net *matrices = LearnedMatrices(l);
 	const float *numbers;
+	const net *matrices = FindMatrices(l, &numbers);
 
 	memcpy(best, trainer_weights(l->trainer), net_weight_bytes(l->net));
-	if (matrices == NULL)
-		return;
-	(void) trainer_adapters(l->trainer, &numbers);
-	memcpy(best + net_weight_bytes(l->net), numbers, net_weight_bytes(matrices));
+	if (matrices != NULL)
+		memcpy(best + net_weight_bytes(l->net), numbers, net_weight_bytes(matrices));
 }
 
 /* Why the checkpoint's parts are not of this network, or NULL after going on from them. */

@@ -176,6 +176,9 @@ small_transformer(const char *family, int32_t vocab, int32_t context)
 	CHECK(transformer_family(family, &c.text));
 	c.text.vocab = vocab;
 	c.text.context = context;
+	c.text.width = 24;
+	c.text.depth = 2;
+	c.text.ffn = 40;
 	c.text.heads = c.text.kv_heads = 4;
 	c.text.head_dim = 6;
 	if (c.text.buckets > 0)

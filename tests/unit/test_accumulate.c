@@ -158,17 +158,6 @@ columns_config(void)
 	return c;
 }
 
-static net_config
-text_config(int32_t vocab)
-{
-	net_config c = small_transformer("gpt", vocab, 12);
-
-	c.text.width = 24;
-	c.text.depth = 2;
-	c.text.ffn = 40;
-	return c;
-}
-
 /* Stop the second pass at every poll: nothing changes, and run again it gives what it would have given. */
 static void
 test_cancel(void)
@@ -229,7 +218,7 @@ test_cancel(void)
 static void
 test_memory(void)
 {
-	net_config config = text_config(61);
+	net_config config = small_transformer("gpt", 61, 12);
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
 	train_config whole = training(OPT_ADAMW, 1, 0), parts = training(OPT_ADAMW, 1, 1),
@@ -291,7 +280,8 @@ test_refused(void)
 int
 main(void)
 {
-	net_config columns = columns_config(), text = text_config(61), large = text_config(COMPACT_TABLE_ROWS + 3);
+	net_config columns = columns_config(), text = small_transformer("gpt", 61, 12),
+			   large = small_transformer("gpt", COMPACT_TABLE_ROWS + 3, 12);
 
 	for (train_optimizer o = OPT_ADAMW; o <= OPT_SGD; o++)
 	{

@@ -94,17 +94,6 @@ test_cuts(void)
 	free(parts);
 }
 
-static net_config
-network(void)
-{
-	net_config c = small_transformer("gpt", 61, 12);
-
-	c.text.width = 24;
-	c.text.depth = 2;
-	c.text.ffn = 40;
-	return c;
-}
-
 /* All gradients of a plan, end to end; the number of them. */
 static size_t
 gradients(const net *n, const batch *b, const float *weights, train_precision precision, float **out)
@@ -233,7 +222,7 @@ test_refused(const net *n)
 int
 main(void)
 {
-	net_config config = network();
+	net_config config = small_transformer("gpt", 61, 12);
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
 	batch *b = batch_new(&config.shape, ROWS, &err);

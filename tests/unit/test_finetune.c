@@ -15,10 +15,8 @@ config_of(const char *family)
 {
 	net_config c = small_transformer(family, VOCAB, CONTEXT);
 
-	c.text.width = 24;
 	c.text.depth = 3;
 	c.text.kv_heads = 2;
-	c.text.ffn = 40;
 	return c;
 }
 

@@ -14,10 +14,7 @@ transformer_of(const char *family, int32_t kv_heads)
 {
 	net_config c = small_transformer(family, VOCAB, CONTEXT);
 
-	c.text.width = 24;
-	c.text.depth = 2;
 	c.text.kv_heads = kv_heads;
-	c.text.ffn = 40;
 	return c;
 }
 
