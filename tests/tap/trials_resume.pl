@@ -41,7 +41,7 @@ foreach my $kind (sort keys %params)
 	is(sql("SELECT llm_pause($job)"), 'paused', 'pause');
 	sql("SELECT llm_resume($job)");
 	is(sql("SELECT llm_wait($job)"), 'succeeded', 'resume');
-	like(sql("SELECT report FROM llmapp.jobs WHERE job = $job"), qr/"resumed": {"step"/, 'from the checkpoint');
+	like(sql("SELECT report FROM llmapp.jobs WHERE job = $job"), qr/"resumed": \{"step"/, 'from the checkpoint');
 	is(weights("${kind}_paused"), $expected, 'to the same weights');
 	is(trials($job), $trials, 'and the same trials');
 	is(sql("SELECT count(*) - count(DISTINCT (step, split, metric)) FROM llmapp.job_metrics WHERE job = $job"), '0', 'no metric is there twice');
