@@ -47,6 +47,17 @@ typedef struct WeightBytes
 extern void HashWeights(const WeightBytes *weights, char *hex);
 /* Returns the new version.  manifest comes from manifest_build(). */
 extern int32 PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights);
+
+/*
+ * The same for weights that are larger than memory: after the last of WriteVersion(), EndWeights() returns the
+ * SHA-256 for the manifest with which EndVersion() ends.  All in one transaction.
+ */
+typedef struct VersionWriter VersionWriter;
+extern VersionWriter *BeginVersion(Oid relid);
+extern void WriteVersion(VersionWriter *w, const void *bytes, Size size);
+extern const char *EndWeights(VersionWriter *w);
+extern int32 EndVersion(VersionWriter *w, const char *manifest_text);
+
 /*
  * For versions that are kept apart from the base they were trained from: ERROR unless the current user may let a
  * model, new when relid is invalid, depend on this base; let it depend, with the base locked so that none of its

@@ -126,67 +126,20 @@ WriteManifest(Oid relid, int32 version, const char *text)
 		2, types, values);
 }
 
-/* Copy some of the network's bytes and the tokenizer's behind them, from a position on. */
-static void
-CopyPart(char *to, const WeightBytes *weights, Size from, Size length)
+/* ---- a version, piece by piece ---- */
+
+struct VersionWriter
 {
-	Size here = from < weights->network_size ? Min(length, weights->network_size - from) : 0;
-
-	if (here > 0)
-		memcpy(to, (const char *) weights->network + from, here);
-	if (length > here)
-		memcpy(to + here, (const char *) weights->tokenizer + (from + here - weights->network_size), length - here);
-}
-
-/* Parts of MODEL_PART_BYTES, the last one shorter. */
-static void
-WriteWeights(Oid relid, int32 version, const WeightBytes *weights)
-{
-	Oid types[3] = {INT4OID, INT4OID, BYTEAOID};
-	SPIPlanPtr plan = SPI_prepare(
-		psprintf("INSERT INTO %s (version, part, kind, data) VALUES ($1, $2, 'weights', $3)", QualifiedName(relid)),
-		3, types);
-	bytea *data = palloc(VARHDRSZ + MODEL_PART_BYTES);
-	Size bytes = add_size(weights->network_size, weights->tokenizer_size);
-	Size done = 0;
-	int32 part = 0;
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	while (done < bytes)
-	{
-		Size length = Min(bytes - done, MODEL_PART_BYTES);
-		Datum values[3] = {Int32GetDatum(version), Int32GetDatum(++part), PointerGetDatum(data)};
-		int result;
-
-		CHECK_FOR_INTERRUPTS();
-		SET_VARSIZE(data, VARHDRSZ + length);
-		CopyPart(VARDATA(data), weights, done, length);
-		result = SPI_execute_plan(plan, values, NULL, false, 0);
-		if (result != SPI_OK_INSERT)
-			elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(result));
-		done += length;
-	}
-	pfree(data);
-}
-
-/* ---- publish, promote, drop ---- */
-
-/* A version that could not be opened is not published. */
-static void
-CheckPublication(Oid relid, const char *text, const WeightBytes *weights)
-{
-	Size bytes = add_size(weights->network_size, weights->tokenizer_size);
-	manifest *m = ParseManifest(relid, 0, text);
-	char sha256[65];
-
-	if (manifest_stored_bytes(m) != bytes)
-		ThrowDamaged(relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", manifest_stored_bytes(m),
-					 bytes);
-	HashWeights(weights, sha256);
-	if (strcmp(sha256, manifest_stored_sha256(m)) != 0)
-		ThrowDamaged(relid, 0, "The weights do not have the SHA-256 of the manifest.");
-}
+	Oid relid;
+	int32 version;
+	SPIPlanPtr insert;       /* of a part */
+	bytea *part;             /* the next one to write */
+	Size filled;             /* bytes in it */
+	int32 parts;             /* written */
+	Size bytes;              /* of the weights so far */
+	pg_cryptohash_ctx *hash; /* of them */
+	char sha256[65];         /* once they are complete */
+};
 
 /* Number for the next version; versions dropped at the end are numbered again. */
 static int32
@@ -201,23 +154,119 @@ NextNumber(const ModelTable *table)
 	return last + 1;
 }
 
+VersionWriter *
+BeginVersion(Oid relid)
+{
+	VersionWriter *w = palloc0(sizeof(VersionWriter));
+	ModelTable table;
+
+	OpenForWriting(&table, relid, ACL_INSERT, "INSERT", "publishing a version");
+	w->relid = relid;
+	w->version = NextNumber(&table);
+	CloseModelTable(&table, NoLock);
+	w->part = palloc(VARHDRSZ + MODEL_PART_BYTES);
+	w->hash = BeginHash();
+	return w;
+}
+
+static void
+PrepareInsert(VersionWriter *w)
+{
+	Oid types[3] = {INT4OID, INT4OID, BYTEAOID};
+
+	w->insert = SPI_prepare(psprintf("INSERT INTO %s (version, part, kind, data) VALUES ($1, $2, 'weights', $3)",
+									 QualifiedName(w->relid)),
+							3, types);
+	if (w->insert == NULL || SPI_keepplan(w->insert) != 0)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+}
+
+static void
+WritePart(VersionWriter *w)
+{
+	Datum values[3] = {Int32GetDatum(w->version), Int32GetDatum(++w->parts), PointerGetDatum(w->part)};
+	int result;
+
+	CHECK_FOR_INTERRUPTS();
+	SET_VARSIZE(w->part, VARHDRSZ + w->filled);
+	HashBytes(w->hash, VARDATA(w->part), w->filled);
+	Connect();
+	if (w->insert == NULL)
+		PrepareInsert(w);
+	result = SPI_execute_plan(w->insert, values, NULL, false, 0);
+	if (result != SPI_OK_INSERT)
+		elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(result));
+	Disconnect();
+	w->filled = 0;
+}
+
+/* Parts have MODEL_PART_BYTES, the last one has fewer. */
+void
+WriteVersion(VersionWriter *w, const void *bytes, Size size)
+{
+	const char *next = bytes;
+
+	w->bytes = add_size(w->bytes, size);
+	while (size > 0)
+	{
+		Size length = Min(size, MODEL_PART_BYTES - w->filled);
+
+		memcpy(VARDATA(w->part) + w->filled, next, length);
+		w->filled += length;
+		next += length;
+		size -= length;
+		if (w->filled == MODEL_PART_BYTES)
+			WritePart(w);
+	}
+}
+
+const char *
+EndWeights(VersionWriter *w)
+{
+	if (w->filled > 0)
+		WritePart(w);
+	EndHash(w->hash, w->sha256);
+	return w->sha256;
+}
+
+/* A version that could not be opened is not published. */
+static void
+CheckPublication(const VersionWriter *w, const char *text)
+{
+	manifest *m = ParseManifest(w->relid, 0, text);
+
+	if (manifest_stored_bytes(m) != w->bytes)
+		ThrowDamaged(w->relid, 0, "Its manifest names %zu bytes of weights, there are %zu.", manifest_stored_bytes(m),
+					 w->bytes);
+	if (strcmp(w->sha256, manifest_stored_sha256(m)) != 0)
+		ThrowDamaged(w->relid, 0, "The weights do not have the SHA-256 of the manifest.");
+}
+
+int32
+EndVersion(VersionWriter *w, const char *manifest_text)
+{
+	CheckPublication(w, manifest_text);
+	Connect();
+	WriteManifest(w->relid, w->version, manifest_text);
+	Disconnect();
+	if (w->insert != NULL)
+		SPI_freeplan(w->insert);
+	CacheInvalidateRelcacheByRelid(w->relid);
+	return w->version;
+}
+
 int32
 PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights)
 {
-	ModelTable table;
-	int32 version;
+	VersionWriter *w = BeginVersion(relid);
 
-	OpenForWriting(&table, relid, ACL_INSERT, "INSERT", "publishing a version");
-	version = NextNumber(&table);
-	CloseModelTable(&table, NoLock);
-	Connect();
-	CheckPublication(relid, manifest_text, weights);
-	WriteManifest(relid, version, manifest_text);
-	WriteWeights(relid, version, weights);
-	Disconnect();
-	CacheInvalidateRelcacheByRelid(relid);
-	return version;
+	WriteVersion(w, weights->network, weights->network_size);
+	WriteVersion(w, weights->tokenizer, weights->tokenizer_size);
+	EndWeights(w);
+	return EndVersion(w, manifest_text);
 }
+
+/* ---- promote, drop ---- */
 
 /* The version exists, its manifest is sound, and so is its base if it needs one. */
 static void
