@@ -209,7 +209,7 @@ taps_before(const axis *forward, int64_t f)
 {
 	int64_t taps = 0;
 
-	for (int64_t i = 0; i < f; i++)
+	for (int64_t i = 0; i < smaller(f, forward->taps); i++) /* later ones have none */
 		taps += phase_of(forward, i).axis.taps;
 	return taps;
 }
@@ -276,9 +276,12 @@ run_conv2d_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 	axis rows = forward_axis(s, 0), columns = forward_axis(s, 1);
 
 	for (int64_t f = 0; f < rows.stride; f++)
-		for (int64_t e = 0; e < columns.stride; e++)
+	{
+		phase h = phase_of(&rows, f);
+
+		for (int64_t e = 0; e < columns.stride && h.axis.outputs > 0; e++)
 		{
-			phase h = phase_of(&rows, f), w = phase_of(&columns, e);
+			phase w = phase_of(&columns, e);
 			convolution v = {
 				.rows = h.axis,
 				.columns = w.axis,
@@ -295,6 +298,7 @@ run_conv2d_dx(const step *s, const run_args *r, int64_t begin, int64_t end)
 				convolve_image(&v, r->simd, (const float *) s->in[0] + i * z[3] * z[4] * z[5], weights, NULL,
 							   dx + i * z[0] * z[1] * z[2]);
 		}
+	}
 }
 
 /* ---- gradient of weights and bias ---- */

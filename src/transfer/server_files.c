@@ -47,11 +47,10 @@ RequireReader(const char *function)
 {
 	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 		return;
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to read files of the server"),
-					errdetail("%s reads them as roles with privileges of pg_read_server_files.", function),
-					errhint("GRANT pg_read_server_files TO %s;",
-							quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to read files of the server"),
+			 errdetail("%s reads them as roles with privileges of pg_read_server_files.", function),
+			 errhint("GRANT pg_read_server_files TO %s;", quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 /* Whether the path is a folder. */
@@ -86,7 +85,8 @@ OpenFile(ServerFiles *f, const char *path, const char *name)
 	struct stat st;
 
 	if (f->count == MOST_FILES)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the checkpoint has more than %d files", MOST_FILES)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the checkpoint has more than %d files", MOST_FILES)));
 	file->fd = OpenTransientFile(path, O_RDONLY | PG_BINARY | O_NONBLOCK);
 	if (file->fd < 0 && errno == ENOENT)
 		return -1;
