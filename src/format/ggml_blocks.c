@@ -535,6 +535,7 @@ static const ggml_type types[] = {
 	{35, "TQ2_0", SOURCE_OTHER, LARGE, 66},
 	{39, "MXFP4", SOURCE_OTHER, 32, 17},
 	{40, "NVFP4", SOURCE_OTHER, 64, 36},
+	{41, "Q1_0", SOURCE_OTHER, 128, 18},
 };
 
 #define TYPES (sizeof(types) / sizeof(types[0]))
