@@ -55,9 +55,11 @@ put(buffer *b, const void *bytes, size_t count)
 		size_t capacity = 2 * b->capacity + count;
 		uint8_t *grown = realloc(b->bytes, capacity);
 
-		b->failed = grown == NULL;
-		if (b->failed)
+		if (grown == NULL)
+		{
+			b->failed = true;
 			return;
+		}
 		b->bytes = grown;
 		b->capacity = capacity;
 	}

@@ -37,7 +37,7 @@ typedef enum source_type
 	SOURCE_Q4_K,
 	SOURCE_Q5_K,
 	SOURCE_Q6_K,
-	SOURCE_OTHER /* integers and the like: there, and of no use as weights */
+	SOURCE_OTHER /* integers, quantisations that are not read: there, and of no use as weights */
 } source_type;
 
 typedef struct source_tensor
