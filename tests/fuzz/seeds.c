@@ -434,6 +434,17 @@ gguf_seeds(const char *directory)
 	return gguf_seed(directory, "small", false) && gguf_seed(directory, "all", true);
 }
 
+/* A graph of an operator, a tensor of two numbers as bytes and one of two as floats. */
+static bool
+onnx_seeds(const char *directory)
+{
+	static const char file[] = "\x08\x08\x12\x01p\x3a\x2d\x0a\x02op"
+							   "\x2a\x13\x08\x02\x10\x01\x42\x03raw\x4a\x08\0\0\x80\x3f\0\0\0\x40"
+							   "\x2a\x12\x0a\x01\x02\x10\x01\x22\x08\0\0\x80\x3f\0\0\0\x40\x42\x01w";
+
+	return write_seed(directory, "small", file, sizeof(file) - 1);
+}
+
 static bool
 index_seeds(const char *directory)
 {
@@ -525,6 +536,8 @@ main(int argc, char **argv)
 		ok = tensor_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "gguf") == 0)
 		ok = gguf_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "onnx") == 0)
+		ok = onnx_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "checkpoint_index") == 0)
 		ok = index_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "text") == 0)
