@@ -2,7 +2,7 @@
  * fuzz_safetensors.c
  *	  Any bytes as a safetensors file, and its tensors as a model.
  *
- * Whatever is accepted must tile the data.  A manifest or parameters of an import in the file's
+ * Whatever is accepted must tile the data, and is the same when the header alone is read.  A manifest or parameters of an import in the file's
  * metadata are followed; a network that takes its weights from the file must write a file that it
  * reads again, to the same weights.
  */
@@ -21,6 +21,51 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	} while (0)
 
 #define WEIGHTS_MAX (16 << 20) /* a larger network teaches nothing more */
+
+typedef struct input
+{
+	const uint8_t *data;
+	size_t size;
+} input;
+
+static bool
+read_input(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
+{
+	const input *in = arg;
+
+	REQUIRE(file == 0 && offset <= in->size && bytes <= in->size - offset);
+	memcpy(out, in->data + offset, bytes);
+	return true;
+}
+
+/* What is said of the whole file is said of its header, and the numbers are the same. */
+static void
+check_header(const safetensors *file, const llm_error *why, const uint8_t *data, size_t size)
+{
+	input in = {data, size};
+	llm_error err = {.code = LLM_OK};
+	safetensors *header = safetensors_open_header(read_input, &in, 0, size, &err);
+	tensor_source s = {.read = read_input, .arg = &in};
+
+	REQUIRE((header == NULL) == (file == NULL) && strcmp(err.message, why->message) == 0);
+	if (header == NULL)
+		return;
+	REQUIRE(safetensors_source(header, 0, &s, &err) && tensor_source_sort(&s, &err));
+	safetensors_close(header);
+	REQUIRE(s.count == safetensors_count(file));
+	for (int32_t i = 0; i < s.count; i++)
+	{
+		const source_tensor *t = &s.tensors[i];
+		const safetensor *same = safetensors_find(file, t->name);
+		float first, again;
+
+		REQUIRE(data + t->offset == same->data && t->bytes == same->bytes);
+		if (t->count > 0 && t->type != SOURCE_OTHER)
+			REQUIRE(tensor_source_read(&s, t, 0, 1, &first, &err) && safetensor_floats(same, 0, 1, &again, &err) &&
+					memcmp(&first, &again, sizeof(first)) == 0);
+	}
+	tensor_source_clear(&s);
+}
 
 static void
 check_tensors(const safetensors *file)
@@ -121,6 +166,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	safetensors *file = safetensors_open(data, size, &err);
 
 	REQUIRE((file == NULL) == (err.code != LLM_OK));
+	check_header(file, &err, data, size);
 	if (file == NULL)
 		return 0;
 	check_tensors(file);

@@ -3,6 +3,7 @@
  *	  Writes the first inputs of a fuzz target: seeds NAME DIRECTORY.
  */
 #include "../../src/manifest/manifest.h"
+#include "../../src/format/gguf_writer.h"
 #include "../../src/format/params.h"
 #include "../../src/manifest/import_params.h"
 #include "../../src/text/tokenizer_build.h"
@@ -374,6 +375,85 @@ tensor_seeds(const char *directory)
 		   write_seed(directory, "tiny", tiny, sizeof(tiny) - 1);
 }
 
+typedef struct file_bytes
+{
+	uint8_t bytes[8192];
+	size_t count;
+} file_bytes;
+
+static bool
+take_bytes(void *arg, const void *bytes, size_t count, llm_error *err)
+{
+	file_bytes *file = arg;
+
+	if (count > sizeof(file->bytes) - file->count)
+		return llm_fail(err, LLM_MEMORY, "the seed is too large");
+	if (count > 0)
+		memcpy(file->bytes + file->count, bytes, count);
+	file->count += count;
+	return true;
+}
+
+/* A value of each form, and a tensor of each type that is written, or of no type but F32. */
+static bool
+gguf_seed(const char *directory, const char *name, bool all)
+{
+	static const source_type types[] = {SOURCE_F32, SOURCE_F16, SOURCE_BF16, SOURCE_Q8_0, SOURCE_Q4_0};
+	static const float numbers[64] = {1, -2, 3};
+	llm_error err = {.code = LLM_OK};
+	gguf_writer *w = gguf_writer_new(&err);
+	file_bytes file = {.count = 0};
+	int count = all ? 5 : 1;
+	uint64_t bytes;
+	bool ok = true;
+
+	gguf_writer_u32(w, "general.alignment", 32);
+	if (all)
+	{
+		gguf_writer_string(w, "general.architecture", "llama", 5);
+		gguf_writer_f32(w, "f", 0.5f);
+		gguf_writer_bool(w, "b", true);
+		gguf_writer_i32s(w, "i", (int32_t[]) {1, -1}, 2);
+		gguf_writer_f32s(w, "g", (float[]) {1}, 1);
+		gguf_writer_strings(w, "s", 2);
+		gguf_writer_element(w, "<s>", 3);
+		gguf_writer_element(w, "", 0);
+	}
+	for (int i = 0; ok && i < count; i++)
+		ok = gguf_writer_tensor(w, (char[]) {(char) ('a' + i), '\0'}, types[i], 2, (int64_t[]) {2, 32}, &err);
+	ok = ok && gguf_writer_begin(w, take_bytes, &file, &bytes, &err);
+	for (int i = 0; ok && i < count; i++)
+		ok = gguf_writer_numbers(w, numbers, 64, &err);
+	gguf_writer_free(w);
+	return ok && write_seed(directory, name, file.bytes, file.count);
+}
+
+static bool
+gguf_seeds(const char *directory)
+{
+	return gguf_seed(directory, "small", false) && gguf_seed(directory, "all", true);
+}
+
+/* A graph of an operator, a tensor of two numbers as bytes and one of two as floats. */
+static bool
+onnx_seeds(const char *directory)
+{
+	static const char file[] = "\x08\x08\x12\x01p\x3a\x2d\x0a\x02op"
+							   "\x2a\x13\x08\x02\x10\x01\x42\x03raw\x4a\x08\0\0\x80\x3f\0\0\0\x40"
+							   "\x2a\x12\x0a\x01\x02\x10\x01\x22\x08\0\0\x80\x3f\0\0\0\x40\x42\x01w";
+
+	return write_seed(directory, "small", file, sizeof(file) - 1);
+}
+
+static bool
+index_seeds(const char *directory)
+{
+	static const char text[] = "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"m-1.safetensors\","
+							   "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"}}";
+
+	return write_seed(directory, "index", text, sizeof(text) - 1);
+}
+
 /* A block behind a text that has its tokens and more; see fuzz_tokenizer.c. */
 static bool
 tokenizer_seed(const char *directory, const char *name, const void *block, size_t bytes)
@@ -454,6 +534,12 @@ main(int argc, char **argv)
 		ok = params_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "safetensors") == 0)
 		ok = tensor_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "gguf") == 0)
+		ok = gguf_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "onnx") == 0)
+		ok = onnx_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "checkpoint_index") == 0)
+		ok = index_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "text") == 0)
 		ok = lines_seeds(s, argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "layers") == 0)

@@ -12,7 +12,10 @@
 
 #include "../../src/engine/generator.h"
 #include "../../src/manifest/manifest.h"
+#include "../../src/format/checkpoint_index.h"
+#include "../../src/format/gguf_writer.h"
 #include "../../src/format/params.h"
+#include "../../src/format/safetensors.h"
 #include "../../src/metrics/metrics.h"
 #include "../../src/text/tokenizer_bulk.h"
 #include "../../src/text/tokenizer_train.h"
@@ -349,6 +352,115 @@ characters_story(llm_error *err)
 	return yield_tokens(block, bytes, err);
 }
 
+/* A file in memory. */
+static struct
+{
+	uint8_t bytes[4096];
+	size_t count;
+} file;
+
+static bool
+write_file(void *arg, const void *bytes, size_t count, llm_error *err)
+{
+	if (count > 0)
+		memcpy(file.bytes + file.count, bytes, count);
+	file.count += count;
+	return true;
+}
+
+static bool
+read_file(void *arg, int32_t number, uint64_t offset, void *out, size_t count, llm_error *err)
+{
+	memcpy(out, file.bytes + offset, count);
+	return true;
+}
+
+/* Of the file's tensor "b": its last number. */
+static bool
+yield_number(tensor_source *source, llm_error *err)
+{
+	const source_tensor *t = tensor_source_find(source, "b");
+	float numbers[32];
+	bool ok = t != NULL && tensor_source_read(source, t, 0, 32, numbers, err);
+
+	if (ok)
+		snprintf(result, sizeof(result), "%d %.9g", source->count, numbers[31]);
+	return ok;
+}
+
+static bool
+write_gguf(llm_error *err)
+{
+	gguf_writer *w = gguf_writer_new(err);
+	float numbers[32] = {[31] = 7};
+	uint64_t bytes;
+	bool ok = w != NULL;
+
+	if (ok)
+	{
+		gguf_writer_u32(w, "u", 1);
+		gguf_writer_strings(w, "s", 1);
+		gguf_writer_element(w, "x", 1);
+	}
+	ok = ok && gguf_writer_tensor(w, "a", SOURCE_F32, 0, NULL, err) &&
+		 gguf_writer_tensor(w, "b", SOURCE_Q8_0, 1, (int64_t[]) {32}, err) &&
+		 gguf_writer_begin(w, write_file, NULL, &bytes, err) && gguf_writer_numbers(w, numbers, 1, err) &&
+		 gguf_writer_numbers(w, numbers, 32, err);
+	gguf_writer_free(w);
+	return ok;
+}
+
+static bool
+gguf_story(llm_error *err)
+{
+	tensor_source source = {.read = read_file};
+	gguf *g;
+	bool ok;
+
+	file.count = 0;
+	g = write_gguf(err) ? gguf_open(read_file, NULL, 0, file.count, err) : NULL;
+	ok = g != NULL && gguf_source(g, &source, err) && tensor_source_sort(&source, err) && yield_number(&source, err);
+	tensor_source_clear(&source);
+	gguf_close(g);
+	return ok;
+}
+
+static bool
+safetensors_story(llm_error *err)
+{
+	safetensors_entry entry = {"b", 1, {32}, .type = SOURCE_F16};
+	tensor_source source = {.read = read_file};
+	size_t bytes;
+	uint8_t *start = safetensors_header(&entry, 1, NULL, &bytes, &file.count, err);
+	safetensors *header = NULL;
+	bool ok;
+
+	memset(file.bytes, 0, sizeof(file.bytes));
+	if (start != NULL)
+	{
+		memcpy(file.bytes, start, bytes);
+		header = safetensors_open_header(read_file, NULL, 0, file.count, err);
+	}
+	free(start);
+	ok = header != NULL && safetensors_source(header, 0, &source, err) && tensor_source_sort(&source, err) &&
+		 yield_number(&source, err);
+	tensor_source_clear(&source);
+	safetensors_close(header);
+	return ok;
+}
+
+static bool
+index_story(llm_error *err)
+{
+	static const char text[] = "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}";
+	checkpoint_index *x = checkpoint_index_parse(text, sizeof(text) - 1, err);
+
+	if (x != NULL)
+		snprintf(result, sizeof(result), "%d %s", checkpoint_index_count(x), checkpoint_index_file(x, 1));
+	checkpoint_index_free(x);
+	return x != NULL;
+}
+
 static void
 tell(const char *name, story run, bool all)
 {
@@ -421,6 +533,9 @@ main(void)
 	TELL(evaluation);
 	TELL(byte_pairs);
 	TELL(characters);
+	TELL(gguf);
+	TELL(safetensors);
+	TELL(index);
 	free(manifest_text);
 	net_free(network);
 	sample_free(s);
