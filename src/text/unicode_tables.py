@@ -2,7 +2,8 @@
 
 usage: python3 unicode_tables.py > unicode_tables.c && clang-format -i unicode_tables.c
 Everything comes from the unicodedata module, but White_Space, which it does not have, and which the Unicode standard
-fixes (PropList.txt).  Tables cut the code points into blocks of 128 and keep each distinct block once.
+fixes (PropList.txt), and what the general category does not say of clusters (GraphemeBreakProperty.txt) and of letters
+(Other_Alphabetic).  Tables cut the code points into blocks of 128 and keep each distinct block once.
 """
 import sys
 import unicodedata
@@ -11,6 +12,14 @@ BLOCK = 128
 CODE_POINTS = 0x110000
 SPACES = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 HANGUL = range(0xAC00, 0xD7A4)  # decomposed and composed by arithmetic
+
+# Marks that end a cluster, and others that go on with it or go before it.
+APART = {0x102B, 0x102C, 0x1038, *range(0x1062, 0x1065), *range(0x1067, 0x106E), 0x1083, *range(0x1087, 0x108D), 0x108F,
+         *range(0x109A, 0x109D), 0x1A61, 0x1A63, 0x1A64, 0xAA7B, 0xAA7D, 0x11720, 0x11721}
+EXTENDS = {0x200C, 0x200D, 0x0E33, 0x0EB3, 0xFF9E, 0xFF9F, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)}
+PREPENDED = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0xD4E, 0x110BD, 0x110CD, 0x111C2, 0x111C3, 0x1193F,
+             0x11941, 0x11A3A, *range(0x11A84, 0x11A8A), 0x11D46, 0x11F02}
+CIRCLED = {*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A), *range(0x1F170, 0x1F18A)}
 
 
 def composes(c):
@@ -23,6 +32,17 @@ def char_class(c):
     category = unicodedata.category(chr(c))
     bits = [category[0] == "L", category[0] == "N", c in SPACES, category[0] == "P", category == "Mn",
             category in ("Cc", "Cf", "Co"), composes(c)]
+    return sum(bit << i for i, bit in enumerate(bits))
+
+
+def char_role(c):
+    """Bits in the order of enum char_role."""
+    category = unicodedata.category(chr(c))
+    mark = category[0] == "M"
+    extends = (mark and c not in APART) or c in EXTENDS
+    control = category in ("Cc", "Cf", "Zl", "Zp") and not extends and c not in PREPENDED
+    word = category[0] in "LM" or category in ("Nd", "Nl", "Pc") or c in CIRCLED or c in (0x200C, 0x200D)
+    bits = [mark, extends, c in PREPENDED, control, word]
     return sum(bit << i for i, bit in enumerate(bits))
 
 
@@ -88,6 +108,7 @@ offsets, runs = decompositions()
 composites = compositions()
 SECONDS = {*(second for _, second, _ in composites), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
 table("uint8_t", "unicode_class", [char_class(c) for c in range(CODE_POINTS)])
+table("uint8_t", "unicode_role", [char_role(c) for c in range(CODE_POINTS)])
 table("int32_t", "unicode_lower", [lower(c) for c in range(CODE_POINTS)])
 table("uint8_t", "unicode_combining", [unicodedata.combining(chr(c)) for c in range(CODE_POINTS)])
 table("uint16_t", "unicode_decomposition", offsets)

@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "normalise.h"
+#include "tokenizer_block.h"
 #include "unicode.h"
 
 /* The best way to the byte before which it stands. */
@@ -114,14 +114,14 @@ encode_piece(tokenizer *t, const uint8_t *text, uint32_t length, token_list *out
 bool
 unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
-	const uint8_t *end;
-	bool ok = text_normalise(t, text, length, err);
+	bool marked = (t->header->flags & FLAG_MARKED_WORDS) && t->header->pretokenizer == PRETOKENIZER_NONE;
+	pretokenize next_piece = marked ? marked_word : pretokenizer_scanner((pretokenizer) t->header->pretokenizer);
+	const uint8_t *end = text + length;
+	bool ok = true;
 
-	text = (const uint8_t *) t->normal.bytes;
-	end = text + t->normal.size;
 	while (ok && text < end)
 	{
-		size_t piece = t->header->flags & FLAG_MARKED_WORDS ? marked_word(text, end) : (size_t) (end - text);
+		size_t piece = next_piece(text, end);
 
 		ok = encode_goes_on(t, err) && encode_piece(t, text, (uint32_t) piece, out, err);
 		text += piece;

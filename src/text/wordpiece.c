@@ -9,8 +9,7 @@
  */
 #include <string.h>
 
-#include "tokenizer_block.h"
-#include "unicode.h"
+#include "normalise.h"
 
 #define WORD_CHARACTERS 100 /* a longer word is unknown */
 #define WORD_BYTES (WORD_CHARACTERS * UTF8_BYTES_MAX)
@@ -116,8 +115,8 @@ is_punctuation(int32_t c)
 }
 
 /* The blocks that BERT takes for Chinese; kana and hangul are not among them. */
-static bool
-is_ideograph(int32_t c)
+bool
+bert_ideograph(int32_t c)
 {
 	return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0xF900 && c <= 0xFAFF) ||
 		   (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F);
@@ -147,7 +146,7 @@ add_base(word *w, int32_t c, uint32_t flags)
 static void
 add_any(word *w, int32_t c, uint32_t flags)
 {
-	bool alone = (flags & FLAG_SPLIT_CJK) && is_ideograph(c);
+	bool alone = (flags & FLAG_SPLIT_CJK) && bert_ideograph(c);
 	int32_t part[DECOMPOSED_MAX], parts = 1;
 
 	if (alone)
@@ -162,8 +161,8 @@ add_any(word *w, int32_t c, uint32_t flags)
 		finish_word(w);
 }
 
-static bool
-is_dropped(int32_t c)
+bool
+bert_drops(int32_t c)
 {
 	return c == 0 || c >= INVALID_BYTE || c == REPLACEMENT_CHARACTER ||
 		   ((char_class(c) & CHAR_CONTROL) && !(char_class(c) & CHAR_SPACE && (c == '\t' || c == '\n' || c == '\r')));
@@ -186,7 +185,7 @@ wordpiece_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *o
 	{
 		int32_t c = utf8_read(text, end, &bytes);
 
-		if (!(flags & FLAG_CLEAN_TEXT) || !is_dropped(c))
+		if (!(flags & FLAG_CLEAN_TEXT) || !bert_drops(c))
 			add_any(&w, c, flags);
 	}
 	finish_word(&w);
