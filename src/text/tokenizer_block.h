@@ -24,6 +24,7 @@
 #define TOKENIZER_FLAGS 8191   /* all bits */
 #define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
 #define CONTINUATION "##"      /* wordpieces inside a word */
+#define WORDPIECE_CHARACTERS 100 /* a longer word is unknown */
 
 enum block_section
 {

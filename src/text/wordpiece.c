@@ -11,8 +11,7 @@
 
 #include "normalise.h"
 
-#define WORD_CHARACTERS 100 /* a longer word is unknown */
-#define WORD_BYTES (WORD_CHARACTERS * UTF8_BYTES_MAX)
+#define WORD_BYTES (WORDPIECE_CHARACTERS * UTF8_BYTES_MAX)
 
 typedef struct word
 {
@@ -73,7 +72,7 @@ static void
 finish_word(word *w)
 {
 	int64_t before = w->out->count;
-	bool known = w->characters <= WORD_CHARACTERS;
+	bool known = w->characters <= WORDPIECE_CHARACTERS;
 
 	for (uint32_t at = 0; known && at < w->length;)
 	{
@@ -95,7 +94,7 @@ finish_word(word *w)
 static void
 add_character(word *w, int32_t c)
 {
-	if (++w->characters <= WORD_CHARACTERS)
+	if (++w->characters <= WORDPIECE_CHARACTERS)
 		w->length += utf8_write(c, w->text + w->length);
 }
 
@@ -128,7 +127,7 @@ add_base(word *w, int32_t c, uint32_t flags)
 {
 	if (flags & FLAG_LOWERCASE)
 	{
-		if (c == 0x130 && w->characters < WORD_CHARACTERS) /* the one whose small form is two */
+		if (c == 0x130 && w->characters < WORDPIECE_CHARACTERS) /* the one whose small form is two */
 		{
 			add_character(w, 'i');
 			c = 0x307;
