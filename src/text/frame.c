@@ -79,7 +79,7 @@ bool
 tokenizer_encode_framed(tokenizer *t, const char *text, size_t length, const char *second, size_t second_length,
 						bool parse_special, int64_t most, token_list *out, token_list *types, llm_error *err)
 {
-	static const frame_item bare[] = {{FRAME_FIRST, 0}, {FRAME_SECOND, 0}};
+	static const frame_item bare[] = {{FRAME_FIRST, 0}, {FRAME_SECOND, 1}};
 	int64_t items, before = out->count, types_before = types ? types->count : 0, kept[2] = {0, 0}, frame = 0;
 	const frame_item *item = frame_items(t, second != NULL, &items);
 	token_list texts = {0};

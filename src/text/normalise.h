@@ -38,6 +38,7 @@ extern bool cluster_goes_on(int32_t before, int32_t c);
 /* ---- BERT's classes of characters: wordpiece.c ---- */
 
 extern bool bert_drops(int32_t c);     /* control characters, not white space */
+extern bool bert_nonspacing(int32_t c);
 extern bool bert_ideograph(int32_t c); /* words of their own */
 
 #endif /* LLMAPP_NORMALISE_H */

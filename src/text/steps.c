@@ -114,7 +114,7 @@ lower(text_buffer *out, int32_t c, llm_error *err)
 static bool
 drop_nonspacing(text_buffer *out, int32_t c, llm_error *err)
 {
-	return (char_class(c) & CHAR_NONSPACING) || add_character(out, c, err);
+	return bert_nonspacing(c) || add_character(out, c, err);
 }
 
 static bool

@@ -20,8 +20,8 @@ enum step_kind
 	STEP_NFC,         /* UAX #15 */
 	STEP_NFD,
 	STEP_LOWER,
-	STEP_NONSPACING,  /* drop Mn */
-	STEP_MARKS,       /* drop M */
+	STEP_NONSPACING,  /* BERT: drop Mn */
+	STEP_MARKS,       /* drop what ROLE_MARK says */
 	STEP_CLEAN,       /* BERT: drop control characters, white space becomes spaces */
 	STEP_IDEOGRAPHS,  /* BERT: spaces around each */
 	STEP_STRIP_LEFT,  /* white space at the start goes */

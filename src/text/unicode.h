@@ -30,11 +30,12 @@ enum char_class
 
 enum char_role
 {
-	ROLE_MARK = 1,      /* M */
+	ROLE_MARK = 1,      /* M, as StripAccents of the library tokenizers knows it */
 	ROLE_EXTENDS = 2,   /* goes on with a grapheme cluster: Extend, SpacingMark, ZWJ (UAX #29) */
 	ROLE_PREPENDED = 4, /* goes before a cluster: Prepend */
 	ROLE_CONTROL = 8,   /* a cluster of its own: Control, CR, LF */
-	ROLE_WORD = 16      /* of a word (UTS #18): Alphabetic, M, Nd, Pc, Join_Control */
+	ROLE_WORD = 16,     /* of a word (UTS #18): Alphabetic, M, Nd, Pc, Join_Control */
+	ROLE_NEWER = 32     /* Mn, P or Cf only since BERT's tables were made, which are of Unicode 8 */
 };
 
 /* Two stages: the number of a code point's block of 128, then its place in that block. */

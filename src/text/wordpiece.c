@@ -106,11 +106,18 @@ add_alone(word *w, int32_t c)
 	finish_word(w);
 }
 
+/* Two characters have lost their class since Unicode 8. */
+bool
+bert_nonspacing(int32_t c)
+{
+	return ((char_class(c) & CHAR_NONSPACING) && !(char_role(c) & ROLE_NEWER)) || c == 0x1734;
+}
+
 static bool
 is_punctuation(int32_t c)
 {
 	return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126) ||
-		   (char_class(c) & CHAR_PUNCTUATION);
+		   ((char_class(c) & CHAR_PUNCTUATION) && !(char_role(c) & ROLE_NEWER)) || c == 0x166D;
 }
 
 /* The blocks that BERT takes for Chinese; kana and hangul are not among them. */
@@ -154,7 +161,7 @@ add_any(word *w, int32_t c, uint32_t flags)
 	if (flags & FLAG_STRIP_ACCENTS)
 		parts = unicode_decompose(c, part);
 	for (int32_t i = 0; i < parts; i++)
-		if (!(flags & FLAG_STRIP_ACCENTS) || !(char_class(part[i]) & CHAR_NONSPACING))
+		if (!(flags & FLAG_STRIP_ACCENTS) || !bert_nonspacing(part[i]))
 			add_base(w, part[i], flags);
 	if (alone)
 		finish_word(w);
@@ -164,7 +171,7 @@ bool
 bert_drops(int32_t c)
 {
 	return c == 0 || c >= INVALID_BYTE || c == REPLACEMENT_CHARACTER ||
-		   ((char_class(c) & CHAR_CONTROL) && !(char_class(c) & CHAR_SPACE && (c == '\t' || c == '\n' || c == '\r')));
+		   ((char_class(c) & CHAR_CONTROL) && !(char_role(c) & ROLE_NEWER) && c != '\t' && c != '\n' && c != '\r');
 }
 
 bool

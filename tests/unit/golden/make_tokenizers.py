@@ -435,7 +435,7 @@ def main():
     write(folder, "gemma", t, texts, {"tokenizer.json": compact(t)})
     path = folder + "/unknowns_model/tokenizer.model"
     os.makedirs(folder + "/unknowns_model", exist_ok=True)
-    p = train_sentencepiece(path, model_type="bpe", vocab_size=400, character_coverage=0.97, ruled=True)
+    p = train_sentencepiece(path, model_type="bpe", vocab_size=420, character_coverage=0.98, ruled=True)
     write(folder, "unknowns_model", Pieces(p, [], [], True), texts, {})
     t = unknowns(path)
     write(folder, "unknowns", t, texts, {"tokenizer.json": compact(t)})
