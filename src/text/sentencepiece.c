@@ -385,7 +385,7 @@ sentencepiece_read(tokenizer_source *s, file_bytes file, llm_error *err)
 	s->options.kind = spec.model == MODEL_BPE ? TOKENIZER_BPE : TOKENIZER_UNIGRAM;
 	s->options.flags = (spec.prefix ? FLAG_PREFIX_SPACE : 0) | (spec.once ? FLAG_SPACES_ONCE : 0) |
 					   (spec.byte_fallback ? FLAG_BYTE_FALLBACK : 0) |
-					   (spec.model == MODEL_BPE ? FLAG_CHARACTERS | FLAG_FUSE_UNKNOWN : 0);
+					   (spec.model == MODEL_BPE ? FLAG_CHARACTERS | FLAG_FUSE_UNKNOWN : FLAG_FLOAT_SCORES);
 	s->space_marks = true;
 	s->merge_by_score = spec.model == MODEL_BPE;
 	return read_pieces(s, m, classes[n].shifted, err) && keep_map(s, spec.map, err) &&

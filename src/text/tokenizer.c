@@ -192,6 +192,8 @@ check_tables(tokenizer *t, llm_error *err)
 		lowest = t->score[i] < lowest ? t->score[i] : lowest;
 	}
 	t->unknown_score = lowest - UNKNOWN_PENALTY;
+	if (t->header->flags & FLAG_FLOAT_SCORES)
+		t->unknown_score = (float) t->unknown_score;
 	return wrong == 0 || corrupt(err, "a number in a table is out of range");
 }
 

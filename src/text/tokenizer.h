@@ -51,7 +51,8 @@ enum tokenizer_flag
 	FLAG_STRIP_ACCENTS = 256,
 	FLAG_LOWERCASE = 512,
 	FLAG_SPACE_MARKS = 2048,  /* tokens have a space where their source has U+2581, which is a space in text, too */
-	FLAG_FUSE_UNKNOWN = 4096  /* BPE of characters: unknown ones in a row are one unknown token */
+	FLAG_FUSE_UNKNOWN = 4096, /* BPE of characters: unknown ones in a row are one unknown token */
+	FLAG_FLOAT_SCORES = 8192  /* unigram: scores are added as float, as SentencePiece does */
 };
 
 typedef enum token_type

@@ -21,7 +21,7 @@
 #define TABLE_MAX (1 << 26) /* elements of a table, and bytes of all tokens */
 #define TOKEN_TYPES (TOKEN_ADDED_WORD + 1)
 #define FLAG_MARKED_WORDS 1024 /* set by the builder: no token has a space behind another character, a space is one */
-#define TOKENIZER_FLAGS 8191   /* all bits */
+#define TOKENIZER_FLAGS 16383  /* all bits */
 #define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
 #define CONTINUATION "##"      /* wordpieces inside a word */
 #define WORDPIECE_CHARACTERS 100 /* a longer word is unknown */
