@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "normalise.h"
 #include "tokenizer_block.h"
 #include "unicode.h"
 
@@ -266,6 +265,22 @@ encode_long(tokenizer *t, const uint8_t *word, size_t length, token_list *out, l
 
 /* ---- words of characters ---- */
 
+/* Bytes of the characters at text that are no token: of the first, or with the flag of all in a row. */
+static size_t
+missing_run(const tokenizer *t, const uint8_t *text, const uint8_t *end)
+{
+	const uint8_t *at = text;
+	int32_t bytes, id = -1;
+
+	while (at < end && id < 0 && (at == text || (t->header->flags & FLAG_FUSE_UNKNOWN)))
+	{
+		utf8_read(at, end, &bytes);
+		id = token_find(t, token_hash(at, bytes), "", 0, at, bytes, TYPES_NORMAL);
+		at += id < 0 ? bytes : 0;
+	}
+	return (size_t) (at - text);
+}
+
 /*
  * Symbols are the characters that are tokens; the others become tokens by encode_missing(), and
  * a pair never crosses them.
@@ -284,11 +299,14 @@ encode_characters(tokenizer *t, const uint8_t *text, size_t length, token_list *
 		utf8_read(text, end, &bytes);
 		id = token_find(t, token_hash(text, bytes), "", 0, text, bytes, TYPES_NORMAL);
 		if (id >= 0)
+		{
 			s[count++].id = id;
-		else if (!finish_long(t, s, count, length, out, err) || !encode_missing(t, text, bytes, out, err))
+			continue;
+		}
+		bytes = (int32_t) missing_run(t, text, end);
+		if (!finish_long(t, s, count, length, out, err) || !encode_missing(t, text, bytes, out, err))
 			return false;
-		else
-			count = 0;
+		count = 0;
 	}
 	return s != NULL && finish_long(t, s, count, length, out, err);
 }
@@ -330,10 +348,11 @@ encode_cached(tokenizer *t, const uint8_t *word, size_t length, token_list *out,
 	return true;
 }
 
-static bool
-encode_words(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
+bool
+bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
-	bool marked = (t->header->flags & FLAG_CHARACTERS) && (t->header->flags & FLAG_MARKED_WORDS);
+	bool marked = (t->header->flags & FLAG_CHARACTERS) && (t->header->flags & FLAG_MARKED_WORDS) &&
+				  t->header->pretokenizer == PRETOKENIZER_NONE;
 	pretokenize next_word = marked ? marked_word : pretokenizer_scanner((pretokenizer) t->header->pretokenizer);
 	const uint8_t *end = text + length;
 	bool ok = true;
@@ -351,17 +370,4 @@ encode_words(tokenizer *t, const uint8_t *text, size_t length, token_list *out, 
 		text += word;
 	}
 	return ok;
-}
-
-bool
-bpe_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
-{
-	if (t->character_map != NULL || (t->header->flags & (FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE)))
-	{
-		if (!text_normalise(t, text, length, err))
-			return false;
-		text = (const uint8_t *) t->normal.bytes;
-		length = t->normal.size;
-	}
-	return encode_words(t, text, length, out, err);
 }

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizer_block.h"
+#include "normalise.h"
+#include "steps.h"
 #include "unicode.h"
 
 bool
@@ -147,66 +148,88 @@ static const encode_text encoders[TOKENIZER_KINDS] = {
 	[TOKENIZER_UNIGRAM] = unigram_encode,
 };
 
-/* ---- tokens that are cut out before all else ---- */
+/* ---- from text to tokens: added ones are cut out, what is between them is encoded ---- */
 
-/* The longest such token at `text`, or -1. */
-static int32_t
-added_token(const tokenizer *t, const uint8_t *text, size_t left, unsigned types)
+/* A text in which no more is looked for. */
+static bool
+encode_piece(tokenizer *t, bool starts, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
-	uint64_t hash = HASH_START;
-	int32_t longest = -1;
+	const uint32_t changes = FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE | FLAG_SPACE_MARKS;
+	const block_header *h = t->header;
+	bool cut = h->kind == TOKENIZER_BPE || h->kind == TOKENIZER_UNIGRAM;
 
-	for (uint32_t n = 1; n <= t->longest_added && n <= left; n++)
+	if (t->step_count > 0)
 	{
-		int32_t id;
-
-		hash = hash_bytes(hash, text + n - 1, 1);
-		id = t->added_length[n] ? token_find(t, hash_end(hash), "", 0, text, n, types) : -1;
-		longest = id >= 0 ? id : longest;
+		if (!steps_run(t, t->cut_step, t->step_count, starts, &text, &length, err))
+			return false;
 	}
-	return longest;
+	else if (cut && (t->character_map != NULL || (h->flags & changes)))
+	{
+		if (!text_normalise(t, text, length, err))
+			return false;
+		text = (const uint8_t *) t->normal.bytes;
+		length = t->normal.size;
+	}
+	return length == 0 || encoders[h->kind](t, text, length, out, err);
 }
 
-/* Offset of the next such token in text, or its length; *id is the token or -1. */
-static size_t
-next_added(const tokenizer *t, const uint8_t *text, size_t length, bool special, int32_t *id)
-{
-	unsigned types = 1u << TOKEN_ADDED | (special ? 1u << TOKEN_SPECIAL : 0);
+typedef bool (*encode_between)(tokenizer *t, bool starts, const uint8_t *text, size_t length, bool special,
+							   token_list *out, llm_error *err);
 
-	*id = -1;
-	for (size_t i = 0; (t->has_added || (special && t->longest_added > 0)) && i < length; i++)
-		if (i + 1 == length || added_begins(t, text[i], text[i + 1]))
-		{
-			*id = added_token(t, text + i, length - i, types);
-			if (*id >= 0)
-				return i;
-		}
-	return length;
+/* The tokens of a set where they stand, and what `between` makes of the rest. */
+static bool
+encode_around(tokenizer *t, const added_set *set, bool starts, const uint8_t *text, size_t length, bool special,
+			  encode_between between, token_list *out, llm_error *err)
+{
+	added_cursor at = {0, 0};
+	added_match match;
+
+	while (added_next(t, set, text, length, special, &at, &match))
+	{
+		if (match.start > at.done &&
+			!between(t, starts && at.done == 0, text + at.done, match.start - at.done, special, out, err))
+			return false;
+		if (!token_list_append(out, match.id, err))
+			return false;
+		at.done = match.end;
+	}
+	return at.done >= length || between(t, starts && at.done == 0, text + at.done, length - at.done, special, out, err);
+}
+
+static bool
+encode_normal(tokenizer *t, bool starts, const uint8_t *text, size_t length, bool special, token_list *out,
+			  llm_error *err)
+{
+	return encode_piece(t, starts, text, length, out, err);
+}
+
+/* Text without tokens that are looked for as it comes. */
+static bool
+encode_raw(tokenizer *t, bool starts, const uint8_t *text, size_t length, bool special, token_list *out,
+		   llm_error *err)
+{
+	if (!steps_run(t, 0, t->cut_step, starts, &text, &length, err))
+		return false;
+	if (!added_any(&t->normalised, special))
+		return encode_piece(t, starts, text, length, out, err);
+	t->whole.size = 0;
+	if (!text_buffer_add(&t->whole, text, length, err))
+		return false;
+	return encode_around(t, &t->normalised, starts, (const uint8_t *) t->whole.bytes, length, special, encode_normal,
+						 out, err);
 }
 
 bool
 tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out, llm_error *err)
 {
-	const uint8_t *at = (const uint8_t *) text, *end = at + length;
 	int64_t before = out->count;
 
 	if (length > TOKENIZER_TEXT_MAX)
 		return llm_fail(err, LLM_INVALID, "a text of %zu bytes is too long to encode", length);
-	while (at < end)
-	{
-		int32_t id;
-		size_t plain = next_added(t, at, end - at, parse_special, &id);
-
-		if ((plain > 0 && !encoders[t->header->kind](t, at, plain, out, err)) || !token_list_reserve(out, 1, err))
-		{
-			out->count = before;
-			return false;
-		}
-		if (id >= 0)
-			out->id[out->count++] = id;
-		at += plain + (id >= 0 ? token_length(t, id) : 0);
-	}
-	return true;
+	if (encode_around(t, &t->raw, true, (const uint8_t *) text, length, parse_special, encode_raw, out, err))
+		return true;
+	out->count = before;
+	return false;
 }
 
 /* ---- cutting long texts ---- */
@@ -236,7 +259,7 @@ tokenizer_cut(const tokenizer *t, const char *text, size_t length, size_t wanted
 				 (h->flags & (FLAG_CHARACTERS | FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE)) == 0 &&
 				 t->character_map == NULL;
 
-	if (t->has_added || (!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
+	if (t->raw.always || t->normalised.always || t->step_count > 0 || (!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
 		return length;
 	for (size_t i = wanted > 0 ? wanted : 1; i < length; i++)
 		if ((text[i] == ' ' || (text[i] >= '\t' && text[i] <= '\r')) && ends_visibly((const uint8_t *) text, i))

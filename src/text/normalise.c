@@ -5,25 +5,24 @@
  * SentencePiece writes a space as U+2581; here tokens hold the space itself, so that a U+2581 of
  * the text is a space, too.
  */
+#include "normalise.h"
+
 #include <string.h>
 
-#include "normalise.h"
+#include "steps.h"
 #include "unicode.h"
 
-static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 */
-#define SPACE_MARK_BYTES 3
 #define PART_BYTES 65536
 
-/* What replaces characters can be longer than they are. */
-static bool
-check_length(const text_buffer *text, llm_error *err)
+bool
+text_check_length(const text_buffer *text, llm_error *err)
 {
 	return text->size <= TOKENIZER_TEXT_MAX || llm_fail(err, LLM_INVALID, "a text is too long to encode");
 }
 
 /* May NFC change the text?  Nothing below U+0300 does, of which 0xCC is the first byte. */
-static bool
-maybe_decomposed(const uint8_t *text, size_t length)
+bool
+text_maybe_decomposed(const uint8_t *text, size_t length)
 {
 	const uint8_t *end = text + length;
 
@@ -36,9 +35,8 @@ maybe_decomposed(const uint8_t *text, size_t length)
 	return false;
 }
 
-/* NFC of text, appended to out. */
 static bool
-compose_part(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+compose_part(tokenizer *t, bool compose, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 {
 	const uint8_t *end = text + length;
 	int32_t *c = tokenizer_scratch(t, (length + 1) * DECOMPOSED_MAX * sizeof(int32_t), err);
@@ -53,7 +51,8 @@ compose_part(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out,
 		count += unicode_decompose(one, c + count);
 	}
 	unicode_sort_marks(c, count);
-	count = unicode_compose(c, count);
+	if (compose)
+		count = unicode_compose(c, count);
 	if (!text_buffer_reserve(out, (size_t) count * UTF8_BYTES_MAX, err))
 		return false;
 	for (int64_t i = 0; i < count; i++)
@@ -61,16 +60,16 @@ compose_part(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out,
 	return true;
 }
 
-/* The same in parts, which saves memory; nothing composes with an ASCII character behind it. */
-static bool
-compose(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+/* In parts, which saves memory; nothing composes with an ASCII character behind it. */
+bool
+text_compose(tokenizer *t, bool compose, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 {
 	for (size_t start = 0, end; start < length; start = end)
 	{
 		end = length - start > PART_BYTES ? start + PART_BYTES : length;
 		while (end < length && text[end] >= 0x80)
 			end++;
-		if (!compose_part(t, text + start, end - start, out, err) || !check_length(out, err))
+		if (!compose_part(t, compose, text + start, end - start, out, err) || !text_check_length(out, err))
 			return false;
 	}
 	return true;
@@ -88,18 +87,17 @@ map_unit(const tokenizer *t, uint32_t at)
 }
 
 /*
- * The longest beginning of text that is replaced: its length, or 0, and by what.  The trie is a
- * double array as the library darts-clone writes it (Yata, 2011): a unit has the byte that leads
- * to it in bits 0 to 7, whether a value follows in bit 8, and from bit 10 on where the next are,
- * in units of 256 if bit 9 is set.
+ * The trie is a double array as the library darts-clone writes it (Yata, 2011): a unit has the
+ * byte that leads to it in bits 0 to 7, whether a value follows in bit 8, and from bit 10 on where
+ * the next are, in units of 256 if bit 9 is set.
  */
-static size_t
-map_lookup(const tokenizer *t, const uint8_t *text, size_t left, const char **by)
+size_t
+character_map_find(const tokenizer *t, const uint8_t *text, size_t left, bool longest, const char **by)
 {
 	uint64_t bytes = t->header->part[SECTION_CHARACTER_MAP].count,
 			 texts = sizeof(uint32_t) * (1 + (uint64_t) t->map_units);
 	uint32_t unit = map_unit(t, 0), at = 0;
-	size_t longest = 0;
+	size_t taken = 0;
 
 	for (size_t i = 0; i < left; i++)
 	{
@@ -115,90 +113,147 @@ map_lookup(const tokenizer *t, const uint8_t *text, size_t left, const char **by
 			if (value >= bytes - texts)
 				break;
 			*by = (const char *) t->character_map + texts + value;
-			longest = i + 1;
+			taken = i + 1;
+			if (!longest)
+				break;
 		}
 	}
-	return longest;
+	return taken;
 }
 
-static bool
-map_characters(const tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
-{
-	const uint8_t *end = text + length;
-
-	while (text < end)
-	{
-		const char *by;
-		size_t taken = map_lookup(t, text, end - text, &by);
-		int32_t bytes;
-
-		if (taken > 0 && !text_buffer_add(out, by, strlen(by), err))
-			return false;
-		if (taken == 0)
-		{
-			utf8_read(text, end, &bytes);
-			taken = (size_t) bytes;
-			if (!text_buffer_add(out, text, taken, err))
-				return false;
-		}
-		if (!check_length(out, err))
-			return false;
-		text += taken;
-	}
-	return true;
-}
+/* ---- SentencePiece ---- */
 
 static bool
 is_mark(const uint8_t *text, size_t left)
 {
-	return left >= SPACE_MARK_BYTES && memcmp(text, space_mark, SPACE_MARK_BYTES) == 0;
+	return left >= SPACE_MARK_BYTES && memcmp(text, SPACE_MARK, SPACE_MARK_BYTES) == 0;
 }
 
-/* The text with a space in front and marks as spaces, appended to out. */
-static bool
-mark_spaces(const tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+/* What stands at text in its normal form: bytes taken; *by and *length are what becomes of them. */
+static size_t
+sentence_part(const tokenizer *t, const uint8_t *text, size_t left, const char **by, size_t *length)
 {
-	bool once = (t->header->flags & FLAG_SPACES_ONCE) != 0;
-	bool space = once; /* the last thing written is a space, or nothing is */
-	uint8_t *to;
+	size_t taken = *text != ' ' ? added_at(t, &t->normalised, text, left) : 0;
+	int32_t bytes;
 
-	if (length == 0)
-		return true;
-	if (!text_buffer_reserve(out, length + 1, err))
-		return false;
-	to = (uint8_t *) out->bytes + out->size;
-	if (t->header->flags & FLAG_PREFIX_SPACE)
-		*to++ = ' ';
+	*by = (const char *) text;
+	*length = taken;
+	if (taken == 0 && t->character_map != NULL)
+	{
+		taken = character_map_find(t, text, left, true, by);
+		*length = taken > 0 ? strlen(*by) : 0;
+	}
+	if (taken == 0)
+	{
+		utf8_read(text, text + left, &bytes);
+		taken = *length = (size_t) bytes;
+	}
+	return taken;
+}
+
+/* Append text with marks as spaces. */
+static bool
+add_marked(const char *text, size_t length, text_buffer *out, llm_error *err)
+{
 	for (size_t i = 0; i < length; i++)
 	{
-		bool mark = is_mark(text + i, length - i), is_space = mark || text[i] == ' ';
+		bool mark = is_mark((const uint8_t *) text + i, length - i);
 
-		if (!is_space || !once || !space)
-			*to++ = is_space ? ' ' : text[i];
-		space = is_space;
+		if (!text_buffer_add(out, mark ? " " : text + i, 1, err))
+			return false;
 		i += mark ? SPACE_MARK_BYTES - 1 : 0;
 	}
-	out->size = to - (uint8_t *) out->bytes;
-	if (once && out->size > 0 && out->bytes[out->size - 1] == ' ')
-		out->size--;
 	return true;
 }
 
 bool
+text_sentence(tokenizer *t, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
+{
+	const uint8_t *end = text + length;
+	bool once = (t->header->flags & FLAG_SPACES_ONCE) != 0;
+	bool space = once; /* spaces that come now are superfluous */
+	bool begun = false;
+
+	for (size_t taken; text < end; text += taken)
+	{
+		const char *by;
+		size_t size;
+
+		taken = sentence_part(t, text, end - text, &by, &size);
+		for (; space && size > 0 && *by == ' '; by++)
+			size--;
+		if (once && !begun && size == 0)
+			continue;
+		if (!begun && (t->header->flags & FLAG_PREFIX_SPACE) && !text_buffer_add(out, " ", 1, err))
+			return false;
+		begun = true;
+		if (!add_marked(by, size, out, err) || !text_check_length(out, err))
+			return false;
+		space = once && (size > 0 ? by[size - 1] == ' ' : space);
+	}
+	while (once && out->size > 0 && out->bytes[out->size - 1] == ' ')
+		out->size--;
+	return true;
+}
+
+/* ---- all of it ---- */
+
+bool
 text_normalise(tokenizer *t, const uint8_t *text, size_t length, llm_error *err)
 {
-	bool composed = (t->header->flags & FLAG_NFC) && maybe_decomposed(text, length);
+	bool composed = (t->header->flags & FLAG_NFC) && text_maybe_decomposed(text, length);
 
 	t->mapped.size = t->normal.size = 0;
-	if (t->character_map != NULL ? !map_characters(t, text, length, &t->mapped, err)
-								 : composed && !compose(t, text, length, &t->mapped, err))
-		return false;
-	if (t->character_map != NULL || composed)
+	if (composed)
 	{
+		if (!text_compose(t, true, text, length, &t->mapped, err))
+			return false;
 		text = (const uint8_t *) t->mapped.bytes;
 		length = t->mapped.size;
 	}
-	if (t->header->flags & (FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE))
-		return mark_spaces(t, text, length, &t->normal, err);
+	if (t->character_map != NULL || (t->header->flags & (FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE | FLAG_SPACE_MARKS)))
+		return text_sentence(t, text, length, &t->normal, err);
 	return text_buffer_add(&t->normal, text, length, err);
+}
+
+/* ---- grapheme clusters ---- */
+
+enum hangul
+{
+	HANGUL_NONE,
+	HANGUL_LEAD,
+	HANGUL_VOWEL,
+	HANGUL_TRAIL,
+	HANGUL_OPEN,  /* a syllable without trail */
+	HANGUL_CLOSED
+};
+
+static enum hangul
+hangul_type(int32_t c)
+{
+	if ((c >= 0x1100 && c <= 0x115F) || (c >= 0xA960 && c <= 0xA97C))
+		return HANGUL_LEAD;
+	if ((c >= 0x1160 && c <= 0x11A7) || (c >= 0xD7B0 && c <= 0xD7C6))
+		return HANGUL_VOWEL;
+	if ((c >= 0x11A8 && c <= 0x11FF) || (c >= 0xD7CB && c <= 0xD7FB))
+		return HANGUL_TRAIL;
+	if (c >= 0xAC00 && c <= 0xD7A3)
+		return (c - 0xAC00) % 28 == 0 ? HANGUL_OPEN : HANGUL_CLOSED;
+	return HANGUL_NONE;
+}
+
+bool
+cluster_goes_on(int32_t before, int32_t c)
+{
+	enum hangul first = hangul_type(before), second = hangul_type(c);
+
+	if (before == '\r' && c == '\n')
+		return true;
+	if ((char_role(before) | char_role(c)) & ROLE_CONTROL)
+		return false;
+	if ((char_role(c) & ROLE_EXTENDS) || (char_role(before) & ROLE_PREPENDED))
+		return true;
+	return (first == HANGUL_LEAD && second != HANGUL_NONE && second != HANGUL_TRAIL) ||
+		   ((first == HANGUL_VOWEL || first == HANGUL_OPEN) && (second == HANGUL_VOWEL || second == HANGUL_TRAIL)) ||
+		   ((first == HANGUL_TRAIL || first == HANGUL_CLOSED) && second == HANGUL_TRAIL);
 }

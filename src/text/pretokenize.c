@@ -95,6 +95,25 @@ gpt2_piece(const uint8_t *text, const uint8_t *end)
 	return skip_run(next, end, WORD, class) - text;
 }
 
+/* GPT-2's rule for a text that ends before its first digit. */
+static size_t
+gpt2_digits_piece(const uint8_t *text, const uint8_t *end)
+{
+	const uint8_t *next = text, *after = text;
+	uint8_t class = read_class(text, end, &next);
+
+	if (class & CHAR_NUMBER)
+		return next - text;
+	if (class & CHAR_SPACE)
+	{
+		const uint8_t *run = skip_run(text, end, CHAR_SPACE, CHAR_SPACE);
+
+		if (run < end && (read_class(run, end, &after) & CHAR_NUMBER))
+			return run - text;
+	}
+	return gpt2_piece(text, end);
+}
+
 /* \s*[\r\n]+|\s+(?!\S)|\s+ */
 static size_t
 line_run(const uint8_t *text, const uint8_t *end)
@@ -160,6 +179,14 @@ marked_word(const uint8_t *text, const uint8_t *end)
 }
 
 static size_t
+space_piece(const uint8_t *text, const uint8_t *end)
+{
+	const uint8_t *next = memchr(text + 1, ' ', end - text - 1);
+
+	return (next ? next : end) - text;
+}
+
+static size_t
 whole(const uint8_t *text, const uint8_t *end)
 {
 	return end - text;
@@ -172,7 +199,7 @@ whole(const uint8_t *text, const uint8_t *end)
 static const struct
 {
 	const char *name;
-	const char *regex;
+	const char *regex; /* NULL: none has the same effect */
 	pretokenize scanner;
 } rules[PRETOKENIZERS] = {
 	[PRETOKENIZER_NONE] = {"none", "", whole},
@@ -181,6 +208,8 @@ static const struct
 						   gpt2_piece},
 	[PRETOKENIZER_LLAMA3] = {"llama3", LLAMA_REGEX("\\p{N}{1,3}"), llama3_piece},
 	[PRETOKENIZER_QWEN2] = {"qwen2", LLAMA_REGEX("\\p{N}"), qwen2_piece},
+	[PRETOKENIZER_GPT2_DIGITS] = {"gpt2 digits", NULL, gpt2_digits_piece},
+	[PRETOKENIZER_SPACES] = {"spaces", NULL, space_piece},
 };
 
 pretokenize
@@ -211,7 +240,7 @@ bool
 pretokenizer_from_regex(const char *regex, pretokenizer *p)
 {
 	for (int i = 0; i < PRETOKENIZERS; i++)
-		if (strcmp(rules[i].regex, regex) == 0)
+		if (rules[i].regex != NULL && strcmp(rules[i].regex, regex) == 0)
 		{
 			*p = (pretokenizer) i;
 			return true;

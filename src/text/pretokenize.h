@@ -18,10 +18,12 @@ typedef enum pretokenizer
 	PRETOKENIZER_NONE, /* the text is one piece */
 	PRETOKENIZER_GPT2,
 	PRETOKENIZER_LLAMA3, /* also GPT-4's cl100k_base */
-	PRETOKENIZER_QWEN2
+	PRETOKENIZER_QWEN2,
+	PRETOKENIZER_GPT2_DIGITS, /* each digit alone, then GPT-2 */
+	PRETOKENIZER_SPACES       /* each space begins a piece: SentencePiece's words, cut before encoding */
 } pretokenizer;
 
-#define PRETOKENIZERS (PRETOKENIZER_QWEN2 + 1)
+#define PRETOKENIZERS (PRETOKENIZER_SPACES + 1)
 
 /* Bytes of the first piece of a text, which is not empty; at least 1. */
 typedef size_t (*pretokenize)(const uint8_t *text, const uint8_t *end);

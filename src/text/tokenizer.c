@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "steps.h"
+
 #define SCORE_MAX 1e30
 #define UNKNOWN_PENALTY 10 /* below the least probable token, as in SentencePiece */
 
@@ -34,6 +36,9 @@ static const struct
 	[SECTION_SCORE] = {"scores", 8, 1 << TOKENIZER_UNIGRAM},
 	[SECTION_PREFIX] = {"prefixes", 8, 1 << TOKENIZER_UNIGRAM},
 	[SECTION_CHARACTER_MAP] = {"characters", 1, 0},
+	[SECTION_ADDED] = {"added tokens", 1, 0},
+	[SECTION_STEPS] = {"steps", 1, 0},
+	[SECTION_FRAME] = {"frames", sizeof(frame_item), 0},
 };
 
 static bool
@@ -45,11 +50,15 @@ corrupt(llm_error *err, const char *what)
 static bool
 check_header(const block_header *h, size_t bytes, llm_error *err)
 {
-	if (bytes < sizeof(*h) || memcmp(h->magic, BLOCK_MAGIC, sizeof(h->magic)) != 0)
+	size_t first = offsetof(block_header, part[SECTION_ADDED]);
+
+	if (bytes < first || memcmp(h->magic, BLOCK_MAGIC, sizeof(h->magic)) != 0)
 		return corrupt(err, "it does not begin like one");
-	if (h->version != BLOCK_VERSION)
-		return llm_fail(err, LLM_CORRUPT, "the tokenizer of the model has version %u, this release reads version %d",
+	if (h->version < 1 || h->version > BLOCK_VERSION)
+		return llm_fail(err, LLM_CORRUPT, "the tokenizer of the model has version %u, this release reads up to %d",
 						h->version, BLOCK_VERSION);
+	if (h->version > 1 && bytes < sizeof(*h))
+		return corrupt(err, "it does not begin like one");
 	if (h->bytes != bytes)
 		return corrupt(err, "its size is not the one it gives");
 	if (h->kind >= TOKENIZER_KINDS || (h->flags & ~(uint32_t) TOKENIZER_FLAGS) != 0 ||
@@ -71,6 +80,7 @@ expected_count(const block_header *h, enum block_section s)
 	{
 		case SECTION_START: return (uint64_t) h->size + 1;
 		case SECTION_TYPE:
+		case SECTION_ADDED:
 		case SECTION_SCORE: return h->size;
 		case SECTION_BYTE: return 256;
 		default: return 0;
@@ -86,7 +96,7 @@ check_sections(const block_header *h, llm_error *err)
 		uint64_t expected = expected_count(h, s);
 		bool table = s == SECTION_TOKEN_SLOT || s == SECTION_MERGE_SLOT || s == SECTION_PREFIX;
 
-		if (p->count == 0 && (sections[s].kinds >> h->kind & 1) == 0)
+		if (section_count(h, s) == 0 && (sections[s].kinds >> h->kind & 1) == 0)
 			continue;
 		if (p->count == 0 || (expected != 0 && p->count != expected) || (table && (p->count & (p->count - 1)) != 0) ||
 			p->count > TABLE_MAX || p->offset % TOKENIZER_ALIGNMENT != 0 || p->offset > h->bytes ||
@@ -99,7 +109,7 @@ check_sections(const block_header *h, llm_error *err)
 static const void *
 section(const block_header *h, enum block_section s)
 {
-	return h->part[s].count > 0 ? (const char *) h + h->part[s].offset : NULL;
+	return section_count(h, s) > 0 ? (const char *) h + h->part[s].offset : NULL;
 }
 
 static void
@@ -115,6 +125,8 @@ find_sections(tokenizer *t)
 	t->byte = section(h, SECTION_BYTE);
 	t->score = section(h, SECTION_SCORE);
 	t->prefix = section(h, SECTION_PREFIX);
+	t->added = section(h, SECTION_ADDED);
+	t->frame = section(h, SECTION_FRAME);
 	t->token_mask = (uint32_t) h->part[SECTION_TOKEN_SLOT].count - 1;
 	t->merge_mask = (uint32_t) h->part[SECTION_MERGE_SLOT].count - 1;
 	t->prefix_mask = (uint32_t) (64 * h->part[SECTION_PREFIX].count - 1);
@@ -180,40 +192,35 @@ check_tables(tokenizer *t, llm_error *err)
 		lowest = t->score[i] < lowest ? t->score[i] : lowest;
 	}
 	t->unknown_score = lowest - UNKNOWN_PENALTY;
+	if (t->header->flags & FLAG_FLOAT_SCORES)
+		t->unknown_score = (float) t->unknown_score;
 	return wrong == 0 || corrupt(err, "a number in a table is out of range");
 }
 
-/* A token of one byte may be followed by anything. */
-static void
-add_beginning(tokenizer *t, const uint8_t *text, uint32_t length)
-{
-	uint64_t *row = t->added_begins + text[0] * 4;
-
-	if (length > 1)
-		row[text[1] >> 6] |= UINT64_C(1) << (text[1] & 63);
-	else
-		memset(row, 0xFF, 4 * sizeof(uint64_t));
-}
-
-/* Which tokens encode() looks for before all else. */
+/* Of each text once, and of ids that exist. */
 static bool
-find_added(tokenizer *t, llm_error *err)
+check_frame(const tokenizer *t, llm_error *err)
 {
-	for (int32_t i = 0; i < t->header->size; i++)
-	{
-		uint32_t length = token_length(t, i);
+	uint64_t items = section_count(t->header, SECTION_FRAME);
+	int first = 0, second = 0, pairs = 0;
+	bool ok = items <= FRAME_ITEMS_MAX;
 
-		if ((t->type[i] != TOKEN_SPECIAL && t->type[i] != TOKEN_ADDED) || length == 0)
-			continue;
-		if (length > ADDED_LENGTH_MAX)
-			return corrupt(err, "a special token is too long");
-		t->has_added = t->has_added || t->type[i] == TOKEN_ADDED;
-		t->added_length[length] = true;
-		if (length > t->longest_added)
-			t->longest_added = length;
-		add_beginning(t, t->text + t->start[i], length);
+	for (uint64_t i = 0; ok && i < items; i++)
+	{
+		const frame_item *item = &t->frame[i];
+
+		ok = item->id >= FRAME_PAIR && item->id < t->header->size && item->type >= 0 && item->type <= FRAME_TYPE_MAX;
+		first += item->id == FRAME_FIRST;
+		second += item->id == FRAME_SECOND;
+		if (ok && item->id == FRAME_PAIR)
+		{
+			ok = pairs++ == 0 && second == 0 && (i == 0 || first == 1);
+			first = 0;
+		}
 	}
-	return true;
+	ok = ok && (items == 0 || pairs == 1) && (items == 0 || t->frame[items - 1].id == FRAME_PAIR ||
+											   (first == 1 && second == 1));
+	return ok || corrupt(err, "its frame");
 }
 
 tokenizer *
@@ -240,7 +247,8 @@ tokenizer_open(const void *block, size_t bytes, llm_error *err)
 	}
 	t->header = block;
 	find_sections(t);
-	if (check_tokens(t, err) && check_tables(t, err) && check_character_map(t, err) && find_added(t, err))
+	if (check_tokens(t, err) && check_tables(t, err) && check_character_map(t, err) && check_frame(t, err) &&
+		steps_open(t, err) && added_sets_make(t, err))
 		return t;
 	tokenizer_free(t);
 	return NULL;
@@ -255,6 +263,9 @@ tokenizer_free(tokenizer *t)
 	free(t->scratch);
 	free(t->mapped.bytes);
 	free(t->normal.bytes);
+	free(t->whole.bytes);
+	free(t->steps);
+	added_sets_free(t);
 	free(t);
 }
 

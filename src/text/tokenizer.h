@@ -49,7 +49,10 @@ enum tokenizer_flag
 	FLAG_CLEAN_TEXT = 64,   /* WordPiece: drop control characters */
 	FLAG_SPLIT_CJK = 128,   /* WordPiece: ideographs are words of their own */
 	FLAG_STRIP_ACCENTS = 256,
-	FLAG_LOWERCASE = 512
+	FLAG_LOWERCASE = 512,
+	FLAG_SPACE_MARKS = 2048,  /* tokens have a space where their source has U+2581, which is a space in text, too */
+	FLAG_FUSE_UNKNOWN = 4096, /* BPE of characters: unknown ones in a row are one unknown token */
+	FLAG_FLOAT_SCORES = 8192  /* unigram: scores are added as float, as SentencePiece does */
 };
 
 typedef enum token_type
@@ -58,7 +61,8 @@ typedef enum token_type
 	TOKEN_SPECIAL, /* stands for no text */
 	TOKEN_ADDED,   /* cut out of text before all else */
 	TOKEN_BYTE,    /* a byte of an unknown character */
-	TOKEN_UNUSED   /* decoded, never encoded */
+	TOKEN_UNUSED,  /* decoded, never encoded */
+	TOKEN_ADDED_WORD /* both added and normal */
 } token_type;
 
 typedef enum special_token
@@ -73,6 +77,32 @@ typedef enum special_token
 } special_token;
 
 #define SPECIAL_TOKENS (SPECIAL_MASK + 1)
+
+/* How a special or added token is found in text; bits, part of the stored form. */
+enum added_flag
+{
+	ADDED_LEFT = 1,      /* takes white space before it */
+	ADDED_RIGHT = 2,     /* takes white space behind it */
+	ADDED_ALONE = 4,     /* not within a word */
+	ADDED_NORMALISED = 8 /* looked for, as all text, in its normal form */
+};
+
+/* A place in the frame that a model wants around one text or two; part of the stored form. */
+typedef struct frame_item
+{
+	int32_t id;   /* of a token, or enum frame_text */
+	int32_t type; /* token_type_ids of what stands here */
+} frame_item;
+
+enum frame_text
+{
+	FRAME_FIRST = -1,
+	FRAME_SECOND = -2,
+	FRAME_PAIR = -3 /* no place: what follows is the frame of two texts */
+};
+
+#define FRAME_ITEMS_MAX 64
+#define FRAME_TYPE_MAX 255
 
 /* Grow as needed; start from zeros, release with free(list.id) and free(buffer.bytes). */
 typedef struct token_list
@@ -122,6 +152,19 @@ extern void tokenizer_set_poll(tokenizer *t, llm_poll poll, void *arg);
  */
 extern bool tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out,
 							 llm_error *err);
+
+/* Does it have a frame, of one text or of two? */
+extern bool tokenizer_has_frame(const tokenizer *t, bool pair);
+/*
+ * Append the ids of a text, or of two if second is not NULL, within the frame that the model was
+ * trained with; without one as they are.  No more than `most` ids (0: any number) are appended:
+ * of two texts the longer is cut first, always at the end, never the frame.  types, unless it is
+ * NULL, gets one token_type_id for each.  Errors as of tokenizer_encode(), and LLM_INVALID where
+ * the frame alone is longer than `most`.
+ */
+extern bool tokenizer_encode_framed(tokenizer *t, const char *text, size_t length, const char *second,
+									size_t second_length, bool parse_special, int64_t most, token_list *out,
+									token_list *types, llm_error *err);
 
 /*
  * Bytes of the text, at least `wanted` if it has them, behind which it can be cut: the ids of both

@@ -15,15 +15,16 @@
 #include "tokenizer.h"
 
 #define BLOCK_MAGIC "llmtoken"
-#define BLOCK_VERSION 1
+#define BLOCK_VERSION 2 /* 1 is read, too: it has no sections from SECTION_ADDED on */
 #define PROBES 128
 #define TOKENS_MAX (1 << 24)
 #define TABLE_MAX (1 << 26) /* elements of a table, and bytes of all tokens */
-#define TOKEN_TYPES (TOKEN_UNUSED + 1)
+#define TOKEN_TYPES (TOKEN_ADDED_WORD + 1)
 #define FLAG_MARKED_WORDS 1024 /* set by the builder: no token has a space behind another character, a space is one */
-#define TOKENIZER_FLAGS 2047   /* all bits */
+#define TOKENIZER_FLAGS 16383  /* all bits */
 #define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
 #define CONTINUATION "##"      /* wordpieces inside a word */
+#define WORDPIECE_CHARACTERS 100 /* a longer word is unknown */
 
 enum block_section
 {
@@ -36,6 +37,9 @@ enum block_section
 	SECTION_SCORE,         /* double (size): unigram */
 	SECTION_PREFIX,        /* uint64 (power of two): unigram, bits of what tokens begin with, see token_goes_on() */
 	SECTION_CHARACTER_MAP, /* uint8: SentencePiece's precompiled_charsmap, see normalise.c */
+	SECTION_ADDED,         /* uint8 (size): added_flag */
+	SECTION_STEPS,         /* uint8: what happens to a text before it is cut, see steps.h */
+	SECTION_FRAME,         /* frame_item: of one text, FRAME_PAIR, of two; either may be empty */
 	SECTIONS
 };
 
@@ -55,10 +59,16 @@ typedef struct block_header
 	uint32_t flags; /* enum tokenizer_flag */
 	uint32_t pretokenizer;
 	int32_t special[SPECIAL_TOKENS]; /* id or -1 */
-	block_part part[SECTIONS];
+	block_part part[SECTIONS]; /* of version 1: SECTION_ADDED of them */
 } block_header;
 
 _Static_assert(sizeof(block_header) == 64 + 16 * SECTIONS, "no padding in what is stored");
+
+static inline uint64_t
+section_count(const block_header *h, enum block_section s)
+{
+	return h->version == 1 && s >= SECTION_ADDED ? 0 : h->part[s].count;
+}
 
 /* The pair (left, right) becomes id; the lowest rank is merged first. */
 typedef struct merge_slot
@@ -70,6 +80,28 @@ typedef struct merge_slot
 } merge_slot;
 
 struct word_cache;
+struct step;
+
+/* Tokens that are cut out of text, made when a tokenizer is opened; see added.c. */
+typedef struct added_token
+{
+	uint32_t start; /* of what is looked for, in added_set.text */
+	uint32_t length;
+	int32_t id;
+} added_token;
+
+typedef struct added_set
+{
+	added_token *token;
+	int32_t count;
+	bool always;                 /* some are cut out though special tokens are not */
+	uint32_t *slot;              /* (mask + 1) number of a token + 1, 0 = empty, by token_hash() */
+	uint32_t mask;
+	text_buffer text;
+	uint64_t begins[65536 / 64]; /* pairs of bytes that one may begin with */
+	bool length[ADDED_LENGTH_MAX + 1];
+	uint32_t longest;
+} added_set;
 
 struct tokenizer
 {
@@ -89,11 +121,13 @@ struct tokenizer
 	uint32_t map_units;
 	uint32_t longest;     /* bytes of a token */
 	double unknown_score; /* unigram: of a character that is no token */
-	/* Tokens that are cut out of text: whether any is so always, their two first bytes, their lengths. */
-	bool has_added;
-	uint64_t added_begins[65536 / 64];
-	bool added_length[ADDED_LENGTH_MAX + 1];
-	uint32_t longest_added;
+	const uint8_t *added;     /* NULL: all zero */
+	const frame_item *frame;  /* NULL: none */
+	struct step *steps;       /* NULL: none */
+	int32_t step_count;
+	int32_t cut_step;         /* where among them added tokens are cut out of the normal text */
+	added_set raw;            /* looked for in text as it comes, */
+	added_set normalised;     /* and in its normal form */
 	struct word_cache *cache; /* of BPE, NULL until needed */
 	void *scratch;            /* working memory of one call, grown as needed */
 	size_t scratch_bytes;
@@ -101,7 +135,8 @@ struct tokenizer
 	void *poll_arg;
 	uint32_t words;     /* encoded so far */
 	text_buffer mapped; /* the text of the moment with its characters replaced, */
-	text_buffer normal; /* and ready to be cut */
+	text_buffer normal; /* and ready to be cut; between steps both are used in turn, */
+	text_buffer whole;  /* and this is what SECTION_STEPS gives before added tokens are cut out */
 };
 
 /* Of a token's bytes; a hash that is part of the format. */
@@ -166,13 +201,6 @@ token_find(const tokenizer *t, uint64_t hash, const char *head, size_t head_leng
 	return -1;
 }
 
-/* May a token that is cut out begin with these two bytes? */
-static inline bool
-added_begins(const tokenizer *t, uint8_t first, uint8_t second)
-{
-	return t->added_begins[first << 2 | second >> 6] >> (second & 63) & 1;
-}
-
 /* Bit of a hash in SECTION_PREFIX; the low half of the hash finds tokens. */
 static inline uint32_t
 prefix_bit(uint64_t hash, uint32_t mask)
@@ -198,7 +226,7 @@ encode_goes_on(tokenizer *t, llm_error *err)
 	return llm_fail(err, LLM_CANCELLED, "encoding a text was cancelled");
 }
 
-#define TYPES_NORMAL (1u << TOKEN_NORMAL)
+#define TYPES_NORMAL (1u << TOKEN_NORMAL | 1u << TOKEN_ADDED_WORD)
 #define TYPES_ALL (TYPES_NORMAL | 1u << TOKEN_ADDED | 1u << TOKEN_SPECIAL)
 
 /* ---- what the kinds share: encode.c ---- */
@@ -211,6 +239,32 @@ extern bool text_buffer_add(text_buffer *buffer, const void *bytes, size_t lengt
 extern void *tokenizer_scratch(tokenizer *t, size_t bytes, llm_error *err);
 /* Append a token by its text or, by what the tokenizer has: the tokens of its bytes, the unknown token, nothing. */
 extern bool encode_missing(const tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err);
+
+/* ---- tokens that are cut out before all else: added.c ---- */
+
+/* Where the search for them is; start from zeros. */
+typedef struct added_cursor
+{
+	size_t done;   /* everything before is encoded */
+	size_t search; /* the next may begin here */
+} added_cursor;
+
+typedef struct added_match
+{
+	size_t start, end; /* with the white space that it takes */
+	int32_t id;
+} added_match;
+
+/* Make both sets of a tokenizer that is open but for them; LLM_CORRUPT for one that is too long, LLM_MEMORY. */
+extern bool added_sets_make(tokenizer *t, llm_error *err);
+extern void added_sets_free(tokenizer *t);
+/* Are there any to be looked for? */
+extern bool added_any(const added_set *set, bool special);
+/* Bytes of the longest at text that is no special token, or 0. */
+extern size_t added_at(const tokenizer *t, const added_set *set, const uint8_t *text, size_t left);
+/* The next in text; false: no more. */
+extern bool added_next(const tokenizer *t, const added_set *set, const uint8_t *text, size_t length, bool special,
+					   added_cursor *at, added_match *match);
 
 /* ---- the kinds: append the ids of a text without tokens to cut out ---- */
 

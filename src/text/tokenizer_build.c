@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "../feature/strings.h"
-#include "tokenizer_block.h"
+#include "steps.h"
 #include "unicode.h"
 
 #define NO_TOKEN (-1)
@@ -22,6 +22,7 @@ typedef struct token_entry
 	uint32_t start; /* in text */
 	uint32_t length;
 	token_type type;
+	uint8_t added;
 	bool listed; /* found by its text; of normal tokens the first of each text */
 	double score;
 } token_entry;
@@ -39,7 +40,10 @@ struct tokenizer_builder
 	merge_slot *merge; /* in order */
 	int32_t merges, merge_capacity;
 	int32_t byte[256];
+	int32_t step_count;
 	text_buffer character_map;
+	text_buffer steps;
+	text_buffer frame; /* frame_item */
 	text_buffer spelled; /* the last text that was read */
 	bool failed;
 };
@@ -137,9 +141,9 @@ spell(tokenizer_builder *b, const char *text, size_t length, token_type type, ll
 		return (byte >= 0 || llm_fail(err, LLM_INVALID, "a byte token of the tokenizer is not written as <0xNN>")) &&
 			   text_buffer_add(&b->spelled, &(uint8_t) {(uint8_t) byte}, 1, err);
 	}
-	if (b->options.spelling == SPELLING_BYTE_ALPHABET && type == TOKEN_NORMAL)
+	if (b->options.spelling == SPELLING_BYTE_ALPHABET && (TYPES_NORMAL >> type & 1))
 		return spell_bytes(&b->spelled, bytes, bytes + length, err);
-	if (b->options.spelling == SPELLING_SPACE_MARK && type == TOKEN_NORMAL)
+	if (b->options.spelling == SPELLING_SPACE_MARK && (TYPES_NORMAL >> type & 1))
 		return spell_spaces(&b->spelled, bytes, bytes + length, err);
 	return text_buffer_add(&b->spelled, text, length, err);
 }
@@ -176,6 +180,8 @@ tokenizer_builder_free(tokenizer_builder *b)
 	free(b->known_id);
 	free(b->merge);
 	free(b->character_map.bytes);
+	free(b->steps.bytes);
+	free(b->frame.bytes);
 	free(b->spelled.bytes);
 	free(b);
 }
@@ -231,7 +237,7 @@ list_token(tokenizer_builder *b, int32_t id, llm_error *err)
 
 	if (e->type == TOKEN_BYTE && *byte < 0)
 		*byte = id;
-	if (e->type == TOKEN_NORMAL && e->length > 0 && !make_known(b, id, err))
+	if ((TYPES_NORMAL >> e->type & 1) && e->length > 0 && !make_known(b, id, err))
 		return false;
 	e->listed = e->listed || ((e->type == TOKEN_SPECIAL || e->type == TOKEN_ADDED) && e->length > 0);
 	b->listed += e->listed;
@@ -247,18 +253,26 @@ tokenizer_builder_token(tokenizer_builder *b, const char *text, size_t length, t
 	if (b->failed || !spell(b, text, length, type, err))
 		return fail(b);
 	if (id >= TOKENS_MAX || b->text.size + b->spelled.size > TABLE_MAX ||
-		((type == TOKEN_SPECIAL || type == TOKEN_ADDED) && length > ADDED_LENGTH_MAX))
+		((TYPES_ALL >> type & 1) && type != TOKEN_NORMAL && length > ADDED_LENGTH_MAX))
 	{
 		llm_fail(err, LLM_INVALID, "a token of the tokenizer is too long, or there are too many");
 		return fail(b);
 	}
 	if (id == b->token_capacity && !grow_tokens(b))
 		return fail_memory(b, err);
-	b->token[id] = (token_entry) {(uint32_t) b->text.size, (uint32_t) b->spelled.size, type, false, score};
+	b->token[id] = (token_entry) {(uint32_t) b->text.size, (uint32_t) b->spelled.size, type, 0, false, score};
 	if (!text_buffer_add(&b->text, b->spelled.bytes, b->spelled.size, err))
 		return fail(b);
 	b->tokens++;
 	return b->spelled.size == 0 || list_token(b, id, err);
+}
+
+bool
+tokenizer_builder_added(tokenizer_builder *b, uint8_t flags)
+{
+	if (!b->failed)
+		b->token[b->tokens - 1].added = flags;
+	return !b->failed;
 }
 
 bool
@@ -392,7 +406,7 @@ tokenizer_builder_merge_by_score(tokenizer_builder *b, llm_error *err)
 	if (order == NULL)
 		return fail_memory(b, err);
 	for (int32_t i = 0; i < b->tokens; i++)
-		if (b->token[i].type == TOKEN_NORMAL)
+		if (TYPES_NORMAL >> b->token[i].type & 1)
 			order[count++] = &b->token[i];
 	qsort(order, count, sizeof(token_entry *), by_score);
 	for (int32_t i = 0; ok && i < count; i++)
@@ -409,6 +423,39 @@ tokenizer_builder_character_map(tokenizer_builder *b, const void *bytes, size_t 
 {
 	b->character_map.size = 0;
 	return (!b->failed && text_buffer_add(&b->character_map, bytes, length, err)) || fail(b);
+}
+
+bool
+tokenizer_builder_step(tokenizer_builder *b, int kind, const char *first, const char *second, llm_error *err)
+{
+	const char *texts[2] = {first ? first : "", second ? second : ""};
+	size_t lengths[2] = {strlen(texts[0]), strlen(texts[1])};
+	uint8_t head[5] = {(uint8_t) kind, (uint8_t) lengths[0], 0, (uint8_t) lengths[1], 0};
+
+	if (b->failed)
+		return false;
+	if (lengths[0] > STEP_TEXT_MAX || lengths[1] > STEP_TEXT_MAX || b->step_count++ == STEPS_MAX)
+	{
+		llm_fail(err, LLM_INVALID, "the tokenizer changes texts in too many steps, or replaces too long ones");
+		return fail(b);
+	}
+	return (text_buffer_add(&b->steps, head, sizeof(head), err) &&
+			text_buffer_add(&b->steps, texts[0], lengths[0], err) &&
+			text_buffer_add(&b->steps, texts[1], lengths[1], err)) ||
+		   fail(b);
+}
+
+bool
+tokenizer_builder_frame(tokenizer_builder *b, const frame_item *one, int32_t ones, const frame_item *two,
+						int32_t twos, llm_error *err)
+{
+	const frame_item pair = {FRAME_PAIR, 0};
+
+	b->frame.size = 0;
+	return (!b->failed && text_buffer_add(&b->frame, one, (size_t) ones * sizeof(*one), err) &&
+			text_buffer_add(&b->frame, &pair, sizeof(pair), err) &&
+			text_buffer_add(&b->frame, two, (size_t) twos * sizeof(*two), err)) ||
+		   fail(b);
 }
 
 /* ---- the block ---- */
@@ -515,7 +562,16 @@ has_marked_words(const tokenizer_builder *b)
 	return strings_find(b->known, " ", 1) >= 0;
 }
 
-static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8, 1};
+static const uint32_t widths[SECTIONS] = {1, 4, 1, 4, sizeof(merge_slot), 4, 8, 8, 1, 1, 1, sizeof(frame_item)};
+
+static bool
+has_added_flags(const tokenizer_builder *b)
+{
+	for (int32_t i = 0; i < b->tokens; i++)
+		if (b->token[i].added != 0)
+			return true;
+	return false;
+}
 
 /* Sizes and places of the sections; the header is complete but for the tables' contents. */
 static void
@@ -532,6 +588,9 @@ lay_out(const tokenizer_builder *b, block_header *h, const int attempt[SECTIONS]
 		[SECTION_SCORE] = unigram ? b->tokens : 0,
 		[SECTION_PREFIX] = unigram ? prefix_words(b) : 0,
 		[SECTION_CHARACTER_MAP] = b->character_map.size,
+		[SECTION_ADDED] = has_added_flags(b) ? b->tokens : 0,
+		[SECTION_STEPS] = b->steps.size,
+		[SECTION_FRAME] = b->frame.size / sizeof(frame_item),
 	};
 	uint64_t at = sizeof(*h);
 
@@ -570,12 +629,15 @@ fill_block(const tokenizer_builder *b, block_header *h)
 {
 	uint32_t *start = place(h, SECTION_START);
 	uint8_t *type = place(h, SECTION_TYPE);
+	uint8_t *added = h->part[SECTION_ADDED].count > 0 ? place(h, SECTION_ADDED) : NULL;
 	double *score = h->part[SECTION_SCORE].count > 0 ? place(h, SECTION_SCORE) : NULL;
 
 	for (int32_t i = 0; i < b->tokens; i++)
 	{
 		start[i] = b->token[i].start;
 		type[i] = (uint8_t) b->token[i].type;
+		if (added != NULL)
+			added[i] = b->token[i].added;
 		if (score != NULL)
 			score[i] = b->token[i].score;
 	}
@@ -583,6 +645,8 @@ fill_block(const tokenizer_builder *b, block_header *h)
 	copy_section(h, SECTION_TEXT, b->text.bytes);
 	copy_section(h, SECTION_BYTE, b->byte);
 	copy_section(h, SECTION_CHARACTER_MAP, b->character_map.bytes);
+	copy_section(h, SECTION_STEPS, b->steps.bytes);
+	copy_section(h, SECTION_FRAME, b->frame.bytes);
 	if (h->part[SECTION_PREFIX].count > 0)
 		fill_prefixes(b, place(h, SECTION_PREFIX), h->part[SECTION_PREFIX].count);
 }

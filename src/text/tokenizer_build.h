@@ -35,12 +35,14 @@ extern void tokenizer_builder_free(tokenizer_builder *b); /* b may be NULL */
 /*
  * Add a token; the texts are copied.  score is the logarithm of its probability (unigram), or
  * any number that is higher for what is merged first (BPE without a list of merges).  Of tokens
- * with one text the first is used.  Special and added tokens are never spelled.
+ * with one text the first is used.  TOKEN_SPECIAL and TOKEN_ADDED are never spelled.
  */
 extern bool tokenizer_builder_token(tokenizer_builder *b, const char *text, size_t length, token_type type,
 									double score, llm_error *err);
 /* Add a token whose text is that of two others, one after the other; SPELLING_PLAIN only. */
 extern bool tokenizer_builder_join(tokenizer_builder *b, int32_t left, int32_t right, llm_error *err);
+/* How the token just added, special or added, is found: enum added_flag. */
+extern bool tokenizer_builder_added(tokenizer_builder *b, uint8_t flags);
 extern bool tokenizer_builder_special(tokenizer_builder *b, special_token name, int32_t id, llm_error *err);
 /* Add the next merge by the texts of its halves; LLM_INVALID when one or the result is no token. */
 extern bool tokenizer_builder_merge(tokenizer_builder *b, const char *left, size_t left_length, const char *right,
@@ -56,6 +58,13 @@ extern bool tokenizer_builder_merge_by_score(tokenizer_builder *b, llm_error *er
 
 /* SentencePiece's precompiled_charsmap: what characters of a text are replaced by first.  Checked by tokenizer_open(). */
 extern bool tokenizer_builder_character_map(tokenizer_builder *b, const void *bytes, size_t length, llm_error *err);
+
+/* The next step; see steps.h for kinds and their texts, which may be NULL.  LLM_INVALID when there are too many. */
+extern bool tokenizer_builder_step(tokenizer_builder *b, int kind, const char *first, const char *second,
+								   llm_error *err);
+/* The frame of one text, then of two, of FRAME_ITEMS_MAX items together; either may have none. */
+extern bool tokenizer_builder_frame(tokenizer_builder *b, const frame_item *one, int32_t ones, const frame_item *two,
+									int32_t twos, llm_error *err);
 
 /* The block, aligned to TOKENIZER_ALIGNMENT, to be released with free(); NULL on failure. */
 extern void *tokenizer_builder_finish(tokenizer_builder *b, size_t *bytes, llm_error *err);

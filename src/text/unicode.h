@@ -28,8 +28,19 @@ enum char_class
 	CHAR_COMPOSES = 64,   /* a text that has none is in NFC */
 };
 
+enum char_role
+{
+	ROLE_MARK = 1,      /* M, as StripAccents of the library tokenizers knows it */
+	ROLE_EXTENDS = 2,   /* goes on with a grapheme cluster: Extend, SpacingMark, ZWJ (UAX #29) */
+	ROLE_PREPENDED = 4, /* goes before a cluster: Prepend */
+	ROLE_CONTROL = 8,   /* a cluster of its own: Control, CR, LF */
+	ROLE_WORD = 16,     /* of a word (UTS #18): Alphabetic, M, Nd, Pc, Join_Control */
+	ROLE_NEWER = 32     /* Mn, P or Cf only since BERT's tables were made, which are of Unicode 8 */
+};
+
 /* Two stages: the number of a code point's block of 128, then its place in that block. */
 extern const uint8_t unicode_class_block[], unicode_class[];
+extern const uint8_t unicode_role_block[], unicode_role[];
 extern const uint8_t unicode_lower_block[];
 extern const int32_t unicode_lower[];
 extern const uint8_t unicode_combining_block[], unicode_combining[];
@@ -46,6 +57,13 @@ static inline uint8_t
 char_class(int32_t c)
 {
 	return c < INVALID_BYTE ? UNICODE_LOOKUP(unicode_class, c) : 0;
+}
+
+/* Bits of enum char_role; c may be an invalid byte. */
+static inline uint8_t
+char_role(int32_t c)
+{
+	return c < INVALID_BYTE ? UNICODE_LOOKUP(unicode_role, c) : 0;
 }
 
 /* Simple lowercase mapping. */

@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "normalise.h"
+#include "tokenizer_block.h"
 #include "unicode.h"
 
 /* The best way to the byte before which it stands. */
@@ -23,8 +23,10 @@ typedef struct way
 #define TOKEN_BYTES_MAX 512 /* of one that is looked for, so that time stays linear */
 
 static void
-improve(way *w, double score, uint32_t from, int32_t id)
+improve(const tokenizer *t, way *w, double score, uint32_t from, int32_t id)
 {
+	if (t->header->flags & FLAG_FLOAT_SCORES)
+		score = (float) score;
 	if (w->from == UNREACHED || score > w->score)
 		*w = (way) {score, from, id};
 }
@@ -51,13 +53,13 @@ extend(const tokenizer *t, const uint8_t *text, uint32_t at, uint32_t length, wa
 		whole = hash_end(hash);
 		id = token_find(t, whole, "", 0, text + at, n, TYPES_NORMAL);
 		if (id >= 0)
-			improve(&ways[at + n], ways[at].score + t->score[id], at, id);
+			improve(t, &ways[at + n], ways[at].score + t->score[id], at, id);
 		alone = alone || (id >= 0 && n == (uint32_t) character);
 		if (!token_goes_on(t, whole))
 			break;
 	}
 	if (!alone)
-		improve(&ways[at + character], ways[at].score + t->unknown_score, at, -1);
+		improve(t, &ways[at + character], ways[at].score + t->unknown_score, at, -1);
 }
 
 /* Append tokens between two places of the best way, unknown characters in one piece. */
@@ -114,14 +116,15 @@ encode_piece(tokenizer *t, const uint8_t *text, uint32_t length, token_list *out
 bool
 unigram_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *out, llm_error *err)
 {
-	const uint8_t *end;
-	bool ok = text_normalise(t, text, length, err);
+	bool marked = (t->header->flags & (FLAG_MARKED_WORDS | FLAG_FLOAT_SCORES)) == FLAG_MARKED_WORDS &&
+				  t->header->pretokenizer == PRETOKENIZER_NONE;
+	pretokenize next_piece = marked ? marked_word : pretokenizer_scanner((pretokenizer) t->header->pretokenizer);
+	const uint8_t *end = text + length;
+	bool ok = true;
 
-	text = (const uint8_t *) t->normal.bytes;
-	end = text + t->normal.size;
 	while (ok && text < end)
 	{
-		size_t piece = t->header->flags & FLAG_MARKED_WORDS ? marked_word(text, end) : (size_t) (end - text);
+		size_t piece = next_piece(text, end);
 
 		ok = encode_goes_on(t, err) && encode_piece(t, text, (uint32_t) piece, out, err);
 		text += piece;

@@ -9,11 +9,9 @@
  */
 #include <string.h>
 
-#include "tokenizer_block.h"
-#include "unicode.h"
+#include "normalise.h"
 
-#define WORD_CHARACTERS 100 /* a longer word is unknown */
-#define WORD_BYTES (WORD_CHARACTERS * UTF8_BYTES_MAX)
+#define WORD_BYTES (WORDPIECE_CHARACTERS * UTF8_BYTES_MAX)
 
 typedef struct word
 {
@@ -74,7 +72,7 @@ static void
 finish_word(word *w)
 {
 	int64_t before = w->out->count;
-	bool known = w->characters <= WORD_CHARACTERS;
+	bool known = w->characters <= WORDPIECE_CHARACTERS;
 
 	for (uint32_t at = 0; known && at < w->length;)
 	{
@@ -96,7 +94,7 @@ finish_word(word *w)
 static void
 add_character(word *w, int32_t c)
 {
-	if (++w->characters <= WORD_CHARACTERS)
+	if (++w->characters <= WORDPIECE_CHARACTERS)
 		w->length += utf8_write(c, w->text + w->length);
 }
 
@@ -108,16 +106,23 @@ add_alone(word *w, int32_t c)
 	finish_word(w);
 }
 
+/* Two characters have lost their class since Unicode 8. */
+bool
+bert_nonspacing(int32_t c)
+{
+	return ((char_class(c) & CHAR_NONSPACING) && !(char_role(c) & ROLE_NEWER)) || c == 0x1734;
+}
+
 static bool
 is_punctuation(int32_t c)
 {
 	return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126) ||
-		   (char_class(c) & CHAR_PUNCTUATION);
+		   ((char_class(c) & CHAR_PUNCTUATION) && !(char_role(c) & ROLE_NEWER)) || c == 0x166D;
 }
 
 /* The blocks that BERT takes for Chinese; kana and hangul are not among them. */
-static bool
-is_ideograph(int32_t c)
+bool
+bert_ideograph(int32_t c)
 {
 	return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0xF900 && c <= 0xFAFF) ||
 		   (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F);
@@ -129,7 +134,7 @@ add_base(word *w, int32_t c, uint32_t flags)
 {
 	if (flags & FLAG_LOWERCASE)
 	{
-		if (c == 0x130 && w->characters < WORD_CHARACTERS) /* the one whose small form is two */
+		if (c == 0x130 && w->characters < WORDPIECE_CHARACTERS) /* the one whose small form is two */
 		{
 			add_character(w, 'i');
 			c = 0x307;
@@ -147,7 +152,7 @@ add_base(word *w, int32_t c, uint32_t flags)
 static void
 add_any(word *w, int32_t c, uint32_t flags)
 {
-	bool alone = (flags & FLAG_SPLIT_CJK) && is_ideograph(c);
+	bool alone = (flags & FLAG_SPLIT_CJK) && bert_ideograph(c);
 	int32_t part[DECOMPOSED_MAX], parts = 1;
 
 	if (alone)
@@ -156,17 +161,17 @@ add_any(word *w, int32_t c, uint32_t flags)
 	if (flags & FLAG_STRIP_ACCENTS)
 		parts = unicode_decompose(c, part);
 	for (int32_t i = 0; i < parts; i++)
-		if (!(flags & FLAG_STRIP_ACCENTS) || !(char_class(part[i]) & CHAR_NONSPACING))
+		if (!(flags & FLAG_STRIP_ACCENTS) || !bert_nonspacing(part[i]))
 			add_base(w, part[i], flags);
 	if (alone)
 		finish_word(w);
 }
 
-static bool
-is_dropped(int32_t c)
+bool
+bert_drops(int32_t c)
 {
 	return c == 0 || c >= INVALID_BYTE || c == REPLACEMENT_CHARACTER ||
-		   ((char_class(c) & CHAR_CONTROL) && !(char_class(c) & CHAR_SPACE && (c == '\t' || c == '\n' || c == '\r')));
+		   ((char_class(c) & CHAR_CONTROL) && !(char_role(c) & ROLE_NEWER) && c != '\t' && c != '\n' && c != '\r');
 }
 
 bool
@@ -186,7 +191,7 @@ wordpiece_encode(tokenizer *t, const uint8_t *text, size_t length, token_list *o
 	{
 		int32_t c = utf8_read(text, end, &bytes);
 
-		if (!(flags & FLAG_CLEAN_TEXT) || !is_dropped(c))
+		if (!(flags & FLAG_CLEAN_TEXT) || !bert_drops(c))
 			add_any(&w, c, flags);
 	}
 	finish_word(&w);

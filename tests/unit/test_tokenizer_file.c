@@ -1,0 +1,212 @@
+/*
+ * test_tokenizer_file.c
+ *	  Tokenizers from the files of other libraries: ids and frames are theirs, for every text.
+ *
+ * The files and the digests of what the libraries give are made by golden/make_tokenizers.py, which
+ * says how; another folder of the same form can be given as an argument, and names in it.
+ */
+#include "../../src/text/tokenizer_file.h"
+
+#include "tokenizer_helper.h"
+
+#define FRAMED 100
+#define MOST 24
+#define TEXTS_MAX (1 << 20)
+
+typedef struct texts
+{
+	char *bytes;
+	const char *text[TEXTS_MAX];
+	size_t length[TEXTS_MAX];
+	int count;
+} texts;
+
+static texts all;
+static const char *folder; /* NULL: golden/tokenizers beside this file */
+
+/* A file of a folder, NULL where there is none; to be freed. */
+static char *
+read_file(const char *name, const char *file, size_t *size)
+{
+	char path[4096];
+	char *bytes = NULL;
+	FILE *f;
+
+	if (folder != NULL)
+		snprintf(path, sizeof(path), "%s/%s/%s", folder, name, file);
+	else
+		snprintf(path, sizeof(path), "%.*sgolden/tokenizers/%s/%s",
+				 (int) (strrchr(__FILE__, '/') ? strrchr(__FILE__, '/') + 1 - __FILE__ : 0), __FILE__, name, file);
+	f = fopen(path, "rb");
+	*size = 0;
+	if (f == NULL)
+		return NULL;
+	fseek(f, 0, SEEK_END);
+	*size = (size_t) ftell(f);
+	rewind(f);
+	bytes = malloc(*size + 1);
+	bytes[*size] = '\0';
+	CHECK(fread(bytes, 1, *size, f) == *size);
+	fclose(f);
+	return bytes;
+}
+
+static void
+read_texts(void)
+{
+	size_t size, at = 0;
+
+	all.bytes = read_file(".", "texts.bin", &size);
+	CHECK(all.bytes != NULL);
+	while (all.bytes != NULL && at + 2 <= size && all.count < TEXTS_MAX)
+	{
+		size_t length = (uint8_t) all.bytes[at] | (size_t) (uint8_t) all.bytes[at + 1] << 8;
+
+		all.text[all.count] = all.bytes + at + 2;
+		all.length[all.count++] = length;
+		at += 2 + length;
+	}
+}
+
+/* FNV-1a of 32 bits over numbers as bytes. */
+static uint32_t
+digest(uint32_t value, const int32_t *numbers, int64_t count)
+{
+	for (int64_t i = 0; i < count; i++)
+		for (int shift = 0; shift < 32; shift += 8)
+			value = (value ^ ((uint32_t) numbers[i] >> shift & 0xFF)) * 0x01000193;
+	return value;
+}
+
+#define DIGEST_START 0x811C9DC5
+
+static void
+print_text(const char *name, int i, const token_list *ids)
+{
+	fprintf(stderr, "%s: text %d \"", name, i);
+	for (size_t k = 0; k < all.length[i]; k++)
+		fprintf(stderr, (uint8_t) all.text[i][k] < 32 ? "\\x%02x" : "%c", (uint8_t) all.text[i][k]);
+	fprintf(stderr, "\" became");
+	for (int64_t k = 0; k < ids->count; k++)
+		fprintf(stderr, " %d", ids->id[k]);
+	fprintf(stderr, "\n");
+}
+
+static int
+check_ids(tokenizer *t, const char *name, const uint32_t *expected, bool special)
+{
+	token_list ids = {0};
+	int equal = 0;
+
+	for (int i = 0; i < all.count; i++)
+	{
+		llm_error err = {0};
+		bool same;
+
+		ids.count = 0;
+		CHECK(tokenizer_encode(t, all.text[i], all.length[i], special, &ids, &err));
+		same = digest(DIGEST_START, ids.id, ids.count) == expected[i];
+		equal += same;
+		if (!same && i - equal < 5)
+			print_text(name, i, &ids);
+	}
+	free(ids.id);
+	return equal;
+}
+
+/* Ids and types within the frame of one text, then of two. */
+static int
+check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool special)
+{
+	token_list ids = {0}, types = {0};
+	int equal = 0;
+
+	for (int i = 0; i < 2 * FRAMED; i++)
+	{
+		llm_error err = {0};
+		int n = i / 2, second = i % 2;
+		bool same;
+
+		if (expected[i] == 0)
+		{
+			equal++;
+			continue;
+		}
+		ids.count = types.count = 0;
+		CHECK(tokenizer_encode_framed(t, all.text[n], all.length[n], second ? all.text[n + 1] : NULL,
+									  second ? all.length[n + 1] : 0, special, second ? MOST : 0, &ids, &types, &err));
+		same = digest(digest(DIGEST_START, ids.id, ids.count), types.id, types.count) == expected[i];
+		equal += same;
+		if (!same && i - equal < 3)
+			print_text(name, n, &ids);
+	}
+	free(ids.id);
+	free(types.id);
+	return equal;
+}
+
+static const char *const file_names[] = {"tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt",
+										 "tokenizer_config.json"};
+
+/* The tokenizer of a folder; info and block are to be freed. */
+static tokenizer *
+open_files(const char *name, void **block, tokenizer_file_info *info)
+{
+	tokenizer_files files = {0};
+	file_bytes *const to[] = {&files.tokenizer_json, &files.tokenizer_model, &files.vocab_txt,
+							  &files.vocab_json,	 &files.merges_txt,		 &files.tokenizer_config_json};
+	llm_error err = {0};
+	size_t bytes = 0;
+	tokenizer *t;
+
+	for (int i = 0; i < 6; i++)
+		to[i]->bytes = read_file(name, file_names[i], &to[i]->size);
+	*block = tokenizer_from_files(&files, info, &bytes, &err);
+	t = *block ? tokenizer_open(*block, bytes, &err) : NULL;
+	CHECK_STR(err.message, "");
+	for (int i = 0; i < 6; i++)
+		free((char *) to[i]->bytes);
+	return t;
+}
+
+static void
+test_family(const char *name)
+{
+	tokenizer_file_info info;
+	size_t size, model_size;
+	void *block;
+	tokenizer *t = open_files(name, &block, &info);
+	uint32_t *expected = (uint32_t *) read_file(name, "ids.bin", &size);
+	char *model = read_file(name, "tokenizer.model", &model_size);
+	bool special = model == NULL; /* SentencePiece finds none in texts */
+
+	CHECK_INT(size, 4 * (all.count + 2 * FRAMED));
+	if (t != NULL && size == 4u * (all.count + 2 * FRAMED))
+	{
+		CHECK_INT(check_ids(t, name, expected, special), all.count);
+		CHECK_INT(check_frames(t, name, expected + all.count, special), 2 * FRAMED);
+	}
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+	free(expected);
+	free(model);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const char *const families[] = {
+		"gpt2",		"gpt2_lists", "neox",	"roberta",	"roberta_lists", "llama3",		"qwen2",	   "digits",
+		"prefixed", "bert",		  "bert_added", "bert_cased", "bert_txt",	 "t5",			"t5_model",	   "xlmr",
+		"llama2",	"llama_model", "mistral", "gemma",	"gemma_model",	 "unknowns",	"unknowns_model"};
+	int count = argc > 2 ? argc - 2 : (int) (sizeof(families) / sizeof(families[0]));
+
+	if (argc > 1)
+		folder = argv[1];
+	read_texts();
+	for (int i = 0; i < count; i++)
+		test_family(argc > 2 ? argv[i + 2] : families[i]);
+	free(all.bytes);
+	return test_summary();
+}
