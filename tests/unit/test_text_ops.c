@@ -124,7 +124,9 @@ record(bench *b, const problem *p, const inputs *in)
 		case CROSS_ATTENTION:
 			kv = token_parameters(b, in->source_index, 2 * p->s.kv_heads * n);
 			return op_cross_attention(b->g, x, kv, start, in->source_start, &p->s);
-		case ROTARY: return op_rotary(b->g, x, start, op_rotary_table(b->g, start, 20, n, 100), &p->s);
+		case ROTARY:
+			return op_rotary(b->g, x, start,
+							 op_rotary_table(b->g, start, 20, &(rotary_shape) {.dim = n, .theta = 100}), &p->s);
 		case LAYER_NORM: return op_layer_norm(b->g, x, parameter(b, p->columns, 0), TENSOR_NONE, 0.1f);
 		case RMS_NORM: return op_rms_norm(b->g, x, parameter(b, p->columns, 0), 0.1f);
 		case HEAD_NORM:
@@ -639,7 +641,8 @@ test_threads(void)
 		y1 = op_linear(b.g, y1, w, TENSOR_NONE);
 		gain = parameter(&b, 12, 0);
 		y1 = op_head_norm(b.g, y1, gain, parameter(&b, 12, 0), 1e-6f, &s);
-		y1 = op_rotary(b.g, y1, start, op_rotary_table(b.g, start, 20, 12, 10000), &s);
+		y1 = op_rotary(b.g, y1, start, op_rotary_table(b.g, start, 20, &(rotary_shape) {.dim = 12, .theta = 10000}),
+					   &s);
 		y1 = op_attention(b.g, y1, start, TENSOR_NONE, &s);
 		x = op_add(b.g, x, op_linear(b.g, y1, parameter(&b, 40, 48), TENSOR_NONE));
 		y1 = op_glu(b.g, op_linear(b.g, x, parameter(&b, 120, 40), TENSOR_NONE), ACT_SILU);
@@ -701,7 +704,7 @@ test_refused(void)
 	REFUSED(48, op_attention(b.g, x, start, parameter(&b, 8, 2), &s)); /* no buckets */
 	REFUSED(16, op_cross_attention(b.g, x, x, start, start, &s));
 	REFUSED(48, op_rotary(b.g, x, start, parameter(&b, 20, 7), &s));
-	REFUSED(48, op_rotary_table(b.g, start, 20, 7, 10000));
+	REFUSED(48, op_rotary_table(b.g, start, 20, &(rotary_shape) {.dim = 7, .theta = 10000}));
 	REFUSED(48, op_rms_norm(b.g, x, parameter(&b, 47, 0), 1e-5f));
 	REFUSED(48, op_head_norm(b.g, x, parameter(&b, 8, 0), TENSOR_NONE, 1e-5f, &s));
 	REFUSED(47, op_glu(b.g, x, ACT_SILU));
