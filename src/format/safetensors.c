@@ -1,6 +1,6 @@
 /*
  * safetensors.c
- *	  Read and write safetensors files held in memory.
+ *	  Read and write safetensors files.
  *
  * Nothing in a file is believed: the header must lie within the file, every entry must have
  * exactly the three known members, a tensor's bytes must be those of its shape and type, and all
@@ -9,10 +9,10 @@
  */
 #include "safetensors.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "ggml_blocks.h"
 
 #define LENGTH_BYTES 8
 #define METADATA_KEY "__metadata__"
@@ -25,104 +25,27 @@ struct safetensors
 	safetensor *tensors; /* (count) by offset */
 };
 
-/* Types of the format and their bytes; those with a reader become float32. */
+/* Types of the format and their bytes. */
 typedef struct dtype
 {
 	const char *name;
 	size_t bytes;
-	float (*read)(const uint8_t *);
+	source_type source;
 } dtype;
-
-/* ---- messages ---- */
-
-/* Other bytes become question marks. */
-const char *
-safetensors_shown(const char *name, char text[64])
-{
-	int i;
-
-	for (i = 0; i < 60 && name[i] != '\0'; i++)
-		text[i] = (char) (name[i] >= ' ' && name[i] <= '~' ? name[i] : '?');
-	strcpy(text + i, name[i] == '\0' ? "" : "...");
-	return text;
-}
 
 const char *
 safetensor_text(const safetensor *t, char *text)
 {
-	int used = snprintf(text, SAFETENSORS_TEXT_BYTES, "%s %s (", SHOWN(t->name), t->dtype);
-
-	for (int32_t i = 0; i < t->ndim && used < SAFETENSORS_TEXT_BYTES - 1; i++)
-		used +=
-			snprintf(text + used, SAFETENSORS_TEXT_BYTES - used, "%s%lld", i > 0 ? ", " : "", (long long) t->dims[i]);
-	if (used < SAFETENSORS_TEXT_BYTES - 1)
-		strcpy(text + used, ")");
-	return text;
+	return source_text(t->name, t->dtype, t->dims, t->ndim, text);
 }
 
 /* ---- numbers ---- */
 
-static uint64_t
-little_endian(const uint8_t *b, int bytes)
-{
-	uint64_t n = 0;
-
-	for (int i = 0; i < bytes; i++)
-		n |= (uint64_t) b[i] << (8 * i);
-	return n;
-}
-
-static float
-float_of(uint32_t bits)
-{
-	float f;
-
-	memcpy(&f, &bits, sizeof(f));
-	return f;
-}
-
-static float
-read_f32(const uint8_t *b)
-{
-	return float_of((uint32_t) little_endian(b, 4));
-}
-
-static float
-read_bf16(const uint8_t *b)
-{
-	return float_of((uint32_t) little_endian(b, 2) << 16);
-}
-
-/* IEEE 754 binary16: 1 bit of sign, 5 of exponent (bias 15), 10 of fraction. */
-static float
-read_f16(const uint8_t *b)
-{
-	uint32_t bits = (uint32_t) little_endian(b, 2);
-	uint32_t sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-	float small;
-
-	if (exponent == 31)
-		return float_of(sign | 0x7f800000 | fraction << 13);
-	if (exponent > 0)
-		return float_of(sign | (exponent + 112) << 23 | fraction << 13);
-	small = ldexpf((float) fraction, -24);
-	return sign ? -small : small;
-}
-
-static float
-read_f64(const uint8_t *b)
-{
-	uint64_t bits = little_endian(b, 8);
-	double d;
-
-	memcpy(&d, &bits, sizeof(d));
-	return (float) d;
-}
-
 static const dtype dtypes[] = {
-	{"F32", 4, read_f32}, {"F16", 2, read_f16}, {"BF16", 2, read_bf16}, {"F64", 8, read_f64}, {"BOOL", 1, NULL},
-	{"U8", 1, NULL},      {"I8", 1, NULL},      {"F8_E5M2", 1, NULL},   {"F8_E4M3", 1, NULL}, {"I16", 2, NULL},
-	{"U16", 2, NULL},     {"I32", 4, NULL},     {"U32", 4, NULL},       {"I64", 8, NULL},     {"U64", 8, NULL},
+	{"F32", 4, SOURCE_F32},       {"F16", 2, SOURCE_F16},   {"BF16", 2, SOURCE_BF16}, {"F64", 8, SOURCE_F64},
+	{"BOOL", 1, SOURCE_OTHER},    {"U8", 1, SOURCE_OTHER},  {"I8", 1, SOURCE_OTHER},  {"F8_E5M2", 1, SOURCE_OTHER},
+	{"F8_E4M3", 1, SOURCE_OTHER}, {"I16", 2, SOURCE_OTHER}, {"U16", 2, SOURCE_OTHER}, {"I32", 4, SOURCE_OTHER},
+	{"U32", 4, SOURCE_OTHER},     {"I64", 8, SOURCE_OTHER}, {"U64", 8, SOURCE_OTHER},
 };
 
 static const dtype *
@@ -139,12 +62,11 @@ safetensor_floats(const safetensor *t, size_t first, size_t count, float *out, l
 {
 	const dtype *type = find_dtype(t->dtype);
 
-	if (type->read == NULL)
+	if (type->source == SOURCE_OTHER)
 		return llm_fail(err, LLM_INVALID,
 						"tensor %s cannot be read as numbers of type real; F32, F16, BF16 and F64 can",
 						safetensor_text(t, (char[SAFETENSORS_TEXT_BYTES]) {0}));
-	for (size_t i = 0; i < count; i++)
-		out[i] = type->read(t->data + (first + i) * type->bytes);
+	ggml_type_of(type->source)->decode(t->data + first * type->bytes, count, out);
 	return true;
 }
 
@@ -197,8 +119,9 @@ read_shape(const json_t *entry, safetensor *t, llm_error *err)
 	return true;
 }
 
+/* The data is `size` bytes from `data` on. */
 static bool
-read_offsets(const json_t *entry, const uint8_t *data, size_t size, safetensor *t, llm_error *err)
+read_offsets(const json_t *entry, uint64_t data, uint64_t size, safetensor *t, llm_error *err)
 {
 	const json_t *offsets = json_object_get(entry, "data_offsets");
 	const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
@@ -208,9 +131,9 @@ read_offsets(const json_t *entry, const uint8_t *data, size_t size, safetensor *
 		json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
 		return CORRUPT(err, "\"data_offsets\" of tensor \"%s\" is not an array of begin and end", SHOWN(t->name));
 	if ((uint64_t) json_integer_value(end) > size)
-		return CORRUPT(err, "tensor \"%s\" ends at byte %lld of %zu bytes of data", SHOWN(t->name),
-					   (long long) json_integer_value(end), size);
-	t->data = data + json_integer_value(begin);
+		return CORRUPT(err, "tensor \"%s\" ends at byte %lld of %llu bytes of data", SHOWN(t->name),
+					   (long long) json_integer_value(end), (unsigned long long) size);
+	t->offset = data + (uint64_t) json_integer_value(begin);
 	t->bytes = (size_t) (json_integer_value(end) - json_integer_value(begin));
 	if (__builtin_mul_overflow(t->count, find_dtype(t->dtype)->bytes, &bytes) || bytes != t->bytes)
 		return CORRUPT(err, "tensor \"%s\" has %zu bytes, which are not those of its shape and dtype", SHOWN(t->name),
@@ -240,34 +163,35 @@ by_offset(const void *a, const void *b)
 {
 	const safetensor *x = a, *y = b;
 
-	if (x->data != y->data)
-		return x->data < y->data ? -1 : 1;
+	if (x->offset != y->offset)
+		return x->offset < y->offset ? -1 : 1;
 	return x->bytes != y->bytes ? (x->bytes < y->bytes ? -1 : 1) : strcmp(x->name, y->name);
 }
 
 /* The tensors are the data: each begins where the one before ends. */
 static bool
-check_data(const safetensors *file, const uint8_t *data, size_t size, llm_error *err)
+check_data(const safetensors *file, uint64_t data, uint64_t size, llm_error *err)
 {
-	const uint8_t *end = data;
+	uint64_t end = data;
 
 	for (int32_t i = 0; i < file->count; i++)
 	{
 		const safetensor *t = &file->tensors[i];
 
-		if (t->data < end)
+		if (t->offset < end)
 			return CORRUPT(err, "tensors \"%s\" and \"%s\" of the file overlap", SHOWN(file->tensors[i - 1].name),
 						   SHOWN(t->name));
-		if (t->data > end)
-			return CORRUPT(err, "%td bytes before tensor \"%s\" belong to no tensor", t->data - end, SHOWN(t->name));
+		if (t->offset > end)
+			return CORRUPT(err, "%llu bytes before tensor \"%s\" belong to no tensor",
+						   (unsigned long long) (t->offset - end), SHOWN(t->name));
 		end += t->bytes;
 	}
-	return end == data + size ||
-		   CORRUPT(err, "%td bytes at the end of the file belong to no tensor", data + size - end);
+	return end == data + size || CORRUPT(err, "%llu bytes at the end of the file belong to no tensor",
+										 (unsigned long long) (data + size - end));
 }
 
 static bool
-read_tensors(safetensors *file, const uint8_t *data, size_t size, llm_error *err)
+read_tensors(safetensors *file, uint64_t data, uint64_t size, llm_error *err)
 {
 	const char *name;
 	json_t *entry;
@@ -292,15 +216,23 @@ read_tensors(safetensors *file, const uint8_t *data, size_t size, llm_error *err
 	return check_data(file, data, size, err);
 }
 
-/* Length of the header, which lies within the file. */
+/* The file has room for the length of its header. */
 static bool
-read_length(const uint8_t *bytes, size_t size, size_t *length, llm_error *err)
+check_size(uint64_t size, llm_error *err)
 {
-	uint64_t n;
+	return size >= LENGTH_BYTES ||
+		   llm_fail(err, LLM_INVALID, "the file is too short to be a safetensors file: %llu bytes",
+					(unsigned long long) size);
+}
 
-	if (size < LENGTH_BYTES)
-		return llm_fail(err, LLM_INVALID, "the file is too short to be a safetensors file: %zu bytes", size);
-	n = little_endian(bytes, LENGTH_BYTES);
+/* Length of the header, which lies within the file of `size` bytes. */
+static bool
+read_length(const uint8_t bytes[LENGTH_BYTES], uint64_t size, size_t *length, llm_error *err)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < LENGTH_BYTES; i++)
+		n |= (uint64_t) bytes[i] << (8 * i);
 	if (n > SAFETENSORS_HEADER_MAX)
 	{
 		llm_fail(err, LLM_INVALID, "the header of the file has %llu bytes, at most %d are allowed",
@@ -308,8 +240,8 @@ read_length(const uint8_t *bytes, size_t size, size_t *length, llm_error *err)
 		return llm_detail(err, "A safetensors file begins with this number, in 8 bytes; is it one?");
 	}
 	if (n > size - LENGTH_BYTES)
-		return CORRUPT(err, "the header of the file has %llu bytes, the file ends after %zu", (unsigned long long) n,
-					   size - LENGTH_BYTES);
+		return CORRUPT(err, "the header of the file has %llu bytes, the file ends after %llu", (unsigned long long) n,
+					   (unsigned long long) (size - LENGTH_BYTES));
 	*length = (size_t) n;
 	return true;
 }
@@ -337,6 +269,24 @@ parse_header(safetensors *file, const char *text, size_t length, llm_error *err)
 	return true;
 }
 
+/* All that is checked: what the header says of a file of `size` bytes. */
+static safetensors *
+read_header(const char *text, size_t length, uint64_t size, llm_error *err)
+{
+	safetensors *file = calloc(1, sizeof(safetensors));
+	uint64_t data = LENGTH_BYTES + length;
+
+	if (file != NULL && parse_header(file, text, length, err))
+	{
+		file->tensors = calloc(json_object_size(file->header) + 1, sizeof(safetensor));
+		if (file->tensors != NULL && read_tensors(file, data, size - data, err))
+			return file;
+	}
+	llm_fail(err, LLM_MEMORY, "out of memory while reading the file");
+	safetensors_close(file);
+	return NULL;
+}
+
 safetensors *
 safetensors_open(const void *bytes, size_t size, llm_error *err)
 {
@@ -344,19 +294,57 @@ safetensors_open(const void *bytes, size_t size, llm_error *err)
 	size_t length = 0;
 	safetensors *file;
 
-	if (!read_length(start, size, &length, err))
+	if (!check_size(size, err) || !read_length(start, size, &length, err))
 		return NULL;
-	file = calloc(1, sizeof(safetensors));
-	if (file != NULL && parse_header(file, (const char *) start + LENGTH_BYTES, length, err))
+	file = read_header((const char *) start + LENGTH_BYTES, length, size, err);
+	for (int32_t i = 0; file != NULL && i < file->count; i++)
+		file->tensors[i].data = start + file->tensors[i].offset;
+	return file;
+}
+
+safetensors *
+safetensors_open_header(source_reader read, void *arg, int32_t file, uint64_t size, llm_error *err)
+{
+	uint8_t first[LENGTH_BYTES];
+	size_t length = 0;
+	safetensors *header = NULL;
+	char *text;
+
+	if (!check_size(size, err) || !read(arg, file, 0, first, LENGTH_BYTES, err) ||
+		!read_length(first, size, &length, err))
+		return NULL;
+	text = malloc(length + 1);
+	if (text == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory while reading the file");
+	else if (read(arg, file, LENGTH_BYTES, text, length, err))
+		header = read_header(text, length, size, err);
+	free(text);
+	return header;
+}
+
+bool
+safetensors_source(const safetensors *header, int32_t file, tensor_source *s, llm_error *err)
+{
+	for (int32_t i = 0; i < header->count; i++)
 	{
-		file->tensors = calloc(json_object_size(file->header) + 1, sizeof(safetensor));
-		if (file->tensors != NULL &&
-			read_tensors(file, start + LENGTH_BYTES + length, size - LENGTH_BYTES - length, err))
-			return file;
+		const safetensor *from = &header->tensors[i];
+		const dtype *type = find_dtype(from->dtype);
+		source_tensor t = {
+			.name = (char *) from->name,
+			.type = type->source,
+			.ndim = from->ndim,
+			.count = from->count,
+			.file = file,
+			.offset = from->offset,
+			.bytes = from->bytes,
+			.type_name = type->name,
+		};
+
+		memcpy(t.dims, from->dims, sizeof(t.dims));
+		if (!tensor_source_add(s, &t, err))
+			return false;
 	}
-	llm_fail(err, LLM_MEMORY, "out of memory while reading the file");
-	safetensors_close(file);
-	return NULL;
+	return true;
 }
 
 void
@@ -398,18 +386,23 @@ safetensors_metadata(const safetensors *file, const char *key)
 
 /* ---- writing ---- */
 
+/* Every number lies at a multiple of its bytes. */
 static int
-by_name(const void *a, const void *b)
+by_alignment(const void *a, const void *b)
 {
-	return strcmp(((const safetensors_entry *) a)->name, ((const safetensors_entry *) b)->name);
+	const safetensors_entry *x = a, *y = b;
+	size_t bytes_x = ggml_type_of(x->type)->bytes, bytes_y = ggml_type_of(y->type)->bytes;
+
+	return bytes_x != bytes_y ? (bytes_x > bytes_y ? -1 : 1) : strcmp(x->name, y->name);
 }
 
 /* Add one entry at byte `begin` of the data; returns where the next one begins. */
 static size_t
 add_entry(json_t *header, const safetensors_entry *e, size_t begin)
 {
+	const ggml_type *type = ggml_type_of(e->type);
 	json_t *shape = json_array();
-	size_t end = sizeof(float);
+	size_t end = type->bytes;
 
 	for (int32_t i = 0; i < e->ndim; i++)
 	{
@@ -418,7 +411,7 @@ add_entry(json_t *header, const safetensors_entry *e, size_t begin)
 	}
 	end += begin;
 	json_object_set_new(header, e->name,
-						json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets",
+						json_pack("{s:s, s:o, s:[I, I]}", "dtype", type->name, "shape", shape, "data_offsets",
 								  (json_int_t) begin, (json_int_t) end));
 	return end;
 }
@@ -449,7 +442,7 @@ safetensors_header(safetensors_entry *entries, int32_t count, const json_t *meta
 	char *text;
 	uint8_t *out;
 
-	qsort(entries, count, sizeof(safetensors_entry), by_name);
+	qsort(entries, count, sizeof(safetensors_entry), by_alignment);
 	if (metadata != NULL)
 		json_object_set(header, METADATA_KEY, (json_t *) metadata);
 	for (int32_t i = 0; i < count; i++)
@@ -472,14 +465,7 @@ safetensors_header(safetensors_entry *entries, int32_t count, const json_t *meta
 }
 
 void
-safetensors_put(const float *numbers, size_t count, uint8_t *out)
+safetensors_put(source_type type, const float *numbers, size_t count, uint8_t *out)
 {
-	for (size_t i = 0; i < count; i++)
-	{
-		uint32_t bits;
-
-		memcpy(&bits, &numbers[i], sizeof(bits));
-		for (int b = 0; b < 4; b++)
-			out[4 * i + b] = (uint8_t) (bits >> (8 * b));
-	}
+	ggml_type_of(type)->encode(numbers, count, out);
 }

@@ -1,6 +1,6 @@
 /*
  * safetensors.h
- *	  Read and write safetensors files held in memory: named tensors behind a JSON header.
+ *	  Read and write safetensors files: named tensors behind a JSON header.
  *
  *	8 bytes: N, little-endian | N bytes: JSON, may end with spaces | data
  *	{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
@@ -18,11 +18,12 @@
 #include <stdint.h>
 
 #include "json.h"
+#include "tensor_source.h"
 
 #define SAFETENSORS_HEADER_MAX 100000000 /* bytes of JSON, as the reference reader's limit */
 #define SAFETENSORS_TENSORS_MAX 65536
-#define SAFETENSORS_DIMS_MAX 8
-#define SAFETENSORS_TEXT_BYTES 160 /* of safetensor_text() */
+#define SAFETENSORS_DIMS_MAX SOURCE_MAX_DIMS
+#define SAFETENSORS_TEXT_BYTES SOURCE_TEXT_BYTES /* of safetensor_text() */
 
 typedef struct safetensors safetensors;
 
@@ -33,8 +34,9 @@ typedef struct safetensor
 	const char *dtype; /* "F32", ... */
 	int32_t ndim;      /* 0 (one number) .. SAFETENSORS_DIMS_MAX */
 	int64_t dims[SAFETENSORS_DIMS_MAX];
-	size_t count; /* product of dims */
-	const uint8_t *data;
+	size_t count;        /* product of dims */
+	uint64_t offset;     /* in the file */
+	const uint8_t *data; /* NULL unless the file is held in memory */
 	size_t bytes;
 } safetensor;
 
@@ -44,40 +46,42 @@ typedef struct safetensor
  * LLM_MEMORY.
  */
 extern safetensors *safetensors_open(const void *bytes, size_t size, llm_error *err);
+/* The same of a file of `size` bytes, of which only the header is read; or what the reader fails with. */
+extern safetensors *safetensors_open_header(source_reader read, void *arg, int32_t file, uint64_t size,
+											llm_error *err);
+/* Add the tensors to a source, as those of this file.  LLM_CORRUPT for too many, LLM_MEMORY. */
+extern bool safetensors_source(const safetensors *header, int32_t file, tensor_source *s, llm_error *err);
 extern void safetensors_close(safetensors *file);
 extern int32_t safetensors_count(const safetensors *file);
 extern const safetensor *safetensors_at(const safetensors *file, int32_t i); /* in the order of their data */
 extern const safetensor *safetensors_find(const safetensors *file, const char *name);
 extern const char *safetensors_metadata(const safetensors *file, const char *key); /* NULL: not there */
 
-/* A name for messages, shortened, as printable ASCII; text is returned. */
-extern const char *safetensors_shown(const char *name, char text[64]);
-#define SHOWN(name) safetensors_shown((name), (char[64]) {0})
-
 /* "name F32 (2, 3)" for messages, printable ASCII; text has SAFETENSORS_TEXT_BYTES and is returned. */
 extern const char *safetensor_text(const safetensor *t, char *text);
 
-/* Numbers first .. first + count - 1 to float32; F64 is rounded.  LLM_INVALID unless F32, F16, BF16 or F64. */
+/* Numbers first .. first + count - 1 from memory to float32, F64 rounded.  LLM_INVALID for other types than these. */
 extern bool safetensor_floats(const safetensor *t, size_t first, size_t count, float *out, llm_error *err);
 
-/* A tensor of F32 to write. */
+/* A tensor to write, of SOURCE_F32 (0), SOURCE_F16 or SOURCE_BF16. */
 typedef struct safetensors_entry
 {
 	const char *name;
 	int32_t ndim;
 	int64_t dims[SAFETENSORS_DIMS_MAX];
 	int32_t id;    /* the caller's, to know it again in the file's order */
-	size_t offset; /* set: bytes from the start of the file, a multiple of 4 */
+	size_t offset; /* set: bytes from the start of the file, a multiple of those of a number */
+	source_type type;
 } safetensors_entry;
 
 /*
- * Lay out a file: sort the entries by name, set their offsets, and return the bytes before the
- * data, malloc'd, a multiple of 8.  metadata is an object of strings or NULL.  NULL: LLM_MEMORY,
- * also for a header beyond the limit.
+ * Lay out a file: sort the entries, those of four bytes a number first, then by name; set their
+ * offsets, and return the bytes before the data, malloc'd, a multiple of 8.  metadata is an object of
+ * strings or NULL.  NULL: LLM_MEMORY, also for a header beyond the limit.
  */
 extern uint8_t *safetensors_header(safetensors_entry *entries, int32_t count, const json_t *metadata,
 								   size_t *header_bytes, size_t *file_bytes, llm_error *err);
-/* float32 to the bytes of a file, 4 each. */
-extern void safetensors_put(const float *numbers, size_t count, uint8_t *out);
+/* float32 to the bytes of a file. */
+extern void safetensors_put(source_type type, const float *numbers, size_t count, uint8_t *out);
 
 #endif /* LLMAPP_SAFETENSORS_H */

@@ -17,6 +17,8 @@
 #include "../engine/error.h"
 
 #define SOURCE_MAX_DIMS 8
+#define SOURCE_MAX_TENSORS (1 << 20) /* of all files */
+#define SOURCE_TEXT_BYTES 160        /* of source_text() */
 
 /* How numbers are written; the quantised ones are blocks of GGML along the last dimension. */
 typedef enum source_type
@@ -47,6 +49,7 @@ typedef struct source_tensor
 	size_t count;                  /* product of dims */
 	int32_t file;
 	uint64_t offset, bytes; /* in that file */
+	const char *type_name;  /* for messages, of static storage: "F16", "Q4_K", "I64" */
 } source_tensor;
 
 /* Bytes of a file; false with LLM_UNAVAILABLE, LLM_CORRUPT for a file that ends before, or LLM_CANCELLED. */
@@ -54,13 +57,21 @@ typedef bool (*source_reader)(void *arg, int32_t file, uint64_t offset, void *ou
 
 typedef struct tensor_source
 {
-	source_tensor *tensors; /* (count), by name */
+	source_tensor *tensors; /* (count), by name once sorted */
 	int32_t count;
 	source_reader read;
 	void *arg;
 } tensor_source;
 
+/*
+ * For readers of files: add a tensor, whose name is copied; and order them when the last one is there.
+ * LLM_CORRUPT when there are too many or two have the same name, LLM_MEMORY.
+ */
+extern bool tensor_source_add(tensor_source *s, const source_tensor *t, llm_error *err);
+extern bool tensor_source_sort(tensor_source *s, llm_error *err);
 extern void tensor_source_clear(tensor_source *s); /* what it holds */
+
+/* NULL: not there.  Sorted tensors only. */
 extern const source_tensor *tensor_source_find(const tensor_source *s, const char *name);
 
 /*
@@ -69,5 +80,13 @@ extern const source_tensor *tensor_source_find(const tensor_source *s, const cha
  */
 extern bool tensor_source_read(const tensor_source *s, const source_tensor *t, size_t first, size_t count, float *out,
 							   llm_error *err);
+
+/* A name for messages, shortened, as printable ASCII; text is returned. */
+extern const char *source_shown(const char *name, char text[64]);
+#define SHOWN(name) source_shown((name), (char[64]) {0})
+
+/* "name F32 (2, 3)" for messages, printable ASCII; text has SOURCE_TEXT_BYTES and is returned. */
+extern const char *source_text(const char *name, const char *type, const int64_t *dims, int32_t ndim, char *text);
+#define SOURCE_TEXT(t) source_text((t)->name, (t)->type_name, (t)->dims, (t)->ndim, (char[SOURCE_TEXT_BYTES]) {0})
 
 #endif /* LLMAPP_TENSOR_SOURCE_H */

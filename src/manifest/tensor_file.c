@@ -233,7 +233,7 @@ tensor_file_write(const tensor_file *f, const exchange *x, const float *weights,
 		ok = outside != NULL || llm_fail(err, LLM_MEMORY, "out of memory for tensor \"%s\"", t->name);
 		ok = ok && exchange_write(x, f->entries[i].id, weights + t->offset, outside, poll, arg, err);
 		if (ok)
-			safetensors_put(outside, t->count, out + f->entries[i].offset);
+			safetensors_put(SOURCE_F32, outside, t->count, out + f->entries[i].offset);
 		free(outside);
 	}
 	return ok;

@@ -89,7 +89,7 @@ sample_tensor_file(int32_t count, const json_t *metadata, size_t *size)
 	file = malloc(*size);
 	memcpy(file, header, header_bytes);
 	for (int32_t i = 0; i < count; i++)
-		safetensors_put(sample_tensors[entries[i].id].numbers, sample_count(&sample_tensors[entries[i].id]),
+		safetensors_put(SOURCE_F32, sample_tensors[entries[i].id].numbers, sample_count(&sample_tensors[entries[i].id]),
 						file + entries[i].offset);
 	free(header);
 	return file;

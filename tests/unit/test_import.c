@@ -242,9 +242,9 @@ read_linear(const import_plan *plan, const char *weight, const char *bias, int64
 	memcpy(bytes, header, header_bytes);
 	for (int i = 0; i < 2; i++)
 		if (entries[i].id == 0)
-			safetensors_put(w, rows * columns, bytes + entries[i].offset);
+			safetensors_put(SOURCE_F32, w, rows * columns, bytes + entries[i].offset);
 		else
-			safetensors_put(b, outputs, bytes + entries[i].offset);
+			safetensors_put(SOURCE_F32, b, outputs, bytes + entries[i].offset);
 	file = safetensors_open(bytes, size, err);
 	weights = file ? import_plan_read(plan, file, NULL, NULL, err) : NULL;
 	safetensors_close(file);

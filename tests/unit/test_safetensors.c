@@ -24,6 +24,29 @@ make_file(const char *header, size_t data)
 	return 8 + length + data;
 }
 
+/* The bytes as a file; what lies behind `size` cannot be read. */
+static size_t file_size;
+static size_t bytes_read;
+
+static bool
+read_bytes(void *arg, int32_t file, uint64_t offset, void *out, size_t count, llm_error *err)
+{
+	CHECK_INT(file, 3);
+	if (offset > file_size || count > file_size - offset)
+		return llm_fail(err, LLM_CORRUPT, "the file ends");
+	memcpy(out, bytes + offset, count);
+	bytes_read += count;
+	return true;
+}
+
+static safetensors *
+open_header(size_t size, llm_error *err)
+{
+	file_size = size;
+	bytes_read = 0;
+	return safetensors_open_header(read_bytes, NULL, 3, size, err);
+}
+
 #define F32(name, shape, begin, end) \
 	"\"" name "\":{\"dtype\":\"F32\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
 
@@ -108,21 +131,22 @@ test_wrong(void)
 {
 	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++)
 	{
-		llm_error err = {0};
+		llm_error err = {0}, again = {0};
 		safetensors *file = safetensors_open(bytes, make_file(wrongs[i].header, wrongs[i].data), &err);
 
 		CHECK(file == NULL);
 		CHECK_INT(err.code, strstr(wrongs[i].message, "begin with") ? LLM_INVALID : LLM_CORRUPT);
 		if (!CHECK(strstr(err.message, wrongs[i].message) != NULL))
 			fprintf(stderr, "%s: %s\n", wrongs[i].header, err.message);
-		safetensors_close(file);
+		CHECK(open_header(make_file(wrongs[i].header, wrongs[i].data), &again) == NULL);
+		CHECK_STR(again.message, err.message);
 	}
 }
 
 static void
 check_length(uint64_t length, size_t size, llm_code code, const char *message)
 {
-	llm_error err = {0};
+	llm_error err = {0}, again = {0};
 
 	memset(bytes, ' ', sizeof(bytes));
 	for (int i = 0; i < 8; i++)
@@ -132,6 +156,9 @@ check_length(uint64_t length, size_t size, llm_code code, const char *message)
 	CHECK(safetensors_open(bytes, size, &err) == NULL);
 	CHECK_INT(err.code, code);
 	CHECK(strstr(err.message, message) != NULL);
+	CHECK(open_header(size, &again) == NULL);
+	CHECK_STR(again.message, err.message);
+	CHECK(bytes_read <= 8);
 }
 
 static void
@@ -214,7 +241,7 @@ test_write(void)
 	CHECK_INT(entries[2].offset, header_bytes + 12);
 	memcpy(bytes, header, header_bytes);
 	free(header);
-	safetensors_put(numbers, 3, bytes + entries[2].offset);
+	safetensors_put(SOURCE_F32, numbers, 3, bytes + entries[2].offset);
 	file = safetensors_open(bytes, file_bytes, &err);
 	CHECK_STR(err.message, "");
 	if (!CHECK(file != NULL))
@@ -224,6 +251,49 @@ test_write(void)
 	CHECK(safetensor_floats(safetensors_find(file, "z"), 0, 3, back, &err));
 	CHECK(memcmp(back, numbers, sizeof(back)) == 0);
 	safetensors_close(file);
+}
+
+/* A tensor of each type that is written; the header alone is read before the numbers. */
+static void
+test_source(void)
+{
+	safetensors_entry entries[] = {
+		{"a", 1, {3}, .type = SOURCE_F16}, {"b", 1, {1}, .type = SOURCE_F32}, {"c", 2, {1, 3}, .type = SOURCE_BF16}};
+	float numbers[] = {1.5f, -2, 0.25f}, back[3];
+	llm_error err = {0};
+	size_t header_bytes, size;
+	uint8_t *header = safetensors_header(entries, 3, NULL, &header_bytes, &size, &err);
+	tensor_source s = {.read = read_bytes};
+	const source_tensor *t;
+	safetensors *file;
+
+	if (!CHECK(header != NULL))
+		return;
+	CHECK_INT(size, header_bytes + 16);
+	memcpy(bytes, header, header_bytes);
+	free(header);
+	CHECK_STR(entries[0].name, "b");
+	for (int i = 0; i < 3; i++)
+		safetensors_put(entries[i].type, numbers, i == 0 ? 1 : 3, bytes + entries[i].offset);
+	file = open_header(size, &err);
+	if (!CHECK(file != NULL))
+		return;
+	CHECK_INT(bytes_read, header_bytes);
+	CHECK(safetensors_at(file, 0)->data == NULL);
+	CHECK(safetensors_source(file, 3, &s, &err) && tensor_source_sort(&s, &err));
+	safetensors_close(file);
+	CHECK_INT(s.count, 3);
+	for (int i = 0; i < 3; i++)
+	{
+		t = tensor_source_find(&s, entries[i].name);
+		CHECK_INT(t->type, entries[i].type);
+		CHECK_INT(t->count, i == 0 ? 1 : 3);
+		CHECK(tensor_source_read(&s, t, 0, t->count, back, &err));
+		CHECK_BYTES(back, numbers, t->count * sizeof(float));
+	}
+	CHECK_STR(SOURCE_TEXT(t), "c BF16 (1, 3)");
+	CHECK_STR(err.message, "");
+	tensor_source_clear(&s);
 }
 
 static void
@@ -241,6 +311,7 @@ main(void)
 	test_length();
 	test_numbers();
 	test_write();
+	test_source();
 	test_shown();
 	return test_summary();
 }
