@@ -455,6 +455,7 @@ static const tensor_name bert_labels[] = {{"head", "^classifier"}, {NULL}};
 static const tensor_name score_labels[] = {{"head", "^score"}, {NULL}};
 
 static const char *const decoder_ignored[] = {
+	"rope_freqs.weight",
 	"*.attn.bias",
 	"*.attn.masked_bias",
 	"*.attention.bias",
@@ -498,8 +499,8 @@ static const char *const t5_ignored[] = {
 #define LLAMA(type, ...) \
 	{ \
 		.model_type = type, .architecture = "llama", .prefix = "model.", .names = llama_names, \
-		.classes = {score_classes}, .labels = {score_labels}, .ignored = decoder_ignored, .pool = POOL_LAST, \
-		__VA_ARGS__ \
+		.classes = {score_classes}, .labels = {score_labels}, .ignored = decoder_ignored, .rotary = true, \
+		.pool = POOL_LAST, __VA_ARGS__ \
 	}
 
 static const family families[] = {
@@ -525,13 +526,14 @@ static const family families[] = {
 	 .classes = {score_classes},
 	 .labels = {bert_labels},
 	 .ignored = decoder_ignored,
+	 .rotary = true,
 	 .pool = POOL_LAST},
 	LLAMA("llama", .keys = llama_keys, .gguf = "llama", .gguf_names = gguf_llama_names),
 	LLAMA("mistral", .keys = llama_keys),
-	LLAMA("qwen2", .keys = qwen2_keys, .gguf = "qwen2", .gguf_names = gguf_names),
-	LLAMA("qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names),
+	LLAMA("qwen2", .keys = qwen2_keys, .gguf = "qwen2", .gguf_names = gguf_names, .qkv_bias = true),
+	LLAMA("qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names, .qk_norm = true),
 	LLAMA("gemma", .keys = gemma_keys, .gguf = "gemma", .gguf_names = gguf_names, .tied = true,
-		  .norms_plus_one = true),
+		  .norms_plus_one = true, .embed_scale = true),
 	BERT("bert", "bert.", bert_masked, bert_classes, .gguf = "bert"),
 	BERT("roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),
 	BERT("xlm-roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),

@@ -68,9 +68,13 @@ typedef struct family
 	task_names masked, classes, labels;
 	const char *const *ignored; /* tensors that may be there, as patterns; ends with NULL */
 	bool tied;                  /* unless the configuration says something else */
-	bool norms_plus_one;        /* gains of norms are kept less 1 */
-	bool pad_positions;         /* positions begin behind the id of padding */
-	text_pool pool;             /* of what stands for a text that is classified */
+	bool qkv_bias;              /* flags of transformer_config that the architecture's do not say */
+	bool qk_norm;
+	bool rotary;
+	bool embed_scale;
+	bool norms_plus_one; /* gains of norms are kept less 1 */
+	bool pad_positions;  /* positions begin behind the id of padding */
+	text_pool pool;      /* of what stands for a text that is classified */
 } family;
 
 extern const family *family_find(const char *model_type);
