@@ -410,6 +410,7 @@ read_gemma(builder *b)
 	const json_t *value = get(b->config, "hidden_activation");
 	transformer_config *text = &b->c->config.text;
 
+	text->activation = ACT_GELU_TANH;
 	if (!read_activation(b, "hidden_act", &text->activation))
 		return false;
 	text->activation = text->activation == ACT_GELU ? ACT_GELU_TANH : text->activation;

@@ -171,6 +171,7 @@ static const config_key t5_keys[] = {
 	INTEGER("relative_attention_num_buckets", buckets, 32),
 	INTEGER("relative_attention_max_distance", distance, 128),
 	NUMBER("layer_norm_epsilon", norm_epsilon, 1e-6),
+	ONLY("is_decoder", "false"),
 	SPECIAL("feed_forward_proj"),
 	SPECIAL("dense_act_fn"), /* these two follow from the one before */
 	SPECIAL("is_gated_act"),
@@ -280,7 +281,7 @@ static const tensor_name neox_names[] = {
 	{"layers.*.ffn.up", "layers.*.mlp.dense_h_to_4h"},
 	{"layers.*.ffn.down", "layers.*.mlp.dense_4h_to_h"},
 	{"norm", "final_layer_norm"},
-	{"head.weight", "^embed_out.weight"},
+	{"head.weight", "^embed_out.weight|^lm_head.weight"},
 	{NULL},
 };
 
