@@ -20,7 +20,7 @@ make(builder *b)
 	checkpoint *c = b->c;
 	llm_error why = {.code = LLM_OK};
 
-	if (!config_read(b))
+	if (!config_read(b) || !task_read(b))
 		return false;
 	c->net = net_new(&c->config, &why);
 	if (c->net == NULL)

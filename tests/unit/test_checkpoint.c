@@ -569,9 +569,261 @@ test_families(void)
 		test_case(writers[i], writers[i], "{\"task\": \"embedding\"}");
 }
 
+/* ---- what is said beside the network ---- */
+
+static void
+test_surroundings(void)
+{
+	trial t;
+
+	if (open_trial(&t, "llama3", "llama3", NULL))
+	{
+		CHECK_STR(t.c->family, "llama");
+		CHECK_STR(t.c->architecture, "llama");
+		CHECK_INT(t.c->end_count, 2);
+		CHECK_INT(t.c->ends[1], 9);
+		CHECK_INT(t.c->begin, 1);
+		CHECK_INT(t.c->pad, -1);
+		CHECK_INT(t.c->max_tokens, 80);
+		CHECK(t.c->config.text.rope_factor == 8 && t.c->config.text.rope_context == 64);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "bert-embedding", "bert-embedding", NULL))
+	{
+		CHECK_INT(t.c->max_tokens, 32);
+		CHECK(t.c->normalised && !t.c->lower_case && t.c->config.pool == POOL_MEAN);
+		CHECK_INT(t.c->config.text.types, 0);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "bert-score", "bert-score", NULL))
+	{
+		CHECK_STR(t.c->task, "regression");
+		CHECK(t.c->sigmoid && t.c->config.text.types == 2 && t.c->config.text.separator == SEPARATOR);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "mistral", "mistral", NULL))
+		CHECK_INT(t.c->config.text.context, 72); /* its window */
+	close_trial(&t);
+	if (open_trial(&t, "qwen2", "qwen2", NULL))
+		CHECK_INT(t.c->config.text.context, 80); /* a window that is not used */
+	close_trial(&t);
+	if (open_trial(&t, "roberta", "roberta", "{\"context\": 20}"))
+		CHECK_INT(net_tensor(t.c->net, 1)->dims[0], 20);
+	close_trial(&t);
+	if (open_trial(&t, "t5", "t5", "{\"context\": 2000}"))
+	{
+		CHECK_INT(t.c->config.text.source_context, 2000);
+		CHECK_INT(t.c->decoder_start, 0);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "bert-classes", "bert-classes", "{\"task\": \"embedding\", \"pool\": \"first\"}"))
+		CHECK(t.c->label_count == 0 && t.c->config.pool == POOL_FIRST);
+	close_trial(&t);
+}
+
+/* Classes in the order of a target, which is not that of the file. */
+static void
+test_classes(void)
+{
+	const int32_t reversed[] = {1, 0}, turned[] = {2, 0, 1};
+	trial t;
+
+	if (open_trial(&t, "roberta-classes", "roberta-classes", NULL))
+	{
+		const net_tensor_info *last = net_tensor(t.c->net, net_tensor_count(t.c->net) - 1);
+		float *again;
+
+		CHECK_STR(t.c->labels[0], "positive");
+		checkpoint_set_classes(t.c, reversed);
+		again = read_weights(t.c);
+		CHECK(last->count == 1 && again[last->offset] == -t.weights[last->offset]);
+		free(again);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "bert-classes", "bert-classes", NULL))
+	{
+		const net_tensor_info *last = net_tensor(t.c->net, net_tensor_count(t.c->net) - 1);
+		float *again;
+
+		CHECK_STR(t.c->labels[2], "LABEL_2");
+		checkpoint_set_classes(t.c, turned);
+		again = read_weights(t.c);
+		for (int i = 0; i < 3; i++)
+			CHECK(again[last->offset + i] == t.weights[last->offset + turned[i]]);
+		free(again);
+	}
+	close_trial(&t);
+}
+
+static void
+test_judged(void)
+{
+	llm_error err = {0};
+	trial t;
+
+	if (open_trial(&t, "gpt2", "gpt2", NULL)) /* of 40 tokens; guessing gives 3.69 */
+	{
+		CHECK(checkpoint_judge(t.c, 2.5, &err) && checkpoint_judge(t.c, 0, &err));
+		CHECK(!checkpoint_judge(t.c, 3.6, &err) && err.code == LLM_CORRUPT);
+		CHECK(!checkpoint_judge(t.c, NAN, &err));
+	}
+	close_trial(&t);
+}
+
+/* ---- what is refused ---- */
+
+/* The configuration of a sample with one value changed, a missing one where json is NULL. */
+static char *
+changed_config(const sample *s, const char *key, const char *json)
+{
+	json_t *config = json_loads(safetensors_metadata(s->file, "config.json"), 0, NULL);
+	char *text;
+
+	if (json)
+		json_object_set_new(config, key, json_loads(json, JSON_DECODE_ANY, NULL));
+	else
+		json_object_del(config, key);
+	text = json_dumps(config, 0);
+	json_decref(config);
+	return text;
+}
+
+static void
+check_refusal(sample *s, const char *params, const char *config, const char *message)
+{
+	llm_error err = {0};
+	checkpoint *c = make_checkpoint(s, params, config, &err);
+
+	CHECK(c == NULL && err.code != LLM_OK);
+	if (!CHECK(strstr(err.message, message) != NULL || strstr(err.detail, message) != NULL))
+		fprintf(stderr, "not \"%s\" but: %s; %s\n", message, err.message, err.detail);
+	checkpoint_free(c);
+}
+
+static void
+test_refused_values(void)
+{
+	static const struct
+	{
+		const char *sample, *params, *key, *json, *message;
+	} cases[] = {
+		{"gpt2", NULL, "n_embd", NULL, "the configuration has no \"n_embd\""},
+		{"gpt2", NULL, "n_embd", "-1", "\"n_embd\" of the configuration is -1, which is not supported"},
+		{"gpt2", NULL, "n_embd", "\"16\"", "\"n_embd\" of the configuration is \"16\""},
+		{"gpt2", NULL, "n_embd", "12", "another shape"},
+		{"gpt2", NULL, "n_head", "3", "3 heads of the configuration do not divide its width 16"},
+		{"gpt2", NULL, "n_head", "0", "no heads"},
+		{"gpt2", NULL, "activation_function", "\"quick_gelu\"", "quick_gelu"},
+		{"gpt2", NULL, "scale_attn_by_inverse_layer_idx", "true", "scale_attn_by_inverse_layer_idx"},
+		{"gpt2", NULL, "model_type", "\"mamba\"", "a family that is not supported"},
+		{"gpt2", NULL, "model_type", NULL, "missing, a family"},
+		{"gpt2", NULL, "architectures", NULL, "does not say what the network is for"},
+		{"gpt2", NULL, "architectures", "[\"GPT2DoubleHeads\"]", "GPT2DoubleHeads"},
+		{"gpt2", NULL, "new_trick", "0.5", "\"new_trick\" of the configuration is not known for family gpt2"},
+		{"gpt2", "{\"task\": \"masked_lm\"}", "vocab_size", "40", "has no task \"masked_lm\""},
+		{"gpt2", "{\"context\": 81}", "vocab_size", "40", "parameter \"context\""},
+		{"gpt2", NULL, "n_layer", "3", "h.2.ln_1.weight"},
+		{"gpt2", NULL, "n_layer", "1", "have no place"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": 4}", "\"rope_type\""},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"llama3\", \"factor\": 4}", "incomplete"},
+		{"llama3", NULL, "rope_parameters", "{\"mscale\": 1}", "\"mscale\""},
+		{"llama3", NULL, "rope_parameters", "7", "rope_parameters"},
+		{"llama3", NULL, "attention_bias", "true", "attention_bias"},
+		{"llama3", NULL, "num_key_value_heads", "3", "kv_heads 3 does not divide heads 4"},
+		{"llama3", NULL, "head_dim", "7", "heads of even width"},
+		{"bert", NULL, "position_embedding_type", "\"relative_key\"", "relative_key"},
+		{"bert", NULL, "is_decoder", "true", "is_decoder"},
+		{"bert-classes", NULL, "problem_type", "\"multi_label_classification\"", "problem_type"},
+		{"bert-classes", NULL, "id2label", "{\"0\": \"a\", \"2\": \"b\", \"1\": 7}", "id2label"},
+		{"bert-classes", NULL, "id2label", "{\"0\": \"a\"}", "another shape"},
+		{"bert-score", NULL, "sbert_ce_default_activation_function", "\"torch.nn.ReLU\"", "activation_fn"},
+		{"t5", NULL, "feed_forward_proj", "\"gated-mish\"", "feed_forward_proj"},
+		{"bert-embedding", "{\"pool\": \"max\"}", "vocab_size", "40", "parameter \"pool\""},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		sample s;
+		char *config;
+
+		if (!open_sample(cases[i].sample, &s))
+			continue;
+		take_tensors(&s, NULL);
+		config = changed_config(&s, cases[i].key, cases[i].json);
+		check_refusal(&s, cases[i].params, config, cases[i].message);
+		free(config);
+		close_sample(&s);
+	}
+}
+
+/* The tensor of this name in a sample's source. */
+static source_tensor *
+tensor_named(sample *s, const char *name)
+{
+	const source_tensor *t = tensor_source_find(&s->tensors, name);
+
+	CHECK(t != NULL);
+	return &s->tensors.tensors[t - s->tensors.tensors];
+}
+
+static void
+test_refused_tensors(void)
+{
+	source_tensor extra = {.name = "lm_head.extra", .ndim = 1, .dims = {1}, .count = 1, .type_name = "F32"};
+	llm_error err = {0};
+	checkpoint *c;
+	sample s;
+
+	if (!open_sample("gpt2", &s))
+		return;
+	take_tensors(&s, "h.1.mlp.c_proj.bias");
+	check_refusal(&s, NULL, NULL, "tensor h.1.mlp.c_proj.bias is missing");
+	tensor_source_clear(&s.tensors);
+	s.tensors = (tensor_source) {0};
+	take_tensors(&s, NULL);
+	tensor_named(&s, "h.0.mlp.c_fc.weight")->dims[0] = 24; /* as if it were not turned */
+	check_refusal(&s, NULL, NULL, "h.0.mlp.c_fc.weight");
+	tensor_named(&s, "h.0.mlp.c_fc.weight")->dims[0] = 16;
+	CHECK(tensor_source_add(&s.tensors, &extra, &err) && tensor_source_sort(&s.tensors, &err));
+	check_refusal(&s, NULL, NULL, "lm_head.extra");
+	c = make_checkpoint(&s, "{\"ignore\": [\"lm_head.*\"]}", NULL, &err);
+	CHECK(c != NULL);
+	checkpoint_free(c);
+	close_sample(&s);
+}
+
+static bool
+stop(void *arg)
+{
+	return true;
+}
+
+static void
+test_cancelled(void)
+{
+	llm_error err = {0};
+	trial t;
+
+	if (open_trial(&t, "gpt2", "gpt2", NULL))
+	{
+		float row[64];
+
+		CHECK(!checkpoint_read(t.c, 0, 0, 1, row, stop, NULL, &err) && err.code == LLM_CANCELLED);
+		err.code = LLM_OK;
+		CHECK(!checkpoint_read(t.c, 0, 39, 2, row, NULL, NULL, &err) && err.code == LLM_INVALID);
+	}
+	close_trial(&t);
+}
+
 int
 main(void)
 {
 	test_families();
+	test_surroundings();
+	test_classes();
+	test_judged();
+	test_refused_values();
+	test_refused_tensors();
+	test_cancelled();
 	return test_summary();
 }
