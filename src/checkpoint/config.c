@@ -13,6 +13,7 @@
 #include "build.h"
 
 #define CONTEXT_MAX (1 << 17) /* of the engine */
+#define HEADS_MAX 1024        /* each may have pieces of its own */
 #define MISTRAL_WINDOW 4096   /* where its configuration does not say */
 #define IGNORE_HINT "If it does not change what the network computes, import with {\"ignore\": [\"%s\"]}."
 
@@ -335,6 +336,8 @@ read_sizes(builder *b)
 			return false;
 	if (text->heads < 1 || text->width < 1)
 		return llm_fail(b->err, LLM_INVALID, "the configuration has no heads or no width");
+	if (text->heads > HEADS_MAX)
+		return llm_fail(b->err, LLM_INVALID, "the configuration has %d heads, more than %d", text->heads, HEADS_MAX);
 	if (text->kv_heads == 0)
 		text->kv_heads = text->heads;
 	if (text->head_dim == 0 && text->width % text->heads != 0)
