@@ -37,25 +37,26 @@ read_key(builder *b, const config_key *key)
 {
 	transformer_config *text = &b->c->config.text;
 	void *at = (char *) text + key->offset;
-	bool missing = value_get(b->config, key->name) == NULL;
+	bool required = isnan(key->fallback), missing = value_get(b->config, key->name) == NULL;
+	int32_t fallback = required ? 0 : (int32_t) key->fallback;
 	double number;
 
-	if (missing && isnan(key->fallback))
+	if (missing && required)
 	{
 		llm_fail(b->err, LLM_INVALID, "the configuration has no \"%s\"", key->name);
 		return llm_detail(b->err, "A network of family %s cannot be made without it.", b->family->model_type);
 	}
 	switch (key->kind)
 	{
-		case KEY_INTEGER: return value_integer(b, b->config, key->name, 0, INT32_MAX, (int32_t) key->fallback, at);
+		case KEY_INTEGER: return value_integer(b, b->config, key->name, 0, INT32_MAX, fallback, at);
 		case KEY_NUMBER:
 			if (!value_number(b, b->config, key->name, key->fallback, &number))
 				return false;
 			*(float *) at = (float) number;
 			return true;
-		case KEY_FLAG: return value_flag(b, b->config, key->name, key->fallback != 0, at);
+		case KEY_FLAG: return value_flag(b, b->config, key->name, fallback != 0, at);
 		case KEY_ACTIVATION:
-			*(net_activation *) at = (net_activation) key->fallback;
+			*(net_activation *) at = (net_activation) fallback;
 			return value_activation(b, key->name, at);
 		case KEY_ONLY: return has_only(b, key);
 		case KEY_SPECIAL: break;

@@ -99,6 +99,7 @@ static const config_key llama_keys[] = {
 	ACTIVATION("hidden_act", ACT_SILU),
 	ONLY("attention_bias", "false"),
 	ONLY("mlp_bias", "false"),
+	ONLY("rope_interleaved", "false"),
 	SPECIAL("sliding_window"),
 	{NULL},
 };
@@ -194,6 +195,7 @@ const char *const family_harmless[] = {
 	"id2label",
 	"label2id",
 	"num_labels",
+	"_num_labels",
 	"*_token_id",
 	"gradient_checkpointing",
 	"task_specific_params",
@@ -252,6 +254,7 @@ const char *const family_harmless[] = {
 	"bad_words_ids",
 	"*suppress_tokens",
 	"remove_invalid_values",
+	"is_llama_config",
 	"unsloth_*",
 	NULL,
 };

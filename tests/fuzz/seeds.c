@@ -374,7 +374,7 @@ tensor_seeds(const char *directory)
 		   write_seed(directory, "tiny", tiny, sizeof(tiny) - 1);
 }
 
-/* What files of a checkpoint say and the shapes of its tensors; see fuzz_checkpoint.c. */
+/* What files of a checkpoint say and the shapes of its tensors; see fuzz_pretrained.c. */
 static bool
 checkpoint_seed(const char *directory, const char *name)
 {
@@ -512,7 +512,7 @@ main(int argc, char **argv)
 		ok = layers_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tensor") == 0)
 		ok = numbers_seeds(argv[2]);
-	else if (argc == 3 && strcmp(argv[1], "checkpoint") == 0)
+	else if (argc == 3 && strcmp(argv[1], "pretrained") == 0)
 		ok = checkpoint_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tokenizer") == 0)
 		ok = tokenizer_seeds(argv[2]);

@@ -1,5 +1,5 @@
 /*
- * fuzz_checkpoint.c
+ * fuzz_pretrained.c
  *	  Any JSON as the files of a checkpoint, and the names and shapes of its tensors:
  *
  *	{"config.json": {...}, "modules.json": [...], ..., "gguf": {key: value}, "params": {...},
