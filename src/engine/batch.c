@@ -130,7 +130,7 @@ same_shape(const batch_shape *a, const batch_shape *b)
 	return a->dense == b->dense && a->embed_columns == b->embed_columns && a->embed_rows == b->embed_rows &&
 		   a->bag_rows == b->bag_rows && a->bag_max == b->bag_max && a->outputs == b->outputs &&
 		   a->class_target == b->class_target && a->token_target == b->token_target && a->vocab == b->vocab &&
-		   a->context == b->context && a->source_context == b->source_context;
+		   a->context == b->context && a->source_context == b->source_context && a->labels == b->labels;
 }
 
 static bool
@@ -165,8 +165,10 @@ check_tokens(const batch *b, const int32_t *start, const int32_t *token, int32_t
 static bool
 check_token_targets(const batch *b, llm_error *err)
 {
-	return all_below(b->token_target, b->token_start[b->rows], b->shape.vocab) ||
-		   llm_fail(err, LLM_INVALID, "batch has a token out of range");
+	int32_t limit = b->shape.labels > 0 ? b->shape.labels : b->shape.vocab;
+
+	return all_below(b->token_target, b->token_start[b->rows], limit) ||
+		   llm_fail(err, LLM_INVALID, "batch has a target of a token out of range");
 }
 
 bool

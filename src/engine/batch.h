@@ -29,6 +29,7 @@ typedef struct batch_shape
 	int32_t vocab;          /* ids of tokens are below, 0: rows have no text */
 	int32_t context;        /* most tokens of a row */
 	int32_t source_context; /* most tokens of its source, 0: rows have none */
+	int32_t labels;         /* token targets are labels below, 0: they are tokens */
 } batch_shape;
 
 typedef struct batch

@@ -37,7 +37,7 @@ extern void attention_forward(const simd_kernels *simd, const attention_shape *s
 extern void attention_backward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
 							   int32_t kv_head);
 /* Cosines and sines (head_dim / 2 each) by which a position's queries and keys are turned (Su et al., RoFormer). */
-extern void rotary_angles(float theta, int64_t head_dim, int64_t position, float *angles);
+extern void rotary_angles(const rotary_shape *r, int64_t position, float *angles);
 /* Bucket of a relative position, key - query (Raffel et al., T5); below buckets. */
 extern int32_t relative_bucket(const attention_shape *s, int64_t distance);
 

@@ -37,6 +37,7 @@ CPU_KERNEL(attention);
 CPU_KERNEL(attention_grad);
 CPU_KERNEL(rotary_table);
 CPU_KERNEL(rotary);
+CPU_KERNEL(token_types);
 CPU_KERNEL(rms_norm);
 CPU_KERNEL(rms_norm_dx);
 CPU_KERNEL(head_norm);

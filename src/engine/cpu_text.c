@@ -156,17 +156,32 @@ run_attention_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 	}
 }
 
-/* ---- rotary_table: in = start; out (positions, head_dim): cosines, then sines; a unit is a position ---- */
+/* ---- rotary_table: in = start; out (positions, dim): cosines, then sines; a unit is a position ---- */
+
+/* Radians that number i turns from one position to the next. */
+static double
+frequency(const rotary_shape *r, int64_t i)
+{
+	double f = pow(r->theta, -2.0 * i / r->dim), share;
+
+	if (r->factor == 0)
+		return f;
+	if (r->low == 0)
+		return f / r->factor;
+	share = (r->context * f / (2 * M_PI) - r->low) / ((double) r->high - r->low); /* that stays as it is */
+	share = share < 0 ? 0 : share > 1 ? 1 : share;
+	return (1 - share) * f / r->factor + share * f;
+}
 
 void
-rotary_angles(float theta, int64_t head_dim, int64_t position, float *angles)
+rotary_angles(const rotary_shape *r, int64_t position, float *angles)
 {
-	int64_t half = head_dim / 2;
+	int64_t half = r->dim / 2;
 
 	for (int64_t i = 0; i < half; i++)
 	{
 		/* in float, as the libraries that models come from */
-		float angle = (float) position * (float) pow(theta, -2.0 * i / head_dim);
+		float angle = (float) position * (float) frequency(r, i);
 
 		angles[i] = cosf(angle);
 		angles[half + i] = sinf(angle);
@@ -192,15 +207,26 @@ run_rotary_table(const step *s, const run_args *r, int64_t begin, int64_t end)
 		if (start[i + 1] - start[i] > longest)
 			longest = start[i + 1] - start[i];
 	for (int64_t i = begin; i < end && i < longest; i++)
-		rotary_angles(s->attr.number, s->size[0], i, (float *) s->out[0] + i * s->size[0]);
+		rotary_angles(&s->attr.rotary, i, (float *) s->out[0] + i * s->size[0]);
 }
 
-/* ---- rotary: in = qkv, start, table; the heads of q and k are turned, back when attr.flag; size = columns ---- */
+/* ---- rotary: in = qkv, start, table; heads of q and k are turned, back when attr.flag; size = columns, table's ---- */
 
 void
 prepare_rotary(step *s, const graph *g, const node *n)
 {
 	per_row(s, g, n->in[0], COST_SIMPLE);
+	s->size[1] = columns_of(g, n->in[2]);
+}
+
+/* y = x, or added to it */
+static void
+pass_on(const run_args *r, const float *x, float *y, bool accumulate, int64_t n)
+{
+	if (accumulate)
+		r->simd->axpy(1, x, y, n);
+	else if (x != y)
+		memcpy(y, x, n * sizeof(float));
 }
 
 void
@@ -208,22 +234,46 @@ run_rotary(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
 	const attention_shape *a = &s->attr.attention;
 	const int32_t *start = s->in[1];
-	int64_t n = a->head_dim, columns = s->size[0], turned = (a->heads + a->kv_heads) * n;
+	int64_t n = a->head_dim, columns = s->size[0], turned = (a->heads + a->kv_heads) * n, dim = s->size[1];
 	int64_t row = row_of_token(start, r->rows[AXIS_ROW], begin);
 
 	for (int64_t t = begin; t < end; t++)
 	{
 		const float *x = (const float *) s->in[0] + t * columns;
-		const float *angles = (const float *) s->in[2] + position_of(start, &row, t) * n;
+		const float *angles = (const float *) s->in[2] + position_of(start, &row, t) * dim;
 		float *y = (float *) s->out[0] + t * columns;
 
 		for (int64_t h = 0; h < turned; h += n)
-			r->simd->rotate(x + h, angles, angles + n / 2, s->attr.flag ? -1 : 1, y + h, s->accumulate[0], n / 2);
-		if (s->accumulate[0])
-			r->simd->axpy(1, x + turned, y + turned, columns - turned);
-		else if (x != y)
-			memcpy(y + turned, x + turned, (columns - turned) * sizeof(float));
+		{
+			r->simd->rotate(x + h, angles, angles + dim / 2, s->attr.flag ? -1 : 1, y + h, s->accumulate[0], dim / 2);
+			if (dim < n)
+				pass_on(r, x + h + dim, y + h + dim, s->accumulate[0], n - dim);
+		}
+		pass_on(r, x + turned, y + turned, s->accumulate[0], columns - turned);
 	}
+}
+
+/* ---- token_types: in = token, start; out = separators before each token of a row, at most attr.count - 1 ---- */
+
+void
+prepare_token_types(step *s, const graph *g, const node *n)
+{
+	s->by_axis = AXIS_ROW;
+	s->cost = COST_SIMPLE * g->capacity[AXIS_TOKEN] / g->capacity[AXIS_ROW];
+}
+
+void
+run_token_types(const step *s, const run_args *r, int64_t begin, int64_t end)
+{
+	const int32_t *token = s->in[0], *start = s->in[1];
+	int32_t *types = s->out[0];
+
+	for (int64_t row = begin; row < end; row++)
+		for (int32_t t = start[row], type = 0; t < start[row + 1]; t++)
+		{
+			types[t] = type;
+			type += token[t] == s->attr.index && type < s->attr.count - 1;
+		}
 }
 
 /* ---- rms_norm: in = x, gamma; out = y, stats (rows, 2) = 0, 1 / deviation; size = columns ---- */

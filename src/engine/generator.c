@@ -59,14 +59,14 @@ lay_out(const transformer_config *c, int32_t sequences, int32_t positions, int32
 	*floats = 0;
 	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
 		   reserve(floats, cached, positions * kv_width(c), &begin[1]) &&
-		   reserve(floats, c->rotary ? positions : 0, c->head_dim, &begin[2]) &&
+		   reserve(floats, c->rotary ? positions : 0, transformer_rotary(c).dim, &begin[2]) &&
 		   reserve(floats, rows, c->width, &begin[3]) && reserve(floats, rows, c->width, &begin[4]) &&
 		   reserve(floats, rows, qkv, &begin[5]) &&
 		   reserve(floats, rows, (int64_t) c->heads * c->head_dim, &begin[6]) &&
 		   reserve(floats, rows, (c->gated ? 2 : 1) * (int64_t) c->ffn, &begin[7]) &&
 		   reserve(floats, rows, c->ffn, &begin[8]) && reserve(floats, rows, c->width, &begin[9]) &&
 		   reserve(floats, rows, c->heads, &begin[10]) &&
-		   reserve(floats, logit_rows(sequences), c->vocab, &begin[11]) &&
+		   reserve(floats, logit_rows(sequences), transformer_outputs(c), &begin[11]) &&
 		   reserve(floats, cached, sources * 2 * kv_width(c), &begin[12]) &&
 		   reserve(floats, sequences, c->width, &begin[13]);
 }
@@ -142,13 +142,14 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 	g->simd = simd_best();
 	g->shape = g->source_shape = transformer_attention(config_of(g));
 	g->source_shape.causal = false;
+	g->rotary = transformer_rotary(config_of(g));
 	g->sequences = sequences;
 	g->positions = positions;
 	g->sources = sources;
 	transformer_tensors_of(config_of(g), &g->numbers);
 	place(g, begin);
 	for (int32_t i = 0; config_of(g)->rotary && i < positions; i++)
-		rotary_angles(config_of(g)->rope_theta, config_of(g)->head_dim, i, g->angles + i * config_of(g)->head_dim);
+		rotary_angles(&g->rotary, i, g->angles + (int64_t) i * g->rotary.dim);
 	return g;
 }
 
@@ -188,7 +189,7 @@ generator_truncate(generator *g, int32_t sequence, int32_t length)
 static const float *
 logits_of_row(const generator *g, int32_t row)
 {
-	return g->logits + (int64_t) row * config_of(g)->vocab;
+	return g->logits + (int64_t) row * transformer_outputs(config_of(g));
 }
 
 const float *
@@ -211,8 +212,8 @@ check_ids(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
 static bool
 check_writes(const generator *g, llm_error *err)
 {
-	return (!config_of(g)->bidirectional && !config_of(g)->headless) ||
-		   llm_fail(err, LLM_INVALID, "the network embeds texts, it does not write or score them");
+	return (!config_of(g)->bidirectional && !config_of(g)->headless && config_of(g)->labels == 0) ||
+		   llm_fail(err, LLM_INVALID, "the network embeds texts or labels tokens, it does not write or score texts");
 }
 
 static bool
@@ -498,6 +499,58 @@ generator_score(generator *g, const int32_t *ids, int32_t count, float *logprob,
 	scoring s = {ids, count, logprob, best};
 
 	return check_writes(g, err) && check_has_source(g, 0, err) && run_text(g, ids, count, score_span, &s, err);
+}
+
+typedef struct labelling
+{
+	const int32_t *positions; /* ascending; NULL: all */
+	int32_t left;
+	float *out;
+} labelling;
+
+static bool
+label_span(generator *g, const span *s, void *arg, llm_error *err)
+{
+	labelling *l = arg;
+	int64_t outputs = transformer_outputs(config_of(g));
+
+	for (int32_t i = 0; i < s->rows && l->left > 0; i++)
+	{
+		if (l->positions && *l->positions != s->position + i)
+			continue;
+		if (!pass_logits(g, normed_row(g, s->row + i), 1, err))
+			return false;
+		memcpy(l->out, g->logits, outputs * sizeof(float));
+		l->out += outputs;
+		l->positions += l->positions != NULL;
+		l->left--;
+	}
+	return true;
+}
+
+static bool
+check_labels(const generator *g, const int32_t *positions, int32_t position_count, int32_t count, llm_error *err)
+{
+	if (config_of(g)->headless || g->sources > 0)
+		return llm_fail(err, LLM_INVALID, "the network has no head for each token of a text");
+	if (position_count < 0 || position_count > count || (!positions && position_count != count))
+		return llm_fail(err, LLM_INVALID, "%d tokens do not have %d positions", count, position_count);
+	for (int32_t i = 0; positions && i < position_count; i++)
+		if (positions[i] < (i > 0 ? positions[i - 1] + 1 : 0) || positions[i] >= count)
+			return llm_fail(err, LLM_INVALID,
+							"position %d of a text of %d tokens is not between 0 and %d, or not "
+							"behind the one before",
+							positions[i], count, count - 1);
+	return true;
+}
+
+bool
+generator_label(generator *g, const int32_t *ids, int32_t count, const int32_t *positions, int32_t position_count,
+				float *out, llm_error *err)
+{
+	labelling l = {positions, position_count, out};
+
+	return check_labels(g, positions, position_count, count, err) && run_text(g, ids, count, label_span, &l, err);
 }
 
 typedef struct pooling

@@ -3,8 +3,8 @@
  *	  Text by a transformer, token after token: what keys and values earlier tokens left is
  *	  kept, so each new token costs one pass through the network.
  *
- * A bidirectional network, or one without a head, has no next token: it can only embed whole
- * texts, and everything that appends, steps or scores refuses it with LLM_INVALID.
+ * A bidirectional network, or one without a head for tokens, has no next token: it can only embed or
+ * label whole texts, and everything that appends, steps or scores refuses it with LLM_INVALID.
  *
  * A network with an encoder writes about a source that each sequence has: generator_source(), then
  * a first token, that with which targets began in training, by append or step.  The encoder
@@ -72,5 +72,12 @@ extern bool generator_score(generator *g, const int32_t *ids, int32_t count, flo
 							llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,
 							llm_error *err);
+/*
+ * Begin sequence 0 anew with a text, and give what the head makes of its tokens at these positions, ascending:
+ * (position_count, labels), logits; (position_count, vocab) of a network without labels, as for masked tokens.
+ * positions NULL: all of them.  Fails as generator_embed().
+ */
+extern bool generator_label(generator *g, const int32_t *ids, int32_t count, const int32_t *positions,
+							int32_t position_count, float *out, llm_error *err);
 
 #endif /* LLMAPP_GENERATOR_H */

@@ -110,6 +110,8 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 	const transformer_config *c = config_of(g);
 	const transformer_layer *l = &p->stack->layers[layer];
 	int64_t d = c->head_dim, kv = kv_width(c), position = s->position + i;
+	int64_t turned = g->rotary.dim;
+	const float *angles = g->angles + position * turned;
 	float *q = g->qkv + (s->row + i) * (c->heads * d + 2 * kv), *k = q + c->heads * d;
 
 	for (float *head = q; head < k + kv; head += d)
@@ -117,7 +119,7 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 		if (c->qk_norm)
 			g->simd->rms_norm(head, tensor_of(g, head < k ? l->q_norm : l->k_norm), c->norm_epsilon, head, d);
 		if (c->rotary)
-			g->simd->rotate(head, g->angles + position * d, g->angles + position * d + d / 2, 1, head, false, d / 2);
+			g->simd->rotate(head, angles, angles + turned / 2, 1, head, false, turned / 2);
 	}
 	if (encodes(g, p->stack))
 		return;
@@ -196,6 +198,7 @@ attend_to_source(const generator *g, int32_t layer, const span *s)
 		attention_forward(g->simd, &g->source_shape, &r, head);
 }
 
+/* What tokens make of each other, into g->attended. */
 static void
 self_attention(const generator *g, const pass *p, int32_t layer)
 {
@@ -211,6 +214,13 @@ self_attention(const generator *g, const pass *p, int32_t layer)
 		else
 			attend(g, layer, s);
 	}
+}
+
+static void
+add_attention(const generator *g, const pass *p, int32_t layer)
+{
+	const transformer_layer *l = &p->stack->layers[layer];
+
 	linear(g, g->attended, p->rows, l->out, g->added);
 	add_to_stream(g, p->rows, l->attn_norm);
 }
@@ -243,10 +253,18 @@ feed_forward(const generator *g, const pass *p, int32_t layer)
 	add_to_stream(g, p->rows, l->ffn_norm);
 }
 
+/* Of parallel halves the second must read the stream before the first is added to it. */
 static void
 run_layer(const generator *g, const pass *p, int32_t layer)
 {
 	self_attention(g, p, layer);
+	if (config_of(g)->parallel)
+	{
+		feed_forward(g, p, layer);
+		add_attention(g, p, layer);
+		return;
+	}
+	add_attention(g, p, layer);
 	if (p->stack->layers[layer].cross_q[0] != TENSOR_NONE)
 		cross_attention(g, p, layer);
 	feed_forward(g, p, layer);
@@ -258,20 +276,29 @@ go_on(const generator *g, llm_error *err)
 	return !g->poll || !g->poll(g->poll_arg) || llm_fail(err, LLM_CANCELLED, "canceled");
 }
 
+/* Tokens, with their types and positions; a network with types sees a text at once. */
 static void
 embed(const generator *g, const pass *p)
 {
-	int64_t width = config_of(g)->width;
+	const transformer_config *c = config_of(g);
+	int64_t width = c->width, type = 0;
 	const float *table = tensor_of(g, g->numbers.embed), *position = tensor_of(g, g->numbers.position);
+	const float *types = tensor_of(g, g->numbers.types);
 
-	for (const span *s = p->spans; s < p->spans + p->span_count; s++)
+	for (const span *s = p->spans; s < p->spans + p->span_count; s++, type = 0)
 		for (int64_t i = 0; i < s->rows; i++)
 		{
 			float *x = g->stream + (s->row + i) * width;
+			int32_t id = p->ids[s->row + i];
 
-			memcpy(x, table + p->ids[s->row + i] * width, width * sizeof(float));
+			memcpy(x, table + id * width, width * sizeof(float));
+			if (c->embed_scale)
+				g->simd->scale(sqrtf((float) width), x, x, width);
+			if (types)
+				g->simd->add(x, types + type * width, x, width);
 			if (position)
 				g->simd->add(x, position + (s->position + i) * width, x, width);
+			type += id == c->separator && type < c->types - 1;
 		}
 }
 
@@ -298,6 +325,17 @@ pass_run(const generator *g, const pass *p, llm_error *err)
 	return true;
 }
 
+/* What the head reads of a few rows, into g->added. */
+static void
+transform_head(const generator *g, const float *x, int32_t rows)
+{
+	const transformer_config *c = config_of(g);
+
+	linear(g, x, rows, g->numbers.transform, g->added);
+	g->simd->act(c->activation, g->added, g->added, rows * (int64_t) c->width);
+	norm(g, g->added, rows, g->numbers.transform_norm, g->added);
+}
+
 bool
 pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 {
@@ -305,7 +343,10 @@ pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 
 	if (!go_on(g, err))
 		return false;
-	multiply(g, x, rows, c->width, tensor_of(g, g->numbers.head), NULL, g->logits, c->vocab);
+	if (c->head_transform)
+		transform_head(g, x, rows);
+	multiply(g, c->head_transform ? g->added : x, rows, c->width, tensor_of(g, g->numbers.head),
+			 tensor_of(g, g->numbers.head_bias), g->logits, transformer_outputs(c));
 	if (c->head_scale)
 		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) rows * c->vocab);
 	return true;

@@ -26,6 +26,7 @@ struct generator
 	const float *weights;
 	transformer_tensors numbers;
 	attention_shape shape, source_shape; /* between tokens; in a source and to it */
+	rotary_shape rotary;
 	const simd_kernels *simd;
 	llm_poll poll;
 	void *poll_arg;
@@ -37,12 +38,12 @@ struct generator
 	void *memory;           /* of all that follows */
 	float *keys, *values;
 	float *source; /* keys and values */
-	float *angles; /* (positions, head_dim), rotary */
+	float *angles; /* (positions, rotary.dim) */
 	/* one pass: (pass_rows(), ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
 	float *last;   /* (sequences, width): what the last tokens of a call became */
-	float *logits; /* (FEW_ROWS or sequences, vocab) */
+	float *logits; /* (FEW_ROWS or sequences, transformer_outputs()) */
 };
 
 typedef struct pass
@@ -83,7 +84,7 @@ normed_row(const generator *g, int32_t row)
 
 /* Rows through all layers and norms, into g->normed; the decoder's keys and values into the cache. */
 extern bool pass_run(const generator *g, const pass *p, llm_error *err);
-/* g->logits of x (rows, width). */
+/* g->logits of x (rows, width), at most FEW_ROWS or sequences. */
 extern bool pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err);
 /* Keys and values of a source, whose rows went through the encoder in the last pass. */
 extern bool pass_keep_source(const generator *g, const span *s, llm_error *err);

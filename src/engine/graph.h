@@ -85,6 +85,15 @@ typedef struct attention_shape
 	int32_t buckets, distance; /* of relative positions: how many, and where the last one begins */
 } attention_shape;
 
+/* How positions turn heads; see transformer_config. */
+typedef struct rotary_shape
+{
+	int32_t dim; /* even, at most that of a head */
+	float theta;
+	float factor, low, high;
+	int32_t context;
+} rotary_shape;
+
 typedef enum op_kind
 {
 #define OP(name, inplace, shape, gradient) OP_##name,
@@ -97,12 +106,15 @@ typedef enum op_kind
 typedef struct op_attr
 {
 	net_activation act;
-	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm, rotary theta */
-	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift; head_*: first token */
+	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm */
+	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift; head_*: first token;
+						token_types: separator */
 	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row; rotary: back */
-	int32_t count;   /* slice: columns; image: channels; norm_group: groups; rotary_table: positions */
+	int32_t count;   /* slice: columns; image: channels; norm_group: groups; rotary_table: positions;
+						token_types: how many */
 	window2d window; /* conv2d and pools; image: height and width in .kernel */
 	attention_shape attention; /* attention, rotary, head_norm */
+	rotary_shape rotary;       /* rotary_table */
 } op_attr;
 
 typedef struct node
@@ -227,15 +239,17 @@ extern int32_t op_attention(graph *g, int32_t qkv, int32_t start, int32_t bias, 
 /* q (tokens, heads head_dim) of one axis to kv (tokens, 2 kv_heads head_dim) of another */
 extern int32_t op_cross_attention(graph *g, int32_t q, int32_t kv, int32_t start, int32_t kv_start,
 								  const attention_shape *shape);
-/* (positions, head_dim): cosines and sines of the longest row's positions at least */
-extern int32_t op_rotary_table(graph *g, int32_t start, int32_t positions, int32_t head_dim, float theta);
-/* Queries and keys turned by position: number i of a head with number i + head_dim / 2. */
+/* (positions, dim): cosines and sines of the longest row's positions at least */
+extern int32_t op_rotary_table(graph *g, int32_t start, int32_t positions, const rotary_shape *shape);
+/* Queries and keys turned by position: number i of a head with number i + dim / 2 of a table's dim. */
 extern int32_t op_rotary(graph *g, int32_t qkv, int32_t start, int32_t table, const attention_shape *shape);
 extern int32_t op_rms_norm(graph *g, int32_t x, int32_t gamma, float epsilon);
 /* Each head of queries and of keys by its root mean square, times a gain (head_dim). */
 extern int32_t op_head_norm(graph *g, int32_t qkv, int32_t q_gain, int32_t k_gain, float epsilon,
 							const attention_shape *shape);
 extern int32_t op_glu(graph *g, int32_t x, net_activation kind); /* (rows, 2 n): act(first half) * second half */
+/* index (tokens, 1): how many separators are before a token in its row, at most types - 1 */
+extern int32_t op_token_types(graph *g, int32_t token, int32_t start, int32_t separator, int32_t types);
 /* table (positions, n), at least as many as the longest row has tokens */
 extern int32_t op_position(graph *g, int32_t x, int32_t start, int32_t table);
 extern int32_t op_pool_tokens(graph *g, int32_t x, int32_t start, text_pool pool); /* (rows, n), 0 of no tokens */

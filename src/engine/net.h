@@ -115,6 +115,14 @@ typedef struct transformer_config
 	int32_t source_context; /* most tokens of a row that the encoder reads */
 	bool rotary; /* positions turn queries and keys; without it and without buckets each has a learned vector */
 	float rope_theta;
+	int32_t rotary_dim; /* numbers of a head that are turned, the first ones, even; 0: all */
+	/*
+	 * What turns slowly turns rope_factor times slower, for a longer context; 0: nothing does.  Waves of more than
+	 * rope_context / rope_low positions do, those of less than rope_context / rope_high do not, and those between
+	 * in part (Llama 3); rope_low 0: all do.
+	 */
+	float rope_factor, rope_low, rope_high;
+	int32_t rope_context;
 	int32_t buckets;  /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
 	int32_t distance; /* where the last bucket begins */
 	bool rms_norm;    /* otherwise layer norm */
@@ -122,12 +130,17 @@ typedef struct transformer_config
 	net_activation activation;
 	bool gated;          /* act(gate) * up */
 	bool bias, qkv_bias; /* of linear layers and norms; of the queries' layer */
+	bool parallel;       /* attention and feed-forward layer read the same stream, each through its norm */
 	bool qk_norm;        /* each head's queries and keys by their root mean square */
+	bool embed_scale;    /* embeddings times width^0.5 */
 	bool tied;           /* logits by the table of embeddings */
 	bool bidirectional;  /* tokens see their whole row, otherwise themselves and those before */
 	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
 	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
 	bool head_scale;     /* stream times width^-0.5 before logits */
+	int32_t types;       /* of tokens, each with a learned vector; 0: none */
+	int32_t separator;   /* the token behind which the next type begins, up to the last one */
+	int32_t labels;      /* that the head has for each token, in place of logits of the next one; 0: none */
 	bool headless;       /* no logits: layers read what stands for the text */
 	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;

@@ -44,6 +44,7 @@ extern void grad_channel_norm(graph *g, const node *n);
 extern bool shape_attention(graph *g, node *n);
 extern bool shape_rotary_table(graph *g, node *n);
 extern bool shape_rotary(graph *g, node *n);
+extern bool shape_token_types(graph *g, node *n);
 extern bool shape_rms_norm(graph *g, node *n);
 extern bool shape_head_norm(graph *g, node *n);
 extern bool shape_glu(graph *g, node *n);

@@ -67,11 +67,11 @@ shape_attention(graph *g, node *n)
 	return rule_make_rows(g, n, 0, q) && rule_make_rows(g, n, 1, a->heads);
 }
 
-/* in: start; out: (positions, head_dim) */
+/* in: start; out: (positions, dim) */
 bool
 shape_rotary_table(graph *g, node *n)
 {
-	int64_t dims[2] = {n->attr.count, n->attr.attention.head_dim};
+	int64_t dims[2] = {n->attr.count, n->attr.rotary.dim};
 
 	if (!is_start(g, n->in[0]) || dims[0] < 1 || dims[1] < 2 || dims[1] % 2)
 		return rule_mismatch(g, n);
@@ -86,9 +86,23 @@ shape_rotary(graph *g, node *n)
 	const attention_shape *a = &n->attr.attention;
 
 	if (!is_attention(a) || !is_tokens(IN(n, 0), fused_columns(a)) || !is_start(g, n->in[1]) ||
-		!is_table(g, n->in[2], a->head_dim))
+		!is_table(g, n->in[2], tensor_columns(IN(n, 2))) || tensor_columns(IN(n, 2)) > a->head_dim ||
+		tensor_columns(IN(n, 2)) % 2)
 		return rule_mismatch(g, n);
 	return rule_make_rows(g, n, 0, fused_columns(a));
+}
+
+/* in: token, start; out: index */
+bool
+shape_token_types(graph *g, node *n)
+{
+	const tensor *token = IN(n, 0);
+	int64_t dims[2] = {g->capacity[AXIS_TOKEN], 1};
+
+	if (token->axis != AXIS_TOKEN || token->type != TENSOR_I32 || !is_start(g, n->in[1]) || n->attr.count < 1)
+		return rule_mismatch(g, n);
+	n->out[0] = graph_tensor(g, ROLE_VALUE, TENSOR_I32, AXIS_TOKEN, 2, dims);
+	return n->out[0] != TENSOR_NONE;
 }
 
 /* in: x, gamma */
@@ -282,11 +296,15 @@ op_cross_attention(graph *g, int32_t q, int32_t kv, int32_t start, int32_t kv_st
 }
 
 int32_t
-op_rotary_table(graph *g, int32_t start, int32_t positions, int32_t head_dim, float theta)
+op_rotary_table(graph *g, int32_t start, int32_t positions, const rotary_shape *shape)
 {
-	op_attr attr = {.number = theta, .count = positions, .attention = {.head_dim = head_dim}};
+	return RECORD(rotary_table, ((op_attr) {.count = positions, .rotary = *shape}), start);
+}
 
-	return RECORD(rotary_table, attr, start);
+int32_t
+op_token_types(graph *g, int32_t token, int32_t start, int32_t separator, int32_t types)
+{
+	return RECORD(token_types, ((op_attr) {.index = separator, .count = types}), token, start);
 }
 
 int32_t

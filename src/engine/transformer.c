@@ -15,6 +15,7 @@
 #define MAX_CONTEXT (1 << 17)
 #define MAX_WIDTH 65536
 #define MAX_BUCKETS 1024
+#define MAX_TYPES 64
 
 /*
  * Deviation of initial weights, as GPT-2, Llama and BERT have it; what is added to a stream without norms starts
@@ -76,6 +77,42 @@ check_size(const char *name, int32_t value, int32_t least, int32_t most, llm_err
 		   llm_fail(err, LLM_INVALID, "%s is %d, not between %d and %d", name, value, least, most);
 }
 
+static bool
+check_rotary(const transformer_config *c, llm_error *err)
+{
+	if (!c->rotary)
+		return true;
+	if (c->head_dim % 2 != 0 && c->rotary_dim == 0)
+		return llm_fail(err, LLM_INVALID, "rotary positions need heads of even width, not %d", c->head_dim);
+	if (c->rotary_dim < 0 || c->rotary_dim > c->head_dim || c->rotary_dim % 2 != 0)
+		return llm_fail(err, LLM_INVALID, "rotary_dim %d is not even and between 0 and head_dim %d", c->rotary_dim,
+						c->head_dim);
+	if (!(c->rope_theta > 1 && c->rope_theta <= 1e9f))
+		return llm_fail(err, LLM_INVALID, "rope_theta is not between 1 and 1e9");
+	if (c->rope_factor == 0)
+		return true;
+	return (c->rope_factor >= 1 && c->rope_factor <= 1e6f &&
+			(c->rope_low == 0 || (c->rope_low > 0 && c->rope_high > c->rope_low && c->rope_high <= 1e6f &&
+								  c->rope_context > 0 && c->rope_context <= MAX_CONTEXT))) ||
+		   llm_fail(err, LLM_INVALID, "rope_factor, rope_low, rope_high or rope_context is out of range");
+}
+
+/* Types of tokens, and heads in place of that of a language model. */
+static bool
+check_kinds(const transformer_config *c, llm_error *err)
+{
+	if (!check_size("types", c->types, 0, MAX_TYPES, err) || !check_size("labels", c->labels, 0, MAX_WIDTH, err) ||
+		!check_size("separator", c->separator, 0, c->vocab - 1, err))
+		return false;
+	if (c->types > 0 && (!c->bidirectional || c->encoder_depth > 0))
+		return llm_fail(err, LLM_INVALID, "only a bidirectional network has types of tokens");
+	if (c->labels > 0 && (c->tied || c->head_transform || c->head_scale || c->headless || c->encoder_depth > 0))
+		return llm_fail(err, LLM_INVALID, "a head for labels of tokens is a linear layer of its own");
+	if (c->parallel && (c->post_norm || c->encoder_depth > 0))
+		return llm_fail(err, LLM_INVALID, "only a decoder with norms before its layers has parallel layers");
+	return true;
+}
+
 bool
 transformer_check(const net_config *config, llm_error *err)
 {
@@ -95,11 +132,11 @@ transformer_check(const net_config *config, llm_error *err)
 		return false;
 	if (c->heads % c->kv_heads != 0)
 		return llm_fail(err, LLM_INVALID, "kv_heads %d does not divide heads %d", c->kv_heads, c->heads);
-	if (c->rotary && c->head_dim % 2 != 0)
-		return llm_fail(err, LLM_INVALID, "rotary positions need heads of even width, not %d", c->head_dim);
+	if (!check_rotary(c, err) || !check_kinds(c, err))
+		return false;
 	if ((unsigned) c->activation > ACT_SIGMOID || !(c->norm_epsilon > 0 && c->norm_epsilon < 1) ||
-		(c->rotary && !(c->rope_theta > 1 && c->rope_theta <= 1e9f)) || !(c->dropout >= 0 && c->dropout < 1))
-		return llm_fail(err, LLM_INVALID, "activation, norm_epsilon, rope_theta or dropout is out of range");
+		!(c->dropout >= 0 && c->dropout < 1))
+		return llm_fail(err, LLM_INVALID, "activation, norm_epsilon or dropout is out of range");
 	if (c->buckets != 0 && (c->rotary || c->buckets < 4 || c->buckets > MAX_BUCKETS || c->buckets % 2 != 0 ||
 							c->distance <= c->buckets / 2 || c->distance > MAX_CONTEXT))
 		return llm_fail(err, LLM_INVALID, "relative positions have no %d buckets up to distance %d", c->buckets,
@@ -109,7 +146,8 @@ transformer_check(const net_config *config, llm_error *err)
 	if (c->head_transform && !c->bidirectional)
 		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
 	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
-		config->members > 1 || c->headless == s->token_target || (unsigned) config->pool > POOL_LAST)
+		s->labels != c->labels || config->members > 1 || c->headless == s->token_target ||
+		(unsigned) config->pool > POOL_LAST)
 		return llm_fail(err, LLM_INVALID, "a transformer reads other tokens than its rows have");
 	return true;
 }
@@ -161,12 +199,13 @@ transformer_tensors_of(const transformer_config *c, transformer_tensors *t)
 
 	t->embed = ONE(true);
 	t->position = ONE(!c->rotary && c->buckets == 0);
+	t->types = ONE(c->types > 0);
 	stack_of(c, c->encoder_depth, false, &t->encoder, next);
 	stack_of(c, c->depth, c->encoder_depth > 0, &t->stack, next);
 	t->head = c->tied && !c->headless ? t->embed : ONE(!c->headless);
 	pair(t->transform, transform, c->bias, next);
 	pair(t->transform_norm, transform, c->bias, next);
-	t->head_bias = ONE(transform);
+	t->head_bias = ONE(transform || c->labels > 0);
 }
 
 #undef ONE
@@ -284,7 +323,7 @@ static bool
 add_head(layout *l, const transformer_tensors *t)
 {
 	const transformer_config *c = &l->n->config.text;
-	int64_t table[2] = {c->vocab, c->width};
+	int64_t table[2] = {transformer_outputs(c), c->width};
 
 	return (c->tied || c->headless || add_tensor(l, "head", "weight", 2, table, deviation_of(c, c->width), 0)) &&
 		   add_linear(l, "head.transform", t->transform, c->width, c->width, deviation_of(c, c->width)) &&
@@ -296,17 +335,18 @@ bool
 transformer_layout(net *n, llm_error *err)
 {
 	const transformer_config *c = &n->config.text;
-	int64_t table[2] = {c->vocab, c->width}, positions[2] = {c->context, c->width};
+	int64_t table[2] = {c->vocab, c->width}, positions[2] = {c->context, c->width}, types[2] = {c->types, c->width};
 	layout l = {.n = n, .err = err};
 	transformer_tensors t;
 
 	transformer_tensors_of(c, &t);
 	return add_tensor(&l, "embed", "weight", 2, table, c->buckets > 0 ? 1 : INITIAL_DEVIATION, 0) &&
 		   (t.position == TENSOR_NONE || add_tensor(&l, "position", "weight", 2, positions, INITIAL_DEVIATION, 0)) &&
+		   (t.types == TENSOR_NONE || add_tensor(&l, "types", "weight", 2, types, INITIAL_DEVIATION, 0)) &&
 		   add_stack(&l, "encoder.", &t.encoder) && add_stack(&l, "", &t.stack) && add_head(&l, &t);
 }
 
-/* ---- attention ---- */
+/* ---- heads ---- */
 
 attention_shape
 transformer_attention(const transformer_config *c)
@@ -318,4 +358,15 @@ transformer_attention(const transformer_config *c)
 							  .scale = c->buckets > 0 ? 1 : 1 / sqrtf((float) c->head_dim),
 							  .buckets = c->buckets,
 							  .distance = c->distance};
+}
+
+rotary_shape
+transformer_rotary(const transformer_config *c)
+{
+	return (rotary_shape) {.dim = c->rotary_dim > 0 ? c->rotary_dim : c->head_dim,
+						   .theta = c->rope_theta,
+						   .factor = c->rope_factor,
+						   .low = c->rope_low,
+						   .high = c->rope_high,
+						   .context = c->rope_context};
 }

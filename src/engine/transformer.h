@@ -6,7 +6,8 @@
  * (Touvron et al., 2023), BERT (Devlin et al., 2018) and T5 (Raffel et al., 2019) are rows of one
  * table of flags; what they share is recorded by the same code.  What attention and feed-forward
  * layer make is added to the stream; norms come before them or after the addition.  BERT's types of
- * tokens are left out: that of a single text can be added to its positions.
+ * tokens follow from a separator between the texts of a pair; that of a single text can be added to
+ * its positions.
  */
 #ifndef LLMAPP_TRANSFORMER_H
 #define LLMAPP_TRANSFORMER_H
@@ -47,11 +48,12 @@ typedef struct transformer_tensors
 {
 	int32_t embed;                           /* (vocab, width) */
 	int32_t position;                        /* (context, width) */
+	int32_t types;                           /* (types, width) */
 	transformer_stack encoder;               /* depth 0: there is none */
 	transformer_stack stack;                 /* what makes logits; a decoder when there is an encoder */
-	int32_t head;                            /* (vocab, width); that of embed when tied */
+	int32_t head;                            /* (transformer_outputs(), width); that of embed when tied */
 	int32_t transform[2], transform_norm[2]; /* head_transform: (width, width) */
-	int32_t head_bias;                       /* (vocab) */
+	int32_t head_bias;                       /* (transformer_outputs()) */
 } transformer_tensors;
 
 /* Numbers of tensors, in the order in which transformer_layout() appends them. */
@@ -59,5 +61,13 @@ extern void transformer_tensors_of(const transformer_config *c, transformer_tens
 
 /* Heads and how they attend; those of an encoder are not causal. */
 extern attention_shape transformer_attention(const transformer_config *c);
+extern rotary_shape transformer_rotary(const transformer_config *c);
+
+/* Numbers that the head makes of a token. */
+static inline int32_t
+transformer_outputs(const transformer_config *c)
+{
+	return c->labels > 0 ? c->labels : c->vocab;
+}
 
 #endif /* LLMAPP_TRANSFORMER_H */

@@ -114,31 +114,64 @@ record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
 	return record_dropout(t, record_linear(t, y, l->down));
 }
 
+/* Both halves of a layer read the same stream. */
+static int32_t
+record_parallel(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	int32_t attended = record_attention(t, x, l, s);
+	int32_t fed = record_feed_forward(t, x, l);
+
+	return op_add(t->g, op_add(t->g, x, attended), fed);
+}
+
+static int32_t
+record_halves(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+{
+	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
+	if (s->source != TENSOR_NONE)
+		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
+	return norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+}
+
 static int32_t
 record_layer(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
 {
 	int32_t first = t->g->node_count;
 
-	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
-	if (s->source != TENSOR_NONE)
-		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
-	x = norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
+	x = t->n->config.text.parallel ? record_parallel(t, x, l, s) : record_halves(t, x, l, s);
 	if (t->recompute)
 		graph_recompute(t->g, first);
 	return x;
 }
 
+/* Tokens, with their types and positions. */
 static int32_t
-record_stack(transformer_graph *t, stack *s, int32_t position)
+record_embeddings(transformer_graph *t, const stack *s, int32_t position, int32_t types)
 {
 	const transformer_config *c = &t->n->config.text;
 	int32_t x = op_embed(t->g, s->token, t->embed);
 
+	if (c->embed_scale)
+		x = op_scale(t->g, x, sqrtf((float) c->width));
+	if (types != TENSOR_NONE)
+	{
+		int32_t index = op_token_types(t->g, s->token, s->start, c->separator, c->types);
+
+		x = op_add(t->g, x, op_embed(t->g, index, types));
+	}
+	return position == TENSOR_NONE ? x : op_position(t->g, x, s->start, position);
+}
+
+static int32_t
+record_stack(transformer_graph *t, stack *s, int32_t position, int32_t types)
+{
+	const transformer_config *c = &t->n->config.text;
+	rotary_shape rotary = transformer_rotary(c);
+	int32_t x = record_embeddings(t, s, position, types);
+
 	s->bias = param(t, s->numbers->relative);
 	if (c->rotary)
-		s->rotary = op_rotary_table(t->g, s->start, c->context, c->head_dim, c->rope_theta);
-	if (position != TENSOR_NONE)
-		x = op_position(t->g, x, s->start, position);
+		s->rotary = op_rotary_table(t->g, s->start, c->context, &rotary);
 	x = record_dropout(t, norm_after(t, x, s->numbers->norm));
 	for (int32_t i = 0; i < s->numbers->depth; i++)
 		x = record_layer(t, x, &s->numbers->layers[i], s);
@@ -151,6 +184,7 @@ transformer_record(transformer_graph *t)
 	const transformer_config *c = &t->n->config.text;
 	transformer_tensors numbers;
 	stack s = {&numbers.stack, t->token, t->start, TENSOR_NONE, .attention = transformer_attention(c)};
+	int32_t position, types;
 
 	transformer_tensors_of(c, &numbers);
 	t->embed = param(t, numbers.embed);
@@ -159,9 +193,11 @@ transformer_record(transformer_graph *t)
 		stack encoder = {&numbers.encoder, t->source, t->source_start, TENSOR_NONE, .attention = s.attention};
 
 		encoder.attention.causal = false;
-		s.source = record_stack(t, &encoder, TENSOR_NONE);
+		s.source = record_stack(t, &encoder, TENSOR_NONE, TENSOR_NONE);
 	}
-	return record_stack(t, &s, param(t, numbers.position));
+	position = param(t, numbers.position);
+	types = param(t, numbers.types);
+	return record_stack(t, &s, position, types);
 }
 
 transformer_head

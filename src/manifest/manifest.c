@@ -227,7 +227,8 @@ read_language(const json_t *json, net_config *config, llm_error *err)
 								   .token_target = true,
 								   .vocab = config->text.vocab,
 								   .context = config->text.context,
-								   .source_context = config->text.source_context};
+								   .source_context = config->text.source_context,
+								   .labels = config->text.labels};
 	return read_embedding(json, config, err);
 }
 

@@ -10,7 +10,11 @@ typedef enum member_type
 {
 	MEMBER_INTEGER,
 	MEMBER_NUMBER,
-	MEMBER_FLAG
+	MEMBER_FLAG,
+	/* written where it is not 0, which it is where it is not there */
+	MEMBER_OPTIONAL_INTEGER,
+	MEMBER_OPTIONAL_NUMBER,
+	MEMBER_OPTIONAL_FLAG
 } member_type;
 
 static const struct
@@ -45,9 +49,45 @@ static const struct
 	{"head_transform", MEMBER_FLAG, offsetof(transformer_config, head_transform)},
 	{"head_scale", MEMBER_FLAG, offsetof(transformer_config, head_scale)},
 	{"dropout", MEMBER_NUMBER, offsetof(transformer_config, dropout)},
+	{"rotary_dim", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, rotary_dim)},
+	{"rope_factor", MEMBER_OPTIONAL_NUMBER, offsetof(transformer_config, rope_factor)},
+	{"rope_low", MEMBER_OPTIONAL_NUMBER, offsetof(transformer_config, rope_low)},
+	{"rope_high", MEMBER_OPTIONAL_NUMBER, offsetof(transformer_config, rope_high)},
+	{"rope_context", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, rope_context)},
+	{"parallel", MEMBER_OPTIONAL_FLAG, offsetof(transformer_config, parallel)},
+	{"embed_scale", MEMBER_OPTIONAL_FLAG, offsetof(transformer_config, embed_scale)},
+	{"types", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, types)},
+	{"separator", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, separator)},
+	{"labels", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, labels)},
 };
 
 #define MEMBERS (sizeof(members) / sizeof(members[0]))
+
+static void
+write_member(json_t *o, const char *key, member_type type, const void *at)
+{
+	json_t *value = NULL;
+
+	switch (type)
+	{
+		case MEMBER_INTEGER: value = json_integer(*(const int32_t *) at); break;
+		case MEMBER_NUMBER: value = json_real(*(const float *) at); break;
+		case MEMBER_FLAG: value = json_boolean(*(const bool *) at); break;
+		case MEMBER_OPTIONAL_INTEGER:
+			if (*(const int32_t *) at != 0)
+				write_member(o, key, MEMBER_INTEGER, at);
+			return;
+		case MEMBER_OPTIONAL_NUMBER:
+			if (*(const float *) at != 0)
+				write_member(o, key, MEMBER_NUMBER, at);
+			return;
+		case MEMBER_OPTIONAL_FLAG:
+			if (*(const bool *) at)
+				write_member(o, key, MEMBER_FLAG, at);
+			return;
+	}
+	json_object_set_new(o, key, value);
+}
 
 json_t *
 transformer_json(const transformer_config *c)
@@ -55,14 +95,7 @@ transformer_json(const transformer_config *c)
 	json_t *o = json_object();
 
 	for (size_t i = 0; i < MEMBERS; i++)
-	{
-		const void *at = (const char *) c + members[i].offset;
-
-		json_object_set_new(o, members[i].key,
-							members[i].type == MEMBER_INTEGER  ? json_integer(*(const int32_t *) at)
-							: members[i].type == MEMBER_NUMBER ? json_real(*(const float *) at)
-															   : json_boolean(*(const bool *) at));
-	}
+		write_member(o, members[i].key, members[i].type, (const char *) c + members[i].offset);
 	json_object_set_new(o, "activation", json_string(net_activation_name(c->activation)));
 	return o;
 }
@@ -86,6 +119,11 @@ read_member(const json_t *o, const char *key, member_type type, void *at, llm_er
 			*(float *) at = (float) number;
 			return true;
 		case MEMBER_FLAG: return json_read_bool(o, key, at, err);
+		case MEMBER_OPTIONAL_INTEGER:
+		case MEMBER_OPTIONAL_NUMBER:
+		case MEMBER_OPTIONAL_FLAG:
+			return json_object_get(o, key) == NULL ||
+				   read_member(o, key, type - MEMBER_OPTIONAL_INTEGER + MEMBER_INTEGER, at, err);
 	}
 	return false;
 }

@@ -375,16 +375,16 @@ tensor_seeds(const char *directory)
 		   write_seed(directory, "tiny", tiny, sizeof(tiny) - 1);
 }
 
-typedef struct file_bytes
+typedef struct seed_file
 {
 	uint8_t bytes[8192];
 	size_t count;
-} file_bytes;
+} seed_file;
 
 static bool
 take_bytes(void *arg, const void *bytes, size_t count, llm_error *err)
 {
-	file_bytes *file = arg;
+	seed_file *file = arg;
 
 	if (count > sizeof(file->bytes) - file->count)
 		return llm_fail(err, LLM_MEMORY, "the seed is too large");
@@ -402,7 +402,7 @@ gguf_seed(const char *directory, const char *name, bool all)
 	static const float numbers[64] = {1, -2, 3};
 	llm_error err = {.code = LLM_OK};
 	gguf_writer *w = gguf_writer_new(&err);
-	file_bytes file = {.count = 0};
+	seed_file file = {.count = 0};
 	int count = all ? 5 : 1;
 	uint64_t bytes;
 	bool ok = true;
@@ -452,6 +452,56 @@ index_seeds(const char *directory)
 							   "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"}}";
 
 	return write_seed(directory, "index", text, sizeof(text) - 1);
+/* What files of a checkpoint say and the shapes of its tensors; see fuzz_pretrained.c. */
+static bool
+checkpoint_seed(const char *directory, const char *name)
+{
+	static const char *const parts[] = {"config.json",           "generation_config.json",    "modules.json",
+										"1_Pooling/config.json", "sentence_bert_config.json", "gguf"};
+	static uint8_t bytes[1 << 17];
+	json_t *all = json_object(), *tensors = json_object();
+	llm_error err = {.code = LLM_OK};
+	safetensors *file;
+	char path[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), UNIT_GOLDEN "/checkpoints/%s.safetensors", name);
+	f = fopen(path, "rb");
+	if (f == NULL)
+		return false;
+	file = safetensors_open(bytes, fread(bytes, 1, sizeof(bytes), f), &err);
+	fclose(f);
+	for (size_t i = 0; file && i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (safetensors_metadata(file, parts[i]))
+			json_object_set_new(all, parts[i], json_loads(safetensors_metadata(file, parts[i]), 0, NULL));
+	for (int32_t i = 0; file && i < safetensors_count(file); i++)
+	{
+		const safetensor *t = safetensors_at(file, i);
+		json_t *dims = json_array();
+
+		for (int32_t k = 0; k < t->ndim; k++)
+			json_array_append_new(dims, json_integer(t->dims[k]));
+		if (strncmp(t->name, "golden.", 7) != 0)
+			json_object_set(tensors, t->name, dims);
+		json_decref(dims);
+	}
+	safetensors_close(file);
+	json_object_set_new(all, "tensors", tensors);
+	return write_json(directory, name, all) && file != NULL;
+}
+
+static bool
+checkpoint_seeds(const char *directory)
+{
+	static const char *const names[] = {
+		"gpt2",         "gpt_neox",        "llama3",     "llama-linear",       "qwen3",
+		"bert-classes", "roberta",         "t5",         "distilbert-classes", "bert-embedding",
+		"bert-labels",  "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf"};
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)
+		ok = checkpoint_seed(directory, names[i]);
+	return ok;
 }
 
 /* A block behind a text that has its tokens and more; see fuzz_tokenizer.c. */
@@ -546,6 +596,8 @@ main(int argc, char **argv)
 		ok = layers_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tensor") == 0)
 		ok = numbers_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "pretrained") == 0)
+		ok = checkpoint_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tokenizer") == 0)
 		ok = tokenizer_seeds(argv[2]);
 	sample_free(s);

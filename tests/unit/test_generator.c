@@ -174,6 +174,15 @@ test_families(void)
 	c = transformer_of("t5", 2);
 	c.text.encoder_depth = c.text.source_context = c.shape.source_context = 0;
 	check_against_graph(&c);
+	c = transformer_of("llama", 2);
+	c.text.parallel = c.text.embed_scale = true;
+	c.text.rotary_dim = 2;
+	c.text.rope_factor = 4;
+	check_against_graph(&c);
+	c.text.rope_low = 1;
+	c.text.rope_high = 8;
+	c.text.rope_context = 50;
+	check_against_graph(&c);
 }
 
 /* Eight sequences together have the bytes that each has alone. */

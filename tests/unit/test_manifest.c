@@ -3,6 +3,7 @@
  *	  A manifest that was built is read back; one that contradicts itself is refused.
  */
 #include "../../src/manifest/manifest.h"
+#include "../../src/manifest/transformer_json.h"
 #include "feature_sample.h"
 
 static const char *const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -199,6 +200,39 @@ test_encoders(void)
 	json_decref(json);
 }
 
+/* Members that are written where they are not 0. */
+static void
+test_members(void)
+{
+	transformer_config all = {.vocab = 30,
+							  .activation = ACT_SILU,
+							  .rotary_dim = 4,
+							  .rope_factor = 8,
+							  .rope_low = 1,
+							  .rope_high = 4,
+							  .rope_context = 8192,
+							  .parallel = true,
+							  .embed_scale = true,
+							  .types = 2,
+							  .separator = 5,
+							  .labels = 7};
+	transformer_config none = {.vocab = 30}, again = {0};
+	llm_error err = {.code = LLM_OK};
+	json_t *json = transformer_json(&all);
+
+	CHECK(transformer_from_json(json, &again, &err));
+	CHECK_BYTES(&all, &again, sizeof(all));
+	json_object_set_new(json, "labels", json_real(1));
+	CHECK(!transformer_from_json(json, &again, &err) && err.code == LLM_CORRUPT);
+	json_decref(json);
+	err.code = LLM_OK;
+	json = transformer_json(&none);
+	CHECK(json_object_get(json, "labels") == NULL && json_object_get(json, "rope_factor") == NULL);
+	again = (transformer_config) {0};
+	CHECK(transformer_from_json(json, &again, &err) && again.labels == 0 && !again.parallel);
+	json_decref(json);
+}
+
 static void
 test_round_trip(const sample *s, const net *n)
 {
@@ -364,6 +398,7 @@ main(void)
 	test_language();
 	test_adapter();
 	test_encoders();
+	test_members();
 	test_round_trip(s, n);
 	test_wrong(s, n);
 	test_newer_format(s, n);

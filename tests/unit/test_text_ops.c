@@ -37,6 +37,7 @@ typedef struct problem
 	attention_shape s;
 	net_activation act;
 	text_pool pool;
+	int turned; /* by rotary positions; 0: all numbers of a head */
 } problem;
 
 static const simd_kernels *simd;
@@ -105,6 +106,13 @@ start_input(bench *b, const int32_t *start)
 	return axis_input(b, AXIS_NONE, TENSOR_I32, ROWS + 1, 0, copy_ints(start, ROWS + 1));
 }
 
+/* Numbers of a head that positions turn. */
+static int32_t
+rotary_dim(const problem *p)
+{
+	return p->turned > 0 ? p->turned : p->s.head_dim;
+}
+
 /* All inputs come before the first parameter. */
 typedef struct inputs
 {
@@ -124,7 +132,10 @@ record(bench *b, const problem *p, const inputs *in)
 		case CROSS_ATTENTION:
 			kv = token_parameters(b, in->source_index, 2 * p->s.kv_heads * n);
 			return op_cross_attention(b->g, x, kv, start, in->source_start, &p->s);
-		case ROTARY: return op_rotary(b->g, x, start, op_rotary_table(b->g, start, 20, n, 100), &p->s);
+		case ROTARY:
+			return op_rotary(b->g, x, start,
+							 op_rotary_table(b->g, start, 20, &(rotary_shape) {.dim = rotary_dim(p), .theta = 100}),
+							 &p->s);
 		case LAYER_NORM: return op_layer_norm(b->g, x, parameter(b, p->columns, 0), TENSOR_NONE, 0.1f);
 		case RMS_NORM: return op_rms_norm(b->g, x, parameter(b, p->columns, 0), 0.1f);
 		case HEAD_NORM:
@@ -221,12 +232,12 @@ plain_token(const bench *b, const problem *p, int row, int t)
 		case ROTARY:
 			for (int i = 0; i < columns; i++)
 			{
-				int half = n / 2, c = i % half;
-				double angle = position * pow(100, -2.0 * c / n);
+				int dim = rotary_dim(p), half = dim / 2, c = i % n % half;
+				double angle = position * pow(100, -2.0 * c / dim);
 
-				to[i] = i >= (p->s.heads + p->s.kv_heads) * n ? x[i]
-						: i % n < half                        ? x[i] * cos(angle) - x[i + half] * sin(angle)
-															  : x[i] * cos(angle) + x[i - half] * sin(angle);
+				to[i] = i >= (p->s.heads + p->s.kv_heads) * n || i % n >= dim ? x[i]
+						: i % n < half ? x[i] * cos(angle) - x[i + half] * sin(angle)
+									   : x[i] * cos(angle) + x[i - half] * sin(angle);
 			}
 			break;
 		case LAYER_NORM:
@@ -352,6 +363,7 @@ static const problem problems[] = {
 	{CROSS_ATTENTION, 4 * 6, {.heads = 4, .kv_heads = 2, .head_dim = 6, .scale = 0.4f}},
 	{ROTARY, 6 * 8, {.heads = 4, .kv_heads = 1, .head_dim = 8}},
 	{ROTARY, 4 * 14, {.heads = 2, .kv_heads = 1, .head_dim = 14}},
+	{ROTARY, 4 * 14, {.heads = 2, .kv_heads = 1, .head_dim = 14}, .turned = 6},
 	{LAYER_NORM, 19},
 	{RMS_NORM, 19},
 	{RMS_NORM, 40},
@@ -639,7 +651,8 @@ test_threads(void)
 		y1 = op_linear(b.g, y1, w, TENSOR_NONE);
 		gain = parameter(&b, 12, 0);
 		y1 = op_head_norm(b.g, y1, gain, parameter(&b, 12, 0), 1e-6f, &s);
-		y1 = op_rotary(b.g, y1, start, op_rotary_table(b.g, start, 20, 12, 10000), &s);
+		y1 = op_rotary(b.g, y1, start, op_rotary_table(b.g, start, 20, &(rotary_shape) {.dim = 12, .theta = 10000}),
+					   &s);
 		y1 = op_attention(b.g, y1, start, TENSOR_NONE, &s);
 		x = op_add(b.g, x, op_linear(b.g, y1, parameter(&b, 40, 48), TENSOR_NONE));
 		y1 = op_glu(b.g, op_linear(b.g, x, parameter(&b, 120, 40), TENSOR_NONE), ACT_SILU);
@@ -688,6 +701,27 @@ test_threads(void)
 		bench_free(&b); \
 	} while (0)
 
+/* Types begin anew with each row, and end with the last one. */
+static void
+test_token_types(void)
+{
+	static const int32_t tokens[] = {5, 7, 1, 7, 7, 2, 7, 9, 1}, expected[] = {0, 0, 1, 1, 2, 2, 0, 1, 1};
+	bench b = text_bench();
+	int32_t start[ROWS + 1] = {0, 6}, *ids = calloc(b.g->capacity[AXIS_TOKEN], sizeof(int32_t));
+	int32_t types, token;
+
+	for (int i = 2; i <= ROWS; i++)
+		start[i] = 9;
+	memcpy(ids, tokens, sizeof(tokens));
+	token = axis_input(&b, AXIS_TOKEN, TENSOR_I32, b.g->capacity[AXIS_TOKEN], 1, ids);
+	types = op_token_types(b.g, token, start_input(&b, start), 7, 3);
+	graph_keep(b.g, types);
+	b.run.rows[AXIS_TOKEN] = 9;
+	if (bench_run(&b, ROWS))
+		CHECK_BYTES(plan_address(b.p, types), expected, sizeof(expected));
+	bench_free(&b);
+}
+
 static void
 test_refused(void)
 {
@@ -701,7 +735,8 @@ test_refused(void)
 	REFUSED(48, op_attention(b.g, x, start, parameter(&b, 8, 2), &s)); /* no buckets */
 	REFUSED(16, op_cross_attention(b.g, x, x, start, start, &s));
 	REFUSED(48, op_rotary(b.g, x, start, parameter(&b, 20, 7), &s));
-	REFUSED(48, op_rotary_table(b.g, start, 20, 7, 10000));
+	REFUSED(48, op_rotary_table(b.g, start, 20, &(rotary_shape) {.dim = 7, .theta = 10000}));
+	REFUSED(48, op_token_types(b.g, x, start, 0, 2)); /* numbers */
 	REFUSED(48, op_rms_norm(b.g, x, parameter(&b, 47, 0), 1e-5f));
 	REFUSED(48, op_head_norm(b.g, x, parameter(&b, 8, 0), TENSOR_NONE, 1e-5f, &s));
 	REFUSED(47, op_glu(b.g, x, ACT_SILU));
@@ -742,6 +777,7 @@ main(void)
 	test_language_score();
 	test_contrastive_loss(150, 146, 4, 0.1f, two); /* several blocks */
 	test_threads();
+	test_token_types();
 	test_refused();
 	pool_free(two);
 	return test_summary();

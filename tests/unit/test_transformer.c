@@ -132,6 +132,17 @@ test_gradients(void)
 	c.text.gated = c.text.bias = c.text.qkv_bias = c.text.post_norm = true;
 	c.text.rms_norm = c.text.tied = false;
 	check_token_gradient(&c);
+	c = transformer_of("llama", 2);
+	c.text.parallel = c.text.embed_scale = true;
+	c.text.rotary_dim = 2;
+	check_token_gradient(&c);
+	c = transformer_of("bert", 4);
+	c.text.types = 3;
+	c.text.separator = 7;
+	check_token_gradient(&c);
+	c.text.labels = c.shape.labels = VOCAB; /* as many as made-up targets */
+	c.text.tied = c.text.head_transform = false;
+	check_token_gradient(&c);
 }
 
 /* A transformer whose pooled tokens are one of the columns of a row. */
@@ -334,6 +345,38 @@ test_refused(void)
 	c = transformer_of("gpt", 4);
 	c.text.source_context = 5;
 	check_refused(c, "source_context is 5");
+	c = transformer_of("llama", 4);
+	c.text.rotary_dim = 3;
+	check_refused(c, "rotary_dim 3 is not even");
+	c.text.rotary_dim = c.text.head_dim + 2;
+	check_refused(c, "and between 0 and head_dim");
+	c.text.rotary_dim = 0;
+	c.text.rope_theta = 0.5f;
+	check_refused(c, "rope_theta");
+	c.text.rope_theta = 100;
+	c.text.rope_factor = 0.5f;
+	check_refused(c, "rope_factor");
+	c.text.rope_factor = 2;
+	c.text.rope_low = 1;
+	check_refused(c, "rope_low");
+	c = transformer_of("gpt", 4);
+	c.text.types = 2;
+	check_refused(c, "only a bidirectional network has types");
+	c = transformer_of("bert", 4);
+	c.text.types = 65;
+	check_refused(c, "types is 65");
+	c.text.types = 2;
+	c.text.separator = VOCAB;
+	check_refused(c, "separator is 61");
+	c.text.separator = 0;
+	c.text.parallel = true;
+	check_refused(c, "parallel layers");
+	c = transformer_of("bert", 4);
+	c.text.labels = c.shape.labels = 3;
+	check_refused(c, "a head for labels of tokens");
+	c.text.tied = c.text.head_transform = false;
+	c.shape.labels = 0;
+	check_refused(c, "reads other tokens");
 	c = transformer_of("gpt", 4);
 	c.text.vocab = c.shape.vocab = 1 << 20;
 	c.text.width = 65536;

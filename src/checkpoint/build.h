@@ -1,0 +1,53 @@
+/*
+ * build.h
+ *	  A checkpoint while it is made: what the files of this folder hand to each other.
+ */
+#ifndef LLMAPP_CHECKPOINT_BUILD_H
+#define LLMAPP_CHECKPOINT_BUILD_H
+
+#include "checkpoint.h"
+#include "family.h"
+
+typedef struct builder
+{
+	checkpoint *c;
+	const family *family;
+	/* parsed; NULL: not there */
+	const json_t *config, *generation_config, *modules, *pooling, *sentence_config, *params;
+	const tensor_source *tensors;
+	bool gguf; /* config was made of metadata */
+	int32_t separator;
+	int32_t positions, first_position; /* rows of the checkpoint's table of positions, and which is the first */
+	int32_t type_rows;                 /* of its table of types of tokens */
+	llm_error *err;
+} builder;
+
+/* All are LLM_INVALID with the name of the value or tensor that is not supported. */
+
+/* Family, and the transformer without its head. */
+extern bool config_read(builder *b);
+/* Everything else of *c but net and recipes. */
+extern bool task_read(builder *b);
+/* recipes, of c->net. */
+extern bool recipe_make(builder *b);
+
+/* The configuration of a GGUF file in the words of config.json, owned by the caller. */
+extern json_t *gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_error *err);
+
+/* ---- values: null is as if there were none ---- */
+
+extern const json_t *value_get(const json_t *object, const char *name);      /* NULL: none */
+extern bool value_refuse(builder *b, const char *name, const json_t *value); /* fails; always false */
+/* False when there is one of another type or out of range. */
+extern bool value_integer(builder *b, const json_t *object, const char *name, int64_t low, int64_t high,
+						  int32_t fallback, int32_t *out);
+extern bool value_number(builder *b, const json_t *object, const char *name, double fallback,
+						 double *out); /* in [0, 1e9] */
+extern bool value_flag(builder *b, const json_t *object, const char *name, bool fallback, bool *out);
+extern bool value_activation(builder *b, const char *name, net_activation *out); /* of config; else *out stays */
+extern bool value_find_activation(const char *name, net_activation *out);        /* name may be NULL */
+
+/* Is this one of the user's "ignore"? */
+extern bool ignored_by_user(const builder *b, const char *name);
+
+#endif /* LLMAPP_CHECKPOINT_BUILD_H */

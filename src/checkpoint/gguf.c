@@ -1,0 +1,267 @@
+/*
+ * gguf.c
+ *	  What the metadata of a GGUF file say about a network, in the words of config.json.
+ *
+ * Keys are those of the GGUF document; what they leave to the architecture, as activations, has the
+ * defaults of the family.  Files of architecture "llama" keep queries and keys as positions turn
+ * neighbours, which is a matter of the names of tensors (family.c).
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "build.h"
+
+#define KEY_ROOM 128
+#define ROPE_MOST 256 /* divisors */
+#define AT(member) offsetof(transformer_config, member)
+#define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
+
+/* Behind "architecture.", and the value of a family's configuration that it is. */
+static const struct
+{
+	const char *name;
+	size_t offset;
+} values[] = {
+	{"context_length", AT(context)},
+	{"embedding_length", AT(width)},
+	{"block_count", AT(depth)},
+	{"block_count", AT(encoder_depth)},
+	{"decoder_block_count", AT(depth)},
+	{"attention.head_count", AT(heads)},
+	{"attention.head_count_kv", AT(kv_heads)},
+	{"attention.key_length", AT(head_dim)},
+	{"feed_forward_length", AT(ffn)},
+	{"attention.layer_norm_epsilon", AT(norm_epsilon)},
+	{"attention.layer_norm_rms_epsilon", AT(norm_epsilon)},
+	{"attention.relative_buckets_count", AT(buckets)},
+	{"use_parallel_residual", AT(parallel)},
+};
+
+/* Others, by the name that config.c reads. */
+static const struct
+{
+	const char *name, *ours;
+} others[] = {
+	{"rope.freq_base", "rope_theta"},
+	{"pooling_type", "pooling_type"},
+	{"decoder_start_token_id", "decoder_start_token_id"},
+};
+
+static const struct
+{
+	const char *name, *ours;
+} tokens[] = {
+	{"tokenizer.ggml.bos_token_id", "bos_token_id"},
+	{"tokenizer.ggml.eos_token_id", "eos_token_id"},
+	{"tokenizer.ggml.padding_token_id", "pad_token_id"},
+};
+
+typedef struct reader
+{
+	const checkpoint_metadata *m;
+	const tensor_source *tensors;
+	const family *family;
+	json_t *config;
+	llm_error *err;
+} reader;
+
+static bool
+number_of(const reader *r, const char *name, double *out)
+{
+	char key[KEY_ROOM];
+
+	snprintf(key, sizeof(key), "%s.%s", r->family->gguf, name);
+	return r->m->number(r->m->arg, key, out);
+}
+
+static json_t *
+number_json(double number)
+{
+	return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t) number) : json_real(number);
+}
+
+static void
+set(const reader *r, const char *name, json_t *value)
+{
+	json_object_set_new(r->config, name, value);
+}
+
+static void
+set_value(const reader *r, size_t offset, double number)
+{
+	for (const config_key *key = r->family->keys; key->name; key++)
+		if (key->offset == offset && (key->kind == KEY_INTEGER || key->kind == KEY_NUMBER))
+			set(r, key->name, number_json(number));
+		else if (key->offset == offset && key->kind == KEY_FLAG)
+			set(r, key->name, json_boolean(number != 0));
+}
+
+/* Tables that say how large they are. */
+static void
+set_rows(const reader *r, const char *tensor, size_t offset)
+{
+	const source_tensor *t = tensor_source_find(r->tensors, tensor);
+
+	set_value(r, offset, t && t->ndim == 2 ? (double) t->dims[0] : 0);
+}
+
+static bool
+refuse(const reader *r, const char *name)
+{
+	return llm_fail(r->err, LLM_INVALID, "\"%s.%s\" of the GGUF file has a value that is not supported",
+					r->family->gguf, name);
+}
+
+/* ---- rotary positions ---- */
+
+/* The scaling of Llama 3 is kept as one divisor for each frequency; its other numbers are the same for all. */
+#define LLAMA3_LOW 1.0
+#define LLAMA3_HIGH 4.0
+#define LLAMA3_CONTEXT 8192
+
+static double
+llama3_divisor(double theta, double factor, int64_t i, int64_t half)
+{
+	double f = pow(theta, -(double) i / half);
+	double share = (LLAMA3_CONTEXT * f / (2 * M_PI) - LLAMA3_LOW) / (LLAMA3_HIGH - LLAMA3_LOW);
+
+	share = share < 0 ? 0 : share > 1 ? 1 : share;
+	return 1 / ((1 - share) / factor + share);
+}
+
+static bool
+read_divisors(const reader *r, const source_tensor *t)
+{
+	double theta = 10000, largest = 1;
+	float divisor[ROPE_MOST];
+
+	number_of(r, "rope.freq_base", &theta);
+	if (t->ndim != 1 || t->count > ROPE_MOST)
+		return refuse(r, "rope_freqs.weight");
+	if (!tensor_source_read(r->tensors, t, 0, t->count, divisor, r->err))
+		return false;
+	for (size_t i = 0; i < t->count; i++)
+		largest = divisor[i] > largest ? divisor[i] : largest;
+	for (size_t i = 0; i < t->count; i++)
+		if (!(fabs(divisor[i] / llama3_divisor(theta, largest, i, t->count) - 1) < 1e-3))
+			return llm_fail(r->err, LLM_INVALID,
+							"tensor rope_freqs.weight scales positions in a way that is not known");
+	set(r, "rope_scaling",
+		json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", largest, "low_freq_factor",
+				  LLAMA3_LOW, "high_freq_factor", LLAMA3_HIGH, "original_max_position_embeddings", LLAMA3_CONTEXT));
+	return true;
+}
+
+static bool
+read_scaling(const reader *r)
+{
+	const source_tensor *divisors = tensor_source_find(r->tensors, "rope_freqs.weight");
+	char key[KEY_ROOM];
+	const char *type;
+	double factor = 1;
+
+	snprintf(key, sizeof(key), "%s.rope.scaling.type", r->family->gguf);
+	type = r->m->string(r->m->arg, key);
+	if (divisors != NULL)
+		return read_divisors(r, divisors);
+	if (type == NULL || strcmp(type, "none") == 0)
+		return true;
+	if (strcmp(type, "linear") != 0 || !number_of(r, "rope.scaling.factor", &factor))
+		return refuse(r, "rope.scaling.type");
+	set(r, "rope_scaling", json_pack("{s:s, s:f}", "rope_type", "linear", "factor", factor));
+	return true;
+}
+
+static bool
+read_rope(const reader *r)
+{
+	double turned, width, heads, head_dim;
+
+	if (!r->family->rotary)
+		return true;
+	if (number_of(r, "rope.dimension_count", &turned) && number_of(r, "embedding_length", &width) &&
+		number_of(r, "attention.head_count", &heads) && heads >= 1)
+	{
+		if (!number_of(r, "attention.key_length", &head_dim))
+			head_dim = floor(width / heads);
+		if (!(turned <= head_dim))
+			return refuse(r, "rope.dimension_count");
+		set(r, "partial_rotary_factor", json_real(turned / head_dim));
+	}
+	return read_scaling(r);
+}
+
+/* ---- all ---- */
+
+static void
+read_values(const reader *r)
+{
+	double number;
+
+	for (int i = 0; i < COUNT(values); i++)
+		if (number_of(r, values[i].name, &number))
+			set_value(r, values[i].offset, number);
+	for (int i = 0; i < COUNT(others); i++)
+		if (number_of(r, others[i].name, &number))
+			set(r, others[i].ours, number_json(number));
+	for (int i = 0; i < COUNT(tokens); i++)
+		if (r->m->number(r->m->arg, tokens[i].name, &number))
+			set(r, tokens[i].ours, number_json(number));
+	set_rows(r, "token_embd.weight", AT(vocab));
+	set_rows(r, "token_types.weight", AT(types));
+}
+
+/* Heads of keys and values are as wide, and texts are seen from the side that the family knows. */
+static bool
+check_values(const reader *r)
+{
+	bool encoder = strcmp(r->family->architecture, "bert") == 0;
+	double key, other;
+
+	if (number_of(r, "attention.key_length", &key) && number_of(r, "attention.value_length", &other) && key != other)
+		return refuse(r, "attention.value_length");
+	if (number_of(r, "attention.causal", &other) && (other != 0) == encoder)
+		return refuse(r, "attention.causal");
+	return !number_of(r, "expert_count", &other) || other == 0 || refuse(r, "expert_count");
+}
+
+static void
+set_task(const reader *r)
+{
+	bool encoder = strcmp(r->family->architecture, "bert") == 0;
+	double pooling;
+	bool embeds = encoder || (number_of(r, "pooling_type", &pooling) && pooling >= 1);
+
+	set(r, "model_type", json_string(r->family->model_type));
+	set(r, "architectures", json_pack("[s]", embeds ? "Model" : "ForCausalLM"));
+	if (tensor_source_find(r->tensors, "enc.blk.0.ffn_gate.weight") != NULL)
+		set(r, "feed_forward_proj", json_string("gated-gelu"));
+	if (r->family->architecture[0] == 't') /* t5 */
+		set(r, "tie_word_embeddings", json_boolean(tensor_source_find(r->tensors, "output.weight") == NULL));
+}
+
+json_t *
+gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_error *err)
+{
+	const char *architecture = m->string(m->arg, "general.architecture");
+	reader r = {.m = m, .tensors = tensors, .err = err};
+
+	r.family = architecture ? family_find_gguf(architecture) : NULL;
+	if (r.family == NULL)
+	{
+		llm_fail(err, LLM_INVALID, "architecture %s of the GGUF file is not supported",
+				 architecture ? SHOWN(architecture) : "(missing)");
+		return NULL;
+	}
+	if (!check_values(&r))
+		return NULL;
+	r.config = json_object();
+	read_values(&r);
+	set_task(&r);
+	if (read_rope(&r) && !json_memory_failed())
+		return r.config;
+	json_decref(r.config);
+	llm_fail(err, LLM_MEMORY, "out of memory for an import");
+	return NULL;
+}
