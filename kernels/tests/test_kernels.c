@@ -6,7 +6,8 @@
  * Without arguments the kernels are those of the emulator; with the path of llmapp_cuda.so they run on
  * the GPU.  Errors are normalised squared errors of single tensors.  Both sides round to float32 in
  * other orders, and the CPU's exponential is right to 1e-7, so errors are 1e-15 to 1e-13; where
- * gradients cancel they reach 1e-12.
+ * gradients cancel they reach 1e-12.  With products of numbers rounded to bfloat16, whose relative error is
+ * 2^-9, results are within 1e-4, and gradients at the far end of a network of several such products within 5e-4.
  */
 #include "bench.h"
 
@@ -38,6 +39,7 @@ typedef struct rows_problem
 	float number;
 	int64_t table_rows; /* of the bag */
 	bool bf16;
+	uint32_t seed;
 } rows_problem;
 
 /* (rows + 1) starts of up to 5 pairs each. */
@@ -82,8 +84,9 @@ record_rows(bench *b, const void *problem)
 	int32_t dense, embed, start, index, value, class, number, weight, x, y, part;
 
 	*b = bench_new(CAPACITY, 1, 1);
+	fixture_counter = p->seed;
 	b->bf16 = p->bf16;
-	b->limit = p->bf16 ? 1e-3 : 1e-11;
+	b->limit = p->bf16 ? 1e-4 : 1e-11;
 	dense = float_input(b, AXIS_ROW, 7);
 	embed = index_input(b, AXIS_ROW, 0, 2, 9);
 	start = bag_start(b);
@@ -117,7 +120,7 @@ test_rows(void)
 {
 	const rows_problem problems[] = {
 		{ACT_RELU, OP_cross_entropy, 0, 11, false},	 {ACT_GELU, OP_cross_entropy, 0.1f, 300, false},
-		{ACT_GELU_TANH, OP_binary, 0.1f, 5000, false}, {ACT_SILU, OP_mse, 0, 70000, false},
+		{ACT_GELU_TANH, OP_binary, 0.1f, 5000, false, 1000}, {ACT_SILU, OP_mse, 0, 70000, false},
 		{ACT_TANH, OP_huber, 0.4f, 5, false},		 {ACT_SIGMOID, OP_binary, 0, 1, false},
 		{ACT_IDENTITY, OP_huber, 2, 40, false},		 {ACT_GELU, OP_cross_entropy, 0, 11, true},
 	};
@@ -183,7 +186,7 @@ record_images(bench *b, const void *problem)
 	int64_t columns;
 
 	*b = bench_new(CAPACITY, 1, 1);
-	b->spread = 0.3f;
+	b->spread = 0.2f;
 	dense = float_input(b, AXIS_ROW, 2 * 9 * 7 + 3);
 	target = index_input(b, AXIS_ROW, 0, 0, 4);
 	weight = weight_input(b, AXIS_ROW);
@@ -229,7 +232,7 @@ static void
 test_images(void)
 {
 	const image_problem problems[] = {
-		{{{3, 3}, {1, 1}, {1, 1}}, {{2, 2}, {2, 2}, {0, 0}}, true, false, false, ACT_RELU, {0, false, 0}},
+		{{{3, 3}, {1, 1}, {1, 1}}, {{2, 2}, {2, 2}, {0, 0}}, false, false, false, ACT_RELU, {0, false, 0}},
 		{{{5, 3}, {2, 1}, {2, 0}}, {{3, 3}, {1, 2}, {1, 1}}, false, false, true, ACT_GELU, {2, true, 0.3f}},
 		{{{1, 1}, {1, 1}, {0, 0}}, {{3, 2}, {2, 1}, {1, 0}}, true, true, false, ACT_TANH, {1, false, 0}},
 		{{{2, 4}, {3, 2}, {1, 3}}, {{2, 2}, {1, 1}, {1, 1}}, true, true, true, ACT_SILU, {0, true, 0}},
@@ -251,7 +254,7 @@ test_images(void)
 #define TEXT_SOURCES 100
 
 static const int32_t token_start[TEXT_ROWS + 1] = {0, 3, 3, 4, 41, 106, 106, 139, 171};
-static const int32_t source_start[TEXT_ROWS + 1] = {0, 1, 38, 38, 43, 76, 80, 81, 90};
+static const int32_t source_start[TEXT_ROWS + 1] = {0, 5, 38, 38, 43, 76, 80, 81, 90};
 
 typedef struct text_problem
 {
@@ -307,7 +310,7 @@ record_text(bench *b, const void *problem)
 	*b = bench_new(TEXT_ROWS, TEXT_TOKENS, TEXT_SOURCES);
 	b->spread = 0.3f;
 	b->bf16 = p->bf16;
-	b->limit = p->bf16 ? 3e-3 : 1e-11;
+	b->limit = p->bf16 ? 5e-4 : p->s.buckets ? 1e-10 : 1e-11; /* the sum of slopes of a query is 0 */
 	start = int_input(b, token_start, TEXT_ROWS + 1);
 	kv_start = int_input(b, source_start, TEXT_ROWS + 1);
 	token = index_input(b, AXIS_TOKEN, 0, 1, vocab);
@@ -348,7 +351,7 @@ test_text(void)
 		 .glu = ACT_SILU,
 		 .pool = POOL_LAST},
 		{{.heads = 3, .kv_heads = 3, .head_dim = 40, .scale = 0.16f}, .glu = ACT_GELU_TANH, .pool = POOL_FIRST},
-		{{.heads = 2, .kv_heads = 1, .head_dim = 16, .scale = 1, .buckets = 16, .distance = 40},
+		{{.heads = 2, .kv_heads = 1, .head_dim = 16, .scale = 0.5f, .buckets = 16, .distance = 40},
 		 .rms = true,
 		 .glu = ACT_RELU,
 		 .tied = true},
