@@ -13,7 +13,7 @@
 #define TILE 32
 #define THREADS 256
 #define WARPS (THREADS / WARP)
-#define EACH (TILE / WARPS)			  /* queries, or keys, of a warp */
+#define EACH (TILE / WARPS)              /* queries, or keys, of a warp */
 #define PARTS (ATTENTION_MAX_DIM / WARP) /* numbers of a head that a lane holds */
 
 /* ---- tiles ---- */
@@ -337,7 +337,7 @@ static __global__ void
 backward_bias(const llmapp_cuda_batch *batch, attention_args a)
 {
 	SHARED_REST(float, memory);
-	SHARED(float, slopes, TILE * TILE);
+	SHARED(float, slopes, TILE *TILE);
 	SHARED(float, sums, 2 * TILE);
 	int64_t row = blockIdx.x / a.heads, queries, keys;
 	int head = blockIdx.x % a.heads, n = a.n, room = n + 1;

@@ -20,10 +20,10 @@ typedef struct attention_args
 	int causal, buckets, distance;
 	float scale;
 	const int32_t *start, *kv_start; /* (rows + 1) */
-	const float *q, *k, *v;			 /* of token 0, head 0 */
-	int64_t q_step, kv_step;		 /* floats from token to token */
-	const float *bias;				 /* (buckets, heads) or NULL */
-	float *out, *log_sum;			 /* (tokens, heads n), (tokens, heads) */
+	const float *q, *k, *v;          /* of token 0, head 0 */
+	int64_t q_step, kv_step;         /* floats from token to token */
+	const float *bias;               /* (buckets, heads) or NULL */
+	float *out, *log_sum;            /* (tokens, heads n), (tokens, heads) */
 	/* of the gradient */
 	const float *dout, *delta; /* delta (tokens, heads): sum of dout out */
 	float *dq, *dk, *dv;

@@ -26,7 +26,8 @@ attention_bf16_fits(const llmapp_cuda_step *s)
 typedef struct __align__(16) four
 {
 	float x[4];
-} four;
+}
+four;
 
 /* `count` rows of N numbers, step apart, rounded; zeros up to a tile. */
 template <int N>
@@ -184,9 +185,8 @@ __launch_bounds__(THREADS) forward_tile(attention_args a, const attention_tile *
 				int64_t column = key + g * 16 + fragment_column(e / 4, e % 4);
 				float *score = &scores[g][e / 4][e % 4];
 
-				*score = sees(a, r, query, column)
-							 ? a.scale * *score + bias_at(a, head, column - r.offset - query)
-							 : -INFINITY;
+				*score = sees(a, r, query, column) ? a.scale * *score + bias_at(a, head, column - r.offset - query)
+												   : -INFINITY;
 				most[e % 4 / 2] = fmaxf(most[e % 4 / 2], *score);
 			}
 		}

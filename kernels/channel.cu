@@ -157,7 +157,7 @@ static __global__ void
 running_coefficients(int64_t c, const float *mean, const float *variance, const float *gamma, float *out)
 {
 	FOR_ELEMENTS(j, c)
-		store_coefficients(out + j, c, mean[j], variance[j], variance[j], gamma[j]);
+	store_coefficients(out + j, c, mean[j], variance[j], variance[j], gamma[j]);
 }
 
 /* in = mean, variance, gamma */
@@ -247,7 +247,8 @@ slope_elements(const llmapp_cuda_batch *batch, channel_shape z, bool by_row, int
 	FOR_ELEMENTS(i, batch->rows[AXIS_ROW] * z.positions * z.c)
 	{
 		int64_t j = i % z.c, row = i / (z.positions * z.c);
-		const float *k = coefficients + (by_row ? row * 4 * z.c : 0) + j, *m = means + (by_row ? row * 2 * z.c : 0) + j;
+		const float *k = coefficients + (by_row ? row * 4 * z.c : 0) + j,
+					*m = means + (by_row ? row * 2 * z.c : 0) + j;
 		float d = x[i] - k[0], rstd = k[2 * z.c], g = dy[i] * slope_at(act, d * k[z.c] + beta[j]);
 
 		put(dx + i, k[z.c] * g - (rstd * m[0] + d * (rstd * rstd * m[z.c])), accumulate);
@@ -305,7 +306,7 @@ batch_means(const llmapp_cuda_batch *batch, channel_shape z, const float *sums, 
 	int64_t rows = batch->rows[AXIS_ROW];
 
 	FOR_ELEMENTS(j, rows > 0 ? 2 * z.c : 0)
-		means[j] = (float) (gamma[j % z.c] * column_total(rows, z.c, sums, j) / ((double) rows * z.positions));
+	means[j] = (float) (gamma[j % z.c] * column_total(rows, z.c, sums, j) / ((double) rows * z.positions));
 }
 
 void

@@ -28,10 +28,17 @@ context_fail(llmapp_cuda_context *c, int code, const char *what)
 }
 
 static const cudaError_t sticky_errors[] = {
-	cudaErrorIllegalAddress,	 cudaErrorLaunchTimeout,	   cudaErrorAssert,
-	cudaErrorHardwareStackError, cudaErrorIllegalInstruction,  cudaErrorMisalignedAddress,
-	cudaErrorInvalidAddressSpace, cudaErrorInvalidPc,		   cudaErrorLaunchFailure,
-	cudaErrorECCUncorrectable,	 cudaErrorUnknown,
+	cudaErrorIllegalAddress,
+	cudaErrorLaunchTimeout,
+	cudaErrorAssert,
+	cudaErrorHardwareStackError,
+	cudaErrorIllegalInstruction,
+	cudaErrorMisalignedAddress,
+	cudaErrorInvalidAddressSpace,
+	cudaErrorInvalidPc,
+	cudaErrorLaunchFailure,
+	cudaErrorECCUncorrectable,
+	cudaErrorUnknown,
 };
 
 int
@@ -276,7 +283,8 @@ llmapp_cuda_get(uint32_t version, size_t api_size, size_t step_size, char *text,
 		quant_gemv,
 	};
 
-	if (version == LLMAPP_CUDA_VERSION && api_size == sizeof(llmapp_cuda_api) && step_size == sizeof(llmapp_cuda_step))
+	if (version == LLMAPP_CUDA_VERSION && api_size == sizeof(llmapp_cuda_api) &&
+		step_size == sizeof(llmapp_cuda_step))
 		return &api;
 	say(text, text_bytes, "llmapp_cuda.so is of another version");
 	return NULL;

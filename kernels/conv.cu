@@ -14,8 +14,8 @@
 
 typedef struct conv_shape
 {
-	int64_t height, width, c;			/* of x */
-	int64_t out_height, out_width, n;	/* of y */
+	int64_t height, width, c;         /* of x */
+	int64_t out_height, out_width, n; /* of y */
 	int32_t kernel[2], stride[2], padding[2];
 	int64_t taps, positions; /* numbers of an unrolled position; positions of a row */
 } conv_shape;
@@ -89,7 +89,7 @@ static __global__ void
 copy_elements(int64_t n, const float *x, float *y)
 {
 	FOR_ELEMENTS(i, n)
-		y[i] = x[i];
+	y[i] = x[i];
 }
 
 /* in = w; out = what conv2d_dx reads */
@@ -152,7 +152,7 @@ static __global__ void
 clear_elements(int64_t n, float *x)
 {
 	FOR_ELEMENTS(i, n)
-		x[i] = 0;
+	x[i] = 0;
 }
 
 /* One part: rows [begin, end) of the bucket. */
@@ -178,8 +178,8 @@ weights_of_part(launch *l, const llmapp_cuda_step *s, const conv_shape *z, int64
 		gemm(l, &shape, columns, dy, NULL, first > begin, part);
 	}
 	if (s->in[3].data)
-		sum_columns(l, AXIS_NONE, (end - begin) * z->positions, z->n, FLOATS(s->in[0]) + begin * z->positions * z->n, 0,
-					part + weights);
+		sum_columns(l, AXIS_NONE, (end - begin) * z->positions, z->n, FLOATS(s->in[0]) + begin * z->positions * z->n,
+					0, part + weights);
 }
 
 /* in = dy, x, w, bias; out (parts, weights [+ n]) */

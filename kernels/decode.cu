@@ -47,7 +47,7 @@ element(const void *x, int bf16, int64_t i)
 static __global__ void
 attend_split(llmapp_cuda_decode d, decode_shape z, float *parts)
 {
-	SHARED(float, states, WARPS * HEADS * (MAX_DIM + 2));
+	SHARED(float, states, WARPS *HEADS *(MAX_DIM + 2));
 	int pack = blockIdx.x % z.packs, kv_head = blockIdx.x / z.packs % d.kv_heads;
 	int64_t sequence = blockIdx.x / z.packs / d.kv_heads % d.sequences;
 	int64_t split = blockIdx.x / z.packs / d.kv_heads / d.sequences;

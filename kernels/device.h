@@ -206,8 +206,7 @@ act_slope(int kind, float ref)
 	switch (kind)
 	{
 		case ACT_RELU: return ref > 0 ? 1 : 0;
-		case ACT_GELU:
-			return 0.5f * erfcf(-0.70710678f * ref) + ref * expf(-0.5f * ref * ref) * 0.398942280f;
+		case ACT_GELU: return 0.5f * erfcf(-0.70710678f * ref) + ref * expf(-0.5f * ref * ref) * 0.398942280f;
 		case ACT_GELU_TANH:
 			s = sigmoid(GELU_TWO_SQRT_2_PI * ref * (1 + GELU_CUBIC * ref * ref));
 			return s + ref * s * (1 - s) * GELU_TWO_SQRT_2_PI * (1 + 3 * GELU_CUBIC * ref * ref);

@@ -14,7 +14,7 @@ static __global__ void
 add_elements(const llmapp_cuda_batch *batch, int axis, int64_t n, const float *a, const float *b, float *y)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * n)
-		y[i] = a[i] + b[i];
+	y[i] = a[i] + b[i];
 }
 
 void
@@ -31,7 +31,7 @@ scale_elements(const llmapp_cuda_batch *batch, int axis, int64_t n, float factor
 			   float *y)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * n)
-		put(y + i, factor * x[i], accumulate);
+	put(y + i, factor * x[i], accumulate);
 }
 
 static void
@@ -68,7 +68,7 @@ static __global__ void
 act_elements(const llmapp_cuda_batch *batch, int axis, int64_t n, int act, const float *x, float *y)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * n)
-		y[i] = act_value(act, x[i]);
+	y[i] = act_value(act, x[i]);
 }
 
 void
@@ -85,7 +85,7 @@ act_slopes(const llmapp_cuda_batch *batch, int axis, int64_t n, int act, const f
 		   int accumulate, float *dx)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * n)
-		put(dx + i, dy[i] * act_slope(act, ref[i]), accumulate);
+	put(dx + i, dy[i] * act_slope(act, ref[i]), accumulate);
 }
 
 /* in = dy, and x or y as slope_by_input() says */
@@ -167,7 +167,8 @@ dropout_factor(const uint32_t bits[4], int i, dropout d)
 }
 
 static __global__ void
-drop_elements(const llmapp_cuda_batch *batch, int axis, int64_t n, dropout d, const float *x, int accumulate, float *y)
+drop_elements(const llmapp_cuda_batch *batch, int axis, int64_t n, dropout d, const float *x, int accumulate,
+			  float *y)
 {
 	int64_t blocks = (n + 7) / 8;
 
@@ -246,7 +247,7 @@ slice_elements(const llmapp_cuda_batch *batch, int axis, int64_t positions, int6
 			   const float *x, int accumulate, float *y)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * positions * n)
-		put(y + i, x[i / n * from + first + i % n], accumulate);
+	put(y + i, x[i / n * from + first + i % n], accumulate);
 }
 
 /* Columns from attr.index on. */

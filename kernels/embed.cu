@@ -13,7 +13,7 @@ embed_elements(const llmapp_cuda_batch *batch, int axis, int64_t columns, int64_
 			   const float *table, float *y)
 {
 	FOR_ELEMENTS(i, batch->rows[axis] * columns * width)
-		y[i] = table[index[i / width] * width + i % width];
+	y[i] = table[index[i / width] * width + i % width];
 }
 
 /* in = index (rows, columns), table */
@@ -62,8 +62,8 @@ launch_embed_bag(launch *l, const llmapp_cuda_step *s)
 typedef struct pair_shape
 {
 	int axis;
-	int64_t columns;	   /* of the index, when there is no start */
-	const int32_t *start;  /* (rows + 1) or NULL */
+	int64_t columns;      /* of the index, when there is no start */
+	const int32_t *start; /* (rows + 1) or NULL */
 } pair_shape;
 
 static __device__ inline int64_t

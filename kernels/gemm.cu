@@ -39,7 +39,8 @@ gemm_device_new(const char **what)
 {
 	gemm_device *d = (gemm_device *) calloc(1, sizeof(gemm_device));
 
-	if (!d || cublasLtCreate(&d->handle) != CUBLAS_STATUS_SUCCESS || cudaMalloc(&d->workspace, WORKSPACE) != cudaSuccess)
+	if (!d || cublasLtCreate(&d->handle) != CUBLAS_STATUS_SUCCESS ||
+		cudaMalloc(&d->workspace, WORKSPACE) != cudaSuccess)
 	{
 		*what = "cuBLASLt does not start";
 		gemm_device_free(d);
@@ -122,11 +123,10 @@ describe(product *p, const gemm_shape *s, const float *bias)
 			   CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &turn_b, sizeof(turn_b)) ==
 			   CUBLAS_STATUS_SUCCESS &&
-		   (!bias ||
-			(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)) ==
-				 CUBLAS_STATUS_SUCCESS &&
-			 cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias)) ==
-				 CUBLAS_STATUS_SUCCESS)) &&
+		   (!bias || (cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+													 sizeof(epilogue)) == CUBLAS_STATUS_SUCCESS &&
+					  cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+													 sizeof(bias)) == CUBLAS_STATUS_SUCCESS)) &&
 		   cublasLtMatrixLayoutCreate(&p->a, type, s->transpose_b ? k : n, s->transpose_b ? n : k,
 									  s->transpose_b ? k : n) == CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatrixLayoutCreate(&p->b, type, s->transpose_a ? m : k, s->transpose_a ? k : m,

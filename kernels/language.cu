@@ -45,7 +45,7 @@ static __global__ void
 gather_rows(int64_t n, const int32_t *active, const float *x, float *y)
 {
 	FOR_ELEMENTS(i, active[0] * n)
-		y[i] = x[active[1 + i / n] * n + i % n];
+	y[i] = x[active[1 + i / n] * n + i % n];
 }
 
 void
@@ -134,10 +134,10 @@ head_loss_row(int64_t first, int64_t vocab, const float *x, const int32_t *targe
 	weight = weights[token];
 	logit = x[target];
 	FOR_COLUMNS(j, vocab)
-		top = fmaxf(top, x[j]);
+	top = fmaxf(top, x[j]);
 	top = block_max(top);
 	FOR_COLUMNS(j, vocab)
-		sum += expf(x[j] - top);
+	sum += expf(x[j] - top);
 	sum = block_sum(sum);
 	if (threadIdx.x == 0)
 	{
@@ -173,7 +173,7 @@ clear_inactive(int64_t first, int64_t rows, int64_t n, const int32_t *active, fl
 
 	tokens = tokens < 0 ? 0 : tokens < rows ? tokens : rows;
 	FOR_ELEMENTS(i, (rows - tokens) * n)
-		x[tokens * n + i] = 0;
+	x[tokens * n + i] = 0;
 }
 
 /* in = gradient of the logits, gathered x, active; out = gradients of w and of the bias, either or none */

@@ -14,7 +14,7 @@ static __global__ void
 round_elements(int64_t n, const float *x, uint16_t *y)
 {
 	FOR_ELEMENTS(i, n)
-		y[i] = to_bf16(x[i]);
+	y[i] = to_bf16(x[i]);
 }
 
 static const uint16_t *
@@ -41,7 +41,7 @@ clear_rows(const llmapp_cuda_batch *batch, int axis, int64_t bucket, int64_t n, 
 	int64_t first = batch->rows[axis] * n;
 
 	FOR_ELEMENTS(i, bucket * n - first)
-		x[first + i] = 0;
+	x[first + i] = 0;
 }
 
 void
@@ -59,7 +59,7 @@ static __global__ void
 sum_part(const llmapp_cuda_batch *batch, int axis, int64_t bucket, int64_t n, int64_t groups, const float *x,
 		 float *parts)
 {
-	SHARED(float, sums, PART_LANES * WARP);
+	SHARED(float, sums, PART_LANES *WARP);
 	int64_t part = blockIdx.x / groups, column = blockIdx.x % groups * WARP + threadIdx.x % WARP;
 	int64_t rows = axis == AXIS_NONE ? bucket : batch->rows[axis];
 	int64_t first = part * PART_ROWS, last = first + PART_ROWS < rows ? first + PART_ROWS : rows;
@@ -96,8 +96,7 @@ sum_columns(launch *l, int axis, int64_t bucket, int64_t n, const float *x, int 
 	int64_t parts = (bucket + PART_ROWS - 1) / PART_ROWS, groups = (n + WARP - 1) / WARP;
 	float *sums = launch_scratch<float>(l, parts * n);
 
-	LAUNCH(l, sum_part, parts * groups, PART_LANES * WARP, 0, l->batch, axis, bucket, n, groups, x,
-		   sums);
+	LAUNCH(l, sum_part, parts * groups, PART_LANES * WARP, 0, l->batch, axis, bucket, n, groups, x, sums);
 	LAUNCH(l, sum_parts, element_blocks(n), BLOCK, 0, parts, n, sums, accumulate, y);
 }
 
@@ -113,7 +112,7 @@ launch_column_sum(launch *l, const llmapp_cuda_step *s)
 void
 launch_linear(launch *l, const llmapp_cuda_step *s)
 {
-	gemm_shape shape = {false, true, bucket_of(l, &s->in[0]), columns_of(&s->out[0]), columns_of(&s->in[0]),
+	gemm_shape shape = {false,       true, bucket_of(l, &s->in[0]), columns_of(&s->out[0]), columns_of(&s->in[0]),
 						s->bf16 != 0};
 
 	gemm(l, &shape, FLOATS(s->in[0]), FLOATS(s->in[1]), FLOATS(s->in[2]), 0, FLOATS(s->out[0]));
@@ -123,7 +122,7 @@ launch_linear(launch *l, const llmapp_cuda_step *s)
 void
 launch_linear_dx(launch *l, const llmapp_cuda_step *s)
 {
-	gemm_shape shape = {false, false, bucket_of(l, &s->in[0]), columns_of(&s->out[0]), columns_of(&s->in[0]),
+	gemm_shape shape = {false,       false, bucket_of(l, &s->in[0]), columns_of(&s->out[0]), columns_of(&s->in[0]),
 						s->bf16 != 0};
 
 	gemm(l, &shape, FLOATS(s->in[0]), FLOATS(s->in[1]), NULL, s->accumulate[0] ? 1 : 0, FLOATS(s->out[0]));

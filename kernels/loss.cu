@@ -19,7 +19,7 @@ softmax_row(const llmapp_cuda_batch *batch, int axis, int64_t n, const float *x,
 	x += row * n;
 	y += row * n;
 	FOR_COLUMNS(j, n)
-		top = fmaxf(top, x[j]);
+	top = fmaxf(top, x[j]);
 	top = block_max(top);
 	FOR_COLUMNS(j, n)
 	{
@@ -30,7 +30,7 @@ softmax_row(const llmapp_cuda_batch *batch, int axis, int64_t n, const float *x,
 	}
 	sum = block_sum(sum);
 	FOR_COLUMNS(j, n)
-		y[j] *= 1 / sum;
+	y[j] *= 1 / sum;
 }
 
 void
@@ -48,7 +48,7 @@ total_weight(const llmapp_cuda_batch *batch, int axis, const float *weight, floa
 	double total = 0;
 
 	FOR_COLUMNS(i, batch->rows[axis])
-		total += weight[i];
+	total += weight[i];
 	total = block_sum(total);
 	if (threadIdx.x == 0)
 		*inverse = total > 0 ? (float) (1 / total) : 0;
@@ -76,7 +76,7 @@ cross_entropy_row(const llmapp_cuda_batch *batch, int axis, int64_t n, float smo
 	target = targets[row];
 	logit = x[target];
 	FOR_COLUMNS(j, n)
-		top = fmaxf(top, x[j]);
+	top = fmaxf(top, x[j]);
 	top = block_max(top);
 	FOR_COLUMNS(j, n)
 	{
@@ -260,9 +260,8 @@ launch_contrastive(launch *l, const llmapp_cuda_step *s)
 
 /* Row i and one of the other side appear in each other's softmax. */
 static __global__ void
-contrastive_slope_row(const llmapp_cuda_batch *batch, int64_t n, float temperature, const float *x,
-					  const float *text, const float *weight, const float *inverse, const float *log_sum,
-					  int accumulate, float *dx)
+contrastive_slope_row(const llmapp_cuda_batch *batch, int64_t n, float temperature, const float *x, const float *text,
+					  const float *weight, const float *inverse, const float *log_sum, int accumulate, float *dx)
 {
 	SHARED(float, slopes, PAIR_BLOCK);
 	int64_t i = blockIdx.x, pairs = batch->rows[AXIS_ROW] / 2;

@@ -27,14 +27,14 @@ layer_norm_row(const llmapp_cuda_batch *batch, int axis, int64_t n, float epsilo
 	x += row * n;
 	y += row * n;
 	FOR_COLUMNS(j, n)
-		sum += x[j];
+	sum += x[j];
 	mean = block_sum(sum) / n;
 	sum = 0;
 	FOR_COLUMNS(j, n)
-		sum += (x[j] - mean) * (x[j] - mean);
+	sum += (x[j] - mean) * (x[j] - mean);
 	rstd = 1 / sqrtf(block_sum(sum) / n + epsilon);
 	FOR_COLUMNS(j, n)
-		y[j] = (x[j] - mean) * rstd * gamma[j] + (beta ? beta[j] : 0);
+	y[j] = (x[j] - mean) * rstd * gamma[j] + (beta ? beta[j] : 0);
 	if (threadIdx.x == 0)
 	{
 		stats[2 * row] = mean;
@@ -76,7 +76,7 @@ norm_slope_row(const llmapp_cuda_batch *batch, int axis, int64_t n, bool centred
 	g_sum = centred ? block_sum(g_sum) / n : 0;
 	gx_sum = block_sum(gx_sum) / n * rstd * rstd;
 	FOR_COLUMNS(j, n)
-		put(dx + j, (dy[j] * gamma[j] - g_sum - (x[j] - mean) * gx_sum) * rstd, accumulate);
+	put(dx + j, (dy[j] * gamma[j] - g_sum - (x[j] - mean) * gx_sum) * rstd, accumulate);
 }
 
 static void
@@ -178,10 +178,10 @@ rms_norm_row(const llmapp_cuda_batch *batch, int axis, int64_t n, float epsilon,
 	x += row * n;
 	y += row * n;
 	FOR_COLUMNS(j, n)
-		squares += x[j] * x[j];
+	squares += x[j] * x[j];
 	rstd = 1 / sqrtf(block_sum(squares) / n + epsilon);
 	FOR_COLUMNS(j, n)
-		y[j] = x[j] * rstd * gamma[j];
+	y[j] = x[j] * rstd * gamma[j];
 	if (threadIdx.x == 0)
 	{
 		stats[2 * row] = 0;
@@ -244,7 +244,8 @@ void
 launch_head_norm(launch *l, const llmapp_cuda_step *s)
 {
 	LAUNCH(l, head_norm_row, bucket_of(l, &s->in[0]), HEAD_THREADS, 0, l->batch, s->in[0].axis, heads_of(s),
-		   s->attr.number, FLOATS(s->in[0]), FLOATS(s->in[1]), FLOATS(s->in[2]), FLOATS(s->out[0]), FLOATS(s->out[1]));
+		   s->attr.number, FLOATS(s->in[0]), FLOATS(s->in[1]), FLOATS(s->in[2]), FLOATS(s->out[0]),
+		   FLOATS(s->out[1]));
 }
 
 static __global__ void
@@ -292,8 +293,8 @@ head_param_part(const llmapp_cuda_batch *batch, int axis, head_shape a, const fl
 	last = last < batch->rows[axis] ? last : batch->rows[axis];
 	for (int64_t i = part * PART_ROWS + threadIdx.x; i < last; i += blockDim.x)
 		for (int h = first_head; h < end_head; h++)
-			sum += dy[i * columns + h * a.n + j] * x[i * columns + h * a.n + j] *
-				   rstds[i * (a.heads + a.kv_heads) + h];
+			sum +=
+				dy[i * columns + h * a.n + j] * x[i * columns + h * a.n + j] * rstds[i * (a.heads + a.kv_heads) + h];
 	sum = block_sum(sum);
 	if (threadIdx.x == 0)
 		parts[(2 * part + which) * a.n + j] = sum;
@@ -326,11 +327,11 @@ unit_row(const llmapp_cuda_batch *batch, int axis, int64_t n, const float *x, fl
 	x += row * n;
 	y += row * n;
 	FOR_COLUMNS(j, n)
-		squares += (double) x[j] * x[j];
+	squares += (double) x[j] * x[j];
 	squares = block_sum(squares);
 	factor = squares > 0 ? (float) (1 / sqrt(squares)) : 0;
 	FOR_COLUMNS(j, n)
-		y[j] = factor * x[j];
+	y[j] = factor * x[j];
 	if (threadIdx.x == 0)
 		factors[row] = factor;
 }
@@ -358,10 +359,10 @@ unit_slope_row(const llmapp_cuda_batch *batch, int axis, int64_t n, const float 
 	y += row * n;
 	dx += row * n;
 	FOR_COLUMNS(j, n)
-		along += y[j] * dy[j];
+	along += y[j] * dy[j];
 	along = block_sum(along);
 	FOR_COLUMNS(j, n)
-		put(dx + j, (dy[j] - y[j] * along) * factors[row], accumulate);
+	put(dx + j, (dy[j] - y[j] * along) * factors[row], accumulate);
 }
 
 /* in = dy, y, 1 / |x| */

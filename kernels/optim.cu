@@ -117,8 +117,8 @@ optim_new(llmapp_cuda_context *c, const llmapp_cuda_param *params, int32_t count
 		code = context_check(c, cudaMemcpyAsync(o->params, params, count * sizeof(llmapp_cuda_param),
 												cudaMemcpyHostToDevice, c->stream));
 	if (code == LLMAPP_CUDA_OK)
-		code = context_check(c, cudaMemcpyAsync(o->tile, tiles, o->tiles * sizeof(optim_tile), cudaMemcpyHostToDevice,
-												c->stream));
+		code = context_check(
+			c, cudaMemcpyAsync(o->tile, tiles, o->tiles * sizeof(optim_tile), cudaMemcpyHostToDevice, c->stream));
 	if (code == LLMAPP_CUDA_OK)
 		code = context_check(c, cudaStreamSynchronize(c->stream));
 	free(tiles);
@@ -175,7 +175,7 @@ decide(int64_t tiles, const double *partial, double share, double clip_norm, dou
 	double sum = 0;
 
 	FOR_COLUMNS(i, tiles)
-		sum += partial[i];
+	sum += partial[i];
 	sum = share * sqrt(block_sum(sum));
 	if (threadIdx.x == 0)
 	{
@@ -236,7 +236,7 @@ static __global__ void
 average_elements(int64_t n, const decision *d, float decay, const float *w, float *mean)
 {
 	FOR_ELEMENTS(i, d->finite ? n : 0)
-		mean[i] += (1.0f - decay) * (w[i] - mean[i]);
+	mean[i] += (1.0f - decay) * (w[i] - mean[i]);
 }
 
 static update_scalars

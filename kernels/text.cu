@@ -63,8 +63,8 @@ launch_rotary(launch *l, const llmapp_cuda_step *s)
 {
 	int64_t columns = columns_of(&s->in[0]), turned = (int64_t) (s->attr.heads + s->attr.kv_heads) * s->attr.head_dim;
 
-	LAUNCH(l, rotate_token, bucket_of(l, &s->in[0]), row_threads(columns), 0, l->batch, s->in[0].axis, columns, turned,
-		   s->attr.head_dim, s->attr.flag ? -1.0f : 1.0f, FLOATS(s->in[0]), INTS(s->in[1]), FLOATS(s->in[2]),
+	LAUNCH(l, rotate_token, bucket_of(l, &s->in[0]), row_threads(columns), 0, l->batch, s->in[0].axis, columns,
+		   turned, s->attr.head_dim, s->attr.flag ? -1.0f : 1.0f, FLOATS(s->in[0]), INTS(s->in[1]), FLOATS(s->in[2]),
 		   s->accumulate[0], FLOATS(s->out[0]));
 }
 
@@ -80,7 +80,7 @@ add_position(const llmapp_cuda_batch *batch, int axis, int64_t n, const float *x
 		return;
 	position = t - start[row_of_token(start, batch->rows[AXIS_ROW], t)];
 	FOR_COLUMNS(j, n)
-		y[t * n + j] = x[t * n + j] + table[position * n + j];
+	y[t * n + j] = x[t * n + j] + table[position * n + j];
 }
 
 void

@@ -67,7 +67,8 @@ bench_open(int argc, char **argv)
 		return false;
 	}
 	bench_entry = library ? (llmapp_cuda_entry) dlsym(library, LLMAPP_CUDA_SYMBOL) : llmapp_cuda_get;
-	api = bench_entry ? bench_entry(LLMAPP_CUDA_VERSION, sizeof(*api), sizeof(llmapp_cuda_step), text, sizeof(text)) : NULL;
+	api = bench_entry ? bench_entry(LLMAPP_CUDA_VERSION, sizeof(*api), sizeof(llmapp_cuda_step), text, sizeof(text))
+					  : NULL;
 	if (!CHECK(api != NULL))
 		return false;
 	if (api->open(0, &device, text, sizeof(text)) == LLMAPP_CUDA_UNAVAILABLE)
@@ -106,7 +107,8 @@ static inline bench
 bench_new(int64_t rows, int64_t tokens, int64_t sources)
 {
 	llm_error err = {0};
-	bench b = {.g = graph_new(rows, &err), .weights = calloc(MAX_FLOATS, sizeof(float)), .spread = 0.5f, .limit = 1e-11};
+	bench b = {
+		.g = graph_new(rows, &err), .weights = calloc(MAX_FLOATS, sizeof(float)), .spread = 0.5f, .limit = 1e-11};
 
 	b.g->capacity[AXIS_TOKEN] = tokens;
 	b.g->capacity[AXIS_SOURCE] = sources;
@@ -470,7 +472,8 @@ same_results(const runner *all, const runner *used)
 		const char *a = plan_address(all->p, t), *b = plan_address(used->p, t);
 		size_t bytes;
 
-		if (!g->tensors[t].keep || g->tensors[t].role == ROLE_INPUT || !a || !b || !tensor_bytes(&g->tensors[t], &bytes))
+		if (!g->tensors[t].keep || g->tensors[t].role == ROLE_INPUT || !a || !b ||
+			!tensor_bytes(&g->tensors[t], &bytes))
 			continue;
 		for (size_t i = 0; i < bytes; i += 4)
 			if (!is_blank(*(const float *) (a + i)))

@@ -119,10 +119,14 @@ static void
 test_rows(void)
 {
 	const rows_problem problems[] = {
-		{ACT_RELU, OP_cross_entropy, 0, 11, false},	 {ACT_GELU, OP_cross_entropy, 0.1f, 300, false},
-		{ACT_GELU_TANH, OP_binary, 0.1f, 5000, false, 1000}, {ACT_SILU, OP_mse, 0, 70000, false},
-		{ACT_TANH, OP_huber, 0.4f, 5, false},		 {ACT_SIGMOID, OP_binary, 0, 1, false},
-		{ACT_IDENTITY, OP_huber, 2, 40, false},		 {ACT_GELU, OP_cross_entropy, 0, 11, true},
+		{ACT_RELU, OP_cross_entropy, 0, 11, false},
+		{ACT_GELU, OP_cross_entropy, 0.1f, 300, false},
+		{ACT_GELU_TANH, OP_binary, 0.1f, 5000, false, 1000},
+		{ACT_SILU, OP_mse, 0, 70000, false},
+		{ACT_TANH, OP_huber, 0.4f, 5, false},
+		{ACT_SIGMOID, OP_binary, 0, 1, false},
+		{ACT_IDENTITY, OP_huber, 2, 40, false},
+		{ACT_GELU, OP_cross_entropy, 0, 11, true},
 	};
 
 	for (int i = 0; i < LENGTH(problems); i++)
@@ -334,8 +338,8 @@ record_text(bench *b, const void *problem)
 	x = text_norm(b, p, x, width);
 	y = op_pool_tokens(b->g, x, start, p->pool);
 	op_mse(b->g, linear(b, y, width, 5, true), pooled_target, row_weight, true);
-	op_language_loss(b->g, x, p->tied ? table : parameter(b, vocab, width), p->tied ? TENSOR_NONE : parameter(b, vocab, 0),
-					 target, weight, true, &correct);
+	op_language_loss(b->g, x, p->tied ? table : parameter(b, vocab, width),
+					 p->tied ? TENSOR_NONE : parameter(b, vocab, 0), target, weight, true, &correct);
 	graph_backward(b->g);
 }
 

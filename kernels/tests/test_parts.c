@@ -138,9 +138,9 @@ test_optim(const optim_case *c)
 	/* a gradient that is not finite changes nothing but the norm */
 	gradient[1][5] = INFINITY;
 	check_code(api->copy_to(device, device_gradient[1], gradient[1], 37 * sizeof(float)));
-	check_code(api->optim_run(o, &(llmapp_cuda_update) {.step = 4, .share = 1, .weights = memory,
-														 .moments = {memory + PARAM_FLOATS}},
-							  norm));
+	check_code(api->optim_run(
+		o, &(llmapp_cuda_update) {.step = 4, .share = 1, .weights = memory, .moments = {memory + PARAM_FLOATS}},
+		norm));
 	check_code(api->copy_from(device, &got_norm, norm, sizeof(double)));
 	CHECK(isinf(got_norm));
 	check_code(api->copy_from(device, host, memory, 4 * PARAM_FLOATS * sizeof(float)));
@@ -228,7 +228,8 @@ test_decode(int heads, int kv_heads, int n, bool bf16)
 
 			for (int t = 0; t < lengths[s]; t++)
 			{
-				int64_t at = ((int64_t) (pages[s][t / PAGE] * PAGE + t % PAGE) * kv_heads + h / (heads / kv_heads)) * n;
+				int64_t at =
+					((int64_t) (pages[s][t / PAGE] * PAGE + t % PAGE) * kv_heads + h / (heads / kv_heads)) * n;
 				double score = 0, p;
 
 				for (int j = 0; j < n; j++)

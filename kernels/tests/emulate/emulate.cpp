@@ -77,8 +77,9 @@ begin_shared(size_t rest_bytes)
 {
 	if (!shared)
 		shared = (unsigned char *) aligned_alloc(256, SHARED_BYTES + SITES * 2 * CANARY);
-	memset(shared, 0xff, shared_used + rest_bytes + 4 * CANARY < SHARED_BYTES ? shared_used + rest_bytes + 4 * CANARY
-																			: SHARED_BYTES);
+	memset(shared, 0xff,
+		   shared_used + rest_bytes + 4 * CANARY < SHARED_BYTES ? shared_used + rest_bytes + 4 * CANARY
+																: SHARED_BYTES);
 	site_count = 0;
 	shared_rest_bytes = rest_bytes;
 	shared_used = (rest_bytes + 63) / 64 * 64 + CANARY;
