@@ -11,7 +11,7 @@ ISOLATION = $(basename $(notdir $(wildcard tests/isolation/specs/*.spec)))
 ISOLATION_OPTS = --load-extension=$(EXTENSION) --inputdir=tests/isolation
 TAP_TESTS = 1
 PROVE_TESTS ?= tests/tap/*.pl
-EXTRA_CLEAN = tests/unit/build tests/fuzz/build tests/bench/build
+EXTRA_CLEAN = kernels/build tests/unit/build tests/fuzz/build tests/bench/build
 
 # jansson reads JSON, libpng and libjpeg pictures. BLAS and CUDA are never linked: they are opened at run time.
 SHLIB_LINK = -ljansson -lpng -ljpeg -lm -ldl -lpthread -Wl,--version-script=$(srcdir)/src/llmapp.map
@@ -29,11 +29,28 @@ ifneq ($(PGXS),)
 override with_llvm := no
 include $(PGXS)
 
+# The CUDA backend, where there is a compiler for it; without one, or with CUDA=0, the rest is as it is.
+NVCC ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA ?= $(if $(NVCC),1,0)
+ifneq ($(CUDA),0)
+.PHONY: cuda
+all: cuda
+cuda:
+	@$(MAKE) --no-print-directory -C kernels NVCC='$(NVCC)'
+install: install-cuda
+install-cuda: cuda installdirs
+	$(INSTALL_SHLIB) kernels/build/llmapp_cuda.so '$(DESTDIR)$(pkglibdir)/'
+uninstall: uninstall-cuda
+uninstall-cuda:
+	rm -f '$(DESTDIR)$(pkglibdir)/llmapp_cuda.so'
+.PHONY: install-cuda uninstall-cuda
+endif
+
 # Headers are few: every object depends on all of them.
 $(OBJS): $(wildcard src/*.h src/*/*.h src/*/*.def) llmapp.control
 endif
 
-C_FILES = $(shell git ls-files '*.c' '*.h')
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cpp')
 PLAIN_C = $(wildcard src/engine/*.c src/format/*.c src/checkpoint/*.c src/feature/*.c src/manifest/*.c src/metrics/*.c src/text/*.c)
 
 .PHONY: demo test packages unit fuzz bench quality format lint dist help
@@ -76,7 +93,7 @@ dist:
 help:
 	@echo 'make demo          install packages if root, build, train on a private server, show the result'
 	@echo 'make test          install packages if root, build, run every test'
-	@echo 'make               build llmapp.so'
+	@echo 'make               build llmapp.so, and llmapp_cuda.so where nvcc is found (CUDA=0: not)'
 	@echo 'make install       install it into the PostgreSQL of PG_CONFIG (DESTDIR is honoured)'
 	@echo 'make installcheck  regression, isolation and TAP tests against an installed llmapp'
 	@echo 'make unit          unit tests of the engine, the formats and the features; no server'
