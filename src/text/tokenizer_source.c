@@ -122,6 +122,13 @@ source_class(const json_t *config, char *name, size_t size, llm_error *err)
 
 /* ---- tokens ---- */
 
+/* Bytes of a text, which need not end with a zero byte, that a message shows. */
+static int
+shown(size_t length)
+{
+	return length < 100 ? (int) length : 100;
+}
+
 static bool
 make_room(tokenizer_source *s, int64_t id, llm_error *err)
 {
@@ -174,7 +181,7 @@ source_token_add(tokenizer_source *s, int64_t id, const char *text, size_t lengt
 	if (token->text != NULL && (token->length != length || memcmp(token->text, text, length) != 0))
 	{
 		llm_fail(err, LLM_CORRUPT, "two tokens of the tokenizer have the number %lld", (long long) id);
-		return llm_detail(err, "They are \"%.100s\" and \"%.100s\".", token->text, text);
+		return llm_detail(err, "They are \"%.*s\" and \"%.*s\".", shown(token->length), token->text, shown(length), text);
 	}
 	if (length > ADDED_LENGTH_MAX)
 		return llm_fail(err, LLM_INVALID, "a token that was added to the tokenizer has %zu bytes, at most %d are allowed",
