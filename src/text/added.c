@@ -59,7 +59,8 @@ add_text(added_set *set, int32_t id, const uint8_t *text, size_t length, bool sp
 	for (at &= set->mask; set->slot[at] != 0 && probes < PROBES; probes++)
 		at = (at + 1) & set->mask;
 	if (probes == PROBES)
-		return llm_fail(err, LLM_CORRUPT, "the tokenizer of the model is damaged: special tokens are made to collide");
+		return llm_fail(err, LLM_CORRUPT,
+						"the tokenizer of the model is damaged: special tokens are made to collide");
 	set->token[set->count] = (added_token) {(uint32_t) (set->text.size - length), (uint32_t) length, id};
 	set->slot[at] = (uint32_t) ++set->count;
 	set->always = set->always || !special;
@@ -201,7 +202,8 @@ longest_at(const tokenizer *t, const added_set *set, const uint8_t *text, size_t
 size_t
 added_at(const tokenizer *t, const added_set *set, const uint8_t *text, size_t left)
 {
-	int32_t found = set->always && left > 1 && begins(set, text[0], text[1]) ? longest_at(t, set, text, left, false) : -1;
+	int32_t found =
+		set->always && left > 1 && begins(set, text[0], text[1]) ? longest_at(t, set, text, left, false) : -1;
 
 	return found >= 0 ? set->token[found].length : 0;
 }
@@ -246,8 +248,7 @@ take_space(const tokenizer *t, const added_set *set, const uint8_t *text, size_t
 
 	while ((flags & ADDED_LEFT) && m->start > done && takes(t, set, character_before(text, m->start, &bytes)))
 		m->start -= (size_t) bytes;
-	while ((flags & ADDED_RIGHT) && m->end < length &&
-		   takes(t, set, utf8_read(text + m->end, text + length, &bytes)))
+	while ((flags & ADDED_RIGHT) && m->end < length && takes(t, set, utf8_read(text + m->end, text + length, &bytes)))
 		m->end += (size_t) bytes;
 }
 

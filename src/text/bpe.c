@@ -200,7 +200,8 @@ append(token_list *out, const int32_t *id, int64_t count, llm_error *err)
 {
 	if (!token_list_reserve(out, count, err))
 		return false;
-	memcpy(out->id + out->count, id, count * sizeof(int32_t));
+	if (count > 0)
+		memcpy(out->id + out->count, id, count * sizeof(int32_t));
 	out->count += count;
 	return true;
 }

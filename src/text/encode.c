@@ -193,7 +193,8 @@ encode_around(tokenizer *t, const added_set *set, bool starts, const uint8_t *te
 			return false;
 		at.done = match.end;
 	}
-	return at.done >= length || between(t, starts && at.done == 0, text + at.done, length - at.done, special, out, err);
+	return at.done >= length ||
+		   between(t, starts && at.done == 0, text + at.done, length - at.done, special, out, err);
 }
 
 static bool
@@ -259,7 +260,8 @@ tokenizer_cut(const tokenizer *t, const char *text, size_t length, size_t wanted
 				 (h->flags & (FLAG_CHARACTERS | FLAG_NFC | FLAG_PREFIX_SPACE | FLAG_SPACES_ONCE)) == 0 &&
 				 t->character_map == NULL;
 
-	if (t->raw.always || t->normalised.always || t->step_count > 0 || (!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
+	if (t->raw.always || t->normalised.always || t->step_count > 0 ||
+		(!words && h->kind != TOKENIZER_BYTES && h->kind != TOKENIZER_CHARACTERS))
 		return length;
 	for (size_t i = wanted > 0 ? wanted : 1; i < length; i++)
 		if ((text[i] == ' ' || (text[i] >= '\t' && text[i] <= '\r')) && ends_visibly((const uint8_t *) text, i))

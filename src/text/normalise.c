@@ -224,7 +224,7 @@ enum hangul
 	HANGUL_LEAD,
 	HANGUL_VOWEL,
 	HANGUL_TRAIL,
-	HANGUL_OPEN,  /* a syllable without trail */
+	HANGUL_OPEN, /* a syllable without trail */
 	HANGUL_CLOSED
 };
 

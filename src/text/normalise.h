@@ -29,15 +29,14 @@ extern bool text_sentence(tokenizer *t, const uint8_t *text, size_t length, text
  * The longest, or shortest, beginning of text that the tokenizer's map replaces: its length, or 0,
  * and by what.
  */
-extern size_t character_map_find(const tokenizer *t, const uint8_t *text, size_t left, bool longest,
-								 const char **by);
+extern size_t character_map_find(const tokenizer *t, const uint8_t *text, size_t left, bool longest, const char **by);
 
 /* Does a grapheme cluster that has come to `before` go on with c? */
 extern bool cluster_goes_on(int32_t before, int32_t c);
 
 /* ---- BERT's classes of characters: wordpiece.c ---- */
 
-extern bool bert_drops(int32_t c);     /* control characters, not white space */
+extern bool bert_drops(int32_t c); /* control characters, not white space */
 extern bool bert_nonspacing(int32_t c);
 extern bool bert_ideograph(int32_t c); /* words of their own */
 

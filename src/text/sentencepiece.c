@@ -168,11 +168,8 @@ read_specification(message m, specification *spec, size_t *pieces, llm_error *er
 	field f;
 	bool ok, inner = true;
 
-	*spec = (specification) {.model = MODEL_UNIGRAM,
-							 .prefix = true,
-							 .once = true,
-							 .escape = true,
-							 .special = {0, 1, 2, -1, -1, -1, -1}};
+	*spec = (specification) {
+		.model = MODEL_UNIGRAM, .prefix = true, .once = true, .escape = true, .special = {0, 1, 2, -1, -1, -1, -1}};
 	*pieces = 0;
 	while (inner && next_field(&m, &f, &ok))
 	{
@@ -186,7 +183,9 @@ read_specification(message m, specification *spec, size_t *pieces, llm_error *er
 		return damaged(err);
 	if (spec->model != MODEL_UNIGRAM && spec->model != MODEL_BPE)
 		return source_unsupported(err, "a SentencePiece model of the type",
-								  spec->model == MODEL_WORD ? "word" : spec->model == MODEL_CHAR ? "char" : "unknown",
+								  spec->model == MODEL_WORD   ? "word"
+								  : spec->model == MODEL_CHAR ? "char"
+															  : "unknown",
 								  "Supported are unigram and bpe.");
 	if (spec->suffix || !spec->escape)
 		return source_unsupported(err, "a setting of SentencePiece",

@@ -140,7 +140,7 @@ part_ideograph(text_buffer *out, int32_t c, llm_error *err)
 typedef bool (*change_character)(text_buffer *out, int32_t c, llm_error *err);
 
 static const change_character changes[STEP_KINDS] = {
-	[STEP_LOWER] = lower, [STEP_NONSPACING] = drop_nonspacing,    [STEP_MARKS] = drop_marks,
+	[STEP_LOWER] = lower, [STEP_NONSPACING] = drop_nonspacing, [STEP_MARKS] = drop_marks,
 	[STEP_CLEAN] = clean, [STEP_IDEOGRAPHS] = part_ideograph,
 };
 
@@ -252,11 +252,12 @@ replace(const step *s, const uint8_t *text, size_t length, text_buffer *out, llm
 static bool
 replace_space_runs(const step *s, const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 {
-	for (size_t i = 0, run; i < length; i += run > 0 ? run : 1)
+	for (size_t i = 0, run; i<length; i += run> 0 ? run : 1)
 	{
 		for (run = 0; i + run < length && text[i + run] == ' ';)
 			run++;
-		if (!(run > 1 ? text_buffer_add(out, s->text[1], s->length[1], err) : text_buffer_add(out, text + i, 1, err)) ||
+		if (!(run > 1 ? text_buffer_add(out, s->text[1], s->length[1], err)
+					  : text_buffer_add(out, text + i, 1, err)) ||
 			!text_check_length(out, err))
 			return false;
 	}
@@ -371,9 +372,10 @@ bool
 steps_run(tokenizer *t, int32_t from, int32_t to, bool starts, const uint8_t **text, size_t *length, llm_error *err)
 {
 	const uint8_t *mapped = (const uint8_t *) t->mapped.bytes;
-	text_buffer *out = mapped != NULL && *text >= mapped && *text < mapped + t->mapped.capacity ? &t->normal : &t->mapped;
+	text_buffer *out =
+		mapped != NULL && *text >= mapped && *text < mapped + t->mapped.capacity ? &t->normal : &t->mapped;
 
-	for (int32_t i = from; i < to && *length > 0; i++)
+	for (int32_t i = from; i<to && * length> 0; i++)
 	{
 		const step *s = &t->steps[i];
 

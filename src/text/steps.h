@@ -16,25 +16,25 @@
 /* The numbers are part of the stored form. */
 enum step_kind
 {
-	STEP_CUT,         /* added tokens with ADDED_NORMALISED are cut out here; before the first step if it is not there */
-	STEP_NFC,         /* UAX #15 */
+	STEP_CUT, /* added tokens with ADDED_NORMALISED are cut out here; before the first step if it is not there */
+	STEP_NFC, /* UAX #15 */
 	STEP_NFD,
 	STEP_LOWER,
-	STEP_NONSPACING,  /* BERT: drop Mn */
-	STEP_MARKS,       /* drop what ROLE_MARK says */
-	STEP_CLEAN,       /* BERT: drop control characters, white space becomes spaces */
-	STEP_IDEOGRAPHS,  /* BERT: spaces around each */
-	STEP_STRIP_LEFT,  /* white space at the start goes */
+	STEP_NONSPACING, /* BERT: drop Mn */
+	STEP_MARKS,      /* drop what ROLE_MARK says */
+	STEP_CLEAN,      /* BERT: drop control characters, white space becomes spaces */
+	STEP_IDEOGRAPHS, /* BERT: spaces around each */
+	STEP_STRIP_LEFT, /* white space at the start goes */
 	STEP_STRIP_RIGHT,
-	STEP_REPLACE,     /* first text by second */
-	STEP_SPACE_RUNS,  /* two spaces and more by second text */
-	STEP_PREPEND,     /* second text in front */
-	STEP_MAP,         /* SentencePiece's character map, as the library tokenizers reads it */
-	STEP_SENTENCE,    /* all that SentencePiece does, by the flags */
-	STEP_SPACE_MARKS, /* U+2581 becomes a space */
-	STEP_PREFIX,      /* a space in front, unless one is there */
+	STEP_REPLACE,      /* first text by second */
+	STEP_SPACE_RUNS,   /* two spaces and more by second text */
+	STEP_PREPEND,      /* second text in front */
+	STEP_MAP,          /* SentencePiece's character map, as the library tokenizers reads it */
+	STEP_SENTENCE,     /* all that SentencePiece does, by the flags */
+	STEP_SPACE_MARKS,  /* U+2581 becomes a space */
+	STEP_PREFIX,       /* a space in front, unless one is there */
 	STEP_PREFIX_FIRST, /* the same where the whole text begins */
-	STEP_WORDS        /* for each run of white space one space, and one in front; U+2581 becomes a space */
+	STEP_WORDS         /* for each run of white space one space, and one in front; U+2581 becomes a space */
 };
 
 #define STEP_KINDS (STEP_WORDS + 1)

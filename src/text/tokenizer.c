@@ -218,8 +218,8 @@ check_frame(const tokenizer *t, llm_error *err)
 			first = 0;
 		}
 	}
-	ok = ok && (items == 0 || pairs == 1) && (items == 0 || t->frame[items - 1].id == FRAME_PAIR ||
-											   (first == 1 && second == 1));
+	ok = ok && (items == 0 || pairs == 1) &&
+		 (items == 0 || t->frame[items - 1].id == FRAME_PAIR || (first == 1 && second == 1));
 	return ok || corrupt(err, "its frame");
 }
 

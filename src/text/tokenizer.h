@@ -58,10 +58,10 @@ enum tokenizer_flag
 typedef enum token_type
 {
 	TOKEN_NORMAL,
-	TOKEN_SPECIAL, /* stands for no text */
-	TOKEN_ADDED,   /* cut out of text before all else */
-	TOKEN_BYTE,    /* a byte of an unknown character */
-	TOKEN_UNUSED,  /* decoded, never encoded */
+	TOKEN_SPECIAL,   /* stands for no text */
+	TOKEN_ADDED,     /* cut out of text before all else */
+	TOKEN_BYTE,      /* a byte of an unknown character */
+	TOKEN_UNUSED,    /* decoded, never encoded */
 	TOKEN_ADDED_WORD /* both added and normal */
 } token_type;
 

@@ -59,7 +59,7 @@ typedef struct block_header
 	uint32_t flags; /* enum tokenizer_flag */
 	uint32_t pretokenizer;
 	int32_t special[SPECIAL_TOKENS]; /* id or -1 */
-	block_part part[SECTIONS]; /* of version 1: SECTION_ADDED of them */
+	block_part part[SECTIONS];       /* of version 1: SECTION_ADDED of them */
 } block_header;
 
 _Static_assert(sizeof(block_header) == 64 + 16 * SECTIONS, "no padding in what is stored");
@@ -94,8 +94,8 @@ typedef struct added_set
 {
 	added_token *token;
 	int32_t count;
-	bool always;                 /* some are cut out though special tokens are not */
-	uint32_t *slot;              /* (mask + 1) number of a token + 1, 0 = empty, by token_hash() */
+	bool always;    /* some are cut out though special tokens are not */
+	uint32_t *slot; /* (mask + 1) number of a token + 1, 0 = empty, by token_hash() */
 	uint32_t mask;
 	text_buffer text;
 	uint64_t begins[65536 / 64]; /* pairs of bytes that one may begin with */
@@ -119,11 +119,11 @@ struct tokenizer
 	uint32_t merge_mask;
 	uint32_t prefix_mask; /* of bits */
 	uint32_t map_units;
-	uint32_t longest;     /* bytes of a token */
-	double unknown_score; /* unigram: of a character that is no token */
-	const uint8_t *added;     /* NULL: all zero */
-	const frame_item *frame;  /* NULL: none */
-	struct step *steps;       /* NULL: none */
+	uint32_t longest;        /* bytes of a token */
+	double unknown_score;    /* unigram: of a character that is no token */
+	const uint8_t *added;    /* NULL: all zero */
+	const frame_item *frame; /* NULL: none */
+	struct step *steps;      /* NULL: none */
 	int32_t step_count;
 	int32_t cut_step;         /* where among them added tokens are cut out of the normal text */
 	added_set raw;            /* looked for in text as it comes, */

@@ -43,7 +43,7 @@ struct tokenizer_builder
 	int32_t step_count;
 	text_buffer character_map;
 	text_buffer steps;
-	text_buffer frame; /* frame_item */
+	text_buffer frame;   /* frame_item */
 	text_buffer spelled; /* the last text that was read */
 	bool failed;
 };

@@ -104,8 +104,8 @@ read_added_tokens(tokenizer_source *s, const json_t *added, llm_error *err)
 
 			special = special || (role != NULL && strcmp(role, text) == 0);
 		}
-		if (!source_token_add(s, json_integer_value(id), text, strlen(text), special,
-							  special ? 0 : ADDED_NORMALISED, err))
+		if (!source_token_add(s, json_integer_value(id), text, strlen(text), special, special ? 0 : ADDED_NORMALISED,
+							  err))
 			return false;
 	}
 	return true;

@@ -148,9 +148,17 @@ read_unknown(tokenizer_source *s, const json_t *model, llm_error *err)
 static bool
 read_bpe(tokenizer_source *s, const json_t *model, llm_error *err)
 {
-	static const char *const known[] = {"type",          "dropout",       "unk_token", "continuing_subword_prefix",
-										"end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
-										"vocab",         "merges",        NULL};
+	static const char *const known[] = {"type",
+										"dropout",
+										"unk_token",
+										"continuing_subword_prefix",
+										"end_of_word_suffix",
+										"fuse_unk",
+										"byte_fallback",
+										"ignore_merges",
+										"vocab",
+										"merges",
+										NULL};
 	bool bytes = s->options.spelling == SPELLING_BYTE_ALPHABET;
 
 	s->options.kind = TOKENIZER_BPE;
@@ -166,7 +174,7 @@ read_bpe(tokenizer_source *s, const json_t *model, llm_error *err)
 static bool
 read_wordpiece(tokenizer_source *s, const json_t *model, llm_error *err)
 {
-	static const char *const known[] = {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word",
+	static const char *const known[] = {"type",  "unk_token", "continuing_subword_prefix", "max_input_chars_per_word",
 										"vocab", NULL};
 	const char *prefix = CONTINUATION;
 	int64_t longest = WORDPIECE_CHARACTERS;
@@ -220,7 +228,7 @@ static const char *
 guess_model(const json_t *model)
 {
 	return json_is_array(json_object_get(model, "vocab")) ? "Unigram"
-		   : json_object_get(model, "merges") != NULL	  ? "BPE"
+		   : json_object_get(model, "merges") != NULL     ? "BPE"
 														  : "WordPiece";
 }
 
@@ -251,8 +259,8 @@ read_model(tokenizer_source *s, const json_t *json, llm_error *err)
 static bool
 read_added(tokenizer_source *s, const json_t *json, llm_error *err)
 {
-	static const char *const known[] = {"id",		"content",	   "single_word", "lstrip", "rstrip",
-										"normalized", "special", NULL};
+	static const char *const known[] = {"id",     "content",    "single_word", "lstrip",
+										"rstrip", "normalized", "special",     NULL};
 	int64_t id;
 	const char *text;
 	bool special;
@@ -292,18 +300,19 @@ read_template_item(tokenizer_source *s, source_frame *frame, const json_t *json,
 	int64_t type, id;
 
 	if (item != NULL)
-		return json_read_string(item, "id", &name, err) && json_read_int(item, "type_id", 0, FRAME_TYPE_MAX, &type, err) &&
+		return json_read_string(item, "id", &name, err) &&
+			   json_read_int(item, "type_id", 0, FRAME_TYPE_MAX, &type, err) &&
 			   source_frame_add(frame, strcmp(name, "A") == 0 ? FRAME_FIRST : FRAME_SECOND, type, err);
 	if (!json_read_object(json, "SpecialToken", &item, err) || !json_read_string(item, "id", &name, err) ||
-		!json_read_int(item, "type_id", 0, FRAME_TYPE_MAX, &type, err) || !json_read_object(tokens, name, &item, err) ||
-		!json_read_array(item, "ids", SOURCE_FRAME_MAX, &ids, err))
+		!json_read_int(item, "type_id", 0, FRAME_TYPE_MAX, &type, err) ||
+		!json_read_object(tokens, name, &item, err) || !json_read_array(item, "ids", SOURCE_FRAME_MAX, &ids, err))
 		return false;
 	for (size_t i = 0; i < json_array_size(ids); i++)
 	{
 		id = json_is_integer(json_array_get(ids, i)) ? json_integer_value(json_array_get(ids, i)) : -1;
 		if (id < 0 || id >= s->tokens || s->token[id].text == NULL)
-			return llm_fail(err, LLM_CORRUPT, "the tokenizer puts \"%.100s\" around texts, which is none of its tokens",
-							name);
+			return llm_fail(err, LLM_CORRUPT,
+							"the tokenizer puts \"%.100s\" around texts, which is none of its tokens", name);
 		if (!source_frame_add(frame, (int32_t) id, type, err))
 			return false;
 	}
@@ -312,7 +321,8 @@ read_template_item(tokenizer_source *s, source_frame *frame, const json_t *json,
 
 /* Each text must be there once. */
 static bool
-read_template(tokenizer_source *s, source_frame *frame, const json_t *json, const char *key, bool pair, llm_error *err)
+read_template(tokenizer_source *s, source_frame *frame, const json_t *json, const char *key, bool pair,
+			  llm_error *err)
 {
 	const json_t *list, *tokens;
 	int texts[2] = {0, 0};
@@ -338,7 +348,8 @@ read_templates(tokenizer_source *s, const json_t *json, llm_error *err)
 	static const char *const known[] = {"type", "single", "pair", "special_tokens", NULL};
 
 	return source_keys(json, "TemplateProcessing", known, err) &&
-		   read_template(s, &s->one, json, "single", false, err) && read_template(s, &s->two, json, "pair", true, err);
+		   read_template(s, &s->one, json, "single", false, err) &&
+		   read_template(s, &s->two, json, "pair", true, err);
 }
 
 /* ["[SEP]", 102] */
@@ -454,8 +465,9 @@ read_decoder(tokenizer_source *s, const json_t *json, int depth, llm_error *err)
 		return true;
 	}
 	if (strcmp(type, "Metaspace") != 0)
-		return source_unsupported(err, "a decoder", type,
-								  "Supported are ByteLevel, WordPiece, Metaspace, ByteFallback, Fuse, Replace, Strip.");
+		return source_unsupported(
+			err, "a decoder", type,
+			"Supported are ByteLevel, WordPiece, Metaspace, ByteFallback, Fuse, Replace, Strip.");
 	if (json_object_get(json, "prepend_scheme") != NULL && !json_read_string(json, "prepend_scheme", &scheme, err))
 		return false;
 	s->options.flags |= strcmp(scheme, "never") != 0 ? FLAG_PREFIX_SPACE : 0;
@@ -498,8 +510,8 @@ bert_steps_to_flags(tokenizer_source *s)
 bool
 tokenizer_json_read(tokenizer_source *s, const json_t *json, llm_error *err)
 {
-	static const char *const known[] = {"version",	   "truncation",	  "padding", "added_tokens", "normalizer",
-										"pre_tokenizer", "post_processor", "decoder", "model",		   NULL};
+	static const char *const known[] = {"version",       "truncation",     "padding", "added_tokens", "normalizer",
+										"pre_tokenizer", "post_processor", "decoder", "model",        NULL};
 
 	if (!source_keys(json, "tokenizer.json", known, err) || !tokenizer_json_text(s, json, err) ||
 		!read_model(s, json, err) || !read_all_added(s, json, err) ||

@@ -50,7 +50,8 @@ flatten(sequence *out, const json_t *json, const char *what, const char *members
 
 /* ---- normalizer ---- */
 
-#define NORMALIZERS "Supported are NFC, NFD, Lowercase, StripAccents, Strip, Replace, Prepend, Precompiled and BertNormalizer."
+#define NORMALIZERS \
+	"Supported are NFC, NFD, Lowercase, StripAccents, Strip, Replace, Prepend, Precompiled and BertNormalizer."
 
 static bool
 read_plain(tokenizer_source *s, const json_t *json, int kind, llm_error *err)
@@ -173,7 +174,8 @@ read_precompiled(tokenizer_source *s, const json_t *json, int kind, llm_error *e
 static bool
 read_bert(tokenizer_source *s, const json_t *json, int kind, llm_error *err)
 {
-	static const char *const known[] = {"type", "clean_text", "handle_chinese_chars", "strip_accents", "lowercase", NULL};
+	static const char *const known[] = {"type",          "clean_text", "handle_chinese_chars",
+										"strip_accents", "lowercase",  NULL};
 	bool clean, ideographs, accents, lower;
 
 	if (!source_keys(json, "BertNormalizer", known, err) || !source_bool(json, "clean_text", true, &clean, err) ||
@@ -357,7 +359,8 @@ read_bert_words(tokenizer_source *s, const sequence *list, llm_error *err)
 static bool
 read_scheme(const json_t *json, const char **scheme, bool *split, llm_error *err)
 {
-	static const char *const known[] = {"type", "replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep", NULL};
+	static const char *const known[] = {"type",    "replacement", "prepend_scheme", "split", "add_prefix_space",
+										"str_rep", NULL};
 	const char *mark;
 	bool prefix;
 

@@ -59,8 +59,9 @@ vocabulary_txt_read(tokenizer_source *s, file_bytes file, llm_error *err)
 	if (!source_class(s->config, name, sizeof(name), err))
 		return false;
 	if (!is_known(name, classes))
-		return source_unsupported(err, "a vocab.txt of the class", name,
-								  "Save the model with transformers to have a tokenizer.json, or name BertTokenizer.");
+		return source_unsupported(
+			err, "a vocab.txt of the class", name,
+			"Save the model with transformers to have a tokenizer.json, or name BertTokenizer.");
 	s->expected = file.size;
 	while (next_line(&file, &line, &length))
 		if (!source_token_put(s, s->tokens, line, length, TOKEN_NORMAL, 0, err))
@@ -115,8 +116,8 @@ read_merges(tokenizer_source *s, file_bytes file, llm_error *err)
 		space = memchr(line, ' ', length);
 		if (space == NULL)
 			return llm_fail(err, LLM_CORRUPT, "merge %d of the tokenizer is not a pair of texts", s->merges + 1);
-		s->merge[s->merges++] = (source_merge) {line, space + 1, (uint32_t) (space - line),
-												(uint32_t) (line + length - space - 1)};
+		s->merge[s->merges++] =
+			(source_merge) {line, space + 1, (uint32_t) (space - line), (uint32_t) (line + length - space - 1)};
 	}
 	return true;
 }
@@ -151,7 +152,8 @@ vocabulary_json_read(tokenizer_source *s, const json_t *vocabulary, file_bytes m
 	if (merges.bytes == NULL)
 	{
 		llm_fail(err, LLM_INVALID, "the tokenizer has a vocab.json, but no merges.txt");
-		return llm_hint(err, "Put merges.txt beside it, or save the model with transformers to have a tokenizer.json.");
+		return llm_hint(err,
+						"Put merges.txt beside it, or save the model with transformers to have a tokenizer.json.");
 	}
 	if (name[0] == '\0')
 		strcpy(name, json_object_get(vocabulary, "<mask>") != NULL ? "RobertaTokenizer" : "GPT2Tokenizer");

@@ -122,6 +122,13 @@ source_class(const json_t *config, char *name, size_t size, llm_error *err)
 
 /* ---- tokens ---- */
 
+/* Bytes of a text, which need not end with a zero byte, that a message shows. */
+static int
+shown(size_t length)
+{
+	return length < 100 ? (int) length : 100;
+}
+
 static bool
 make_room(tokenizer_source *s, int64_t id, llm_error *err)
 {
@@ -157,8 +164,8 @@ source_token_put(tokenizer_source *s, int64_t id, const char *text, size_t lengt
 		return llm_fail(err, LLM_CORRUPT, "two tokens of the tokenizer have the number %lld", (long long) id);
 	if (length > TABLE_MAX)
 		return llm_fail(err, LLM_INVALID, "a token of the tokenizer is too long");
-	s->token[id] = (source_token) {
-		.text = text, .length = (uint32_t) length, .type = type, .vocabulary = true, .score = score};
+	s->token[id] =
+		(source_token) {.text = text, .length = (uint32_t) length, .type = type, .vocabulary = true, .score = score};
 	return true;
 }
 
@@ -174,11 +181,13 @@ source_token_add(tokenizer_source *s, int64_t id, const char *text, size_t lengt
 	if (token->text != NULL && (token->length != length || memcmp(token->text, text, length) != 0))
 	{
 		llm_fail(err, LLM_CORRUPT, "two tokens of the tokenizer have the number %lld", (long long) id);
-		return llm_detail(err, "They are \"%.100s\" and \"%.100s\".", token->text, text);
+		return llm_detail(err, "They are \"%.*s\" and \"%.*s\".", shown(token->length), token->text, shown(length),
+						  text);
 	}
 	if (length > ADDED_LENGTH_MAX)
-		return llm_fail(err, LLM_INVALID, "a token that was added to the tokenizer has %zu bytes, at most %d are allowed",
-						length, ADDED_LENGTH_MAX);
+		return llm_fail(err, LLM_INVALID,
+						"a token that was added to the tokenizer has %zu bytes, at most %d are allowed", length,
+						ADDED_LENGTH_MAX);
 	if (token->text == NULL)
 		*token = (source_token) {.text = text, .length = (uint32_t) length};
 	token->type = special ? TOKEN_SPECIAL : TOKEN_ADDED;
@@ -233,7 +242,8 @@ add_named(tokenizer_source *s, source_frame *frame, const char *text, int64_t ty
 	int32_t id = text ? source_find(s, text, strlen(text)) : -1;
 
 	if (text != NULL && id < 0)
-		return llm_fail(err, LLM_CORRUPT, "the tokenizer puts \"%.100s\" around texts, which is none of its tokens", text);
+		return llm_fail(err, LLM_CORRUPT, "the tokenizer puts \"%.100s\" around texts, which is none of its tokens",
+						text);
 	return text == NULL || source_frame_add(frame, id, type, err);
 }
 
@@ -270,10 +280,10 @@ build_tokens(tokenizer_source *s, tokenizer_builder *b, llm_error *err)
 	{
 		const source_token *token = &s->token[id];
 
-		if (!(token->text != NULL ? tokenizer_builder_token(b, token->text, token->length, built_type(s, token),
-															token->score, err) &&
-										tokenizer_builder_added(b, token->added)
-								  : tokenizer_builder_token(b, "", 0, TOKEN_UNUSED, 0, err)))
+		if (!(token->text != NULL
+				  ? tokenizer_builder_token(b, token->text, token->length, built_type(s, token), token->score, err) &&
+						tokenizer_builder_added(b, token->added)
+				  : tokenizer_builder_token(b, "", 0, TOKEN_UNUSED, 0, err)))
 			return false;
 	}
 	for (int i = 0; i < SPECIAL_TOKENS; i++)
@@ -336,8 +346,8 @@ build_merges(tokenizer_source *s, tokenizer_builder *b, llm_error *err)
 static bool
 build_text(tokenizer_source *s, tokenizer_builder *b, llm_error *err)
 {
-	bool ok = s->character_map == NULL ||
-			  tokenizer_builder_character_map(b, s->character_map, s->character_map_bytes, err);
+	bool ok =
+		s->character_map == NULL || tokenizer_builder_character_map(b, s->character_map, s->character_map_bytes, err);
 
 	for (int32_t i = 0; ok && i < s->steps; i++)
 		ok = tokenizer_builder_step(b, s->step[i].kind, s->step[i].first, s->step[i].second, err);

@@ -63,8 +63,8 @@ typedef struct tokenizer_source
 	int32_t special[SPECIAL_TOKENS];
 	json_t *document[SOURCE_DOCUMENTS]; /* parsed files */
 	int documents;
-	const json_t *config;               /* tokenizer_config.json, an empty object if there is none */
-	char *kept;                         /* other memory that texts lie in */
+	const json_t *config; /* tokenizer_config.json, an empty object if there is none */
+	char *kept;           /* other memory that texts lie in */
 } tokenizer_source;
 
 extern void source_free(tokenizer_source *s);

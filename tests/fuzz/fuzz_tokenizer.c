@@ -30,6 +30,9 @@ try_text(tokenizer *t, const char *text, size_t length, bool exact)
 	for (int64_t i = 0; i < list.count; i++)
 		REQUIRE(list.id[i] >= 0 && list.id[i] < tokenizer_size(t));
 	REQUIRE(tokenizer_decode(t, list.id, list.count, true, &back, &err));
+	list.count = 0;
+	if (!exact)
+		REQUIRE(tokenizer_encode_framed(t, text, length, text, length / 2, true, 0, &list, NULL, &err));
 	REQUIRE(text_complete(back.bytes, back.size) <= back.size);
 	if (exact)
 		REQUIRE(back.size == length && (length == 0 || memcmp(back.bytes, text, length) == 0));

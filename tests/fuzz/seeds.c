@@ -6,6 +6,7 @@
 #include "../../src/format/gguf_writer.h"
 #include "../../src/format/params.h"
 #include "../../src/manifest/import_params.h"
+#include "../../src/text/steps.h"
 #include "../../src/text/tokenizer_build.h"
 #include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
@@ -522,6 +523,21 @@ tokenizer_seed(const char *directory, const char *name, const void *block, size_
 	return ok;
 }
 
+/* A few steps, a token that is cut out between them, and frames. */
+static void
+add_steps(tokenizer_builder *b, llm_error *err)
+{
+	static const frame_item frame[] = {{0, 0}, {FRAME_FIRST, 0}, {FRAME_SECOND, 1}};
+
+	tokenizer_builder_token(b, "A ", 2, TOKEN_ADDED, 0, err);
+	tokenizer_builder_added(b, ADDED_NORMALISED | ADDED_LEFT);
+	tokenizer_builder_step(b, STEP_LOWER, NULL, NULL, err);
+	tokenizer_builder_step(b, STEP_REPLACE, "!", "ab", err);
+	tokenizer_builder_step(b, STEP_CUT, NULL, NULL, err);
+	tokenizer_builder_step(b, STEP_WORDS, NULL, NULL, err);
+	tokenizer_builder_frame(b, frame, 2, frame + 1, 2, err);
+}
+
 /* Each kind with the flags that it knows. */
 static bool
 tokenizer_seeds(const char *directory)
@@ -559,6 +575,8 @@ tokenizer_seeds(const char *directory)
 		tokenizer_builder_merge(b, "ab", 2, "a", 1, &err);
 		if (kinds[k].kind == TOKENIZER_UNIGRAM && kinds[k].flags & FLAG_BYTE_FALLBACK)
 			tokenizer_builder_character_map(b, map, write_character_map(map), &err);
+		if (k % 2 == 1)
+			add_steps(b, &err);
 		block = tokenizer_builder_finish(b, &bytes, &err);
 		snprintf(name, sizeof(name), "tokenizer-%zu", k);
 		ok = block != NULL && tokenizer_seed(directory, name, block, bytes);
@@ -566,6 +584,112 @@ tokenizer_seeds(const char *directory)
 		tokenizer_builder_free(b);
 	}
 	return ok && write_seed(directory, "learn", "\xFF\x00the cat sat on the mat, that c", 33);
+}
+
+/* Files of tokenizers, each behind its place and length; see fuzz_tokenizer_file.c. */
+static bool
+files_seed(const char *directory, const char *name, const char *const files[][2], int count)
+{
+	char all[8192];
+	size_t size = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		size_t length = strlen(files[i][1]);
+
+		all[size++] = files[i][0][0];
+		all[size++] = (char) (length & 0xFF);
+		all[size++] = (char) (length >> 8);
+		memcpy(all + size, files[i][1], length);
+		size += length;
+	}
+	return write_seed(directory, name, all, size);
+}
+
+#define TOKENIZER_JSON "\x00"
+#define TOKENIZER_MODEL "\x01"
+#define VOCAB_TXT "\x02"
+#define VOCAB_JSON "\x03"
+#define MERGES_TXT "\x04"
+#define CONFIG_JSON "\x05"
+
+static const char *const tokenizer_json[] = {
+	"{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true,\"normalized\":false,\"lstrip\":true},{\"id\":"
+	"5,"
+	"\"content\":\"aba\",\"single_word\":true,\"rstrip\":true}],\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{"
+	"\"type\":"
+	"\"ByteLevel\",\"add_prefix_space\":true},\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":[\"b\",1],"
+	"\"cls\":"
+	"[\"<s>\",3]},\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":"
+	"2,\"\xC4\xA0\":4},"
+	"\"merges\":[\"a b\"],\"ignore_merges\":true}}",
+	"{\"added_tokens\":[{\"id\":0,\"content\":\"[U]\",\"special\":true},{\"id\":4,\"content\":\"AB\"}],"
+	"\"normalizer\":{\"type\":"
+	"\"BertNormalizer\",\"strip_accents\":null,\"lowercase\":true},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+	"\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[U]\",\"type_id\":0}"
+	"},{\"Sequence\":"
+	"{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"Sequence\":{\"id\":"
+	"\"B\",\"type_id\":1}}],"
+	"\"special_tokens\":{\"[U]\":{\"id\":\"[U]\",\"ids\":[0],\"tokens\":[\"[U]\"]}}},\"model\":{\"unk_token\":\"[U]"
+	"\",\"vocab\":{"
+	"\"[U]\":0,\"a\":1,\"##b\":2,\"!\":3},\"max_input_chars_per_word\":100}}",
+	"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"},{"
+	"\"type\":\"Lowercase\"},"
+	"{\"type\":\"Strip\",\"strip_left\":true},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" "
+	"\"},{\"type\":"
+	"\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"ab\"}]},\"pre_tokenizer\":{\"type\":\"Sequence\","
+	"\"pretokenizers\":[{"
+	"\"type\":\"WhitespaceSplit\"},{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\"}]},\"decoder\":{\"type\":"
+	"\"Metaspace\"},"
+	"\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<unk>\",0],[\"\xE2\x96\x81\",-"
+	"1],[\"a\",-2],"
+	"[\"ab\",-3.5],[\"<0xC3>\",-9]]}}",
+	"{\"added_tokens\":[{\"id\":3,\"content\":\"\xE2\x96\x81\xE2\x96\x81\",\"normalized\":false}],\"normalizer\":{"
+	"\"type\":\"Sequence\","
+	"\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{"
+	"\"String\":\" \"},"
+	"\"content\":\"\xE2\x96\x81\"}]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\" "
+	"\"},\"behavior\":"
+	"\"MergedWithPrevious\",\"invert\":false},\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"fuse_unk\":true,"
+	"\"byte_fallback\":true,"
+	"\"vocab\":{\"<unk>\":0,\"a\":1,\"\xE2\x96\x81\":2,\"\xE2\x96\x81\xE2\x96\x81\":3,\"<0xC3>\":4},\"merges\":[["
+	"\"\xE2\x96\x81\","
+	"\"\xE2\x96\x81\"]]}}",
+};
+
+/* Pieces <unk>, <s>, "_a", "b", <0xC3> and "ab" with types, a trainer and a normalizer; no byte is zero. */
+#define SENTENCEPIECE(type) \
+	"\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x07\x0A\x03<s>\x18\x03\x0A\x0B\x0A\x04\xE2\x96\x81" \
+	"a\x15\x01\x01\x80\xBF\x0A\x03\x0A\x01" \
+	"b\x0A\x0A\x0A\x06<0xC3>\x18\x06\x0A\x06\x0A\x02" \
+	"ab\x18\x04\x12\x05\x18" type "\x98\x02\x01\x1A\x04\x18\x01\x20\x01"
+
+static bool
+tokenizer_file_seeds(const char *directory)
+{
+	static const char *const bert[][2] = {
+		{VOCAB_TXT, "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\r\n!\n"},
+		{CONFIG_JSON, "{\"do_lower_case\":false,\"tokenizer_class\":\"BertTokenizerFast\"}"}};
+	static const char *const gpt2[][2] = {
+		{VOCAB_JSON, "{\"a\":0,\"b\":1,\"ab\":2,\"<|endoftext|>\":3}"},
+		{MERGES_TXT, "#version: 0.2\na b\n"},
+		{CONFIG_JSON, "{\"add_eos_token\":true,\"chat_template\":[{\"name\":\"default\",\"template\":\"x\"}],"
+					  "\"added_tokens_decoder\":{\"4\":{\"content\":\"[U]\",\"special\":true}}}"}};
+	static const char *const unigram[][2] = {{TOKENIZER_MODEL, SENTENCEPIECE("\x01")},
+											 {CONFIG_JSON, "{\"tokenizer_class\":\"LlamaTokenizer\"}"}};
+	static const char *const bpe[][2] = {{TOKENIZER_MODEL, SENTENCEPIECE("\x02")}};
+	bool ok = files_seed(directory, "bert", bert, 2) && files_seed(directory, "gpt2", gpt2, 3) &&
+			  files_seed(directory, "unigram", unigram, 2) && files_seed(directory, "bpe", bpe, 1);
+
+	for (size_t i = 0; ok && i < sizeof(tokenizer_json) / sizeof(tokenizer_json[0]); i++)
+	{
+		const char *const file[][2] = {{TOKENIZER_JSON, tokenizer_json[i]}};
+		char name[32];
+
+		snprintf(name, sizeof(name), "json-%zu", i);
+		ok = files_seed(directory, name, file, 1);
+	}
+	return ok;
 }
 
 int
@@ -600,6 +724,8 @@ main(int argc, char **argv)
 		ok = checkpoint_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tokenizer") == 0)
 		ok = tokenizer_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "tokenizer_file") == 0)
+		ok = tokenizer_file_seeds(argv[2]);
 	sample_free(s);
 	return ok ? 0 : 1;
 }

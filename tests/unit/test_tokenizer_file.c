@@ -134,7 +134,8 @@ check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool spec
 		}
 		ids.count = types.count = 0;
 		CHECK(tokenizer_encode_framed(t, all.text[n], all.length[n], second ? all.text[n + 1] : NULL,
-									  second ? all.length[n + 1] : 0, special, second ? MOST : 0, &ids, &types, &err));
+									  second ? all.length[n + 1] : 0, special, second ? MOST : 0, &ids, &types,
+									  &err));
 		same = digest(digest(DIGEST_START, ids.id, ids.count), types.id, types.count) == expected[i];
 		equal += same;
 		if (!same && i - equal < 3)
@@ -145,8 +146,8 @@ check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool spec
 	return equal;
 }
 
-static const char *const file_names[] = {"tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt",
-										 "tokenizer_config.json"};
+static const char *const file_names[] = {"tokenizer.json", "tokenizer.model", "vocab.txt",
+										 "vocab.json",     "merges.txt",      "tokenizer_config.json"};
 
 /* The tokenizer of a folder; info and block are to be freed. */
 static tokenizer *
@@ -154,7 +155,7 @@ open_files(const char *name, void **block, tokenizer_file_info *info)
 {
 	tokenizer_files files = {0};
 	file_bytes *const to[] = {&files.tokenizer_json, &files.tokenizer_model, &files.vocab_txt,
-							  &files.vocab_json,	 &files.merges_txt,		 &files.tokenizer_config_json};
+							  &files.vocab_json,     &files.merges_txt,      &files.tokenizer_config_json};
 	llm_error err = {0};
 	size_t bytes = 0;
 	tokenizer *t;
@@ -193,13 +194,167 @@ test_family(const char *name)
 	free(model);
 }
 
+/* ---- what is refused, and what is said beside the tokenizer ---- */
+
+#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"<s>\":3},\"merges\":[\"a b\"]}"
+
+/* The error that tokenizer.json gives, or "". */
+static const char *
+json_error(const char *json, const char *config)
+{
+	static llm_error err;
+	tokenizer_files files = {.tokenizer_json = {json, strlen(json)},
+							 .tokenizer_config_json = {config, config ? strlen(config) : 0}};
+	tokenizer_file_info info;
+	size_t bytes;
+	void *block;
+
+	err = (llm_error) {.code = LLM_OK};
+	block = tokenizer_from_files(&files, &info, &bytes, &err);
+	CHECK((block == NULL) == (err.code != LLM_OK));
+	if (block != NULL)
+		tokenizer_file_info_free(&info);
+	free(block);
+	return err.message;
+}
+
+static void
+test_refused(void)
+{
+	static const struct
+	{
+		const char *json, *message;
+	} cases[] = {
+		{"{" MODEL "}", ""},
+		{"{\"future\":1," MODEL "}", "the tokenizer has a setting \"future\" in tokenizer.json, which is not known"},
+		{"{\"normalizer\":{\"type\":\"NFKC\"}," MODEL "}",
+		 "the tokenizer has a normalizer \"NFKC\", which is not supported"},
+		{"{\"normalizer\":{\"type\":\"NFC\",\"mode\":1}," MODEL "}",
+		 "the tokenizer has a setting \"mode\" in normalizer, which is not known"},
+		{"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"}," MODEL
+		 "}",
+		 "the tokenizer has a Split by \"x+\", which is not supported"},
+		{"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\"},{\"type\":"
+		 "\"ByteLevel\"}]}," MODEL "}",
+		 "the tokenizer has a pre_tokenizer \"Punctuation ByteLevel\", which is not supported"},
+		{"{\"post_processor\":{\"type\":\"Odd\"}," MODEL "}",
+		 "the tokenizer has a post_processor \"Odd\", which is not supported"},
+		{"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", "the tokenizer has a decoder \"CTC\", which is not supported"},
+		{"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}",
+		 "the tokenizer has a model \"WordLevel\", which is not supported"},
+		{"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{},\"merges\":[]}}",
+		 "the tokenizer has a setting of its model \"dropout\", which is not supported"},
+		{"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
+		 "two tokens of the tokenizer have the number 0"},
+		{"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":9999999},\"merges\":[]}}",
+		 "a token of the tokenizer has the number 9999999, which is out of range"},
+		{"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}]," MODEL "}",
+		 "two tokens of the tokenizer have the number 0"},
+		{"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}}",
+		 "merge 1 of the tokenizer is not a pair of texts"},
+		{"[]", "tokenizer.json is not a JSON object"},
+		{"{", "invalid JSON at byte 1: string or '}' expected near end of file"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK_STR(json_error(cases[i].json, NULL), cases[i].message);
+}
+
+static void
+test_models_refused(void)
+{
+	static const struct
+	{
+		const char *bytes;
+		size_t size;
+		const char *message;
+	} cases[] = {
+		{"", 0, "tokenizer.model is not a model of SentencePiece, or is damaged"},
+		{"\x0A\x7F", 2, "tokenizer.model is not a model of SentencePiece, or is damaged"},
+		{"\x0A\x03\x0A\x01"
+		 "a\x12\x02\x18\x03",
+		 9, "the tokenizer has a SentencePiece model of the type \"word\", which is not supported"},
+		{"\x0A\x05\x0A\x01"
+		 "a\x18\x09",
+		 7, "tokenizer.model is not a model of SentencePiece, or is damaged"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		tokenizer_files files = {.tokenizer_model = {cases[i].bytes, cases[i].size}};
+		tokenizer_file_info info;
+		llm_error err = {0};
+		size_t bytes;
+
+		CHECK(tokenizer_from_files(&files, &info, &bytes, &err) == NULL);
+		CHECK_STR(err.message, cases[i].message);
+	}
+}
+
+static void
+test_info(void)
+{
+	tokenizer_file_info info;
+	void *block;
+	tokenizer *t = open_files("gpt2_lists", &block, &info);
+
+	CHECK_INT(info.max_length, 1024);
+	CHECK_STR(info.chat_template, "d");
+	CHECK_STR(info.class_name, "GPT2Tokenizer");
+	CHECK(tokenizer_has_frame(t, false) && tokenizer_has_frame(t, true));
+	CHECK_INT(tokenizer_special(t, SPECIAL_END), 0);
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+	t = open_files("gpt2", &block, &info);
+	CHECK_INT(info.max_length, 0);
+	CHECK_STR(info.chat_template, NULL);
+	CHECK(!tokenizer_has_frame(t, false));
+	CHECK(round_trips(t, "a text\n  of 12 words", 20));
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+	CHECK_STR(json_error("{" MODEL "}", "{\"add_bos_token\":1}"), "key \"add_bos_token\" is not true or false");
+	CHECK_STR(json_error("{" MODEL "}", "{\"chat_template\":5}"),
+			  "chat_template of tokenizer_config.json is not a text");
+}
+
+/* A frame never becomes shorter, and what does not fit is cut at the end of the longer text. */
+static void
+test_cut(void)
+{
+	tokenizer_file_info info;
+	void *block;
+	tokenizer *t = open_files("bert", &block, &info);
+	token_list ids = {0}, types = {0};
+	llm_error err = {0};
+
+	CHECK(tokenizer_encode_framed(t, "a a a a a a", 11, NULL, 0, false, 4, &ids, &types, &err));
+	CHECK_INT(ids.count, 4);
+	CHECK_INT(ids.id[0], tokenizer_special(t, SPECIAL_CLASS));
+	CHECK_INT(ids.id[3], tokenizer_special(t, SPECIAL_SEPARATOR));
+	ids.count = types.count = 0;
+	CHECK(tokenizer_encode_framed(t, "a a a a a a", 11, "a", 1, false, 6, &ids, &types, &err));
+	CHECK_INT(ids.count, 6);
+	CHECK_INT(types.id[3], 0);
+	CHECK_INT(types.id[4], 1);
+	CHECK(!tokenizer_encode_framed(t, "a", 1, NULL, 0, false, 1, &ids, &types, &err));
+	CHECK_STR(err.message, "the tokens around a text are 2, more than the 1 that are allowed");
+	CHECK_INT(ids.count, 6);
+	free(ids.id);
+	free(types.id);
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+}
+
 int
 main(int argc, char **argv)
 {
 	static const char *const families[] = {
-		"gpt2",		"gpt2_lists", "neox",	"roberta",	"roberta_lists", "llama3",		"qwen2",	   "digits",
-		"prefixed", "bert",		  "bert_added", "bert_cased", "bert_txt",	 "t5",			"t5_model",	   "xlmr",
-		"llama2",	"llama_model", "mistral", "gemma",	"gemma_model",	 "unknowns",	"unknowns_model"};
+		"gpt2",     "gpt2_lists",  "neox",       "roberta",    "roberta_lists", "llama3",   "qwen2",         "digits",
+		"prefixed", "bert",        "bert_added", "bert_cased", "bert_txt",      "t5",       "t5_model",      "xlmr",
+		"llama2",   "llama_model", "mistral",    "gemma",      "gemma_model",   "unknowns", "unknowns_model"};
 	int count = argc > 2 ? argc - 2 : (int) (sizeof(families) / sizeof(families[0]));
 
 	if (argc > 1)
@@ -207,6 +362,13 @@ main(int argc, char **argv)
 	read_texts();
 	for (int i = 0; i < count; i++)
 		test_family(argc > 2 ? argv[i + 2] : families[i]);
+	if (argc == 1)
+	{
+		test_refused();
+		test_models_refused();
+		test_info();
+		test_cut();
+	}
 	free(all.bytes);
 	return test_summary();
 }
