@@ -49,7 +49,7 @@ fits_family(const builder *b, const char *task)
 	bool decoder = !b->c->config.text.bidirectional;
 
 	return strcmp(task, "generation") == 0  ? decoder
-		   : strcmp(task, "masked_lm") == 0 ? f->masked.names != NULL
+		   : strcmp(task, "masked_lm") == 0 ? f->masked.names != NULL && !b->gguf
 		   : strcmp(task, "embedding") == 0 ? b->c->config.text.encoder_depth == 0
 		   : strcmp(task, "classification") == 0 || strcmp(task, "regression") == 0
 			   ? f->classes.names != NULL && !b->gguf
@@ -327,6 +327,9 @@ apply_task(builder *b)
 	c->huber_delta = 1;
 	c->loss = LOSS_CROSS_ENTROPY;
 	c->text.head_transform = masked;
+	if (masked && b->family->pad_positions &&
+		c->text.activation != ACT_GELU) /* that of their head, whatever layers have */
+		return value_refuse(b, "hidden_act", value_get(b->config, "hidden_act"));
 	if ((classes || tokens) && !read_labels(b))
 		return false;
 	c->shape.token_target = masked || tokens || strcmp(task, "generation") == 0;

@@ -733,6 +733,7 @@ test_refused_values(void)
 		{"llama3", NULL, "head_dim", "7", "heads of even width"},
 		{"bert", NULL, "position_embedding_type", "\"relative_key\"", "relative_key"},
 		{"bert", NULL, "is_decoder", "true", "is_decoder"},
+		{"roberta", NULL, "hidden_act", "\"relu\"", "\"hidden_act\" of the configuration is \"relu\""},
 		{"bert-classes", NULL, "problem_type", "\"multi_label_classification\"", "problem_type"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\", \"2\": \"b\", \"1\": 7}", "id2label"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\"}", "another shape"},
@@ -752,6 +753,55 @@ test_refused_values(void)
 		config = changed_config(&s, cases[i].key, cases[i].json);
 		check_refusal(&s, cases[i].params, config, cases[i].message);
 		free(config);
+		close_sample(&s);
+	}
+}
+
+/* Values that stand in many files and change nothing. */
+static void
+test_harmless_values(void)
+{
+	static const struct
+	{
+		const char *sample, *values;
+	} cases[] = {
+		{"gpt2",
+		 "{\"n_ctx\": 80, \"task_specific_params\": {\"text-generation\": {\"do_sample\": true}}, \"n_special\": 0,"
+		 " \"predict_special_tokens\": true, \"gradient_checkpointing\": false, \"_num_labels\": 1, "
+		 "\"pruned_heads\": {}}"},
+		{"bert", "{\"directionality\": \"bidi\", \"pooler_fc_size\": 768, \"pooler_type\": \"first_token_transform\","
+				 " \"position_embedding_type\": \"absolute\", \"output_past\": true, \"classifier_dropout\": null}"},
+		{"distilbert-classes",
+		 "{\"finetuning_task\": \"sst-2\", \"tie_weights_\": true, \"sinusoidal_pos_embds\": true,"
+		 " \"transformers_version\": \"4.10.0\"}"},
+		{"llama3",
+		 "{\"is_llama_config\": true, \"rope_interleaved\": false, \"pretraining_tp\": 1, \"rope_scaling\": null,"
+		 " \"transformers.js_config\": {\"dtype\": \"q4\"}, \"sliding_window\": null}"},
+		{"qwen2", "{\"use_mrope\": false, \"max_window_layers\": 21, \"torch_dtype\": \"bfloat16\"}"},
+		{"t5", "{\"n_positions\": 512, \"output_past\": true, \"d_kv\": 6, \"initializer_factor\": 1.0}"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		llm_error err = {0};
+		json_t *config, *values;
+		checkpoint *c;
+		char *text;
+		sample s;
+
+		if (!open_sample(cases[i].sample, &s))
+			continue;
+		take_tensors(&s, NULL);
+		config = json_loads(safetensors_metadata(s.file, "config.json"), 0, NULL);
+		values = json_loads(cases[i].values, 0, NULL);
+		CHECK(values != NULL && json_object_update(config, values) == 0);
+		text = json_dumps(config, 0);
+		c = make_checkpoint(&s, NULL, text, &err);
+		check_no_error(&err);
+		checkpoint_free(c);
+		free(text);
+		json_decref(values);
+		json_decref(config);
 		close_sample(&s);
 	}
 }
@@ -822,6 +872,7 @@ main(void)
 	test_surroundings();
 	test_classes();
 	test_judged();
+	test_harmless_values();
 	test_refused_values();
 	test_refused_tensors();
 	test_cancelled();

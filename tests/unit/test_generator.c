@@ -634,15 +634,19 @@ graph_embed(const model *m, int32_t count, float *out)
 
 /* Texts longer than a decoder's pass; what is not embedding is refused. */
 static void
-test_bidirectional(void)
+test_bidirectional(int32_t types)
 {
 	net_config c = transformer_of("bert", 4);
 	llm_error err = {0};
-	model m = make_model(&c);
-	generator *g = generator_new(m.n, m.weights, 1, CONTEXT, 0, &err);
+	model m;
+	generator *g;
 	float mean[20], expected[20], logprob[CONTEXT];
 	int32_t lengths[] = {1, 5, 150, CONTEXT}, zero = 0;
 
+	c.text.types = types;
+	c.text.separator = 9;
+	m = make_model(&c);
+	g = generator_new(m.n, m.weights, 1, CONTEXT, 0, &err);
 	for (int i = 0; i < 4; i++)
 	{
 		CHECK(generator_embed(g, m.ids, lengths[i], POOL_MEAN, mean, &err));
@@ -677,6 +681,7 @@ main(void)
 	test_source_refused();
 	test_embed();
 	test_embed_source();
-	test_bidirectional();
+	test_bidirectional(0);
+	test_bidirectional(3);
 	return test_summary();
 }
