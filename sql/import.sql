@@ -50,7 +50,7 @@ SELECT to_regclass('n');
 BEGIN READ ONLY;
 SELECT llm_import('n', fc(), params) FROM p;
 ROLLBACK;
-SELECT llm_import(NULL, fc(), params), llm_import('n', NULL, params), llm_export(NULL) FROM p;
+SELECT llm_import(NULL, fc(), params), llm_import('n', NULL::bytea, params), llm_export(NULL) FROM p;
 -- names
 SELECT llm_import('', fc(), params) FROM p;
 SELECT llm_import('a.b.c', fc(), params) FROM p;
@@ -76,8 +76,8 @@ SELECT llm_import('n', safetensors('{}'), params) FROM p;
 SELECT llm_import('n', safetensors('{"fc.weight":{"dtype":"I32","shape":[3,2],"data_offsets":[0,24]},"fc.bias":{"dtype":"F32","shape":[3],"data_offsets":[24,36]}}', '{1,0,0,1,1,1,0,0,0}'), params) FROM p;
 SELECT llm_import('n', safetensors('{"fc.weight":{"dtype":"F32","shape":[3,2],"data_offsets":[0,24]},"fc.bias":{"dtype":"F32","shape":[3],"data_offsets":[24,36]}}', '{1,0,0,NaN,1,1,0,0,0}'), params) FROM p;
 -- files
-SELECT llm_import('n', '', params) FROM p;
-SELECT llm_import('n', '\x89504e470d0a1a0a0000000d49484452', params) FROM p;
+SELECT llm_import('n', ''::bytea, params) FROM p;
+SELECT llm_import('n', '\x89504e470d0a1a0a0000000d49484452'::bytea, params) FROM p;
 SELECT llm_import('n', '\x0300000000000000'::bytea || '{}', params) FROM p;
 SELECT llm_import('n', safetensors('{"a":1,"a":1}'), params) FROM p;
 SELECT llm_import('n', safetensors('{"a":{"dtype":"F4","shape":[],"data_offsets":[0,4]}}', '{1}'), params) FROM p;

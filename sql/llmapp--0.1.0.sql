@@ -334,6 +334,11 @@ CREATE FUNCTION llm_import(model text, data bytea, params jsonb DEFAULT '{}') RE
 COMMENT ON FUNCTION llm_import(text, bytea, jsonb) IS
     'make a safetensors file the live version of a model, in this transaction; params says which network it holds';
 
+CREATE FUNCTION llm_import(model text, path text, params jsonb DEFAULT '{}', wait boolean DEFAULT false) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'llm_import_path' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION llm_import(text, text, jsonb, boolean) IS
+    'start a job that makes a checkpoint in a folder or file of the server the live version of a model; needs pg_read_server_files';
+
 CREATE FUNCTION llm_export(model regclass) RETURNS bytea
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000;
 COMMENT ON FUNCTION llm_export(regclass) IS

@@ -17,6 +17,7 @@
 #include "serve/batching.h"
 #include "serve/stat.h"
 #include "train/training.h"
+#include "transfer/transfer.h"
 
 PG_MODULE_MAGIC;
 
@@ -32,6 +33,7 @@ _PG_init(void)
 	InitJobs();
 	DefineJobKind("train", "training", RunTraining);
 	DefineJobKind("score", "scoring with", RunScoring);
+	DefineJobKind("import", "importing", RunImport);
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestStatMemory();

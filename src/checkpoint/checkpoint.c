@@ -29,10 +29,12 @@ make(builder *b)
 }
 
 static bool
-parse(const checkpoint_text *text, json_t **out, llm_error *err)
+parse(const char *name, const checkpoint_text *text, json_t **out, llm_error *err)
 {
-	*out = text->text ? json_parse(text->text, text->length, err) : NULL;
-	return text->text == NULL || *out != NULL;
+	llm_error why = {.code = LLM_OK};
+
+	*out = text->text ? json_parse(text->text, text->length, &why) : NULL;
+	return text->text == NULL || *out != NULL || llm_fail(err, why.code, "%s: %s", name, why.message);
 }
 
 static checkpoint *
@@ -57,9 +59,11 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 	b.c = new_checkpoint(tensors, err);
 	if (b.c == NULL)
 		return NULL;
-	ok = parse(&files->config, &config, err) && parse(&files->generation_config, &generation, err) &&
-		 parse(&files->modules, &modules, err) && parse(&files->pooling, &pooling, err) &&
-		 parse(&files->sentence_config, &sentence, err);
+	ok = parse("config.json", &files->config, &config, err) &&
+		 parse("generation_config.json", &files->generation_config, &generation, err) &&
+		 parse("modules.json", &files->modules, &modules, err) &&
+		 parse("1_Pooling/config.json", &files->pooling, &pooling, err) &&
+		 parse("sentence_bert_config.json", &files->sentence_config, &sentence, err);
 	b.config = config;
 	b.generation_config = generation;
 	b.modules = modules;

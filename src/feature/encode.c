@@ -284,17 +284,16 @@ static bool
 compact_tokens(const encoder *e, const value *v, compact_row *out, llm_error *err)
 {
 	token_list *list = e->text;
-	int32_t most = e->shape.context - 1;
+	const char *text = v->kind == VALUE_STRING ? v->string : "";
+	size_t length = v->kind == VALUE_STRING ? v->length : 0;
 
 	list->count = 0;
 	if (e->tokenizer == NULL)
 		return llm_fail(err, LLM_INVALID, "the encoder has no tokenizer");
-	if (v->kind == VALUE_STRING && !tokenizer_encode(e->tokenizer, v->string, v->length, false, list, err))
+	if (!tokenizer_encode_input(e->tokenizer, text, length, e->shape.context, list, err))
 		return false;
-	out->tokens = list->count < most ? (int32_t) list->count : most;
-	if (out->tokens > 0)
-		memcpy(out->token, list->id, out->tokens * sizeof(int32_t));
-	out->token[out->tokens++] = tokenizer_special(e->tokenizer, SPECIAL_END);
+	out->tokens = (int32_t) list->count;
+	memcpy(out->token, list->id, list->count * sizeof(int32_t));
 	return true;
 }
 

@@ -127,12 +127,13 @@ extern bool encoder_column_used(const encoder *e, int32_t i); /* false: dropped,
 
 /*
  * The tokenizer of the column of tokens, which the caller keeps, before rows are encoded: a row has
- * the first context - 1 tokens of its text and SPECIAL_END.  LLM_CORRUPT when the encoder was read
+ * its text as tokenizer_encode_input() gives it.  vocab: ids that the network knows, those of the tokenizer at
+ * least.  LLM_CORRUPT when the encoder was read
  * back and knows fewer tokens or another context.
  */
 extern bool encoder_has_tokens(const encoder *e);
 extern int32_t encoder_context(const encoder *e); /* 0 until it is known */
-extern bool encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t context, llm_error *err);
+extern bool encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t vocab, int32_t context, llm_error *err);
 
 extern json_t *encoder_json(const encoder *e);
 extern encoder *encoder_from_json(const json_t *json, llm_error *err);
@@ -176,6 +177,8 @@ extern target_fitter *target_fitter_new(target_kind kind, const column *columns,
 extern bool target_fitter_add(target_fitter *f, const value *values, llm_error *err);
 /* Frees f.  LLM_INVALID with a hint for one class only or more than 65,536 classes. */
 extern target *target_fitter_finish(target_fitter *f, llm_error *err);
+/* One that has these labels, and no rows of any.  LLM_INVALID for a label that is there twice. */
+extern target *target_of_labels(const char *name, const char *const *labels, int32_t count, llm_error *err);
 extern void target_free(target *t);
 extern json_t *target_json(const target *t);
 extern target *target_from_json(const json_t *json, llm_error *err);

@@ -140,18 +140,18 @@ encoder_context(const encoder *e)
 }
 
 bool
-encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t context, llm_error *err)
+encoder_set_tokenizer(encoder *e, tokenizer *t, int32_t vocab, int32_t context, llm_error *err)
 {
 	encoding *c = &e->encodings[e->tokens];
 
-	if (tokenizer_special(t, SPECIAL_END) < 0)
+	if (tokenizer_special(t, SPECIAL_END) < 0 && !tokenizer_has_frame(t, false))
 		return llm_fail(err, LLM_CORRUPT, "the tokenizer has no token for the end of a text");
-	if (c->context > 0 && (context != c->context || tokenizer_size(t) > c->vocab))
+	if (tokenizer_size(t) > vocab || (c->context > 0 && (context != c->context || tokenizer_size(t) > c->vocab)))
 		return llm_fail(err, LLM_CORRUPT, "the tokenizer has %d tokens, column \"%s\" has %d", tokenizer_size(t),
 						c->column.name, c->vocab);
 	if (c->context == 0)
 	{
-		e->shape.vocab = c->vocab = tokenizer_size(t);
+		e->shape.vocab = c->vocab = vocab;
 		e->shape.context = c->context = context;
 	}
 	e->tokenizer = t;

@@ -57,6 +57,33 @@ target_new(target_kind kind, int32_t columns, llm_error *err)
 	return t;
 }
 
+/* Labels are added as if rows had them. */
+target *
+target_of_labels(const char *name, const char *const *labels, int32_t count, llm_error *err)
+{
+	column c = {.name = (char *) name, .sql_type = "text", .kind = COLUMN_TEXT};
+	target_fitter *f = target_fitter_new(TARGET_CLASS, &c, 1, err);
+	target *t;
+	bool ok = f != NULL;
+
+	for (int32_t i = 0; ok && i < count; i++)
+	{
+		value label = {.kind = VALUE_STRING, .string = labels[i], .length = (int32_t) strlen(labels[i])};
+
+		ok = target_fitter_add(f, &label, err);
+	}
+	t = f ? target_fitter_finish(f, err) : NULL;
+	if (t != NULL && t->class_count != count)
+		ok = llm_fail(err, LLM_INVALID, "the list of classes holds a label twice");
+	if (!ok || t == NULL)
+	{
+		target_free(t);
+		return NULL;
+	}
+	memset(t->class_rows, 0, count * sizeof(int64_t));
+	return t;
+}
+
 void
 target_free(target *t)
 {

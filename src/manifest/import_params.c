@@ -326,31 +326,27 @@ check_classes(const builder *b, const json_t *classes, int32_t count)
 	return true;
 }
 
-/* A target that has these labels; they are added as if rows had them, then no row has. */
 static bool
 make_classes(builder *b, const char *name, const json_t *classes, int32_t count)
 {
-	column c = {.name = (char *) name, .sql_type = "text", .kind = COLUMN_TEXT};
-	target_fitter *f = target_fitter_new(TARGET_CLASS, &c, 1, b->err);
-	target *t;
-	bool ok = f != NULL;
-	char number[16];
+	char(*numbers)[16] = calloc(count, sizeof(*numbers));
+	const char **labels = calloc(count, sizeof(char *));
+	target *t = NULL;
 
-	for (int32_t i = 0; ok && i < count; i++)
-		ok = target_fitter_add(f, (value[1]) {string_value(label_of(classes, i, number))}, b->err);
-	t = f ? target_fitter_finish(f, b->err) : NULL;
-	b->plan->target = t;
-	if (!ok || t == NULL)
-		return false;
-	if (t->class_count != count)
-		return llm_fail(b->err, LLM_INVALID, "parameter \"classes\" holds a label twice");
-	memset(t->class_rows, 0, count * sizeof(int64_t));
 	b->plan->rows = calloc(count, sizeof(int32_t));
-	if (b->plan->rows == NULL)
-		return llm_fail(b->err, LLM_MEMORY, "out of memory for the classes");
-	for (int32_t i = 0; i < count; i++)
-		b->plan->rows[target_class_of(t, (value[1]) {string_value(label_of(classes, i, number))})] = i;
-	return true;
+	if (numbers == NULL || labels == NULL || b->plan->rows == NULL)
+		llm_fail(b->err, LLM_MEMORY, "out of memory for the classes");
+	else
+	{
+		for (int32_t i = 0; i < count; i++)
+			labels[i] = label_of(classes, i, numbers[i]);
+		t = b->plan->target = target_of_labels(name, labels, count, b->err);
+		for (int32_t i = 0; t != NULL && i < count; i++)
+			b->plan->rows[target_class_of(t, (value[1]) {string_value(labels[i])})] = i;
+	}
+	free(numbers);
+	free(labels);
+	return t != NULL;
 }
 
 static bool

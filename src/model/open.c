@@ -216,7 +216,7 @@ BindTokenizer(const OpenVersion *version)
 	tokenizer *t = OpenTokenizer((const char *) version->weights + net_weight_bytes(m->net), m->tokenizer_bytes,
 								 InterruptRequested);
 
-	if (!encoder_set_tokenizer(m->encoder, t, encoder_context(m->encoder), &err))
+	if (!encoder_set_tokenizer(m->encoder, t, tokenizer_size(t), encoder_context(m->encoder), &err))
 		ThrowError(&err);
 }
 

@@ -111,7 +111,7 @@ ScoreText(TextSource *s, const char *text, Size length)
 	LanguageCall *call = s->call;
 	TokenScore score;
 
-	EncodeUtf8(call, text, length, &call->tokens);
+	EncodePromptUtf8(call, text, length, &call->tokens);
 	score = ScoreTokens(call);
 	if (score.tokens == 0)
 		return;

@@ -106,7 +106,7 @@ ReadPrompt(Generation *gen, text *prompt, bool truncate_left)
 	token_list *tokens = &gen->tokens;
 	llm_error err = {0};
 
-	EncodeText(gen->call, prompt, tokens);
+	EncodePrompt(gen->call, prompt, tokens);
 	if (tokens->count == 0 && !token_list_append(tokens, Max(gen->end, 0), &err))
 		ThrowError(&err);
 	if (truncate_left && tokens->count > context)
@@ -134,16 +134,16 @@ ReadPairPrompt(Generation *gen, text *prompt)
 	token_list *tokens = source_context > 0 ? &gen->source : &gen->tokens;
 	int32 most = gen->call->context - 1 - Min(gen->most, gen->call->context / 2);
 
-	EncodeText(gen->call, prompt, tokens);
 	if (source_context > 0)
+		EncodeWhole(gen->call, prompt, source_context, tokens);
+	else
 	{
-		tokens->count = Min(tokens->count, source_context - 1);
-		AppendEnd(gen, tokens);
-	}
-	else if (tokens->count > most)
-	{
-		memmove(tokens->id, tokens->id + tokens->count - most, most * sizeof(int32));
-		tokens->count = most;
+		EncodeText(gen->call, prompt, tokens);
+		if (tokens->count > most)
+		{
+			memmove(tokens->id, tokens->id + tokens->count - most, most * sizeof(int32));
+			tokens->count = most;
+		}
 	}
 	AppendEnd(gen, &gen->tokens);
 }

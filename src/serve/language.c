@@ -118,6 +118,17 @@ OpenTokenCall(FunctionCallInfo fcinfo, Oid relid)
 	return call;
 }
 
+/* UTF-8 of a text; the text itself where the server's encoding is that. */
+static const char *
+Utf8(text *input, Size *length)
+{
+	char *bytes = VARDATA_ANY(input);
+	char *utf8 = pg_server_to_any(bytes, VARSIZE_ANY_EXHDR(input), PG_UTF8);
+
+	*length = utf8 == bytes ? VARSIZE_ANY_EXHDR(input) : strlen(utf8);
+	return utf8;
+}
+
 void
 EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out)
 {
@@ -131,11 +142,41 @@ EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out)
 void
 EncodeText(LanguageCall *call, text *input, token_list *out)
 {
-	char *bytes = VARDATA_ANY(input);
-	Size length = VARSIZE_ANY_EXHDR(input);
-	char *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
+	Size length;
+	const char *utf8 = Utf8(input, &length);
 
-	EncodeUtf8(call, utf8, utf8 == bytes ? length : strlen(utf8), out);
+	EncodeUtf8(call, utf8, length, out);
+}
+
+void
+EncodePromptUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out)
+{
+	llm_error err = {0};
+
+	out->count = 0;
+	if (!tokenizer_encode_begun(call->tokenizer, utf8, length, false, out, &err))
+		ThrowError(&err);
+}
+
+void
+EncodePrompt(LanguageCall *call, text *input, token_list *out)
+{
+	Size length;
+	const char *utf8 = Utf8(input, &length);
+
+	EncodePromptUtf8(call, utf8, length, out);
+}
+
+void
+EncodeWhole(LanguageCall *call, text *input, int32 most, token_list *out)
+{
+	Size length;
+	const char *utf8 = Utf8(input, &length);
+	llm_error err = {0};
+
+	out->count = 0;
+	if (!tokenizer_encode_input(call->tokenizer, utf8, length, most, out, &err))
+		ThrowError(&err);
 }
 
 /* Tokens that the encoder may be given; 0 of decoders. */

@@ -43,6 +43,11 @@ extern void OpenLanguageModel(LanguageCall *call, Oid relid);
 /* Tokens of a text in place of what the list holds. */
 extern void EncodeText(LanguageCall *call, text *input, token_list *out);
 extern void EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
+/* The same of a text that is to be gone on with, or to be foreseen: behind what the model wants before any text. */
+extern void EncodePrompt(LanguageCall *call, text *input, token_list *out);
+extern void EncodePromptUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
+/* Of a text that the network reads whole, cut to so many tokens. */
+extern void EncodeWhole(LanguageCall *call, text *input, int32 most, token_list *out);
 /* A generator with room for one sequence of so many tokens, empty. */
 extern generator *RequireGenerator(LanguageCall *call, int32 positions);
 /* The same for several sequences: how many of those wanted call->generator has room for, at least 1. */

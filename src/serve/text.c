@@ -107,7 +107,7 @@ llm_perplexity(PG_FUNCTION_ARGS)
 	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeText(call, PG_GETARG_TEXT_PP(1), &call->tokens);
+	EncodePrompt(call, PG_GETARG_TEXT_PP(1), &call->tokens);
 	score = ScoreTokens(call);
 	if (score.tokens == 0)
 		PG_RETURN_NULL();
@@ -145,18 +145,13 @@ Normalise(float *x, int32 n)
 static void
 EncodeInput(LanguageCall *call, text *input)
 {
-	token_list *tokens = &call->tokens;
-	llm_error err = {0};
-
-	EncodeText(call, input, tokens);
-	if (!net_get_config(call->net)->text.headless)
+	if (net_get_config(call->net)->text.headless || tokenizer_has_frame(call->tokenizer, false))
 	{
-		CheckContext(call, tokens->count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
+		EncodeWhole(call, input, call->context, &call->tokens);
 		return;
 	}
-	tokens->count = Min(tokens->count, call->context - 1);
-	if (!token_list_append(tokens, tokenizer_special(call->tokenizer, SPECIAL_END), &err))
-		ThrowError(&err);
+	EncodeText(call, input, &call->tokens);
+	CheckContext(call, call->tokens.count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
 }
 
 /* llm_embed(model, input, pool, normalise); pool NULL: that of the model; NULL for a text without tokens */

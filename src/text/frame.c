@@ -117,3 +117,33 @@ tokenizer_encode_framed(tokenizer *t, const char *text, size_t length, const cha
 	free(texts.id);
 	return ok;
 }
+
+bool
+tokenizer_encode_begun(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out,
+					   llm_error *err)
+{
+	int64_t items, before = out->count;
+	const frame_item *item = frame_items(t, false, &items);
+	bool ok = true;
+
+	for (int64_t i = 0; ok && i < items && item[i].id >= 0; i++)
+		ok = token_list_append(out, item[i].id, err);
+	if (ok && tokenizer_encode(t, text, length, parse_special, out, err))
+		return true;
+	out->count = before;
+	return false;
+}
+
+bool
+tokenizer_encode_input(tokenizer *t, const char *text, size_t length, int64_t most, token_list *out, llm_error *err)
+{
+	int64_t before = out->count;
+
+	if (tokenizer_has_frame(t, false))
+		return tokenizer_encode_framed(t, text, length, NULL, 0, false, most, out, NULL, err);
+	if (!tokenizer_encode(t, text, length, false, out, err))
+		return false;
+	if (out->count - before > most - 1)
+		out->count = before + most - 1;
+	return token_list_append(out, tokenizer_special(t, SPECIAL_END), err);
+}

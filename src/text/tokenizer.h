@@ -167,6 +167,16 @@ extern bool tokenizer_encode_framed(tokenizer *t, const char *text, size_t lengt
 									token_list *types, llm_error *err);
 
 /*
+ * A text as a network reads it whole: within its frame, or, of a tokenizer without one that knows
+ * SPECIAL_END, with that behind its first tokens; `most` ids at most, at least 1.
+ */
+extern bool tokenizer_encode_input(tokenizer *t, const char *text, size_t length, int64_t most, token_list *out,
+								   llm_error *err);
+/* One text that is to be gone on with: what its frame has before it, and the text. */
+extern bool tokenizer_encode_begun(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out,
+								   llm_error *err);
+
+/*
  * Bytes of the text, at least `wanted` if it has them, behind which it can be cut: the ids of both
  * parts are those of the whole.  All of it where no such place is found.
  */

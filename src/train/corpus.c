@@ -346,7 +346,8 @@ FitTextRows(Dataset *d, train_params *params, const Model *base, const Model *gi
 		return false;
 	params_choose_text(params, d->training_rows, longest, base != NULL);
 	/* the encoder of a base has its tokenizer, and may be in use after this training */
-	if (same == NULL && !encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, params->context, &err))
+	if (same == NULL && !encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, tokenizer_size(d->corpus->tokenizer),
+											   params->context, &err))
 		ThrowError(&err);
 	return true;
 }

@@ -155,7 +155,7 @@ FitPairs(Dataset *d, train_params *params)
 	CheckPairs(d, end);
 	params_choose_context(params, LongestOf(&w->samples), LongestOf(&w->sources));
 	params_choose_transformer(params, d->corpus->pair_tokens);
-	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer,
+	if (!encoder_set_tokenizer(d->encoder, d->corpus->tokenizer, tokenizer_size(d->corpus->tokenizer),
 							   w->encoder_reads ? params->source_context : params->context, &err))
 		ThrowError(&err);
 	d->training = SamplesOf(w, w->training, params, end);

@@ -30,7 +30,8 @@ bind_tokens(encoder *e)
 		return true;
 	if (t == NULL)
 		t = tokenizer_open(byte_tokenizer(&end, 1, &bytes, &err), bytes, &err);
-	return encoder_context(e) <= MAX_CONTEXT && encoder_set_tokenizer(e, t, encoder_context(e), &err);
+	return encoder_context(e) <= MAX_CONTEXT &&
+		   encoder_set_tokenizer(e, t, tokenizer_size(t), encoder_context(e), &err);
 }
 
 static value

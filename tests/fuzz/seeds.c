@@ -105,7 +105,7 @@ token_seed(const char *directory)
 	tokenizer *t = block ? tokenizer_open(block, bytes, &err) : NULL;
 	encoder *e = encoder_of_text(&body, &err);
 	bool ok =
-		t && e && encoder_set_tokenizer(e, t, 16, &err) && write_json(directory, "encoder-tokens", encoder_json(e));
+		t && e && encoder_set_tokenizer(e, t, tokenizer_size(t), 16, &err) && write_json(directory, "encoder-tokens", encoder_json(e));
 
 	encoder_free(e);
 	tokenizer_free(t);

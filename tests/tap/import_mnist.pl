@@ -25,7 +25,7 @@ my $hex = unpack 'H*', do { local $/; <$file> };
 sub import_as
 {
 	my ($model, $input) = @_;
-	return sql("SELECT llm_import('$model', '\\x$hex',
+	return sql("SELECT llm_import('$model', '\\x$hex'::bytea,
 		'{\"layers\": [$layers], \"layout\": \"tensorflow\", \"tensors\": {$names}, \"input\": $input}')");
 }
 

@@ -1,0 +1,504 @@
+/*
+ * import_job.c
+ *	  llm_import(model, path): a checkpoint in files of the server becomes a version of a model.
+ *
+ * The job is one transaction, as the submitter: what it read is published whole or not at all.
+ * Memory holds one piece of a tensor at a time.  A language model must foresee a plain sentence
+ * better than by guessing before its version goes live: that finds weights read in the wrong order.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "../common.h"
+#include "../format/nearest.h"
+#include "../job/job_table.h"
+#include "../job/worker.h"
+#include "../model/model.h"
+#include "../serve/language.h"
+#include "import_files.h"
+#include "transfer.h"
+
+PG_FUNCTION_INFO_V1(llm_import_path);
+
+#define FUNCTION "llm_import()"
+#define PIECE_FLOATS ((int64) 1 << 23) /* of a tensor at a time */
+#define DEFAULT_INPUT "text"
+#define DEFAULT_TARGET "label"
+
+/* Of a parameter: what it may be is for checkpoint_new() to say, or for this file. */
+static const char *const known_params[] = {"task", "context", "pool", "ignore", "classes", "input", "target"};
+
+typedef struct ImportSpec
+{
+	char *schema, *model;
+	char *path;
+	json_t *params;
+} ImportSpec;
+
+typedef struct Import
+{
+	const ImportSpec *spec;
+	ImportFiles *from;
+	const checkpoint *c;
+	encoder *encoder;
+	target *target;
+} Import;
+
+/* ---- the call ---- */
+
+static json_t *
+ParamsOfCall(Jsonb *params)
+{
+	char *text = JsonbToCString(NULL, &params->root, VARSIZE(params));
+	llm_error err = {0};
+	json_t *json;
+
+	if (!JB_ROOT_IS_OBJECT(params))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("params is not a JSON object")));
+	text = pg_server_to_any(text, strlen(text), PG_UTF8);
+	json = json_parse(text, strlen(text), &err);
+	if (json == NULL)
+		ThrowError(&err);
+	OWN(json, json_decref);
+	return json;
+}
+
+static void
+CheckParams(json_t *params)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(params, key, value)
+	{
+		int best = NAME_DISTANCE_NEAR + 1;
+		const char *nearest = NULL;
+
+		for (int i = 0; i < (int) lengthof(known_params); i++)
+		{
+			int distance = name_distance(key, known_params[i]);
+
+			if (distance < best)
+				nearest = known_params[i];
+			best = Min(best, distance);
+		}
+		if (best > 0)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("parameter \"%s\" is not known to %s", key, FUNCTION),
+							nearest ? errhint("Did you mean \"%s\"?", nearest) : 0));
+	}
+}
+
+static json_t *
+SpecJson(const ImportSpec *spec)
+{
+	json_t *json = json_object();
+
+	SetSpecText(json, "schema", spec->schema);
+	SetSpecText(json, "model", spec->model);
+	SetSpecText(json, "path", spec->path);
+	json_object_set(json, "params", spec->params);
+	return json;
+}
+
+static ImportSpec *
+SpecFromJson(const char *text)
+{
+	ImportSpec *spec = palloc0(sizeof(ImportSpec));
+	llm_error err = {0};
+	json_t *json = json_parse(text, strlen(text), &err);
+
+	if (json == NULL)
+		ThrowError(&err);
+	OWN(json, json_decref);
+	spec->schema = GetSpecText(json, "schema");
+	spec->model = GetSpecText(json, "model");
+	spec->path = GetSpecText(json, "path");
+	spec->params = json_object_get(json, "params");
+	if (!spec->schema || !spec->model || !spec->path || !json_is_object(spec->params))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the description of the job is incomplete")));
+	return spec;
+}
+
+/* llm_import(model, path, params, wait) */
+Datum
+llm_import_path(PG_FUNCTION_ARGS)
+{
+	char *model = RequireText(fcinfo, 0, FUNCTION, "model");
+	bool wait = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	JobRequest request = {.kind = "import", .function = FUNCTION, .verb = "import"};
+	ImportSpec spec = {.path = RequireText(fcinfo, 1, FUNCTION, "path")};
+
+	RequireSubmission(FUNCTION, request.verb, wait);
+	ResolveModelName(model, &spec.schema, &spec.model);
+	(void) CheckModelName(spec.schema, spec.model);
+	RequireServerPath(spec.path, FUNCTION);
+	if (PG_ARGISNULL(2))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"params\" of %s must not be null", FUNCTION)));
+	spec.params = ParamsOfCall(PG_GETARG_JSONB_P(2));
+	CheckParams(spec.params);
+	request.model = quote_qualified_identifier(spec.schema, spec.model);
+	request.device = ResolveDevice("cpu");
+	request.spec = SpecJson(&spec);
+	PG_RETURN_INT64(SubmitJob(&request, wait));
+}
+
+/* ---- what rows are ---- */
+
+static const char *
+ParamText(const Import *import, const char *key, const char *fallback)
+{
+	const json_t *value = json_object_get(import->spec->params, key);
+
+	if (value == NULL)
+		return fallback;
+	if (json_string_length(value) == 0 || strlen(json_string_value(value)) != json_string_length(value))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"%s\" must be a string that is not empty", key)));
+	return json_string_value(value);
+}
+
+static bool
+IsTask(const Import *import, const char *task)
+{
+	return strcmp(import->c->task, task) == 0;
+}
+
+/* Labels of the checkpoint, unless the user gives others in their order. */
+static const char **
+Labels(const Import *import, int32 *count)
+{
+	const json_t *classes = json_object_get(import->spec->params, "classes");
+	const char **labels;
+
+	*count = import->c->label_count;
+	if (classes != NULL && (!json_is_array(classes) || json_array_size(classes) != (size_t) *count))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"classes\" must be an array of %d labels", *count)));
+	labels = palloc(Max(*count, 1) * sizeof(char *));
+	for (int32 i = 0; i < *count; i++)
+	{
+		const json_t *label = json_array_get(classes, i);
+
+		labels[i] = classes ? json_string_value(label) : import->c->labels[i];
+		if (labels[i] == NULL || labels[i][0] == '\0')
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("label %d of parameter \"classes\" must be a string that is not empty", i + 1)));
+	}
+	return labels;
+}
+
+/* Classes of a target are sorted, so the network's outputs are put in its order. */
+static void
+MakeClasses(Import *import, const char *name)
+{
+	int32 count;
+	const char **labels = Labels(import, &count);
+	int32 *order = palloc(Max(count, 1) * sizeof(int32));
+	llm_error err = {0};
+
+	import->target = target_of_labels(name, labels, count, &err);
+	if (import->target == NULL)
+		ThrowError(&err);
+	OWN(import->target, target_free);
+	for (int32 i = 0; i < count; i++)
+	{
+		value label = {.kind = VALUE_STRING, .string = labels[i], .length = (int32) strlen(labels[i])};
+
+		order[target_class_of(import->target, &label)] = i;
+	}
+	checkpoint_set_classes(import->from->checkpoint, order);
+}
+
+/* One number, as it is, or a text. */
+static void
+MakeOtherTarget(Import *import, const char *name, bool number)
+{
+	column c = {.name = unconstify(char *, name), .sql_type = number ? "double precision" : "text"};
+	json_t *json = number ? json_pack("{s:s, s:[{s:s, s:s}], s:[i], s:[i]}", "kind", "number", "columns", "name",
+									  name, "type", c.sql_type, "means", 0, "scales", 1)
+						  : NULL;
+	llm_error err = {0};
+	target_fitter *f;
+
+	if (number)
+	{
+		OWN(json, json_decref);
+		import->target = target_from_json(json, &err);
+	}
+	else
+	{
+		c.kind = COLUMN_TEXT;
+		f = target_fitter_new(TARGET_TEXT, &c, 1, &err);
+		if (f != NULL && target_fitter_add(f, NULL, &err))
+			import->target = target_fitter_finish(f, &err);
+	}
+	if (import->target == NULL)
+		ThrowError(&err);
+	OWN(import->target, target_free);
+}
+
+/* The text that rows consist of, in a column of this name. */
+static void
+MakeEncoder(Import *import)
+{
+	const char *name = ParamText(import, "input", DEFAULT_INPUT);
+	column c = {.name = unconstify(char *, name), .sql_type = "text", .kind = COLUMN_TEXT, .tokens = true};
+	bool source = import->c->config.text.source_context > 0; /* an encoder reads a prompt */
+	bool rows = net_predicts_rows(&import->c->config);
+	llm_error err = {0};
+
+	import->encoder = rows || source ? encoder_of_text(&c, &err) : encoder_none(&err);
+	if (import->encoder == NULL)
+		ThrowError(&err);
+	OWN(import->encoder, encoder_free);
+	if (rows && !encoder_set_tokenizer(import->encoder, import->from->tokenizer, import->c->config.shape.vocab,
+									   import->c->config.text.context, &err))
+		ThrowError(&err);
+}
+
+static void
+DescribeRows(Import *import)
+{
+	const char *name =
+		ParamText(import, "target", net_predicts_rows(&import->c->config) ? DEFAULT_TARGET : DEFAULT_INPUT);
+
+	MakeEncoder(import);
+	if (IsTask(import, "classification"))
+		MakeClasses(import, name);
+	else
+		MakeOtherTarget(import, name, IsTask(import, "regression"));
+}
+
+/* ---- weights ---- */
+
+/* Between tensors, and behind the last one. */
+static void
+WritePadding(VersionWriter *w, Size floats)
+{
+	static const float zeros[16];
+
+	for (; floats > 0; floats -= Min(floats, lengthof(zeros)))
+		WriteVersion(w, zeros, Min(floats, lengthof(zeros)) * sizeof(float));
+}
+
+/* A pause ends the transaction, and the job begins anew when it is resumed. */
+static void
+LookForRequests(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (JobPauseRequested())
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the import was paused")));
+}
+
+static void
+WriteTensor(const Import *import, VersionWriter *w, int32 i, float *piece, Size *done)
+{
+	const net_tensor_info *info = net_tensor(import->c->net, i);
+	int64 width = (int64) info->count / info->dims[0];
+	int64 step = Max(PIECE_FLOATS / Max(width, 1), 1);
+	llm_error err = {0};
+
+	WritePadding(w, info->offset - *done);
+	for (int64 row = 0; row < info->dims[0]; row += step)
+	{
+		int64 rows = Min(step, info->dims[0] - row);
+
+		LookForRequests();
+		if (!checkpoint_read(import->c, i, row, rows, piece, JobPoll, NULL, &err))
+		{
+			LookForRequests();
+			ThrowError(&err);
+		}
+		WriteVersion(w, piece, rows * width * sizeof(float));
+		JobProgress((int64) (((info->offset + (row + rows) * width) * sizeof(float)) >> 20), 0, 0, 0);
+	}
+	*done = info->offset + info->count;
+}
+
+/* Floats of the largest piece. */
+static Size
+PieceFloats(const net *n)
+{
+	Size most = 0;
+
+	for (int32 i = 0; i < net_tensor_count(n); i++)
+	{
+		const net_tensor_info *info = net_tensor(n, i);
+		Size width = info->count / info->dims[0];
+
+		most = Max(most, Min(info->count, Max((Size) PIECE_FLOATS, width)));
+	}
+	return most;
+}
+
+static void
+WriteWeights(const Import *import, VersionWriter *w)
+{
+	const net *n = import->c->net;
+	Size total = net_weight_bytes(n) / sizeof(float);
+	float *piece = MemoryContextAllocHuge(CurrentMemoryContext, PieceFloats(n) * sizeof(float));
+	Size done = 0;
+
+	JobPhase("saving", (int64) (net_weight_bytes(n) >> 20));
+	for (int32 i = 0; i < net_tensor_count(n); i++)
+		WriteTensor(import, w, i, piece, &done);
+	WritePadding(w, total - done);
+	WriteVersion(w, import->from->tokenizer_block, import->from->tokenizer_size);
+	pfree(piece);
+}
+
+/* ---- the manifest ---- */
+
+static void
+AddSetting(json_t *settings, const char *key, const char *source, json_t *value)
+{
+	json_object_set_new(settings, key, json_pack("{s:o, s:s}", "value", value, "source", source));
+}
+
+static json_t *
+SettingsJson(const Import *import)
+{
+	json_t *settings = json_object();
+	const char *key;
+	json_t *value;
+
+	AddSetting(settings, "family", "auto", json_string(import->c->family));
+	AddSetting(settings, "context", "auto", json_integer(import->c->config.text.context));
+	json_object_foreach(import->spec->params, key, value)
+		AddSetting(settings, key, "user", json_incref(value));
+	return settings;
+}
+
+static json_t *
+LineageJson(const Import *import, int64 job)
+{
+	json_t *path = json_string(pg_server_to_any(import->spec->path, strlen(import->spec->path), PG_UTF8));
+	json_t *files = ServerFilesJson(import->from->files);
+	json_t *weights = ServerFilesJson(import->from->weights);
+
+	json_array_extend(files, weights);
+	json_decref(weights);
+	return json_pack("{s:s, s:I, s:{s:s, s:o, s:o, s:s}}", "extension_version", LLMAPP_VERSION, "job",
+					 (json_int_t) job, "imported", "family", import->c->family, "path", path, "files", files, "at",
+					 timestamptz_to_str(GetCurrentTimestamp()));
+}
+
+static char *
+ManifestText(const Import *import, int64 job, const char *sha256)
+{
+	json_t *json = manifest_build(import->c->architecture, import->c->task, import->c->net, import->encoder,
+								  import->target, import->from->tokenizer_size, sha256, SettingsJson(import),
+								  json_object(), json_array(), LineageJson(import, job));
+	char *text = json ? json_text(json) : NULL;
+
+	if (json != NULL)
+		OWN(json, json_decref);
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing the manifest of the model")));
+	OWN(text, free);
+	return pg_any_to_server(text, strlen(text), PG_UTF8);
+}
+
+/* ---- publishing ---- */
+
+/* A text that every language model knows how to go on with; made for this. */
+static const char plain_text[] =
+	"The house stands at the end of the street. In the morning the children go to school, and in the evening they "
+	"come back home. There is a table in the kitchen, and there are four chairs around it.";
+
+/* The mean loss of a token; the version must be live. */
+static void
+JudgeModel(const Import *import, Oid relid)
+{
+	LanguageCall *call = NewLanguageCall(CurrentMemoryContext);
+	llm_error err = {0};
+	TokenScore score;
+
+	OpenLanguageModel(call, relid);
+	EncodePromptUtf8(call, plain_text, strlen(plain_text), &call->tokens);
+	score = ScoreTokens(call);
+	if (score.tokens == 0)
+		return;
+	JobReport("check",
+			  json_pack("{s:f, s:I}", "loss", score.loss / score.tokens, "tokens", (json_int_t) score.tokens));
+	if (!checkpoint_judge(import->c, score.loss / score.tokens, &err))
+		ThrowError(&err);
+}
+
+static Oid
+RequireTable(const ImportSpec *spec)
+{
+	Oid relid = CheckModelName(spec->schema, spec->model);
+
+	if (!OidIsValid(relid))
+		relid = CreateModelTable(spec->schema, spec->model);
+	CommandCounterIncrement();
+	return relid;
+}
+
+static void
+RenewSnapshot(void)
+{
+	CommandCounterIncrement();
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+ImportModel(Import *import, int64 job)
+{
+	Oid relid;
+	VersionWriter *w;
+	int32 version;
+
+	JobPhase("loading", 0);
+	import->from = OpenImportFiles(import->spec->path, import->spec->params);
+	import->c = import->from->checkpoint;
+	DescribeRows(import);
+	JobReport("family", json_string(import->c->family));
+	JobReport("task", json_string(import->c->task));
+	relid = RequireTable(import->spec);
+	w = BeginVersion(relid);
+	WriteWeights(import, w);
+	version = EndVersion(w, ManifestText(import, job, EndWeights(w)));
+	RenewSnapshot();
+	PromoteVersion(relid, version);
+	RenewSnapshot();
+	if (IsTask(import, "generation") && import->c->config.text.encoder_depth == 0)
+		JudgeModel(import, relid);
+	JobReport("version", json_integer(version));
+	JobReport("live", json_true());
+	JobSucceeded(quote_qualified_identifier(import->spec->schema, import->spec->model), version);
+}
+
+/* All in one transaction, whose memory it has. */
+bool
+RunImport(const ClaimedJob *claimed)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Import import = {NULL};
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	import.spec = SpecFromJson(claimed->spec);
+	ImportModel(&import, claimed->job);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return true;
+}

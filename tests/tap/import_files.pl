@@ -1,0 +1,109 @@
+# Checkpoints in folders of the server: a Llama that others trained writes the known text, its files are in the
+# lineage, and whatever is wrong with a folder is an error that names it and leaves nothing behind.
+use strict;
+use warnings;
+use File::Path qw(make_path);
+use LlmappTest;
+use StoriesCheckpoint;
+use Test::More;
+
+my $data = $ENV{LLMAPP_TEST_DATA} // '../shared/data';
+plan skip_all => "no data in $data" unless -e "$data/weights/stories260K.bin";
+
+my $node = start_node('import_files');
+my $folder = PostgreSQL::Test::Utils::tempdir() . '/checkpoints';
+make_path($folder);
+chmod 0755, $folder;
+my %tensors = write_stories("$folder/stories", "$data/weights");
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+# A copy of the folder, with some files replaced or, given as undef, left out.
+sub variant
+{
+	my ($name, %files) = @_;
+	mkdir "$folder/$name";
+	foreach my $file (qw(config.json model.safetensors tokenizer.model tokenizer_config.json), keys %files)
+	{
+		my $bytes = exists $files{$file} ? $files{$file} : read_file("$folder/stories/$file");
+		write_file("$folder/$name/$file", $bytes) if defined $bytes;
+	}
+	return "$folder/$name";
+}
+
+sub fails
+{
+	my ($path, $params, $expected, $what) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "SELECT llm_import('broken', '$path', '$params', wait => true)");
+	isnt($status, 0, "$what fails");
+	like($err, $expected, "$what says what is wrong");
+	return;
+}
+
+# ---- the known text ----
+
+my $expected = read_file("$data/weights/stories260K_expected_greedy.txt");
+sql("SELECT llm_import('stories', '$folder/stories', wait => true)");
+my $text = sql("SELECT 'Once upon a time' || llm_generate('stories', 'Once upon a time', 240)");
+ok(length $text > 300, 'a story has some length');
+is($text, substr($expected, 0, length $text), 'it is the known one');
+is(sql(q{SELECT architecture || ' ' || task FROM llmapp.models WHERE model = 'stories'::regclass}), 'llama generation', 'what it is');
+my $sha256 = PostgreSQL::Test::Utils::slurp_file("$folder/stories/config.json") && `sha256sum $folder/stories/model.safetensors`;
+my ($sum) = split ' ', $sha256;
+is( sql(q{SELECT file ->> 'sha256' FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
+	WHERE model = 'stories'::regclass AND file ->> 'name' = 'model.safetensors'}), $sum, 'files are in the lineage with their SHA-256');
+cmp_ok(sql(q{SELECT (report -> 'check' ->> 'loss')::float8 FROM llmapp.jobs WHERE model = 'public.stories'}), '<', 4, 'the plain sentence is foreseen');
+my $perplexity = sql(q{SELECT llm_perplexity('stories', 'Once upon a time, there was a little girl named Lily. She loved to play outside in the park.')});
+cmp_ok($perplexity, '<', 4, 'and a story even more');
+
+sql("SELECT llm_import('stories', '$folder/stories', '{\"context\": 128}', wait => true)");
+is(sql(q{SELECT live_version FROM llmapp.models WHERE model = 'stories'::regclass}), '2', 'importing again makes another version');
+
+# ---- who may ----
+
+sql(q{CREATE ROLE reader LOGIN; GRANT CREATE ON SCHEMA public TO reader});
+my ($status, $out, $err) = $node->psql('postgres', "SET ROLE reader; SELECT llm_import('mine', '$folder/stories', wait => true)");
+like($err, qr/permission denied to read files of the server.*GRANT pg_read_server_files TO reader/s, 'not without the right to read files');
+sql('GRANT pg_read_server_files TO reader');
+is($node->safe_psql('postgres', "SELECT llm_import('mine', '$folder/stories', wait => true) > 0", extra_params => [ '-U', 'reader' ]), 't', 'with it')
+  if $node->psql('postgres', 'SELECT 1', extra_params => [ '-U', 'reader' ]) == 0;
+
+# ---- what is wrong ----
+
+my $config = read_file("$folder/stories/config.json");
+my $file = read_file("$folder/stories/model.safetensors");
+(my $unknown = $config) =~ s/"silu"/"spam"/;
+(my $scaled = $config) =~ s/"rope_theta": 10000.0/"rope_theta": 10000.0, "rope_scaling": {"rope_type": "spiral", "factor": 2}/;
+(my $wider = $config) =~ s/"hidden_size": \d+/"hidden_size": 96/;
+(my $text_only = $config) =~ s/"llama"/"flamingo"/;
+my %missing = %tensors;
+delete $missing{'model.norm.weight'};
+my %more = (%tensors, 'model.extra.weight' => [ [1], pack 'f<', 1 ]);
+my %mixed = (%tensors, 'model.layers.0.mlp.up_proj.weight' => [ [ 2, 2 ], pack 'f<4', 1 .. 4 ]);
+
+fails("$folder/nowhere", '{}', qr/could not look at ".*nowhere": No such file/, 'a missing folder');
+fails('checkpoints/stories', '{}', qr/is not an absolute path/, 'a relative path');
+fails(variant('no_config', 'config.json' => undef), '{}', qr/config\.json/, 'a folder without configuration');
+fails(variant('no_weights', 'model.safetensors' => undef), '{}', qr/model\.safetensors/, 'a folder without weights');
+fails(variant('no_tokenizer', 'tokenizer.model' => undef), '{}', qr/tokenizer/, 'a folder without tokenizer');
+fails(variant('bad_json', 'config.json' => '{"model_type": '), '{}', qr/config\.json/, 'a configuration that is no JSON');
+fails(variant('family', 'config.json' => $text_only), '{}', qr/flamingo/, 'an unknown family');
+fails(variant('activation', 'config.json' => $unknown), '{}', qr/spam/, 'an unknown activation');
+fails(variant('scaling', 'config.json' => $scaled), '{}', qr/spiral/, 'unknown positions');
+fails(variant('wider', 'config.json' => $wider), '{}', qr/\(.*64\)/, 'another width');
+fails(variant('missing', 'model.safetensors' => safetensors(%missing)), '{}', qr/model\.norm\.weight/, 'a missing tensor');
+fails(variant('more', 'model.safetensors' => safetensors(%more)), '{}', qr/model\.extra\.weight/, 'a tensor too many');
+fails(variant('mixed', 'model.safetensors' => safetensors(%mixed)), '{}', qr/up_proj/, 'a tensor of another shape');
+fails(variant('short', 'model.safetensors' => substr($file, 0, length($file) - 1000)), '{}', qr/model\.safetensors/, 'a file cut short');
+fails(variant('header', 'model.safetensors' => pack('Q<', 1 << 40) . substr $file, 8), '{}', qr/model\.safetensors/, 'a header that lies');
+fails(variant('pickle', 'model.safetensors' => undef, 'pytorch_model.bin' => 'x'), '{}', qr/safetensors/, 'pickled weights');
+fails("$folder/stories", '{"contxt": 5}', qr/"contxt".*Did you mean "context"/s, 'a misspelt parameter');
+fails("$folder/stories", '{"context": 100000}', qr/context/, 'a longer context than the checkpoint has');
+
+# Weights in the wrong order are found by what they say.
+my %shuffled = %tensors;
+$shuffled{'model.embed_tokens.weight'} =
+  [ $tensors{'model.embed_tokens.weight'}[0], join '', reverse unpack '(a256)*', $tensors{'model.embed_tokens.weight'}[1] ];
+fails(variant('shuffled', 'model.safetensors' => safetensors(%shuffled)), '{}', qr/loss/, 'a table in the wrong order');
+is(sql(q{SELECT to_regclass('broken') IS NULL}), 't', 'nothing is left of what failed');
+is(sql(q{SELECT count(*) FROM llmapp.jobs WHERE model = 'public.broken' AND status <> 'failed'}), '0', 'and each job says so');
+done_testing();
