@@ -104,8 +104,8 @@ token_seed(const char *directory)
 	void *block = byte_tokenizer(&end, 1, &bytes, &err);
 	tokenizer *t = block ? tokenizer_open(block, bytes, &err) : NULL;
 	encoder *e = encoder_of_text(&body, &err);
-	bool ok =
-		t && e && encoder_set_tokenizer(e, t, tokenizer_size(t), 16, &err) && write_json(directory, "encoder-tokens", encoder_json(e));
+	bool ok = t && e && encoder_set_tokenizer(e, t, tokenizer_size(t), 16, &err) &&
+			  write_json(directory, "encoder-tokens", encoder_json(e));
 
 	encoder_free(e);
 	tokenizer_free(t);
@@ -453,6 +453,8 @@ index_seeds(const char *directory)
 							   "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"}}";
 
 	return write_seed(directory, "index", text, sizeof(text) - 1);
+}
+
 /* What files of a checkpoint say and the shapes of its tensors; see fuzz_pretrained.c. */
 static bool
 checkpoint_seed(const char *directory, const char *name)

@@ -3,6 +3,8 @@
  *	  Tokenizers beside the reference implementations, on real vocabularies: every id must be equal.
  */
 #define _GNU_SOURCE /* memmem */
+#include "../../src/text/tokenizer_file.h"
+
 #include "tokenizer_helper.h"
 
 /* Merges of a trainer whose ties go to the last pair of texts, over a corpus of a megabit. */
@@ -218,9 +220,77 @@ test_llama2(void)
 	free(file);
 }
 
+/* A file and a file that may be NULL as what `to` and `other` of files are; the texts of llama.cpp that are equal. */
+static int
+check_files(tokenizer_files *files, file_bytes *to, const char *name, file_bytes *other, const char *other_name,
+			const char *vectors)
+{
+	llm_error err = {0};
+	tokenizer_file_info info;
+	size_t bytes = 0;
+	char *first = test_file(name, &to->size), *second = other ? test_file(other_name, &other->size) : NULL;
+	char input[256], output[256];
+	void *block;
+	tokenizer *t;
+	int equal = -1;
+
+	to->bytes = first;
+	if (other != NULL)
+		other->bytes = second;
+	block = first ? tokenizer_from_files(files, &info, &bytes, &err) : NULL;
+	t = block ? tokenizer_open(block, bytes, &err) : NULL;
+	CHECK_STR(err.message, "");
+	snprintf(input, sizeof(input), "tokenizers/llamacpp/ggml-vocab-%s.gguf.inp", vectors);
+	snprintf(output, sizeof(output), "tokenizers/llamacpp/ggml-vocab-%s.gguf.out", vectors);
+	if (t != NULL)
+	{
+		equal = check_vectors(t, input, output);
+		tokenizer_file_info_free(&info);
+	}
+	tokenizer_free(t);
+	free(block);
+	free(first);
+	free(second);
+	return equal;
+}
+
+/* The same through the readers of files, and GPT-NeoX, of which texts come back. */
+static void
+test_files(void)
+{
+	tokenizer_files gpt2 = {0}, bert = {0}, neox = {0};
+	tokenizer_file_info info;
+	llm_error err = {0};
+	size_t bytes = 0;
+	char *file = test_file("tokenizers/gpt_neox_20b_tokenizer.json.gz", &neox.tokenizer_json.size);
+	void *block;
+	tokenizer *t;
+	int equal = check_files(&gpt2, &gpt2.vocab_json, "tokenizers/gpt2_encoder.json.gz", &gpt2.merges_txt,
+							"tokenizers/gpt2_vocab.bpe.gz", "gpt-2");
+
+	CHECK(equal == 46 || equal == -1);
+	equal = check_files(&bert, &bert.vocab_txt, "tokenizers/bert_uncased_vocab.txt.gz", NULL, NULL, "bert-bge");
+	CHECK(equal == 46 || equal == -1);
+	neox.tokenizer_json.bytes = file;
+	block = file ? tokenizer_from_files(&neox, &info, &bytes, &err) : NULL;
+	t = block ? tokenizer_open(block, bytes, &err) : NULL;
+	CHECK_STR(err.message, "");
+	if (t != NULL)
+	{
+		CHECK_INT(tokenizer_size(t), 50277);
+		CHECK_IDS(t, "a    b", 66, 50274, 67);
+		CHECK(round_trips(t, "Hello  world,\n    12345 \xC3\xA9", 29));
+		tokenizer_file_info_free(&info);
+	}
+	tokenizer_free(t);
+	free(block);
+	free(file);
+}
+
 int
 main(void)
 {
+	test_files();
 	test_bert();
 	test_llama2();
 	test_reference_merges();
