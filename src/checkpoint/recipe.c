@@ -98,7 +98,7 @@ choose(const state *s, const target *t)
 	return t->name->theirs;
 }
 
-/* A whole name counts before one without its last part. */
+/* Those of the task count before those of the family, and a whole name before one without its last part. */
 static bool
 find_name(const state *s, target *t)
 {
@@ -107,8 +107,8 @@ find_name(const state *s, target *t)
 
 	t->layer = layer_of(name);
 	snprintf(base, sizeof(base), "%.*s", (int) (dot - name), name);
-	for (int whole = 1; whole >= 0; whole--)
-		for (int i = 0; i < 2; i++)
+	for (int i = 1; i >= 0; i--)
+		for (int whole = 1; whole >= 0; whole--)
 			for (const tensor_name *n = s->lists[i]; n && n->ours; n++)
 				if (pattern_matches(n->ours, whole ? name : base))
 				{

@@ -551,9 +551,10 @@ test_families(void)
 		"t5-distant",
 		"xlm-roberta-embedding",
 		"xlm-roberta-labels",
+		"gpt2-labels",
 	};
-	static const char *const ggufs[] = {"gpt2",  "gpt_neox",       "llama3-tied", "qwen3",
-										"gemma", "bert-embedding", "t5-distant"};
+	static const char *const ggufs[] = {"gpt2",  "qwen2", "gpt_neox",       "llama3-tied",
+										"qwen3", "gemma", "bert-embedding", "t5-distant"};
 	static const char *const writers[] = {"gpt2", "gpt_neox", "llama3", "qwen2", "qwen3", "gemma"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

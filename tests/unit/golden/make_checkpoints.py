@@ -235,6 +235,10 @@ def make_decoders():
 
     model = randomise(t.Qwen2ForCausalLM(t.Qwen2Config(**SIZES, num_key_value_heads=2, sliding_window=8)))
     save_model('qwen2', model, causal(model), changes={'sliding_window': 8})
+    save_gguf('qwen2', gguf.MODEL_ARCH.QWEN2, model,
+              {'context_length': CONTEXT, 'embedding_length': 16, 'feed_forward_length': 24, 'block_count': 2,
+               'attention.head_count': 4, 'attention.head_count_kv': 2, 'attention.layer_norm_rms_epsilon': 1e-6,
+               'rope.freq_base': 10000.0})
 
     model = randomise(t.Qwen3ForCausalLM(t.Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)))
     save_model('qwen3', model, causal(model))
@@ -333,8 +337,15 @@ def make_t5():
     save_gguf('t5-distant', gguf.MODEL_ARCH.T5, model, keys)
 
 
+def make_labels():
+    model = randomise(t.GPT2ForTokenClassification(t.GPT2Config(vocab_size=VOCAB, n_positions=CONTEXT, n_embd=16, n_layer=2,
+                                                                n_head=4, n_inner=24, num_labels=3, **EAGER)))
+    save_model('gpt2-labels', model, tokens(model))
+
+
 os.makedirs(FOLDER, exist_ok=True)
 torch.manual_seed(3)
 make_decoders()
 make_encoders()
 make_t5()
+make_labels()

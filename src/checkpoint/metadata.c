@@ -1,5 +1,5 @@
 /*
- * gguf.c
+ * metadata.c
  *	  What the metadata of a GGUF file say about a network, in the words of config.json.
  *
  * Keys are those of the GGUF document; what they leave to the architecture, as activations, has the
