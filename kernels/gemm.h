@@ -1,6 +1,6 @@
 /*
  * gemm.h
- *	  The one matrix product: cuBLASLt on a device (gemm.cu), a plain loop where it is emulated.
+ *	  The one matrix product, by cuBLASLt.
  *
  * c (m, n) = op(a) op(b) + beta c + bias (n), all row-major and without gaps: a is (m, k), or (k, m)
  * when transpose_a; b is (k, n), or (n, k) when transpose_b.  Sums are float32.  When a program is

@@ -4,7 +4,7 @@
  *
  * Each thread of a block has a stack that lives as long as the program.  The scheduler lets every
  * thread that can run do so until it waits or ends, in the order asked for, and releases a warp or a
- * block when all of it waits.
+ * block when all of it waits.  A kernel that lacks a barrier so makes other bytes in one of the orders.
  */
 #include "cuda_runtime.h"
 
@@ -196,20 +196,26 @@ const unsigned char (*emulate_exchange(const void *value, size_t bytes))[64]
 	return slots[warp][parity];
 }
 
-static void
-run_threads(volatile unsigned *i, volatile bool *ran)
+/* Of the threads at [begin, end) of the order, those that can run; returns whether there were any. */
+static bool
+run_threads(unsigned begin, unsigned end)
 {
-	for (*i = 0; *i < blockDim.x; *i = *i + 1)
+	static unsigned i; /* survives the jumps */
+	static bool ran;
+
+	ran = false;
+	for (i = begin; i < end; i++)
 	{
-		fiber *f = &fibers[order[*i]];
+		fiber *f = &fibers[order[i]];
 
 		if (f->state != READY)
 			continue;
-		threadIdx.x = order[*i];
-		*ran = true;
+		threadIdx.x = order[i];
+		ran = true;
 		if (_setjmp(scheduler) == 0)
 			_longjmp(f->at, 1);
 	}
+	return ran;
 }
 
 /* All of [begin, end) wait in the same way. */
@@ -230,10 +236,22 @@ release(unsigned begin, unsigned end)
 }
 
 static void
+release_warps(void)
+{
+	for (unsigned w = 0; w < blockDim.x; w += 32)
+		if (all_wait(w, w + 32, AT_WARP))
+			release(w, w + 32);
+}
+
+/*
+ * In order, a warp runs as far as it can before the next one does, to the block's barrier, so that what it does
+ * too early shows; shuffled, all warps go on in step.
+ */
+static void
 run_block(size_t bytes)
 {
-	volatile unsigned i;
-	volatile bool ran;
+	unsigned group = order_kind == 2 ? blockDim.x : 32;
+	bool ran;
 
 	begin_shared(bytes);
 	for (unsigned t = 0; t < blockDim.x; t++)
@@ -244,10 +262,12 @@ run_block(size_t bytes)
 	do
 	{
 		ran = false;
-		run_threads(&i, &ran);
-		for (unsigned w = 0; w < blockDim.x; w += 32)
-			if (all_wait(w, w + 32, AT_WARP))
-				release(w, w + 32);
+		for (unsigned begin = 0; begin < blockDim.x; begin += group)
+			while (run_threads(begin, begin + group))
+			{
+				ran = true;
+				release_warps();
+			}
 		if (all_wait(0, blockDim.x, AT_BLOCK))
 			release(0, blockDim.x);
 	} while (ran);
