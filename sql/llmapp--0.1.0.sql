@@ -329,6 +329,11 @@ CREATE FUNCTION llm_drop_version(model regclass, version integer) RETURNS void
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION llm_drop_version(regclass, integer) IS 'remove a version that is not live from a model, in this transaction';
 
+CREATE FUNCTION llm_quantise(model regclass, weights text DEFAULT 'q8_0') RETURNS integer
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION llm_quantise(regclass, text) IS
+    'add the live version of a language model once more with its weights kept as f32, bf16, f16, q8_0 or q4_0, in this transaction';
+
 CREATE FUNCTION llm_import(model text, data bytea, params jsonb DEFAULT '{}') RETURNS regclass
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION llm_import(text, bytea, jsonb) IS

@@ -166,6 +166,18 @@ bias_grad_block(const simd_kernels *simd, const attention_shape *s, const attent
 
 /* ---- forward ---- */
 
+/* Keys or values of a block, and how far they are apart: where they lie, or decoded. */
+static const float *
+rows_of_block(const attention_row *r, const block *b, const float *x, int64_t kv, const uint16_t *x_f16, int64_t n,
+			  float *decoded, int64_t *step)
+{
+	*step = r->kv_step;
+	if (!x_f16)
+		return x + b->key * r->kv_step + kv;
+	r->quant->decode[WEIGHT_F16](x_f16 + b->key * n, b->keys * n, decoded);
+	return decoded;
+}
+
 static void
 scale_rows(const simd_kernels *simd, const float *factor, int64_t rows, float *y, int64_t step, int64_t n)
 {
@@ -177,9 +189,11 @@ scale_rows(const simd_kernels *simd, const float *factor, int64_t rows, float *y
 static void
 forward_queries(const simd_kernels *simd, const attention_shape *s, const attention_row *r, block b, int32_t head)
 {
-	ALIGNED float q[ATTENTION_MAX_DIM * BLOCK], scores[BLOCK * BLOCK], top[BLOCK], sum[BLOCK], factor[BLOCK];
+	ALIGNED float q[ATTENTION_MAX_DIM * BLOCK], scores[BLOCK * BLOCK], top[BLOCK], sum[BLOCK], factor[BLOCK],
+		decoded[ATTENTION_MAX_DIM * BLOCK];
 	float bias[DISTANCES];
-	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n, step = s->heads * n;
+	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n, step = s->heads * n, from_step;
+	const float *from;
 	float *out = r->out + b.query * step + head * n;
 
 	simd->transpose(r->q + b.query * r->q_step + head * n, r->q_step, b.queries, n, s->scale, q, b.width);
@@ -190,13 +204,15 @@ forward_queries(const simd_kernels *simd, const attention_shape *s, const attent
 	}
 	while (next_keys(s, r, &b))
 	{
-		score_block(simd, &b, n, r->k + b.key * r->kv_step + kv, r->kv_step, q, scores);
+		from = rows_of_block(r, &b, r->k, kv, r->k_f16, n, decoded, &from_step);
+		score_block(simd, &b, n, from, from_step, q, scores);
 		if (r->bias)
 			bias_block(s, r, &b, head, bias);
 		simd->attention_softmax(scores, b.keys, b.width, b.visible, r->bias ? bias + BLOCK : NULL, top, sum, factor);
 		if (b.key > 0)
 			scale_rows(simd, factor, b.queries, out, step, n);
-		gather_block(simd, &b, n, scores, r->v + b.key * r->kv_step + kv, r->kv_step, b.key > 0, out, step);
+		from = rows_of_block(r, &b, r->v, kv, r->v_f16, n, decoded, &from_step);
+		gather_block(simd, &b, n, scores, from, from_step, b.key > 0, out, step);
 	}
 	for (int64_t i = 0; i < b.queries; i++)
 	{
@@ -206,14 +222,45 @@ forward_queries(const simd_kernels *simd, const attention_shape *s, const attent
 	scale_rows(simd, factor, b.queries, out, step, n);
 }
 
+/* Its products with a block of keys. */
+static void
+score_keys(const simd_kernels *simd, const attention_shape *s, const attention_row *r, const block *b, int32_t head,
+		   float *scores)
+{
+	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n;
+	const float *q = r->q + head * n;
+	quant_rows query = {.rows = 1, .k = n, .x = q};
+
+	if (!r->k_f16)
+	{
+		simd->dots(q, n, r->k + b->key * r->kv_step + kv, r->kv_step, b->keys, s->scale, scores);
+		return;
+	}
+	r->quant->gemv[WEIGHT_F16](&query, r->k_f16 + b->key * n, NULL, scores, b->keys, b->keys);
+	simd->scale(s->scale, scores, scores, b->keys);
+}
+
+/* The sum of a block of values by their scores. */
+static void
+add_values(const simd_kernels *simd, const attention_shape *s, const attention_row *r, const block *b, int32_t head,
+		   const float *scores, float *out)
+{
+	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n;
+	tile_shape t = {.runs = 1, .length = b->keys, .a_step = 1, .b_step = r->kv_step};
+
+	if (r->v_f16)
+		r->quant->add_f16_rows(r->v_f16 + b->key * n, scores, b->keys, b->key > 0, out, n);
+	else
+		product(simd, &t, 1, n, scores, r->v + b->key * r->kv_step + kv, b->key > 0, out);
+}
+
 /* One query, as in generation: scores are a vector, and products of blocks would be mostly padding. */
 static void
 forward_one_query(const simd_kernels *simd, const attention_shape *s, const attention_row *r, int32_t head)
 {
 	ALIGNED float scores[BLOCK];
 	float bias[DISTANCES], top = -INFINITY, sum = 0;
-	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n;
-	tile_shape t = {.runs = 1, .a_step = 1, .b_step = r->kv_step};
+	int64_t n = s->head_dim;
 	float *out = r->out + head * n;
 	block b = {.queries = 1, .width = 1};
 
@@ -221,7 +268,7 @@ forward_one_query(const simd_kernels *simd, const attention_shape *s, const atte
 	{
 		float before = top, factor;
 
-		simd->dots(r->q + head * n, n, r->k + b.key * r->kv_step + kv, r->kv_step, b.keys, s->scale, scores);
+		score_keys(simd, s, r, &b, head, scores);
 		if (r->bias)
 			bias_block(s, r, &b, head, bias);
 		for (int64_t k = 0; r->bias && k < b.keys; k++)
@@ -231,8 +278,7 @@ forward_one_query(const simd_kernels *simd, const attention_shape *s, const atte
 		sum = sum * factor + simd->exp_sum(scores, top, scores, b.keys);
 		if (b.key > 0)
 			scale_rows(simd, &factor, 1, out, n, n);
-		t.length = b.keys;
-		product(simd, &t, 1, n, scores, r->v + b.key * r->kv_step + kv, b.key > 0, out);
+		add_values(simd, s, r, &b, head, scores, out);
 	}
 	simd->scale(1 / sum, out, out, n);
 	r->log_sum[head] = top + logf(sum);

@@ -18,10 +18,13 @@ typedef struct attention_row
 {
 	int64_t queries, keys; /* tokens; causal: the last query sees all keys */
 	const float *q, *k, *v;
-	int64_t q_step, kv_step; /* floats from token to token */
-	const float *bias;       /* (buckets, heads), or NULL */
-	float *out;              /* (queries, heads head_dim) */
-	float *log_sum;          /* (queries, heads): logarithms of the softmax's sums */
+	/* or keys and values in f16, for the result alone: of one head of a multiple of 32 numbers, kv_step == head_dim */
+	const uint16_t *k_f16, *v_f16;
+	const quant_kernels *quant; /* for those */
+	int64_t q_step, kv_step;    /* floats from token to token */
+	const float *bias;          /* (buckets, heads), or NULL */
+	float *out;                 /* (queries, heads head_dim) */
+	float *log_sum;             /* (queries, heads): logarithms of the softmax's sums */
 	/* of the gradient */
 	const float *dout; /* as out */
 	float *dq, *dk, *dv;

@@ -45,20 +45,42 @@ reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
 		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
 }
 
-#define ARRAYS 14
+/*
+ * Keys and values are kept in f16 where the weights are not float32, whose rounding is larger, in whole blocks as the
+ * kernels read them.
+ */
+static bool
+keeps_half(const net *n)
+{
+	return net_kept_type(n) != WEIGHT_F32 && n->config.text.head_dim % QUANT_BLOCK == 0;
+}
+
+/* Of weights in fewer bits, by the longest of their rows. */
+static int64_t
+scratch_floats(const net *n)
+{
+	int64_t longest = 0, rounded;
+
+	for (int32_t i = 0; i < n->tensor_count; i++)
+		if (n->tensors[i].type != WEIGHT_F32 && n->tensors[i].dims[1] > longest)
+			longest = n->tensors[i].dims[1];
+	rounded = (int64_t) (quant_scratch_bytes(longest) / sizeof(float));
+	return longest * PANEL_ROWS > rounded ? longest * PANEL_ROWS : rounded;
+}
+
+#define ARRAYS 15
 
 /* Where arrays begin, in floats, and how many floats there are. */
 static bool
-lay_out(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources, size_t begin[ARRAYS],
-		size_t *floats)
+lay_out(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t begin[ARRAYS], size_t *floats)
 {
-	int64_t cached = (int64_t) c->depth * sequences;
+	const transformer_config *c = &n->config.text;
+	int64_t cached = (int64_t) c->depth * sequences, numbers = positions * kv_width(c) / (keeps_half(n) ? 2 : 1);
 	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
 	int64_t rows = pass_rows(c, sequences, positions, sources);
 
 	*floats = 0;
-	return reserve(floats, cached, positions * kv_width(c), &begin[0]) &&
-		   reserve(floats, cached, positions * kv_width(c), &begin[1]) &&
+	return reserve(floats, cached, numbers, &begin[0]) && reserve(floats, cached, numbers, &begin[1]) &&
 		   reserve(floats, c->rotary ? positions : 0, transformer_rotary(c).dim, &begin[2]) &&
 		   reserve(floats, rows, c->width, &begin[3]) && reserve(floats, rows, c->width, &begin[4]) &&
 		   reserve(floats, rows, qkv, &begin[5]) &&
@@ -68,7 +90,7 @@ lay_out(const transformer_config *c, int32_t sequences, int32_t positions, int32
 		   reserve(floats, rows, c->heads, &begin[10]) &&
 		   reserve(floats, logit_rows(sequences), transformer_outputs(c), &begin[11]) &&
 		   reserve(floats, cached, sources * 2 * kv_width(c), &begin[12]) &&
-		   reserve(floats, sequences, c->width, &begin[13]);
+		   reserve(floats, sequences, c->width, &begin[13]) && reserve(floats, 1, scratch_floats(n), &begin[14]);
 }
 
 static bool
@@ -96,7 +118,7 @@ generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sou
 
 	if (!check_room(n, sequences, positions, sources, err))
 		return false;
-	if (!lay_out(&n->config.text, sequences, positions, sources, begin, &floats))
+	if (!lay_out(n, sequences, positions, sources, begin, &floats))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
 	*bytes = floats * sizeof(float) + sizeof(generator) + (size_t) sequences * (3 * sizeof(int32_t) + sizeof(span));
 	return true;
@@ -105,15 +127,19 @@ generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sou
 static void
 place(generator *g, const size_t begin[ARRAYS])
 {
-	float **arrays[ARRAYS] = {&g->keys, &g->values, &g->angles, &g->stream,  &g->normed, &g->qkv,    &g->attended,
-							  &g->up,   &g->gated,  &g->added,  &g->log_sum, &g->logits, &g->source, &g->last};
+	float *memory = g->memory;
+	float **arrays[ARRAYS - 2] = {&g->angles, &g->stream, &g->normed, &g->qkv,     &g->attended,
+								  &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits,
+								  &g->source, &g->last,   &g->scratch};
 
-	for (int i = 0; i < ARRAYS; i++)
-		*arrays[i] = (float *) g->memory + begin[i];
+	g->keys = memory + begin[0];
+	g->values = memory + begin[1];
+	for (int i = 2; i < ARRAYS; i++)
+		*arrays[i - 2] = memory + begin[i];
 }
 
 generator *
-generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions, int32_t sources,
+generator_new(const net *n, const void *weights, int32_t sequences, int32_t positions, int32_t sources,
 			  llm_error *err)
 {
 	size_t begin[ARRAYS], floats, bytes;
@@ -121,7 +147,7 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 
 	if (!generator_memory(n, sequences, positions, sources, &bytes, err))
 		return NULL;
-	lay_out(&n->config.text, sequences, positions, sources, begin, &floats);
+	lay_out(n, sequences, positions, sources, begin, &floats);
 	g = calloc(1, sizeof(generator));
 	if (g)
 	{
@@ -140,6 +166,8 @@ generator_new(const net *n, const float *weights, int32_t sequences, int32_t pos
 	g->n = n;
 	g->weights = weights;
 	g->simd = simd_best();
+	g->quant = quant_best();
+	g->half = keeps_half(n);
 	g->shape = g->source_shape = transformer_attention(config_of(g));
 	g->source_shape.causal = false;
 	g->rotary = transformer_rotary(config_of(g));

@@ -28,10 +28,10 @@ extern bool generator_memory(const net *n, int32_t sequences, int32_t positions,
 							 llm_error *err);
 /*
  * Room for `sequences` sequences of `positions` tokens, at most the network's context, each with a
- * source of `sources` tokens, at most the source context; 0 without an encoder.  weights as
- * predictor_new() takes them.  LLM_INVALID for a network that is no language model.
+ * source of `sources` tokens, at most the source context; 0 without an encoder.  weights: net_kept_bytes() bytes,
+ * 64-byte aligned, kept by the caller, never written.  LLM_INVALID for a network that is no language model.
  */
-extern generator *generator_new(const net *n, const float *weights, int32_t sequences, int32_t positions,
+extern generator *generator_new(const net *n, const void *weights, int32_t sequences, int32_t positions,
 								int32_t sources, llm_error *err);
 extern void generator_free(generator *g); /* g may be NULL */
 extern void generator_set_poll(generator *g, llm_poll poll, void *arg);

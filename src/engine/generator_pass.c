@@ -13,36 +13,86 @@
 #include <math.h>
 #include <string.h>
 
+#include "bf16.h"
 #include "blas.h"
 #include "cpu_attention.h"
 
+/* As it is kept. */
+static const void *
+kept_of(const generator *g, int32_t number)
+{
+	return (const char *) g->weights + g->n->tensors[number].place;
+}
+
+/* One that is float32 whatever type the weights are kept in. */
 static const float *
 tensor_of(const generator *g, int32_t number)
 {
-	return number == TENSOR_NONE ? NULL : g->weights + g->n->tensors[number].offset;
+	return number == TENSOR_NONE ? NULL : kept_of(g, number);
 }
 
-/* y (rows, n) = x (rows, k) w^T + bias */
 static void
-multiply(const generator *g, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
-		 int64_t n)
+few_rows(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
-	if (rows <= FEW_ROWS)
+	const net_tensor_info *t = &g->n->tensors[number];
+	int64_t n = t->dims[0], k = t->dims[1];
+	quant_rows prepared;
+
+	if (t->type == WEIGHT_F32)
 	{
-		g->simd->gemv(x, rows, k, w, bias, y, n, n);
+		g->simd->gemv(x, rows, k, kept_of(g, number), bias, y, n, n);
 		return;
 	}
+	prepared = quant_prepare(g->quant, t->type, x, rows, k, g->scratch);
+	g->quant->gemv[t->type](&prepared, kept_of(g, number), bias, y, n, n);
+}
+
+/*
+ * Products of numbers rounded to bf16, where there are any, are as exact as the rounded rows of few_rows(); of f16,
+ * which has three bits more, they are not.
+ */
+static bool
+multiplies_bf16(weight_type type)
+{
+	return type != WEIGHT_F32 && type != WEIGHT_F16 && bf16_supported();
+}
+
+/* Weights that are not float32 are decoded panel by panel, which stays in the caches. */
+static void
+many_rows(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
+{
+	const net_tensor_info *t = &g->n->tensors[number];
+	int64_t n = t->dims[0], k = t->dims[1], panel = t->type == WEIGHT_F32 ? n : PANEL_ROWS;
+	float beta = bias ? 1 : 0;
+
 	for (int64_t i = 0; bias && i < rows; i++)
 		memcpy(y + i * n, bias, n * sizeof(float));
-	gemm(g->simd, false, true, rows, n, k, x, k, w, k, bias ? 1 : 0, y, n);
+	for (int64_t j = 0; j < n; j += panel)
+	{
+		int64_t columns = n - j < panel ? n - j : panel;
+		const void *from = (const char *) kept_of(g, number) + weight_bytes(t->type, (size_t) (j * k));
+		const float *w = t->type == WEIGHT_F32 ? from : g->scratch;
+
+		if (t->type != WEIGHT_F32)
+			g->quant->decode[t->type](from, columns * k, g->scratch);
+		if (multiplies_bf16(t->type))
+			gemm_bf16(false, true, rows, columns, k, x, k, w, k, beta, y + j, n);
+		else
+			gemm(g->simd, false, true, rows, columns, k, x, k, w, k, beta, y + j, n);
+	}
+}
+
+/* y (rows, n) = x (rows, k) w^T + bias; w by its number */
+static void
+multiply(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
+{
+	(rows <= FEW_ROWS ? few_rows : many_rows)(g, x, rows, number, bias, y);
 }
 
 static void
 linear(const generator *g, const float *x, int64_t rows, const int32_t numbers[2], float *y)
 {
-	const net_tensor_info *w = &g->n->tensors[numbers[0]];
-
-	multiply(g, x, rows, w->dims[1], tensor_of(g, numbers[0]), tensor_of(g, numbers[1]), y, w->dims[0]);
+	multiply(g, x, rows, numbers[0], tensor_of(g, numbers[1]), y);
 }
 
 static void
@@ -78,22 +128,33 @@ add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
 		norm(g, g->stream, rows, numbers, g->stream);
 }
 
-/* Of a layer and sequence: (kv heads, positions, head_dim). */
-static float *
-cache_of(const generator *g, float *cache, int32_t layer, int32_t sequence)
+/* Numbers before those of a layer, sequence and kv head, (positions, head_dim). */
+static int64_t
+cache_offset(const generator *g, int32_t layer, int32_t sequence, int64_t kv_head)
 {
-	return cache + ((int64_t) layer * g->sequences + sequence) * g->positions * kv_width(config_of(g));
+	const transformer_config *c = config_of(g);
+
+	return ((((int64_t) layer * g->sequences + sequence) * c->kv_heads) + kv_head) * g->positions * c->head_dim;
 }
 
 /* One token's (kv heads, head_dim) into the cache of its layer and sequence. */
 static void
-keep(const generator *g, float *cache, int64_t position, const float *x)
+keep(const generator *g, void *cache, int32_t layer, int32_t sequence, int64_t position, const float *x)
 {
 	const transformer_config *c = config_of(g);
+	int64_t n = c->head_dim;
+	uint16_t *half = cache;
+	float *whole = cache;
 
 	for (int64_t head = 0; head < c->kv_heads; head++)
-		memcpy(cache + (head * g->positions + position) * c->head_dim, x + head * c->head_dim,
-			   c->head_dim * sizeof(float));
+	{
+		int64_t at = cache_offset(g, layer, sequence, head) + position * n;
+
+		if (g->half)
+			g->quant->to_f16(x + head * n, n, half + at);
+		else
+			memcpy(whole + at, x + head * n, n * sizeof(float));
+	}
 }
 
 /* Of a layer and sequence: (sources, 2 kv heads, head_dim). */
@@ -123,8 +184,8 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 	}
 	if (encodes(g, p->stack))
 		return;
-	keep(g, cache_of(g, g->keys, layer, s->sequence), position, k);
-	keep(g, cache_of(g, g->values, layer, s->sequence), position, k + kv);
+	keep(g, g->keys, layer, s->sequence, position, k);
+	keep(g, g->values, layer, s->sequence, position, k + kv);
 }
 
 /* Tokens to those before them in their sequence. */
@@ -133,13 +194,14 @@ attend(const generator *g, int32_t layer, const span *s)
 {
 	const transformer_config *c = config_of(g);
 	int64_t q_width = (int64_t) c->heads * c->head_dim, step = q_width + 2 * kv_width(c);
-	const float *keys = cache_of(g, g->keys, layer, s->sequence);
-	const float *values = cache_of(g, g->values, layer, s->sequence);
+	const uint16_t *half[2] = {g->keys, g->values};
+	const float *whole[2] = {g->keys, g->values};
 	attention_row r = {.queries = s->rows,
 					   .keys = s->position + s->rows,
 					   .q = g->qkv + s->row * step,
 					   .q_step = step,
 					   .kv_step = c->head_dim,
+					   .quant = g->quant,
 					   .bias = tensor_of(g, g->numbers.stack.relative),
 					   .out = g->attended + s->row * q_width,
 					   .log_sum = g->log_sum + (int64_t) s->row * c->heads};
@@ -147,10 +209,18 @@ attend(const generator *g, int32_t layer, const span *s)
 	for (int32_t head = 0; head < c->heads; head++)
 	{
 		int64_t kv_head = head / (c->heads / c->kv_heads);
-		int64_t at = kv_head * (g->positions - 1) * c->head_dim; /* attention adds kv_head * head_dim */
+		int64_t at = cache_offset(g, layer, s->sequence, kv_head);
 
-		r.k = keys + at;
-		r.v = values + at;
+		if (g->half)
+		{
+			r.k_f16 = half[0] + at;
+			r.v_f16 = half[1] + at;
+		}
+		else
+		{
+			r.k = whole[0] + at - kv_head * c->head_dim; /* attention adds that much */
+			r.v = whole[1] + at - kv_head * c->head_dim;
+		}
 		attention_forward(g->simd, &g->shape, &r, head);
 	}
 }
@@ -282,8 +352,8 @@ embed(const generator *g, const pass *p)
 {
 	const transformer_config *c = config_of(g);
 	int64_t width = c->width, type = 0;
-	const float *table = tensor_of(g, g->numbers.embed), *position = tensor_of(g, g->numbers.position);
-	const float *types = tensor_of(g, g->numbers.types);
+	const net_tensor_info *table = &g->n->tensors[g->numbers.embed];
+	const float *position = tensor_of(g, g->numbers.position), *types = tensor_of(g, g->numbers.types);
 
 	for (const span *s = p->spans; s < p->spans + p->span_count; s++, type = 0)
 		for (int64_t i = 0; i < s->rows; i++)
@@ -291,7 +361,13 @@ embed(const generator *g, const pass *p)
 			float *x = g->stream + (s->row + i) * width;
 			int32_t id = p->ids[s->row + i];
 
-			memcpy(x, table + id * width, width * sizeof(float));
+			const char *from =
+				(const char *) kept_of(g, g->numbers.embed) + weight_bytes(table->type, (size_t) (id * width));
+
+			if (table->type == WEIGHT_F32)
+				memcpy(x, from, width * sizeof(float));
+			else
+				g->quant->decode[table->type](from, width, x);
 			if (c->embed_scale)
 				g->simd->scale(sqrtf((float) width), x, x, width);
 			if (types)
@@ -345,8 +421,8 @@ pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 		return false;
 	if (c->head_transform)
 		transform_head(g, x, rows);
-	multiply(g, c->head_transform ? g->added : x, rows, c->width, tensor_of(g, g->numbers.head),
-			 tensor_of(g, g->numbers.head_bias), g->logits, transformer_outputs(c));
+	multiply(g, c->head_transform ? g->added : x, rows, g->numbers.head, tensor_of(g, g->numbers.head_bias),
+			 g->logits);
 	if (c->head_scale)
 		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) rows * c->vocab);
 	return true;

@@ -9,7 +9,8 @@
 #include "simd.h"
 #include "transformer.h"
 
-#define FEW_ROWS 8 /* up to so many go through the matrix-vector kernels */
+#define FEW_ROWS 8     /* up to so many go through the matrix-vector kernels */
+#define PANEL_ROWS 288 /* of weights that are decoded at once for a product of many rows */
 
 /* Tokens of one sequence that follow each other, in a pass. */
 typedef struct span
@@ -23,11 +24,12 @@ typedef struct span
 struct generator
 {
 	const net *n;
-	const float *weights;
+	const void *weights; /* as n says that they are kept */
 	transformer_tensors numbers;
 	attention_shape shape, source_shape; /* between tokens; in a source and to it */
 	rotary_shape rotary;
 	const simd_kernels *simd;
+	const quant_kernels *quant;
 	llm_poll poll;
 	void *poll_arg;
 	int32_t sequences, positions, sources;
@@ -36,14 +38,16 @@ struct generator
 	int32_t *row;           /* (sequences): of its logits, in the last call */
 	span *spans;            /* (sequences), of a pass */
 	void *memory;           /* of all that follows */
-	float *keys, *values;
-	float *source; /* keys and values */
-	float *angles; /* (positions, rotary.dim) */
+	void *keys, *values;    /* (depth, sequences, kv heads, positions, head_dim), */
+	bool half;              /* in f16 */
+	float *source;          /* keys and values */
+	float *angles;          /* (positions, rotary.dim) */
 	/* one pass: (pass_rows(), ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
-	float *last;   /* (sequences, width): what the last tokens of a call became */
-	float *logits; /* (FEW_ROWS or sequences, transformer_outputs()) */
+	float *last;    /* (sequences, width): what the last tokens of a call became */
+	float *logits;  /* (FEW_ROWS or sequences, transformer_outputs()) */
+	float *scratch; /* of weights that are not float32: rows of x rounded, or a panel of rows of weights decoded */
 };
 
 typedef struct pass

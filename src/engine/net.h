@@ -7,8 +7,9 @@
  *	 1. net_new() checks a configuration and lays out its parameters.
  *	 2. trainer_new() records forward, loss and backward graph, plans one arena, and
  *		initialises parameters from the seed; trainer_step() runs one batch.
- *	 3. net_weight_bytes() bytes at trainer_weights() are what a version publishes; the
- *		directory net_tensor() gives names, shapes and offsets.
+ *	 3. net_weight_bytes() bytes at trainer_weights() are the weights; the directory net_tensor()
+ *		gives names, shapes and offsets.  A version of a network on tokens may keep them in fewer
+ *		bits: net_keep_all(), net_encode().
  *	 4. predictor_new() takes those bytes, read-only and possibly shared between
  *		processes, and plans a forward pass for up to max_rows rows.
  */
@@ -20,6 +21,7 @@
 
 #include "batch.h"
 #include "error.h"
+#include "quant.h"
 
 #define NET_MAX_HIDDEN 16
 #define NET_MAX_MEMBERS 20
@@ -204,6 +206,9 @@ typedef struct net_tensor_info
 	size_t offset; /* multiple of 16 floats (64 bytes) */
 	size_t count;  /* product of dims */
 	int32_t layer; /* number from 0, the output layer last; -1: the table of embeddings */
+	/* as a version keeps it, in float32 unless net_keep_all() or net_keep() said otherwise */
+	weight_type type;
+	size_t place;  /* bytes from the start of what is kept, multiple of 64 */
 } net_tensor_info; /* running statistics of batch_norm are tensors that the optimizer leaves alone */
 
 extern net *net_new(const net_config *config, llm_error *err);
@@ -214,6 +219,29 @@ extern bool net_predicts_rows(const net_config *config);
 extern int32_t net_tensor_count(const net *n);
 extern const net_tensor_info *net_tensor(const net *n, int32_t i);
 extern size_t net_weight_bytes(const net *n); /* whole blob with padding, multiple of 64 */
+
+/*
+ * How a version keeps the weights.  Matrices of a network on tokens alone may be kept in another type when their rows
+ * are a multiple of QUANT_BLOCK long: those of linear layers, and tables of embeddings and heads.  All other tensors,
+ * and those of all other networks, are float32.
+ */
+extern bool net_can_keep(const net *n, int32_t i, weight_type type);
+extern void net_keep_all(net *n, weight_type type);        /* all tensors that can be */
+extern void net_keep(net *n, int32_t i, weight_type type); /* one, that can be; places change */
+extern weight_type net_kept_type(const net *n); /* of most numbers that are not float32, if there are any */
+extern size_t net_kept_bytes(const net *n);     /* whole, with padding, multiple of 64 */
+
+/*
+ * Numbers begin .. begin + count of tensor i to and from their place in `kept`, net_kept_bytes() bytes.  Encoded are
+ * whole blocks; LLM_INVALID for numbers that the type cannot hold.  Padding between tensors is left to the caller: 0.
+ */
+extern bool net_encode_tensor(const net *n, int32_t i, size_t begin, size_t count, const float *x, void *kept,
+							  llm_error *err);
+extern void net_decode_tensor(const net *n, int32_t i, size_t begin, size_t count, const void *kept, float *x);
+/* Keep tensors with numbers that their types cannot hold in float32: then net_encode() does not fail. */
+extern void net_keep_fitting(net *n, const float *weights);
+/* All of them from net_weight_bytes() bytes, padding included. */
+extern bool net_encode(const net *n, const float *weights, void *kept, llm_error *err);
 
 extern double net_multiplications(const net *n); /* for one row, about; looking up a bag counts as many as it adds */
 
@@ -383,10 +411,10 @@ typedef struct predictor predictor;
 /* Bytes that predictor_new() will allocate for max_rows rows. */
 extern bool predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err);
 /*
- * weights: net_weight_bytes() bytes, 64-byte aligned, kept by the caller as long as the
- * predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.
+ * weights: net_kept_bytes() bytes, all of them float32, 64-byte aligned, kept by the caller as long as
+ * the predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.
  */
-extern predictor *predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err);
+extern predictor *predictor_new(const net *n, const void *weights, int64_t max_rows, llm_error *err);
 extern void predictor_free(predictor *p);
 extern batch *predictor_batch(predictor *p); /* fill this, then run; owned by the predictor */
 /* Returns (rows, outputs) as trainer_predict() does, valid until the next run, or NULL. */

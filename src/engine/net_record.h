@@ -24,6 +24,7 @@ struct net
 	float deviation[NET_MAX_TENSORS]; /* of initial values, normal; 0: all are `constant` */
 	float constant[NET_MAX_TENSORS];
 	size_t weight_floats; /* with padding */
+	size_t kept_bytes;    /* the same as a version keeps them */
 };
 
 /* Rows of each axis of the batch, into run_args.rows. */

@@ -23,6 +23,8 @@ net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t *dims, floa
 	t->ndim = ndim;
 	t->offset = n->weight_floats;
 	t->layer = -1;
+	t->type = WEIGHT_F32;
+	t->place = t->offset * sizeof(float);
 	t->count = 1;
 	for (int32_t i = 0; i < ndim; i++)
 	{
@@ -35,6 +37,7 @@ net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t *dims, floa
 	n->deviation[n->tensor_count] = deviation;
 	n->constant[n->tensor_count] = constant;
 	n->tensor_count++;
+	n->kept_bytes = n->weight_floats * sizeof(float);
 	return true;
 }
 

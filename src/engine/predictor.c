@@ -44,7 +44,7 @@ predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err)
 }
 
 predictor *
-predictor_new(const net *n, const float *weights, int64_t max_rows, llm_error *err)
+predictor_new(const net *n, const void *weights, int64_t max_rows, llm_error *err)
 {
 	predictor *p;
 

@@ -449,6 +449,7 @@ fill_network(train_params *p, llm_error *err)
 	p->lora_alpha = get_number(p, "lora_alpha");
 	p->lora_targets = lora_bits(get(p, "lora_targets"));
 	p->lora_merge = !json_is_false(get(p, "lora_merge"));
+	(void) weight_type_parse(json_string_value(get(p, "weights")), &p->weights); /* one of the choices */
 	p->ngrams = json_is_true(get(p, "ngrams"));
 	p->pool = strcmp(json_string_value(get(p, "pool")), "first") == 0  ? POOL_FIRST
 			  : strcmp(json_string_value(get(p, "pool")), "last") == 0 ? POOL_LAST
@@ -515,6 +516,10 @@ check_together(const train_params *p, llm_error *err)
 		llm_fail(err, LLM_INVALID, "parameter \"lora_merge\" is false without \"lora_rank\"");
 		return llm_hint(err, "For example {\"lora_rank\": 8, \"lora_merge\": false}.");
 	}
+	if (!p->lora_merge && p->weights != WEIGHT_F32)
+		return fail_together("lora_merge", "weights",
+							 "What is added to a base is float32; leave one of them out, or use llm_quantise().",
+							 err);
 	if (p->group_column != NULL && p->validation_column != NULL)
 		return fail_together("group_column", "validation", both, err);
 	if (p->group_column != NULL && p->time_column != NULL)

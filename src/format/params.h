@@ -119,7 +119,8 @@ typedef struct train_params
 	int64_t micro_batch;  /* rows of a pass; 0: by memory */
 	bool recompute_given; /* false: by memory */
 	bool recompute;
-	char *deploy; /* if_better, always, never */
+	weight_type weights; /* that a version keeps */
+	char *deploy;        /* if_better, always, never */
 
 	param_source *sources; /* one per row of the table */
 	json_t *resolved;      /* object key -> value, complete */

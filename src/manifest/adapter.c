@@ -44,14 +44,33 @@ place_tensors(adapter *a)
 	a->bytes = next * sizeof(float);
 }
 
-/* The base's tensor of the same name and size; NULL: it has none. */
-static const net_tensor_info *
+/* Number of the base's tensor of the same name and size; -1: it has none. */
+static int32_t
 find_in_base(const net *base, const net_tensor_info *info)
 {
 	for (int32_t i = 0; i < net_tensor_count(base); i++)
 		if (strcmp(net_tensor(base, i)->name, info->name) == 0)
-			return net_tensor(base, i)->count == info->count ? net_tensor(base, i) : NULL;
-	return NULL;
+			return net_tensor(base, i)->count == info->count ? i : -1;
+	return -1;
+}
+
+#define COMPARED 1024 /* numbers at once */
+
+/* Is it what the base has? */
+static bool
+equals_base(const float *x, size_t count, const net *base, int32_t tensor, const void *base_weights)
+{
+	float numbers[COMPARED];
+	bool same = true;
+
+	for (size_t i = 0; same && i < count; i += COMPARED)
+	{
+		size_t part = count - i < COMPARED ? count - i : COMPARED;
+
+		net_decode_tensor(base, tensor, i, part, base_weights, numbers);
+		same = memcmp(x + i, numbers, part * sizeof(float)) == 0;
+	}
+	return same;
 }
 
 /* Number of the tensor's matrix A among adapters, B behind it; -1: it has none. */
@@ -90,7 +109,7 @@ new_adapter(const net *n, llm_error *err)
 }
 
 adapter *
-adapter_new(const net *n, const float *weights, const net *base, const float *base_weights, const net *matrices,
+adapter_new(const net *n, const float *weights, const net *base, const void *base_weights, const net *matrices,
 			int32_t rank, float alpha, llm_error *err)
 {
 	adapter *a = new_adapter(n, err);
@@ -101,13 +120,14 @@ adapter_new(const net *n, const float *weights, const net *base, const float *ba
 	a->alpha = alpha;
 	for (int32_t i = 0; i < net_tensor_count(n); i++)
 	{
-		const net_tensor_info *info = net_tensor(n, i), *from = find_in_base(base, info);
+		const net_tensor_info *info = net_tensor(n, i);
+		int32_t from = find_in_base(base, info);
 
-		if (!from)
+		if (from < 0)
 			a->places[i].origin = ORIGIN_OWN;
 		else if (find_matrices(matrices, info) >= 0)
 			a->places[i].origin = ORIGIN_ADAPTED;
-		else if (memcmp(weights + info->offset, base_weights + from->offset, info->count * sizeof(float)) != 0)
+		else if (!equals_base(weights + info->offset, info->count, base, from, base_weights))
 			a->places[i].origin = ORIGIN_OWN;
 	}
 	place_tensors(a);
@@ -256,14 +276,16 @@ struct adapter_view
 	const adapter *a;
 	const float *stored;
 	const simd_kernels *simd;
-	const float *base[]; /* the base's numbers of each tensor */
+	const net *base;
+	const void *base_weights;
+	int32_t from[]; /* the base's number of each tensor, -1: it has none */
 };
 
 adapter_view *
-adapter_open(const adapter *a, const float *stored, const net *base, const float *base_weights, llm_error *err)
+adapter_open(const adapter *a, const float *stored, const net *base, const void *base_weights, llm_error *err)
 {
 	int32_t count = net_tensor_count(a->n);
-	adapter_view *v = malloc(sizeof(adapter_view) + count * sizeof(float *));
+	adapter_view *v = malloc(sizeof(adapter_view) + count * sizeof(int32_t));
 
 	if (!v)
 	{
@@ -273,12 +295,12 @@ adapter_open(const adapter *a, const float *stored, const net *base, const float
 	v->a = a;
 	v->stored = stored;
 	v->simd = simd_best();
+	v->base = base;
+	v->base_weights = base_weights;
 	for (int32_t i = 0; i < count; i++)
 	{
-		const net_tensor_info *from = find_in_base(base, net_tensor(a->n, i));
-
-		v->base[i] = from ? base_weights + from->offset : NULL;
-		if (!from && a->places[i].origin != ORIGIN_OWN)
+		v->from[i] = find_in_base(base, net_tensor(a->n, i));
+		if (v->from[i] < 0 && a->places[i].origin != ORIGIN_OWN)
 		{
 			llm_fail(err, LLM_CORRUPT, "the base has no tensor \"%s\" of this size", net_tensor(a->n, i)->name);
 			free(v);
@@ -294,7 +316,7 @@ adapter_close(adapter_view *v)
 	free(v);
 }
 
-/* `count` numbers of an adapted tensor: parts of rows. */
+/* `count` numbers of an adapted tensor: parts of rows, added to those of the base. */
 static void
 read_adapted(const adapter_view *v, int32_t tensor, size_t begin, size_t count, float *out)
 {
@@ -308,8 +330,9 @@ read_adapted(const adapter_view *v, int32_t tensor, size_t begin, size_t count, 
 		size_t row = begin / width, column = begin % width;
 		size_t length = width - column < end - begin ? width - column : end - begin;
 
-		lora_add(v->simd, v->base[tensor] + begin, scale, v->stored + p->b + row * a->rank, a->rank,
-				 v->stored + p->stored + column, (int64_t) width, out, (int64_t) length);
+		net_decode_tensor(v->base, v->from[tensor], begin, length, v->base_weights, out);
+		lora_add(v->simd, out, scale, v->stored + p->b + row * a->rank, a->rank, v->stored + p->stored + column,
+				 (int64_t) width, out, (int64_t) length);
 		begin += length;
 		out += length;
 	}
@@ -322,9 +345,10 @@ read_tensor(const adapter_view *v, int32_t tensor, size_t begin, size_t count, f
 
 	if (p->origin == ORIGIN_ADAPTED && v->a->rank > 0)
 		read_adapted(v, tensor, begin, count, out);
+	else if (p->origin == ORIGIN_OWN)
+		memcpy(out, v->stored + p->stored + begin, count * sizeof(float));
 	else
-		memcpy(out, (p->origin == ORIGIN_OWN ? v->stored + p->stored : v->base[tensor]) + begin,
-			   count * sizeof(float));
+		net_decode_tensor(v->base, v->from[tensor], begin, count, v->base_weights, out);
 }
 
 void

@@ -47,10 +47,11 @@ typedef struct adapter
 } adapter;
 
 /*
- * What is to be stored of a network that was trained from a base: matrices is trainer_adapters(), or NULL.
+ * What is to be stored of a network that was trained from a base, whose weights are as net_encode() makes them:
+ * matrices is trainer_adapters(), or NULL.
  * Names, version and checksums are left to the caller.  NULL: LLM_MEMORY.
  */
-extern adapter *adapter_new(const net *n, const float *weights, const net *base, const float *base_weights,
+extern adapter *adapter_new(const net *n, const float *weights, const net *base, const void *base_weights,
 							const net *matrices, int32_t rank, float alpha, llm_error *err);
 extern void adapter_free(adapter *a);
 /* Fill `stored`, a->bytes of them. */
@@ -66,7 +67,7 @@ extern adapter *adapter_from_json(const json_t *json, const net *n, llm_error *e
 typedef struct adapter_view adapter_view;
 
 /* NULL: LLM_CORRUPT when the base lacks a tensor, or LLM_MEMORY. */
-extern adapter_view *adapter_open(const adapter *a, const float *stored, const net *base, const float *base_weights,
+extern adapter_view *adapter_open(const adapter *a, const float *stored, const net *base, const void *base_weights,
 								  llm_error *err);
 extern void adapter_close(adapter_view *v);
 /* `count` floats of the network's weights, from a position on. */

@@ -258,8 +258,8 @@ tensor_json(const net_tensor_info *info)
 
 	for (int32_t i = 0; i < info->ndim; i++)
 		json_array_append_new(shape, json_integer(info->dims[i]));
-	return json_pack("{s:s, s:s, s:o, s:I}", "name", info->name, "dtype", "f32", "shape", shape, "offset",
-					 (json_int_t) (info->offset * sizeof(float)));
+	return json_pack("{s:s, s:s, s:o, s:I}", "name", info->name, "dtype", weight_type_name(info->type), "shape",
+					 shape, "offset", (json_int_t) info->place);
 }
 
 static json_t *
@@ -272,17 +272,31 @@ tensors_json(const net *n)
 	return array;
 }
 
+static json_t *
+weights_json(const net *n, size_t tokenizer_bytes, const char *sha256)
+{
+	return json_pack("{s:I, s:I, s:s}", "bytes", (json_int_t) (net_kept_bytes(n) + tokenizer_bytes), "tokenizer",
+					 (json_int_t) tokenizer_bytes, "sha256", sha256);
+}
+
 json_t *
 manifest_build(const char *architecture, const char *task, const net *n, const encoder *e, const target *t,
 			   size_t tokenizer_bytes, const char *sha256, json_t *settings, json_t *metrics, json_t *findings,
 			   json_t *lineage)
 {
-	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:s}, s:o, s:o, s:o, s:o}", "format",
-					 MANIFEST_FORMAT, "architecture", architecture, "task", task, "network",
-					 network_json(net_get_config(n)), "columns", encoder_json(e), "target", target_json(t), "tensors",
-					 tensors_json(n), "weights", "bytes", (json_int_t) (net_weight_bytes(n) + tokenizer_bytes),
-					 "tokenizer", (json_int_t) tokenizer_bytes, "sha256", sha256, "settings", settings, "metrics",
-					 metrics, "findings", findings, "lineage", lineage);
+	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", MANIFEST_FORMAT,
+					 "architecture", architecture, "task", task, "network", network_json(net_get_config(n)),
+					 "columns", encoder_json(e), "target", target_json(t), "tensors", tensors_json(n), "weights",
+					 weights_json(n, tokenizer_bytes, sha256), "settings", settings, "metrics", metrics, "findings",
+					 findings, "lineage", lineage);
+}
+
+void
+manifest_keep(json_t *manifest, const net *n, size_t tokenizer_bytes, const char *sha256)
+{
+	json_object_set_new(manifest, "tensors", tensors_json(n));
+	json_object_set_new(manifest, "weights", weights_json(n, tokenizer_bytes, sha256));
+	json_object_del(manifest, "adapter");
 }
 
 /* ---- reading ---- */
@@ -406,21 +420,37 @@ read_network(manifest *m, llm_error *err)
 	return as_corrupt(&why, err);
 }
 
+/* The type that a tensor is kept in, which decides where the next ones lie. */
+static bool
+read_type(const json_t *o, int32_t i, net *n, llm_error *err)
+{
+	const char *dtype;
+	weight_type type;
+
+	if (!json_is_object(o))
+		return llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not an object", i);
+	if (!json_read_string(o, "dtype", &dtype, err))
+		return false;
+	if (!weight_type_parse(dtype, &type) || !net_can_keep(n, i, type))
+		return llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" cannot have \"dtype\" \"%.32s\"", i, dtype);
+	if (type != WEIGHT_F32)
+		net_keep(n, i, type);
+	return true;
+}
+
 static bool
 check_tensor(const json_t *o, int32_t i, const net_tensor_info *info, llm_error *err)
 {
-	const char *name, *dtype;
+	const char *name;
 	const json_t *shape;
 	int64_t offset;
 	bool same;
 
-	if (!json_is_object(o))
-		return llm_fail(err, LLM_CORRUPT, "element %d of \"tensors\" is not an object", i);
-	if (!json_read_string(o, "name", &name, err) || !json_read_string(o, "dtype", &dtype, err) ||
-		!json_read_array(o, "shape", 4, &shape, err) || !json_read_int(o, "offset", 0, INT64_MAX, &offset, err))
+	if (!json_read_string(o, "name", &name, err) || !json_read_array(o, "shape", 4, &shape, err) ||
+		!json_read_int(o, "offset", 0, INT64_MAX, &offset, err))
 		return false;
-	same = strcmp(name, info->name) == 0 && strcmp(dtype, "f32") == 0 &&
-		   json_array_size(shape) == (size_t) info->ndim && (uint64_t) offset == info->offset * sizeof(float);
+	same = strcmp(name, info->name) == 0 && json_array_size(shape) == (size_t) info->ndim &&
+		   (uint64_t) offset == info->place;
 	for (int32_t d = 0; same && d < info->ndim; d++)
 	{
 		const json_t *dim = json_array_get(shape, d);
@@ -442,6 +472,9 @@ check_tensors(const manifest *m, llm_error *err)
 	if (json_array_size(tensors) != (size_t) count)
 		return llm_fail(err, LLM_CORRUPT, "array \"tensors\" has %zu elements, \"network\" has %d",
 						json_array_size(tensors), count);
+	for (int32_t i = 0; i < count; i++)
+		if (!read_type(json_array_get(tensors, i), i, m->net, err))
+			return false;
 	for (int32_t i = 0; i < count; i++)
 		if (!check_tensor(json_array_get(tensors, i), i, net_tensor(m->net, i), err))
 			return false;
@@ -467,7 +500,7 @@ read_weights(manifest *m, llm_error *err)
 		return llm_fail(err, LLM_CORRUPT, "\"tokenizer\" of \"weights\" is %lld for a network of another kind",
 						(long long) tokenizer);
 	m->tokenizer_bytes = (size_t) tokenizer;
-	m->weight_bytes = net_weight_bytes(m->net) + m->tokenizer_bytes;
+	m->weight_bytes = net_kept_bytes(m->net) + m->tokenizer_bytes;
 	if ((uint64_t) bytes != m->weight_bytes)
 		return llm_fail(err, LLM_CORRUPT, "\"bytes\" of \"weights\" is %lld, \"network\" has %zu", (long long) bytes,
 						m->weight_bytes);
@@ -486,6 +519,8 @@ read_adapter(manifest *m, llm_error *err)
 		return true;
 	if (!json_read_object(m->json, "adapter", &json, err))
 		return false;
+	if (net_kept_type(m->net) != WEIGHT_F32)
+		return llm_fail(err, LLM_CORRUPT, "\"adapter\" makes float32, \"tensors\" are kept in another type");
 	m->adapter = adapter_from_json(json, m->net, err);
 	return m->adapter != NULL;
 }

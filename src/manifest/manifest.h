@@ -9,7 +9,8 @@
  *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression",
  *	  "generation", "masked_lm" or "embedding",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
- *	  "tensors": [{"name", "dtype": "f32", "shape": [..], "offset"}], (offset in bytes)
+ *	  "tensors": [{"name", "dtype": "f32", or of matrices of a network on tokens alone "f16", "bf16", "q8_0" or
+ *	  "q4_0", "shape": [..], "offset"}], (offset in bytes, of tensors one behind the other)
  *	  "weights": {"bytes": n, "tokenizer": n, "sha256": "hex"}, (bytes in all, and the last ones of them that are
  *	  a tokenizer, of transformers)
  *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
@@ -34,10 +35,10 @@ typedef struct manifest
 	json_t *json;             /* all of it */
 	const char *architecture; /* these two point into json */
 	const char *task;         /* classification, regression, generation, masked_lm or embedding */
-	net *net;
+	net *net;                 /* with the types that tensors are kept in */
 	encoder *encoder;
 	target *target;
-	size_t weight_bytes;    /* == net_weight_bytes(net) + tokenizer_bytes */
+	size_t weight_bytes;    /* == net_kept_bytes(net) + tokenizer_bytes */
 	size_t tokenizer_bytes; /* behind the network's; 0 without a transformer */
 	char sha256[65];        /* of all of them, hex */
 	adapter *adapter;       /* what is stored instead of them; NULL: they are */
@@ -58,6 +59,12 @@ extern const char *manifest_stored_sha256(const manifest *m);
 extern json_t *manifest_build(const char *architecture, const char *task, const net *n, const encoder *e,
 							  const target *t, size_t tokenizer_bytes, const char *sha256, json_t *settings,
 							  json_t *metrics, json_t *findings, json_t *lineage);
+
+/*
+ * Make it that of the same network kept in other types, with the tokenizer behind it, as a whole: members "tensors",
+ * "weights" and "adapter".
+ */
+extern void manifest_keep(json_t *manifest, const net *n, size_t tokenizer_bytes, const char *sha256);
 
 /* The "network" member alone, both ways. */
 extern json_t *network_json(const net_config *config);

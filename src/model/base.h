@@ -35,6 +35,6 @@ extern void RequireNoDependents(const ModelTable *base, int32 version);
  * The weights of a version, 64-byte aligned, freed with the current memory context: mapped from its cache file, or
  * copied into private memory when files cannot be used.  ERROR when the rows of the model or its base are damaged.
  */
-extern const float *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
+extern const void *LoadWeights(const ModelTable *table, int32 version, const manifest *m);
 
 #endif /* LLMAPP_BASE_H */

@@ -114,7 +114,7 @@ MapFile(WeightFile *file, const char *path, const manifest *m)
 		return false;
 	file->memory = memory;
 	file->bytes = size;
-	file->weights = (const float *) ((char *) memory + HEADER_BYTES);
+	file->weights = (const char *) memory + HEADER_BYTES;
 	return true;
 }
 

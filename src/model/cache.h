@@ -13,7 +13,7 @@
 /* A file in memory, until munmap(). */
 typedef struct WeightFile
 {
-	const float *weights; /* 64-byte aligned */
+	const void *weights; /* 64-byte aligned */
 	void *memory;
 	Size bytes;
 } WeightFile;

@@ -19,7 +19,7 @@
 
 #include "../common.h"
 #include "../manifest/import_params.h"
-#include "model.h"
+#include "parts.h"
 
 PG_FUNCTION_INFO_V1(llm_import);
 
@@ -183,7 +183,7 @@ ReadOwnModel(Import *import)
 
 /* ---- publishing ---- */
 
-static char *
+char *
 ManifestText(const json_t *json)
 {
 	char *text = json_text(json);

@@ -78,7 +78,7 @@ typedef struct Model
 	Oid relid;
 	int32 version;
 	manifest *manifest;
-	const float *weights; /* shared, read-only, 64-byte aligned */
+	const void *weights;  /* as manifest->net keeps them: shared, read-only, 64-byte aligned */
 	predictor *predictor; /* for one row at a time; NULL for a language model */
 	predictor *bulk;      /* for many rows, made on first use by ModelBulkPredictor() */
 } Model;

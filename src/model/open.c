@@ -50,7 +50,7 @@ typedef struct OpenVersion
 	uint64 used; /* clock at the last opening */
 	manifest *manifest;
 	List *bases; /* tables; of a version that is kept apart */
-	const float *weights;
+	const void *weights;
 	predictor *predictor;
 	predictor *bulk;
 } OpenVersion;
@@ -213,7 +213,7 @@ BindTokenizer(const OpenVersion *version)
 {
 	const manifest *m = version->manifest;
 	llm_error err = {0};
-	tokenizer *t = OpenTokenizer((const char *) version->weights + net_weight_bytes(m->net), m->tokenizer_bytes,
+	tokenizer *t = OpenTokenizer((const char *) version->weights + net_kept_bytes(m->net), m->tokenizer_bytes,
 								 InterruptRequested);
 
 	if (!encoder_set_tokenizer(m->encoder, t, tokenizer_size(t), encoder_context(m->encoder), &err))
@@ -439,7 +439,7 @@ const void *
 ModelTokenizer(const Model *m, Size *size)
 {
 	*size = m->manifest->tokenizer_bytes;
-	return (const char *) m->weights + net_weight_bytes(m->manifest->net);
+	return (const char *) m->weights + net_kept_bytes(m->manifest->net);
 }
 
 /* As many rows as a session may spend memory on; a network on images may take megabytes for each. */

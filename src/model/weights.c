@@ -62,7 +62,7 @@ OpenParts(const ModelTable *table, int32 version, const manifest *m)
 	MemoryContext old;
 	ModelTable base;
 	manifest *base_manifest;
-	const float *weights;
+	const void *weights;
 	llm_error err = {0};
 
 	old = MemoryContextSwitchTo(parts.cxt);
@@ -71,7 +71,7 @@ OpenParts(const ModelTable *table, int32 version, const manifest *m)
 		ThrowDamaged(table->relid, version, "Its base has another tokenizer.");
 	weights = LoadWeights(&base, m->adapter->version, base_manifest);
 	CloseModelTable(&base, NoLock);
-	parts.tokenizer = (const char *) weights + net_weight_bytes(base_manifest->net);
+	parts.tokenizer = (const char *) weights + net_kept_bytes(base_manifest->net);
 	parts.view = adapter_open(m->adapter, ReadStored(table, version, m), base_manifest->net, weights, &err);
 	if (parts.view == NULL && err.code == LLM_CORRUPT)
 		ThrowDamaged(table->relid, version, "%s.", err.message);
@@ -166,7 +166,7 @@ ReleaseWeights(void *arg)
 	free(weights->memory);
 }
 
-const float *
+const void *
 LoadWeights(const ModelTable *table, int32 version, const manifest *m)
 {
 	Weights *weights = palloc0(sizeof(Weights));

@@ -45,7 +45,7 @@ StartAtBase(const Learning *l)
 		if (k == net_tensor_count(base))
 			k = 0; /* the base has none of this name */
 		else if (net_tensor(base, k)->count == to->count)
-			memcpy(weights + to->offset, l->base->weights + net_tensor(base, k)->offset, to->count * sizeof(float));
+			net_decode_tensor(base, k, 0, to->count, l->base->weights, weights + to->offset);
 	}
 	trainer_set_weights(l->trainer, weights);
 	pfree(weights);

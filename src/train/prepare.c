@@ -141,16 +141,19 @@ ThrowUseless(const char *parameter, const char *task)
 							strcmp(task, "classification") == 0 ? "regression" : "classification")));
 }
 
-/* Settings of networks on rows. */
-static const char *const row_settings[] = {"label_smoothing", "class_weight", "weight_column", "exclude",
-										   "one_hot_max",     "text_buckets", "hidden",        "text",
-										   "ngrams",          "pool",         "loss",          "huber_delta"};
+/* Settings of networks on rows, and the one that only networks on tokens alone have. */
+static const char *const kind_settings[] = {"label_smoothing", "class_weight", "weight_column", "exclude",
+											"one_hot_max",     "text_buckets", "hidden",        "text",
+											"ngrams",          "pool",         "loss",          "huber_delta",
+											"weights"};
 
 /* Of the settings of networks on rows, an embedding has a pool. */
 static bool
-HasMeaning(const char *row_setting, const char *task)
+HasMeaning(const char *kind_setting, const char *task)
 {
-	return !IsTextTask(task) || (IsEmbeddingTask(task) && strcmp(row_setting, "pool") == 0);
+	if (strcmp(kind_setting, "weights") == 0)
+		return IsTextTask(task);
+	return !IsTextTask(task) || (IsEmbeddingTask(task) && strcmp(kind_setting, "pool") == 0);
 }
 
 void
@@ -158,12 +161,12 @@ CheckTaskSettings(const char *task, const train_params *params)
 {
 	bool regression = strcmp(task, "regression") == 0;
 
-	for (int i = 0; i < (int) lengthof(row_settings) && IsTextTask(task); i++)
+	for (int i = 0; i < (int) lengthof(kind_settings); i++)
 	{
-		int32 index = params_index(row_settings[i], params->architecture->bit);
+		int32 index = params_index(kind_settings[i], params->architecture->bit);
 
-		if (index >= 0 && params->sources[index] == SOURCE_USER && !HasMeaning(row_settings[i], task))
-			ThrowUseless(row_settings[i], task);
+		if (index >= 0 && params->sources[index] == SOURCE_USER && !HasMeaning(kind_settings[i], task))
+			ThrowUseless(kind_settings[i], task);
 	}
 	if (params->prompt_column != NULL && strcmp(task, "generation") != 0 && !IsEmbeddingTask(task))
 		ThrowUseless("prompt", task);
@@ -186,9 +189,9 @@ TaskSettings(const char *task, const train_params *params)
 {
 	json_t *settings = params_json(params);
 
-	for (int i = 0; i < (int) lengthof(row_settings); i++)
-		if (!HasMeaning(row_settings[i], task))
-			json_object_del(settings, row_settings[i]);
+	for (int i = 0; i < (int) lengthof(kind_settings); i++)
+		if (!HasMeaning(kind_settings[i], task))
+			json_object_del(settings, kind_settings[i]);
 	return settings;
 }
 

@@ -86,13 +86,38 @@ KeepsApart(const TrainedNetwork *trained)
 	return !trained->params->lora_merge;
 }
 
+/* The network with the types that its version keeps, freed with the current memory context. */
+static const net *
+KeptNetwork(const TrainedNetwork *trained)
+{
+	llm_error err = {0};
+	net *kept = net_new(net_get_config(trained->net), &err);
+
+	if (kept == NULL)
+		ThrowError(&err);
+	OWN(kept, net_free);
+	net_keep_all(kept, trained->params->weights);
+	net_keep_fitting(kept, trained->weights);
+	return kept;
+}
+
 static WeightBytes
-TrainedBytes(const TrainedNetwork *trained)
+TrainedBytes(const TrainedNetwork *trained, const net *kept)
 {
 	const Corpus *corpus = trained->data->corpus;
+	const void *bytes = trained->weights;
+	llm_error err = {0};
 
-	return (WeightBytes) {.network = trained->weights,
-						  .network_size = net_weight_bytes(trained->net),
+	if (net_kept_type(kept) != WEIGHT_F32)
+	{
+		void *encoded = MemoryContextAllocHuge(CurrentMemoryContext, net_kept_bytes(kept));
+
+		if (!net_encode(kept, trained->weights, encoded, &err))
+			ThrowError(&err);
+		bytes = encoded;
+	}
+	return (WeightBytes) {.network = bytes,
+						  .network_size = net_kept_bytes(kept),
 						  .tokenizer = corpus ? corpus->tokenizer_block : NULL,
 						  .tokenizer_size = corpus ? corpus->tokenizer_size : 0};
 }
@@ -130,14 +155,15 @@ static char *
 ManifestText(const TrainedNetwork *trained, json_t *findings, WeightBytes *stored)
 {
 	const Dataset *d = trained->data;
-	WeightBytes weights = TrainedBytes(trained);
+	const net *kept = KeptNetwork(trained);
+	WeightBytes weights = TrainedBytes(trained, kept);
 	char sha256[65];
 	json_t *manifest;
 	char *text;
 	char *result;
 
 	HashWeights(&weights, sha256);
-	manifest = manifest_build(trained->spec->architecture, d->task, trained->net, d->encoder, d->target,
+	manifest = manifest_build(trained->spec->architecture, d->task, kept, d->encoder, d->target,
 							  weights.tokenizer_size, sha256, TaskSettings(d->task, trained->params),
 							  trained->evaluation, findings, LineageJson(trained));
 	*stored = KeepsApart(trained) && manifest ? AddedBytes(trained, manifest) : weights;

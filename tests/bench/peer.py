@@ -5,6 +5,8 @@ usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on
        peer.py transformer THREADS                          a step of training of the GPTs of bench_transformer.c
        peer.py llama.cpp THREADS FILE                       a prompt of 512 tokens, and a token behind 256, by GPT-2
                                                             124M in 32 bits, whose weights are written to FILE
+       peer.py weights THREADS FILE SHAPE TYPE...           a token behind 128 and a prompt of those, by a shape of
+                                                            bench_weights.c with each type; written to FILE
        peer.py tokenizers 1 GPT2_VOCABULARY.json GPT2_MERGES TEXT...    as bench_tokenizer, by the library tokenizers
 Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
 """
@@ -165,17 +167,61 @@ def write_gpt2(path):
     file.close()
 
 
-def llama_cpp(path):
+# As in bench_weights.c: vocabulary, width, depth, heads, heads of keys and values, numbers of a head, feed-forward width.
+LLAMAS = {"124m": (50257, 768, 12, 12, 12, 64, 2048), "0.6b": (151936, 1024, 28, 16, 8, 128, 3072),
+          "1b": (128256, 2048, 16, 32, 8, 64, 8192)}
+
+
+def write_llama(path, shape, kind):
+    """A llama without a vocabulary, the same few random rows in all of its matrices, in the format of llama.cpp."""
+    import gguf
+    vocab, width, depth, heads, kv_heads, head_dim, ffn = LLAMAS[shape]
+    kind = gguf.GGMLQuantizationType[kind.upper()]
+    file = gguf.GGUFWriter(path, "llama")
+    file.add_context_length(512)
+    file.add_embedding_length(width)
+    file.add_block_count(depth)
+    file.add_feed_forward_length(ffn)
+    file.add_head_count(heads)
+    file.add_head_count_kv(kv_heads)
+    file.add_key_length(head_dim)
+    file.add_value_length(head_dim)
+    file.add_rope_dimension_count(head_dim)
+    file.add_layer_norm_rms_eps(1e-5)
+    file.add_vocab_size(vocab)
+    file.add_tokenizer_model("no_vocab")
+    random = np.random.default_rng(1)
+
+    def add(name, rows, columns):
+        few = gguf.quants.quantize(0.02 * random.standard_normal((min(rows, 64), columns), np.float32), kind)
+        file.add_tensor(name + ".weight", np.tile(few, (-(-rows // len(few)), 1))[:rows], raw_dtype=kind)
+
+    add("token_embd", vocab, width)
+    file.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for layer in range(depth):
+        for name, rows, columns in (("attn_q", heads * head_dim, width), ("attn_k", kv_heads * head_dim, width),
+                                    ("attn_v", kv_heads * head_dim, width), ("attn_output", width, heads * head_dim),
+                                    ("ffn_gate", ffn, width), ("ffn_up", ffn, width), ("ffn_down", width, ffn)):
+            add(f"blk.{layer}.{name}", rows, columns)
+        for name in "attn_norm", "ffn_norm":
+            file.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, np.float32))
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+def llama_cpp(path, positions, cache, work):
+    """Pieces of work (name, tokens kept, tokens appended, repetitions) by the model in a file; cache: its type."""
     import llama_cpp
-    write_gpt2(path)
     llama_cpp.llama_backend_init()
     silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silent, None)
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
     settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx = settings.n_batch = settings.n_ubatch = 1024
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = positions
     settings.n_threads = settings.n_threads_batch = threads
-    settings.type_k = settings.type_v = 0
+    settings.type_k = settings.type_v = cache
     context = llama_cpp.llama_init_from_model(model, settings)
     memory = llama_cpp.llama_get_memory(context)
 
@@ -185,11 +231,26 @@ def llama_cpp(path):
         if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, count)):
             raise RuntimeError("llama_decode failed")
 
-    append(0, 512)
-    for name, kept, count, repetitions in ("gpt2_1024.prompt", 0, 512, 5), ("gpt2_1024.token", 256, 1, 25):
+    longest = max(count for _, _, count, _ in work)
+    append(0, longest)
+    for name, kept, count, repetitions in work:
         times = [timed("", lambda: append(kept, count)) for _ in range(repetitions)]
         yield name, statistics.median(t[1] for t in times), statistics.median(t[2] for t in times)
-        append(0, 512)
+        append(0, longest)
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(model)
+
+
+def gpt2(path):
+    write_gpt2(path)
+    return llama_cpp(path, 1024, 0, [("gpt2_1024.prompt", 0, 512, 5), ("gpt2_1024.token", 256, 1, 25)])
+
+
+def weights(path, shape, kinds):
+    for kind in kinds:
+        write_llama(path, shape, kind)
+        work = [(f"{shape}.{kind}.prompt", 0, 128, 3), (f"{shape}.{kind}.token", 128, 1, 15)]
+        yield from llama_cpp(path, 512, 0 if kind == "f32" else 1, work)
 
 
 def tokenizers(vocabulary, merges, texts):
@@ -214,14 +275,16 @@ def tokenizers(vocabulary, merges, texts):
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
 elif what == "transformer":
-    gpt2 = {"gpt2": (50257, 64, 768, 12, 12, 4, 3), "gpt2_256": (50257, 256, 768, 12, 12, 4, 3),
-            "gpt2_1024": (50257, 1024, 768, 12, 12, 1, 3)}
+    shapes = {"gpt2": (50257, 64, 768, 12, 12, 4, 3), "gpt2_256": (50257, 256, 768, 12, 12, 4, 3),
+              "gpt2_1024": (50257, 1024, 768, 12, 12, 1, 3)}
     results = [transformer("demo", 65, 64, 128, 4, 4, 12, 25)]
-    results += [transformer(name, *shape) for name, shape in gpt2.items()]
+    results += [transformer(name, *shape) for name, shape in shapes.items()]
     if "avx512_bf16" in open("/proc/cpuinfo").read():
-        results += [transformer(name + ".bf16", *shape, bf16=True) for name, shape in gpt2.items()]
+        results += [transformer(name + ".bf16", *shape, bf16=True) for name, shape in shapes.items()]
 elif what == "llama.cpp":
-    results = llama_cpp(sys.argv[3])
+    results = gpt2(sys.argv[3])
+elif what == "weights":
+    results = weights(sys.argv[3], sys.argv[4], sys.argv[5:])
 elif what == "tokenizers":
     results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:

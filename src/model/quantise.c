@@ -1,0 +1,124 @@
+/*
+ * quantise.c
+ *	  A version whose weights are kept in fewer bits than those of the live one: llm_quantise().
+ *
+ * It is published as every other, and goes live when llm_promote() says so.  Its manifest is that of the live version
+ * but for tensors and checksum; its metrics are those of the live version, too.  Of a version that is kept apart from
+ * its base it is the whole, without one.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "../common.h"
+#include "parts.h"
+
+PG_FUNCTION_INFO_V1(llm_quantise);
+
+#define CHUNK_NUMBERS (1024 * 1024) /* a multiple of QUANT_BLOCK */
+
+static weight_type
+ParseType(const char *name)
+{
+	weight_type type;
+
+	if (!weight_type_parse(name, &type))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("weights cannot be kept as \"%s\"", name),
+						errhint("Use f32, bf16, f16, q8_0 or q4_0.")));
+	return type;
+}
+
+/* The network of a model with its matrices in the type, freed with the current memory context. */
+static const net *
+NetworkInType(const Model *model, weight_type type)
+{
+	const net_config *config = net_get_config(model->manifest->net);
+	llm_error err = {0};
+	net *n;
+
+	if (net_predicts_rows(config))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model \"%s\" is no language model and embeds no texts", ModelName(model->relid)),
+						errdetail("Only networks that read tokens alone can be kept in fewer bits.")));
+	n = net_new(config, &err);
+	if (n == NULL)
+		ThrowError(&err);
+	OWN(n, net_free);
+	net_keep_all(n, type);
+	if (net_kept_type(n) != type)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("no matrix of model \"%s\" can be kept as %s", ModelName(model->relid), weight_type_name(type)),
+			 errdetail("Their rows are %d numbers long; blocks have %d.", config->text.width, QUANT_BLOCK)));
+	return n;
+}
+
+static const void *
+Convert(const Model *model, const net *to)
+{
+	const net *from = model->manifest->net;
+	char *kept =
+		MemoryContextAllocExtended(CurrentMemoryContext, net_kept_bytes(to), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	float *numbers = palloc(CHUNK_NUMBERS * sizeof(float));
+	llm_error err = {0};
+
+	for (int32 i = 0; i < net_tensor_count(to); i++)
+	{
+		size_t count = net_tensor(to, i)->count;
+
+		for (size_t at = 0; at < count; at += CHUNK_NUMBERS)
+		{
+			size_t part = Min(count - at, CHUNK_NUMBERS);
+
+			CHECK_FOR_INTERRUPTS();
+			net_decode_tensor(from, i, at, part, model->weights, numbers);
+			if (!net_encode_tensor(to, i, at, part, numbers, kept, &err))
+				ThrowError(&err);
+		}
+	}
+	pfree(numbers);
+	return kept;
+}
+
+/* What the live version's says, of these weights. */
+static char *
+NewManifest(const Model *model, const net *n, const WeightBytes *weights)
+{
+	json_t *json = json_deep_copy(model->manifest->json);
+	const char *type = weight_type_name(net_kept_type(n));
+	char sha256[65];
+
+	OWN(json, json_decref);
+	HashWeights(weights, sha256);
+	manifest_keep(json, n, weights->tokenizer_size, sha256);
+	json_object_set_new(json_object_get(json, "settings"), "weights",
+						json_pack("{s:s, s:s}", "value", type, "source", "user"));
+	json_object_set_new(json_object_get(json, "lineage"), "quantised_from", json_integer(model->version));
+	return ManifestText(json);
+}
+
+Datum
+llm_quantise(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	weight_type type = ParseType(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	WeightBytes weights;
+	const net *n;
+	Model *model;
+
+	PreventCommandDuringRecovery("llm_quantise()");
+	PreventCommandIfReadOnly("llm_quantise()");
+	RequireModelTable(relid);
+	RequireWeightsPrivilege(relid);
+	model = OpenModel(relid, 0, CurrentMemoryContext);
+	n = NetworkInType(model, type);
+	weights.network = Convert(model, n);
+	weights.network_size = net_kept_bytes(n);
+	weights.tokenizer = ModelTokenizer(model, &weights.tokenizer_size);
+	PG_RETURN_INT32(PublishVersion(relid, NewManifest(model, n, &weights), &weights));
+}
