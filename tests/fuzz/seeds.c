@@ -453,6 +453,8 @@ index_seeds(const char *directory)
 							   "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"}}";
 
 	return write_seed(directory, "index", text, sizeof(text) - 1);
+}
+
 /* What files of a checkpoint say and the shapes of its tensors; see fuzz_pretrained.c. */
 static bool
 checkpoint_seed(const char *directory, const char *name)
