@@ -51,7 +51,8 @@ $(OBJS): $(wildcard src/*.h src/*/*.h src/*/*.def) llmapp.control
 endif
 
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cpp')
-PLAIN_C = $(wildcard src/engine/*.c src/format/*.c src/checkpoint/*.c src/feature/*.c src/manifest/*.c src/metrics/*.c src/text/*.c)
+PLAIN_C = $(wildcard src/engine/*.c src/format/*.c src/checkpoint/*.c src/feature/*.c src/manifest/*.c src/metrics/*.c src/text/*.c \
+	src/constrain/*.c)
 
 .PHONY: demo test packages unit fuzz bench quality format lint dist help
 .DEFAULT_GOAL := all

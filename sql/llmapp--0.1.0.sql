@@ -696,27 +696,51 @@ COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
 
 CREATE FUNCTION llm_generate(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                              top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL, seed bigint DEFAULT NULL,
-                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1, truncate text DEFAULT 'error') RETURNS text
+                             min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1, truncate text DEFAULT 'error',
+                             schema jsonb DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
-    'text with which a language model goes on behind a prompt; at temperature 0, or with a seed, always the same';
+COMMENT ON FUNCTION llm_generate(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text, jsonb) IS
+    'text with which a language model goes on behind a prompt, JSON that satisfies the schema if one is given; at temperature 0, or with a seed, always the same';
 
 CREATE FUNCTION llm_generate_over(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                                   top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
                                   seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
-                                  truncate text DEFAULT 'error') RETURNS text
+                                  truncate text DEFAULT 'error', schema jsonb DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C WINDOW VOLATILE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION llm_generate_over(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
+COMMENT ON FUNCTION llm_generate_over(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text, jsonb) IS
     'llm_generate() as a window function, which generates the texts of several rows of its partition at once';
 
 CREATE FUNCTION llm_generate_stream(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
                                     top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL,
                                     seed bigint DEFAULT NULL, min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1,
-                                    truncate text DEFAULT 'error',
+                                    truncate text DEFAULT 'error', schema jsonb DEFAULT NULL,
                                     OUT "position" integer, OUT token text, OUT logprob float8) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000 ROWS 128;
-COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text) IS
+COMMENT ON FUNCTION llm_generate_stream(regclass, text, integer, float8, integer, float8, text[], bigint, float8, float8, text, jsonb) IS
     'llm_generate() token by token, with the logarithm of the probability that the model gives each; in a SELECT list rows come as they are made';
+
+CREATE FUNCTION llm_chat(model regclass, messages jsonb, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,
+                         top_k integer DEFAULT 0, top_p float8 DEFAULT 1, stop text[] DEFAULT NULL, seed bigint DEFAULT NULL,
+                         min_p float8 DEFAULT 0, repetition_penalty float8 DEFAULT 1, truncate text DEFAULT 'error',
+                         schema jsonb DEFAULT NULL, tools jsonb DEFAULT NULL, template text DEFAULT NULL) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION llm_chat(regclass, jsonb, integer, float8, integer, float8, text[], bigint, float8, float8, text, jsonb, jsonb, text) IS
+    'answer of a language model to the messages of a conversation, put into the form that the model was trained with';
+
+CREATE FUNCTION llm_chat_prompt(model regclass, messages jsonb, tools jsonb DEFAULT NULL, template text DEFAULT NULL) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llm_chat_prompt(regclass, jsonb, jsonb, text) IS 'prompt that llm_chat() makes of the messages';
+
+CREATE FUNCTION llm_schema(as_type anyelement) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION llm_schema(anyelement) IS 'JSON Schema of values of the type of as_type, as in NULL::numeric';
+
+CREATE FUNCTION llm_extract(model regclass, input text, as_type anyelement, instruction text DEFAULT NULL,
+                            max_tokens integer DEFAULT 512, temperature float8 DEFAULT 0, seed bigint DEFAULT NULL,
+                            template text DEFAULT NULL) RETURNS anyelement
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION llm_extract(regclass, text, anyelement, text, integer, float8, bigint, text) IS
+    'what a text says as a value of the type of as_type, as in NULL::invoice, written by a language model';
 
 CREATE FUNCTION llm_tokenize(model regclass, input text) RETURNS integer[]
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;

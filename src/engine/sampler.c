@@ -4,7 +4,8 @@
  *
  * Candidates are pairs of token and weight exp((logit - largest) / temperature).  They are
  * sorted only when a setting cuts them off, and then only those whose weight can matter:
- * a token less probable than the best by a factor of 1e10 is left out.
+ * a token less probable than the best by a factor of 1e10 is left out.  Tokens that are not
+ * allowed are no candidates.
  */
 #include "sampler.h"
 
@@ -27,8 +28,9 @@ struct sampler
 {
 	sampler_config config;
 	int32_t vocab;
-	float *logits;         /* (vocab) after the penalty */
-	candidate *candidates; /* (vocab) */
+	float *logits;           /* (vocab) after the penalty; -infinity: not allowed */
+	const uint64_t *allowed; /* bits, NULL: all tokens are */
+	candidate *candidates;   /* (vocab) */
 };
 
 static bool
@@ -79,6 +81,20 @@ sampler_free(sampler *s)
 	free(s->logits);
 	free(s->candidates);
 	free(s);
+}
+
+void
+sampler_allow(sampler *s, const uint64_t *allowed)
+{
+	s->allowed = allowed;
+}
+
+static void
+forbid(sampler *s)
+{
+	for (int32_t i = 0; i < s->vocab; i++)
+		if ((s->allowed[i / 64] >> i % 64 & 1) == 0)
+			s->logits[i] = -INFINITY;
 }
 
 /* Once for each token, however often it was there. */
@@ -157,7 +173,7 @@ collect(sampler *s, float largest)
 	{
 		double weight = exp(((double) s->logits[i] - largest) / c->temperature);
 
-		if (!cut || weight >= LEAST_WEIGHT)
+		if (cut ? weight >= LEAST_WEIGHT : s->logits[i] > -INFINITY)
 			s->candidates[count++] = (candidate) {i, weight};
 	}
 	if (!cut)
@@ -191,6 +207,8 @@ sampler_next(sampler *s, const float *logits, int64_t position, const int32_t *b
 	if (!find_largest(logits, s->vocab, &raw))
 		return llm_fail(err, LLM_INVALID, "the model's output is not finite");
 	penalise(s, logits, before, before_count);
+	if (s->allowed != NULL)
+		forbid(s);
 	find_largest(s->logits, s->vocab, &largest);
 	*token = s->config.temperature == 0 ? largest : draw(s, collect(s, s->logits[largest]), position);
 	if (logprob != NULL)

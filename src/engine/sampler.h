@@ -31,6 +31,8 @@ typedef struct sampler sampler;
 /* Logits of `vocab` tokens.  LLM_INVALID names a setting that is out of range. */
 extern sampler *sampler_new(const sampler_config *config, int32_t vocab, llm_error *err);
 extern void sampler_free(sampler *s);
+/* Only tokens whose bit is set, one at least, from now on, as it is then; it must stay.  NULL: all. */
+extern void sampler_allow(sampler *s, const uint64_t *allowed);
 /*
  * The token at this position of the text.  before: ids in [0, vocab) that the penalty is for.
  * *logprob (or NULL): natural logarithm of its probability by the model, before any of the

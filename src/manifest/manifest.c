@@ -525,6 +525,13 @@ read_adapter(manifest *m, llm_error *err)
 	return m->adapter != NULL;
 }
 
+static bool
+read_chat_template(manifest *m, llm_error *err)
+{
+	return json_object_get(m->json, "chat_template") == NULL ||
+		   json_read_string(m->json, "chat_template", &m->chat_template, err);
+}
+
 /* What views and reports read: only its types matter here. */
 static bool
 check_rest(const json_t *json, llm_error *err)
@@ -555,7 +562,7 @@ manifest_parse(const char *text, size_t length, llm_error *err)
 	m->json = json_parse(text, length, err);
 	if (m->json != NULL && check_format(m->json, err) && read_names(m, err) && read_features(m, err) &&
 		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && read_adapter(m, err) &&
-		check_rest(m->json, err))
+		read_chat_template(m, err) && check_rest(m->json, err))
 		return m;
 	manifest_free(m);
 	return NULL;

@@ -16,6 +16,7 @@
  *	  "settings": {key: {"value", "source"}}, "metrics": <evaluation>,
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"},
+ *	  "chat_template": of a language model, how messages become its prompt, if that is known (text/template.h),
  *	  "adapter": {...} of a version that is kept apart from its base, see adapter.h }
  */
 #ifndef LLMAPP_MANIFEST_H
@@ -32,10 +33,11 @@
 
 typedef struct manifest
 {
-	json_t *json;             /* all of it */
-	const char *architecture; /* these two point into json */
-	const char *task;         /* classification, regression, generation, masked_lm or embedding */
-	net *net;                 /* with the types that tensors are kept in */
+	json_t *json;              /* all of it */
+	const char *architecture;  /* these two point into json */
+	const char *task;          /* classification, regression, generation, masked_lm or embedding */
+	const char *chat_template; /* into json, too; NULL: there is none */
+	net *net;                  /* with the types that tensors are kept in */
 	encoder *encoder;
 	target *target;
 	size_t weight_bytes;    /* == net_kept_bytes(net) + tokenizer_bytes */

@@ -23,7 +23,7 @@ StartGeneration(LanguageCall *call, FunctionCallInfo fcinfo)
 
 /*
  * llm_generate(model, prompt, max_tokens, temperature, top_k, top_p, stop, seed, min_p, repetition_penalty,
- * truncate)
+ * truncate, schema)
  */
 Datum
 llm_generate(PG_FUNCTION_ARGS)

@@ -6,6 +6,9 @@
  * be longer than the context.  The token behind which texts end in training ends a generated
  * text, and stands for the beginning when the prompt is empty.  A model of pairs was trained with
  * it between prompt and completion (train/samples.c), and gets its prompts in that form.
+ *
+ * With a schema the tokens that may be next are found out after each token, so a text that is
+ * complete ends without another pass through the network.
  */
 #include "postgres.h"
 
@@ -17,6 +20,7 @@
 
 #include "../common.h"
 #include "generation.h"
+#include "schema.h"
 
 #define MAX_TOKENS 1000000
 #define TOGETHER 8 /* with more, numbers would depend on what is generated beside: generator.h */
@@ -98,32 +102,36 @@ MakeSampler(Generation *gen, const NullableDatum *args)
 	OWN(gen->sampler, sampler_free);
 }
 
-/* Tokens of the prompt, at least one and at most as many as the context has. */
 static void
-ReadPrompt(Generation *gen, text *prompt, bool truncate_left)
+AppendToken(token_list *tokens, int32 id)
 {
-	int32 context = gen->call->context;
-	token_list *tokens = &gen->tokens;
 	llm_error err = {0};
 
-	EncodePrompt(gen->call, prompt, tokens);
-	if (tokens->count == 0 && !token_list_append(tokens, Max(gen->end, 0), &err))
+	if (!token_list_append(tokens, id, &err))
 		ThrowError(&err);
-	if (truncate_left && tokens->count > context)
-	{
-		memmove(tokens->id, tokens->id + tokens->count - context, context * sizeof(int32));
-		tokens->count = context;
-	}
-	CheckContext(gen->call, tokens->count, "Keep its last tokens alone: truncate => 'left'.");
 }
 
+/* Keep the last tokens alone. */
 static void
-AppendEnd(Generation *gen, token_list *tokens)
+KeepLast(token_list *tokens, int64 most)
 {
-	llm_error err = {0};
+	if (tokens->count <= most)
+		return;
+	memmove(tokens->id, tokens->id + tokens->count - most, most * sizeof(int32));
+	tokens->count = most;
+}
 
-	if (!token_list_append(tokens, gen->end, &err))
-		ThrowError(&err);
+/* At least one token and at most as many as the context has. */
+static void
+FitPrompt(Generation *gen, bool truncate_left)
+{
+	token_list *tokens = &gen->tokens;
+
+	if (tokens->count == 0)
+		AppendToken(tokens, Max(gen->end, 0));
+	if (truncate_left)
+		KeepLast(tokens, gen->call->context);
+	CheckContext(gen->call, tokens->count, "Keep its last tokens alone: truncate => 'left'.");
 }
 
 /* The prompt of a model of pairs, of a long one as much as in training. */
@@ -131,22 +139,57 @@ static void
 ReadPairPrompt(Generation *gen, text *prompt)
 {
 	int32 source_context = net_get_config(gen->call->net)->text.source_context;
-	token_list *tokens = source_context > 0 ? &gen->source : &gen->tokens;
-	int32 most = gen->call->context - 1 - Min(gen->most, gen->call->context / 2);
 
 	if (source_context > 0)
-		EncodeWhole(gen->call, prompt, source_context, tokens);
+		EncodeWhole(gen->call, prompt, source_context, &gen->source);
 	else
 	{
-		EncodeText(gen->call, prompt, tokens);
-		if (tokens->count > most)
-		{
-			memmove(tokens->id, tokens->id + tokens->count - most, most * sizeof(int32));
-			tokens->count = most;
-		}
+		EncodeText(gen->call, prompt, &gen->tokens);
+		KeepLast(&gen->tokens, gen->call->context - 1 - Min(gen->most, gen->call->context / 2));
 	}
-	AppendEnd(gen, &gen->tokens);
+	AppendToken(&gen->tokens, gen->end);
 }
+
+/* ---- schemas ---- */
+
+static void
+SetSchema(Generation *gen, Jsonb *schema)
+{
+	int32 vocab = net_get_config(gen->call->net)->text.vocab;
+
+	if (gen->stop_count > 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a text with a schema cannot end at a stop string"), errhint("Leave out stop.")));
+	gen->constraint = UseSchema(gen->call, schema);
+	if (constraint_shortest(gen->constraint) > gen->most)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_tokens is %d, but a text that satisfies the schema needs " INT64_FORMAT, gen->most,
+						constraint_shortest(gen->constraint)),
+				 errhint("Use max_tokens => " INT64_FORMAT " or more.", constraint_shortest(gen->constraint))));
+	gen->allowed = palloc0((vocab + 63) / 64 * sizeof(uint64));
+	sampler_allow(gen->sampler, gen->allowed);
+}
+
+/* Find out what may be next; the text is done when nothing may. */
+static void
+AllowTokens(Generation *gen)
+{
+	int32 end = gen->end >= 0 ? gen->end : gen->turn_end;
+	llm_error err = {0};
+	bool more;
+
+	if (gen->constraint == NULL || gen->done)
+		return;
+	if (!constraint_next(gen->constraint, &gen->place, gen->text.bytes, gen->text.size, gen->most - gen->made, end,
+						 gen->allowed, &more, &err))
+		ThrowError(&err);
+	if (gen->turn_end >= 0 && (gen->allowed[end / 64] >> end % 64 & 1))
+		gen->allowed[gen->turn_end / 64] |= UINT64CONST(1) << gen->turn_end % 64;
+	gen->done = !more;
+}
+
+/* ---- a new text ---- */
 
 static void
 FreeLists(void *arg)
@@ -158,8 +201,9 @@ FreeLists(void *arg)
 	free(gen->text.bytes);
 }
 
-Generation *
-NewGeneration(LanguageCall *call, const NullableDatum *args)
+/* All but its prompt. */
+static Generation *
+BeginGeneration(LanguageCall *call, const NullableDatum *args, int32 turn_end)
 {
 	Generation *gen = palloc0(sizeof(Generation));
 
@@ -170,13 +214,41 @@ NewGeneration(LanguageCall *call, const NullableDatum *args)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("max_tokens is %d, outside 1 to %d", gen->most, MAX_TOKENS)));
 	gen->end = tokenizer_special(call->tokenizer, SPECIAL_END);
+	gen->turn_end = turn_end;
 	MakeSampler(gen, args);
 	if (!args[GENERATE_STOP].isnull)
 		ReadStops(gen, DatumGetArrayTypeP(args[GENERATE_STOP].value));
+	if (!args[GENERATE_SCHEMA].isnull)
+		SetSchema(gen, DatumGetJsonbP(args[GENERATE_SCHEMA].value));
+	return gen;
+}
+
+Generation *
+NewGeneration(LanguageCall *call, const NullableDatum *args)
+{
+	Generation *gen = BeginGeneration(call, args, -1);
+	text *prompt = DatumGetTextPP(args[GENERATE_PROMPT].value);
+
 	if (encoder_has_tokens(call->model->manifest->encoder))
-		ReadPairPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value));
+		ReadPairPrompt(gen, prompt);
 	else
-		ReadPrompt(gen, DatumGetTextPP(args[GENERATE_PROMPT].value), TruncatesLeft(args[GENERATE_TRUNCATE]));
+	{
+		EncodePrompt(call, prompt, &gen->tokens);
+		FitPrompt(gen, TruncatesLeft(args[GENERATE_TRUNCATE]));
+	}
+	AllowTokens(gen);
+	return gen;
+}
+
+Generation *
+NewGenerationOf(LanguageCall *call, const NullableDatum *args, const token_list *prompt, int32 turn_end)
+{
+	Generation *gen = BeginGeneration(call, args, turn_end);
+
+	for (int64 i = 0; i < prompt->count; i++)
+		AppendToken(&gen->tokens, prompt->id[i]);
+	FitPrompt(gen, TruncatesLeft(args[GENERATE_TRUNCATE]));
+	AllowTokens(gen);
 	return gen;
 }
 
@@ -255,16 +327,16 @@ MakeToken(Generation *gen, float *logprob)
 
 	if (!sampler_next(gen->sampler, logits, gen->made, gen->tokens.id, gen->tokens.count, &id, logprob, &err))
 		ThrowError(&err);
-	gen->done = id == gen->end;
+	gen->done = id == gen->end || id == gen->turn_end;
 	if (gen->done)
 		return false;
 	DecodeToken(gen->call, id, &gen->text);
-	if (!token_list_append(&gen->tokens, id, &err))
-		ThrowError(&err);
+	AppendToken(&gen->tokens, id);
 	gen->made++;
 	stop = FindStop(gen, before);
 	gen->done = stop < gen->text.size || gen->made == gen->most;
 	gen->text.size = stop;
+	AllowTokens(gen);
 	return true;
 }
 

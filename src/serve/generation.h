@@ -17,6 +17,7 @@
 #ifndef LLMAPP_GENERATION_H
 #define LLMAPP_GENERATION_H
 
+#include "../constrain/constraint.h"
 #include "../engine/sampler.h"
 #include "language.h"
 
@@ -34,6 +35,7 @@ enum
 	GENERATE_MIN_P,
 	GENERATE_REPETITION_PENALTY,
 	GENERATE_TRUNCATE,
+	GENERATE_SCHEMA,
 	GENERATE_ARGS
 };
 
@@ -45,17 +47,27 @@ typedef struct Generation
 	token_list source; /* what an encoder reads */
 	token_list tokens; /* prompt and what was made */
 	text_buffer text;  /* what was made, UTF-8 */
-	int32 end;         /* token that ends the text, or -1 */
+	int32 end;         /* token that ends the text, or -1, */
+	int32 turn_end;    /* and one that ends a part of a conversation */
 	int32 most;        /* tokens to make at most */
 	int32 made;        /* so far */
 	Size given;        /* bytes of text that were given out */
 	char **stops;      /* UTF-8 */
 	int stop_count;
+	constraint *constraint; /* NULL: any text */
+	constraint_place place;
+	uint64 *allowed; /* tokens that may be next, of a text with a constraint */
 	bool done;
 } Generation;
 
 /* Model and prompt are not NULL; NULL elsewhere is the default. */
 extern Generation *NewGeneration(LanguageCall *call, const NullableDatum *args);
+/*
+ * The same with a prompt in tokens, of a model that is not one of pairs; turn_end: a token that ends the text beside
+ * the usual one, or -1.
+ */
+extern Generation *NewGenerationOf(LanguageCall *call, const NullableDatum *args, const token_list *prompt,
+								   int32 turn_end);
 /* Tokens that its sequence will have at most. */
 extern int32 GenerationPositions(const Generation *gen);
 /* Make the next token and add its text; false at the end.  *logprob: as sampler_next(), or NULL. */

@@ -73,6 +73,9 @@ OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 	if (call->model != NULL && call->model->relid == relid && ModelIsCurrent(call->model))
 		return;
 	call->model = NULL;
+	call->vocabulary = NULL;
+	call->schema = NULL;
+	call->schema_cxt = NULL;
 	CloseGenerator(call);
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);

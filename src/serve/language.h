@@ -15,12 +15,17 @@
 #include "../text/tokenizer.h"
 #include "stat.h"
 
+struct SharedSchema;
+
 typedef struct LanguageCall
 {
 	MemoryContext model_cxt; /* what belongs to the open model; reset when it changes */
 	MemoryContext generator_cxt;
 	Model *model; /* NULL while none is open */
 	tokenizer *tokenizer;
+	struct vocabulary *vocabulary; /* NULL until a text follows a schema, */
+	struct SharedSchema *schema;   /* the last one that did, */
+	MemoryContext schema_cxt;      /* and what keeps it */
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;

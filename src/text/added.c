@@ -180,6 +180,13 @@ begins(const added_set *set, uint8_t first, uint8_t second)
 	return set->begins[first << 2 | second >> 6] >> (second & 63) & 1;
 }
 
+/* May a special token be found there?  With marks only as the text comes, in bytes that have none. */
+static bool
+may_be_special(const tokenizer *t, const added_set *set, const uint8_t *text, uint32_t length)
+{
+	return t->marks == NULL || (set == &t->raw && memchr(t->marks + (text - t->marked), 1, length) == NULL);
+}
+
 /* The longest at `text` that may be found, or -1. */
 static int32_t
 longest_at(const tokenizer *t, const added_set *set, const uint8_t *text, size_t left, bool special)
@@ -193,7 +200,8 @@ longest_at(const tokenizer *t, const added_set *set, const uint8_t *text, size_t
 
 		hash = hash_bytes(hash, text + n - 1, 1);
 		found = set->length[n] ? find_text(set, hash_end(hash), text, n) : -1;
-		if (found >= 0 && (special || t->type[set->token[found].id] != TOKEN_SPECIAL))
+		if (found >= 0 &&
+			(t->type[set->token[found].id] != TOKEN_SPECIAL || (special && may_be_special(t, set, text, n))))
 			longest = found;
 	}
 	return longest;

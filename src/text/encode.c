@@ -233,6 +233,19 @@ tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_speci
 	return false;
 }
 
+bool
+tokenizer_encode_marked(tokenizer *t, const char *text, const char *marks, size_t length, token_list *out,
+						llm_error *err)
+{
+	bool ok;
+
+	t->marked = (const uint8_t *) text;
+	t->marks = marks;
+	ok = tokenizer_encode(t, text, length, true, out, err);
+	t->marks = NULL;
+	return ok;
+}
+
 /* ---- cutting long texts ---- */
 
 /* Does a character that is no space end right before text[at]? */

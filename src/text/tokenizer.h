@@ -153,6 +153,13 @@ extern void tokenizer_set_poll(tokenizer *t, llm_poll poll, void *arg);
 extern bool tokenizer_encode(tokenizer *t, const char *text, size_t length, bool parse_special, token_list *out,
 							 llm_error *err);
 
+/*
+ * The same of a text that is partly somebody else's, marked by a 1 for each byte: special tokens
+ * come only from bytes that have no mark, and as they are written.
+ */
+extern bool tokenizer_encode_marked(tokenizer *t, const char *text, const char *marks, size_t length, token_list *out,
+									llm_error *err);
+
 /* Does it have a frame, of one text or of two? */
 extern bool tokenizer_has_frame(const tokenizer *t, bool pair);
 /*

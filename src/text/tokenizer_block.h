@@ -131,6 +131,9 @@ struct tokenizer
 	struct word_cache *cache; /* of BPE, NULL until needed */
 	void *scratch;            /* working memory of one call, grown as needed */
 	size_t scratch_bytes;
+	/* While a text with marks is encoded: the text, and a byte for each of its own; otherwise NULL. */
+	const uint8_t *marked;
+	const char *marks;
 	llm_poll poll; /* may be NULL */
 	void *poll_arg;
 	uint32_t words;     /* encoded so far */

@@ -166,6 +166,9 @@ ManifestText(const TrainedNetwork *trained, json_t *findings, WeightBytes *store
 	manifest = manifest_build(trained->spec->architecture, d->task, kept, d->encoder, d->target,
 							  weights.tokenizer_size, sha256, TaskSettings(d->task, trained->params),
 							  trained->evaluation, findings, LineageJson(trained));
+	if (manifest && trained->base != NULL && trained->base->manifest->chat_template != NULL &&
+		!encoder_has_tokens(d->encoder)) /* which is asked by its prompts alone */
+		json_object_set_new(manifest, "chat_template", json_string(trained->base->manifest->chat_template));
 	*stored = KeepsApart(trained) && manifest ? AddedBytes(trained, manifest) : weights;
 	text = manifest ? json_text(manifest) : NULL;
 	json_decref(manifest);

@@ -694,6 +694,49 @@ tokenizer_file_seeds(const char *directory)
 	return ok;
 }
 
+static bool
+text_seeds(const char *directory, const char *const *texts, size_t count)
+{
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < count; i++)
+	{
+		char name[32];
+
+		snprintf(name, sizeof(name), "%zu", i);
+		ok = write_seed(directory, name, texts[i], strlen(texts[i]));
+	}
+	return ok;
+}
+
+static const char *const schemas[] = {
+	"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":-3,\"maximum\":120},\"b\":{"
+	"\"enum\":[\"x\",1,null]}},"
+	"\"required\":[\"b\"],\"additionalProperties\":{\"type\":\"boolean\"}}",
+	"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"number\"}],\"items\":{\"$ref\":\"#\"},\"minItems\":1,"
+	"\"maxItems\":4}",
+	"{\"anyOf\":[{\"$ref\":\"#/$defs/"
+	"t\"},{\"const\":{\"k\":[1.5]}}],\"$defs\":{\"t\":{\"type\":[\"string\",\"null\"],\"minLength\":1,"
+	"\"maxLength\":5}}}",
+	"{\"oneOf\":[{\"format\":\"date-time\"},{\"type\":\"integer\",\"exclusiveMinimum\":3}]}",
+	"{\"pattern\":\"^([a-c]{2,3}|\\\\d+)?x*[^y]$\"}",
+	"{}",
+};
+
+static const char *const templates[] = {
+	"{%- for m in messages if m.role != 'x' %}\n{{- bos_token + m['content'] | trim ~ eos_token }}\n{%- else %}a{% "
+	"endfor -%}",
+	"{% set ns = namespace(n=0) %}{% macro f(a, b=1) %}{{ a | tojson(indent=2) }}{% endmacro %}{% set ns.n = ns.n + "
+	"1 %}"
+	"{{ f(messages[::-1]) }}",
+	"{% if messages[0].content is string and 'a' in 'abc' and not x is defined %}{{ 'a,b'.split(',') | join('-') }}"
+	"{% elif 1 < 2 %}{{ 7 // 2 ** 2 }}{% else %}{# c #}{% endif %}",
+	"{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first | replace('a', 'b') | "
+	"upper }}"
+	"{% for k, v in messages[2].more.items() %}{{ loop.index }}{{ k }}{% continue %}{% endfor %}{{ "
+	"strftime_now('%d') }}",
+};
+
 int
 main(int argc, char **argv)
 {
@@ -728,6 +771,10 @@ main(int argc, char **argv)
 		ok = tokenizer_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tokenizer_file") == 0)
 		ok = tokenizer_file_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "schema") == 0)
+		ok = text_seeds(argv[2], schemas, sizeof(schemas) / sizeof(schemas[0]));
+	else if (argc == 3 && strcmp(argv[1], "template") == 0)
+		ok = text_seeds(argv[2], templates, sizeof(templates) / sizeof(templates[0]));
 	sample_free(s);
 	return ok ? 0 : 1;
 }

@@ -172,6 +172,22 @@ test_language(void)
 	check_language_refused(NULL, "architecture", json_string("mlp"));
 }
 
+static void
+test_chat_template(void)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language("gpt", &err);
+	manifest *m;
+
+	json_object_set_new(json, "chat_template", json_string("{{ messages[0].content }}"));
+	m = parse(json, &err);
+	if (CHECK(m != NULL))
+		CHECK_STR(m->chat_template, "{{ messages[0].content }}");
+	manifest_free(m);
+	json_decref(json);
+	check_language_refused(NULL, "chat_template", json_true());
+}
+
 /* Encoders, whose flags are read whatever the architecture is called. */
 static void
 test_encoders(void)
@@ -397,6 +413,7 @@ main(void)
 	CHECK_STR(err.message, "");
 	test_language();
 	test_adapter();
+	test_chat_template();
 	test_encoders();
 	test_members();
 	test_round_trip(s, n);

@@ -31,6 +31,43 @@ test_bytes(void)
 	free(block);
 }
 
+/* Special tokens come from bytes without a mark alone; what stands around them is cut as always. */
+static void
+test_marks(void)
+{
+	const special_text ends[] = {{"<end>", SPECIAL_END}, {"<begin>", SPECIAL_BEGIN}};
+	static const struct
+	{
+		const char *text, *marks;
+		int64_t count;
+		int32_t first, last;
+	} cases[] = {
+		{"<end>", "00000", 1, 256, 256},     {"<end>", "11111", 5, '<', '>'},
+		{"<end>", "00100", 5, '<', '>'},     {"<end><end>", "0000011111", 6, 256, '>'},
+		{"a<end>b", "1000001", 3, 'a', 'b'}, {"<begin><end>", "111111100000", 8, '<', 256},
+	};
+	llm_error err = {0};
+	size_t bytes;
+	void *block = byte_tokenizer(ends, 2, &bytes, &err);
+	tokenizer *t = open_block(block, bytes);
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		token_list list = {0};
+		char marks[16];
+
+		for (size_t k = 0; k < strlen(cases[i].marks); k++)
+			marks[k] = cases[i].marks[k] == '1';
+		CHECK(tokenizer_encode_marked(t, cases[i].text, marks, strlen(cases[i].text), &list, &err));
+		CHECK_INT(list.count, cases[i].count);
+		CHECK_INT(list.id[0], cases[i].first);
+		CHECK_INT(list.id[list.count - 1], cases[i].last);
+		free(list.id);
+	}
+	tokenizer_free(t);
+	free(block);
+}
+
 /* ---- byte pairs ---- */
 
 static void *
@@ -470,6 +507,7 @@ int
 main(void)
 {
 	test_bytes();
+	test_marks();
 	test_merges();
 	test_long_words();
 	test_pieces();

@@ -1,0 +1,69 @@
+/*
+ * template_eval.h
+ *	  A rendering: what template.c, which walks the tree, and template_call.c, which knows filters,
+ *	  tests, methods and functions, share.
+ */
+#ifndef LLMAPP_TEMPLATE_EVAL_H
+#define LLMAPP_TEMPLATE_EVAL_H
+
+#include <time.h>
+
+#include "template_parse.h"
+
+#define ARGUMENTS_MAX 16
+
+/* Names that were set, inside of others. */
+typedef struct scope
+{
+	template_dict names;
+	struct scope *up; /* NULL: the outermost */
+} scope;
+
+typedef enum flow
+{
+	FLOW_ON,
+	FLOW_BREAK,
+	FLOW_CONTINUE
+} flow;
+
+typedef struct rendering
+{
+	arena a;
+	scope *outermost;
+	scope *scope;
+	piece_builder *out;
+	const struct tm *now;
+	flow flow;
+	int64_t steps; /* that are left */
+	int depth;
+} rendering;
+
+typedef struct arguments
+{
+	template_value values[ARGUMENTS_MAX]; /* those without a name first */
+	piece names[ARGUMENTS_MAX];
+	int count;
+	int plain; /* without a name */
+} arguments;
+
+/* Work that has this size; false when all that is allowed is done. */
+extern bool template_charge(rendering *r, size_t steps);
+
+/* The value of an attribute or item; undefined if there is none. */
+extern template_value get_attribute(rendering *r, template_value of, piece name);
+extern template_value get_item(rendering *r, template_value of, template_value key);
+
+extern template_value call_filter(rendering *r, piece name, template_value self, const arguments *args);
+extern bool call_test(rendering *r, piece name, template_value self, const arguments *args);
+extern template_value call_method(rendering *r, piece name, template_value self, const arguments *args);
+extern template_value call_function(rendering *r, piece name, const arguments *args);
+extern bool is_function(piece name);
+extern bool is_method(template_value self, piece name);
+/* Is x one of those in y, or part of it?  An error where that cannot be asked. */
+extern bool template_in(rendering *r, template_value x, template_value y);
+/* -1, 0, 1 of numbers or of texts. */
+extern int compare_values(rendering *r, template_value x, template_value y);
+/* Elements: of a list, the keys of a dict, the characters of a text. */
+extern template_value elements_of(rendering *r, template_value v);
+
+#endif /* LLMAPP_TEMPLATE_EVAL_H */
