@@ -76,11 +76,15 @@ ThrowState(const JobRecord *record, const char *verb)
 					errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
 }
 
-/* Whether a failed job left something to go on from: a scoring has its table. */
+/* Whether something is left to go on from: a scoring has its table, an embedding its queue. */
 static bool
 CanGoOn(const JobRecord *record)
 {
-	return strcmp(record->kind, "score") == 0 || HasCheckpoint(record->job);
+	if (strcmp(record->kind, "embed") == 0)
+		return true;
+	if (Is(record, "failed"))
+		return strcmp(record->kind, "score") == 0 || HasCheckpoint(record->job);
+	return !Is(record, "succeeded") && !Is(record, "cancelled");
 }
 
 static void
@@ -276,7 +280,7 @@ llm_resume(PG_FUNCTION_ARGS)
 	{
 		JobRecord *record = RequireJob(job, "llm_resume()");
 
-		if (Is(record, "succeeded") || Is(record, "cancelled") || (Is(record, "failed") && !CanGoOn(record)))
+		if (!CanGoOn(record))
 			ThrowState(record, "resumed");
 		if (Is(record, "running") && RequestStop(job, STOP_NOT_PAUSE))
 			PG_RETURN_TEXT_P(cstring_to_text("running"));

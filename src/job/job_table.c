@@ -188,6 +188,24 @@ ReadJob(int64 job)
 	return record;
 }
 
+JobRecord *
+ReadJobOf(const char *kind, Oid target)
+{
+	Oid types[] = {TEXTOID, TEXTOID, OIDOID, INT8OID};
+	Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(psprintf("%u", target)),
+					  ObjectIdGetDatum(GetUserId()), Int64GetDatum(GetSystemIdentifier())};
+	OwnAccess access;
+	int64 job = 0;
+
+	BeginOwnAccess(&access);
+	if (ExecuteOwn("SELECT job FROM llmapp.job WHERE kind = $1 AND spec ->> 'target' = $2 AND owner = $3"
+				   " AND system_identifier = $4 ORDER BY job DESC LIMIT 1",
+				   SPI_OK_SELECT, lengthof(types), types, values, NULL) == 1)
+		job = DatumGetInt64(FirstDatum(1));
+	EndOwnAccess(&access);
+	return job == 0 ? NULL : ReadJob(job);
+}
+
 static char *
 NewestStatus(int64 job)
 {
