@@ -62,8 +62,10 @@ InsertEmbeddingJob(Oid target, Oid model)
 int64
 QueueEmbeddingJob(Oid target, Oid model, bool paused_too, bool *runs)
 {
-	const JobRecord *job = ReadJobOf(EMBED_KIND, target);
+	const JobRecord *job;
 
+	AttachJobMemory();
+	job = ReadJobOf(EMBED_KIND, target);
 	*runs = false;
 	if (job == NULL)
 		return InsertEmbeddingJob(target, model);

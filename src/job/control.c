@@ -76,6 +76,14 @@ ThrowState(const JobRecord *record, const char *verb)
 					errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
 }
 
+/* For good: what embeds a column begins again with the next change. */
+static bool
+HasEnded(const JobRecord *record)
+{
+	return strcmp(record->kind, "embed") != 0 &&
+		   (Is(record, "succeeded") || Is(record, "failed") || Is(record, "cancelled"));
+}
+
 /* Whether something is left to go on from: a scoring has its table, an embedding its queue. */
 static bool
 CanGoOn(const JobRecord *record)
@@ -257,7 +265,7 @@ llm_pause(PG_FUNCTION_ARGS)
 
 		if (stopped != NULL)
 			PG_RETURN_TEXT_P(cstring_to_text(stopped->status));
-		if (Is(record, "succeeded") || Is(record, "failed") || Is(record, "cancelled"))
+		if (HasEnded(record))
 			ThrowState(record, "paused");
 		if (Is(record, "paused"))
 			PG_RETURN_TEXT_P(cstring_to_text("paused"));

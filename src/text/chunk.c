@@ -126,25 +126,30 @@ best_cut(const chunker *c, size_t begin, size_t from, size_t to)
 	return to;
 }
 
-/* The first place at `from` or behind it where a word begins, or any character if none does; at most `to`. */
+/*
+ * The first place at `from` or behind it, before `to`, where a word begins, or any character in a piece
+ * that has no words; else `to`.
+ */
 static size_t
 first_word(const chunker *c, size_t begin, size_t from, size_t to)
 {
 	size_t character = to;
+	bool words = false;
 	reading r = {.at = begin};
 
 	while (r.at < to)
 	{
 		place p = read_on(c, &r);
 
-		if (r.at < from || r.at >= to)
-			continue;
-		if (p >= PLACE_WORD)
+		if (r.at >= to)
+			break;
+		words = words || p >= PLACE_WORD;
+		if (r.at >= from && p >= PLACE_WORD)
 			return r.at;
-		if (p == PLACE_CHARACTER && character == to)
+		if (r.at >= from && p == PLACE_CHARACTER && character == to)
 			character = r.at;
 	}
-	return character;
+	return words ? to : character;
 }
 
 /* The next position, at `at` or behind it, where a character begins. */

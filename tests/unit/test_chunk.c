@@ -50,13 +50,13 @@ test_places(void)
 	CHECK(cuts_into(t, "", 10, 0));
 	CHECK(cuts_into(t, "short", 10, 0));
 	CHECK(cuts_into(t, "exactly 10", 10, 0));
-	CHECK(cuts_into(t, "aaaa bbbb |cccc dddd", 12, 0));                      /* words */
-	CHECK(cuts_into(t, "Aa bb. |Cc dd? |Eee.", 10, 0));                       /* sentences before words */
-	CHECK(cuts_into(t, "A 3.14 b: \"C.\" |D e f.", 18, 0));                  /* not every point, not before a quote */
-	CHECK(cuts_into(t, "Aa bb.\n\n|Cc. Dd. Ee. |Ff.", 14, 0));                    /* paragraphs before sentences */
-	CHECK(cuts_into(t, "one line\n|and another\n|one more", 14, 0));         /* lines as sentences */
-	CHECK(cuts_into(t, "abcdefghij|klmnopqrst|uvwxyz", 10, 0));              /* nothing better than characters */
-	CHECK(cuts_into(t, "\xC3\xA4\xC3\xB6\xC3\xBC|\xC3\x84\xC3\x96", 7, 0));  /* not within one */
+	CHECK(cuts_into(t, "aaaa bbbb |cccc dddd", 12, 0));                     /* words */
+	CHECK(cuts_into(t, "Aa bb. |Cc dd? |Eee.", 10, 0));                     /* sentences before words */
+	CHECK(cuts_into(t, "A 3.14 b: \"C.\" |D e f.", 18, 0));                 /* not every point, not before a quote */
+	CHECK(cuts_into(t, "Aa bb.\n\n|Cc. Dd. Ee. |Ff.", 14, 0));              /* paragraphs before sentences */
+	CHECK(cuts_into(t, "one line\n|and another\n|one more", 14, 0));        /* lines as sentences */
+	CHECK(cuts_into(t, "abcdefghij|klmnopqrst|uvwxyz", 10, 0));             /* nothing better than characters */
+	CHECK(cuts_into(t, "\xC3\xA4\xC3\xB6\xC3\xBC|\xC3\x84\xC3\x96", 7, 0)); /* not within one */
 	CHECK(cuts_into(t, "\xE3\x81\x82\xE3\x80\x82|\xE3\x81\x84\xE3\x81\x86", 8, 0)); /* a full stop without a space */
 	CHECK(cuts_into(t, "aae\xCC\x81|bb", 5, 0) && cuts_into(t, "aab|e\xCC\x81", 4, 0)); /* a letter with its accent */
 	tokenizer_free(t);
@@ -75,9 +75,9 @@ test_overlap(void)
 
 	CHECK(text_chunk(t, text, strlen(text), 14, 6, &list, &err));
 	CHECK_INT(list.count, 3);
-	CHECK(list.piece[0].start == 0 && list.piece[0].length == 14);     /* one two three_ */
-	CHECK(list.piece[1].start == 8 && list.piece[1].length == 11);     /* three four_ */
-	CHECK(list.piece[2].start == 14 && list.piece[2].length == 13);    /* four five six */
+	CHECK(list.piece[0].start == 0 && list.piece[0].length == 14);  /* one two three_ */
+	CHECK(list.piece[1].start == 8 && list.piece[1].length == 11);  /* three four_ */
+	CHECK(list.piece[2].start == 14 && list.piece[2].length == 13); /* four five six */
 	CHECK(text_chunk(t, text, strlen(text), 14, 13, &list, &err));
 	for (int64_t i = 1; i < list.count; i++)
 		CHECK(list.piece[i].start > list.piece[i - 1].start &&
@@ -138,7 +138,8 @@ static void
 test_any_text(tokenizer *t)
 {
 	static char text[5000];
-	static const char words[] = "It was the best of times, it was the worst of times. We had everything before us!\n\n";
+	static const char words[] =
+		"It was the best of times, it was the worst of times. We had everything before us!\n\n";
 
 	for (int i = 0; i < 60; i++)
 	{
@@ -162,8 +163,18 @@ test_any_text(tokenizer *t)
 static void *
 make_wordpiece(tokenizer **t)
 {
-	static const entry entries[] = {{"[UNK]", TOKEN_SPECIAL}, {"a"},   {"b"},   {"it"},  {"was"}, {"the"},
-									{"times"},                {"##a"}, {"##s"}, {","},   {"."},   {"##it"}};
+	static const entry entries[] = {{"[UNK]", TOKEN_SPECIAL},
+									{"a"},
+									{"b"},
+									{"it"},
+									{"was"},
+									{"the"},
+									{"times"},
+									{"##a"},
+									{"##s"},
+									{","},
+									{"."},
+									{"##it"}};
 	tokenizer_options options = {.kind = TOKENIZER_WORDPIECE, .flags = FLAG_CLEAN_TEXT | FLAG_LOWERCASE};
 	size_t bytes;
 	void *block = BUILD(&options, entries, NULL, &bytes);
