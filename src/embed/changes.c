@@ -64,32 +64,24 @@ PrepareInsert(const EmbedBinding *binding, const EmbedColumns *columns)
 	return plan;
 }
 
-/* Another user for a moment, with SPI. */
-typedef struct Switched
+void
+BecomeOwner(OwnerAccess *access, Oid owner)
 {
-	Oid user;
-	int context;
-	int nest_level;
-} Switched;
-
-static void
-BecomeOwner(Switched *s, Oid owner)
-{
-	GetUserIdAndSecContext(&s->user, &s->context);
-	SetUserIdAndSecContext(owner, s->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	s->nest_level = NewGUCNestLevel();
+	GetUserIdAndSecContext(&access->user, &access->context);
+	SetUserIdAndSecContext(owner, access->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	access->nest_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 }
 
-static void
-BecomeAgain(const Switched *s)
+void
+BecomeUser(const OwnerAccess *access)
 {
 	SPI_finish();
-	AtEOXact_GUC(false, s->nest_level);
-	SetUserIdAndSecContext(s->user, s->context);
+	AtEOXact_GUC(false, access->nest_level);
+	SetUserIdAndSecContext(access->user, access->context);
 }
 
 /* Does the target's constraint name the table on which the trigger stands, or its parent? */
@@ -120,12 +112,12 @@ OpenChanges(FunctionCallInfo fcinfo, const TriggerData *t)
 	if (OidIsValid(changes->target) && ReadBinding(changes->target, &binding) && IsSource(&binding, t->tg_relation) &&
 		ReadColumns(&binding, &columns))
 	{
-		Switched s;
+		OwnerAccess access;
 
 		changes->owner = RelationOwner(changes->target);
-		BecomeOwner(&s, changes->owner);
+		BecomeOwner(&access, changes->owner);
 		changes->insert = PrepareInsert(&binding, &columns);
-		BecomeAgain(&s);
+		BecomeUser(&access);
 	}
 	return changes;
 }
@@ -137,7 +129,7 @@ Enqueue(const Changes *changes, const TriggerData *t, HeapTuple tuple)
 	int keys = SPI_getargcount(changes->insert);
 	Datum *values = palloc0(keys * sizeof(Datum));
 	char *nulls = palloc(keys + 1);
-	Switched s;
+	OwnerAccess access;
 
 	for (int i = 0; i < keys; i++)
 	{
@@ -147,10 +139,10 @@ Enqueue(const Changes *changes, const TriggerData *t, HeapTuple tuple)
 			values[i] = heap_getattr(tuple, t->tg_trigger->tgattr[i + 1], RelationGetDescr(t->tg_relation), &null);
 		nulls[i] = null ? 'n' : ' ';
 	}
-	BecomeOwner(&s, changes->owner);
+	BecomeOwner(&access, changes->owner);
 	if (SPI_execute_plan(changes->insert, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not queue a changed row");
-	BecomeAgain(&s);
+	BecomeUser(&access);
 }
 
 /* Is one of these columns of the trigger another than it was?  0 is the text, the key follows. */

@@ -294,6 +294,11 @@ Rebind(Wanted *w)
 	if (!ReadBinding(w->binding.target, &old))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("table %s exists and holds no embeddings", target),
 						errhint("Name a table that does not exist; it is created.")));
+	if (RelationOwner(w->binding.target) != GetUserId())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of table %s", target),
+						errdetail("Embeddings are made as the owner of their table."),
+						errhint("SET ROLE %s;",
+								quote_identifier(GetUserNameFromId(RelationOwner(w->binding.target), false)))));
 	if (old.source != w->binding.source || !ReadColumns(&old, &columns) || columns.column != w->columns.column)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE), errmsg("table %s holds the embeddings of another column", target),

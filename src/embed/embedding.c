@@ -128,6 +128,11 @@ OpenBatch(Run *run)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the table of the embeddings is gone, or their source"),
 				 errhint("SELECT llm_embed_column(...) makes them anew.")));
+	if (RelationOwner(run->target) != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table %s has another owner", TableName(run->target)),
+				 errdetail("Embeddings are made as the owner of their table; the next change begins a job of his.")));
 	OpenTokenModel(run->call, run->binding.model);
 	run->options = run->binding.options;
 	ResolveChunkOptions(run->call, &run->options);
