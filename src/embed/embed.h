@@ -28,8 +28,11 @@
 
 extern bool RunEmbedding(const ClaimedJob *claimed); /* does jobs of kind "embed" */
 extern int64 FindEmbeddingJob(Oid target);
-/* The target's job of the current user, queued unless it runs; a paused one only when asked for: 0 otherwise. */
-extern int64 QueueEmbeddingJob(Oid target, Oid model, bool paused_too, bool *runs);
+/*
+ * The target's job of the current user, queued unless it runs.  Unless a user called for it: 0 when it is paused, or
+ * somebody else is about to queue it.
+ */
+extern int64 QueueEmbeddingJob(Oid target, Oid model, bool called, bool *runs);
 
 /* What a target is made of. */
 typedef struct EmbedBinding

@@ -129,6 +129,10 @@ FindTarget(Wanted *w, const char *text)
 	wanted = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
 	relid = RangeVarGetRelid(wanted, NoLock, true);
 	schema = OidIsValid(relid) ? get_rel_namespace(relid) : RangeVarGetCreationNamespace(wanted);
+	if (isAnyTempNamespace(schema))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("a temporary table cannot be kept up to date"),
+						errdetail("A job runs in another session, which does not see it."),
+						errhint("Use 'schema.name' with another schema.")));
 	w->schema = get_namespace_name(schema);
 	w->name = wanted->relname;
 	w->binding.target = relid;

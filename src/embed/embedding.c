@@ -60,16 +60,18 @@ InsertEmbeddingJob(Oid target, Oid model)
 }
 
 int64
-QueueEmbeddingJob(Oid target, Oid model, bool paused_too, bool *runs)
+QueueEmbeddingJob(Oid target, Oid model, bool called, bool *runs)
 {
 	const JobRecord *job;
 
 	AttachJobMemory();
-	job = ReadJobOf(EMBED_KIND, target);
 	*runs = false;
+	if (!LockTarget(target, called))
+		return 0;
+	job = ReadJobOf(EMBED_KIND, target);
 	if (job == NULL)
 		return InsertEmbeddingJob(target, model);
-	if (strcmp(job->status, "paused") == 0 && !paused_too)
+	if (strcmp(job->status, "paused") == 0 && !called)
 		return 0;
 	*runs = strcmp(job->status, "running") == 0;
 	if (*runs || strcmp(job->stored, "queued") == 0)
@@ -85,7 +87,7 @@ FindEmbeddingJob(Oid target)
 	bool runs;
 	int64 job;
 
-	if (!LockTarget(target, false) || !ReadBinding(target, &binding))
+	if (!ReadBinding(target, &binding))
 		return 0;
 	job = QueueEmbeddingJob(target, binding.model, false, &runs);
 	return runs ? 0 : job;

@@ -111,7 +111,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	t = tokenizer_open(block, size, &err);
 	REQUIRE((t == NULL) == (err.code != LLM_OK));
 	if (t != NULL)
+	{
 		try_text(t, text, length, false);
+		try_pieces(t, text, length, 3, 1);
+	}
 	else if (size == 0 && length % 8 == 7) /* few, as it takes the most time */
 		learn(text, length, (pretokenizer) (length / 8 % PRETOKENIZERS));
 	tokenizer_free(t);

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(46);
+SELECT plan(47);
 
 CREATE TABLE pair AS SELECT 'word ' || i AS said, 'mot ' || i AS meant FROM generate_series(1, 60) AS i;
 SELECT llm_train('small', 'pair', target => 'meant', task => 'embedding', wait => true,
@@ -55,6 +55,7 @@ SELECT throws_ok($$SELECT llm_embed_column('brief', 'body', 'small', 'e')$$, '42
 SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'doc', 'e')$$, '42809', NULL, 'the model must be one');
 SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'small', 'doc')$$, '42P07', 'table public.doc exists and holds no embeddings', 'another table is not overwritten');
 SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'small', 'a.b.c')$$, '42602', '"a.b.c" is not a name for a table', 'a name is a name');
+SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'small', 'pg_temp.e')$$, '42809', 'a temporary table cannot be kept up to date', 'in a schema that all see');
 SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'small', 'nowhere.e')$$, '3F000', NULL, 'in a schema that exists');
 SELECT throws_ok($$SELECT llm_embed_column('doc', 'body', 'small', 'e', 40)$$, '22023', 'max_tokens must be at most 31, not 40', 'pieces must fit the model');
 SELECT throws_ok($$SELECT llm_embed_column('doc', NULL, 'small', 'e')$$, '22004', 'argument "text_column" of llm_embed_column() must not be null', 'no argument is NULL');

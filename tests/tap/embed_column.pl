@@ -223,8 +223,8 @@ $node->safe_psql($database, q{SELECT llm_pause(job) FROM llmapp.jobs WHERE model
 sql(q{UPDATE docs SET body = 'Dumped.' WHERE id = 12});
 is(sql('SELECT count(*) FROM emb_queue'), '1', 'a row waits');
 my $dump = $node->basedir . '/dump.sql';
-command_ok([ 'pg_dump', '-d', $node->connstr($database), '-f', $dump ], 'a dump is made');
-unlike(slurp_file($node->logfile), qr/could not resolve dependency loop/, 'without a circle');
+my (undef, $warnings) = run_command([ 'pg_dump', '-d', $node->connstr($database), '-f', $dump ]);
+is($warnings, '', 'a dump is made without a warning');
 sql('CREATE DATABASE copy');
 command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy'), '-f', $dump ], 'and restored');
 $database = 'copy';
