@@ -201,6 +201,13 @@ sql(q{SET ROLE stranger; CREATE TABLE evil (id int PRIMARY KEY, body text);
 	CREATE TRIGGER evil AFTER INSERT OR UPDATE OF body, id OR DELETE ON evil FOR EACH ROW WHEN ('letter_emb'::regclass IS NOT NULL) EXECUTE FUNCTION llmapp.embed_changes();
 	INSERT INTO evil VALUES (77, 'x')});
 is(sql('SELECT count(*) FROM letter_emb_queue'), '0', 'a trigger on a table that the owner did not name does nothing');
+# what a stranger makes of a table of his own is not run by who looks at the view
+sql(q{SET ROLE stranger; CREATE VIEW trap AS SELECT 1 / 0 AS id; GRANT SELECT ON trap TO PUBLIC;
+	CREATE TABLE hostile (id int, error int, updated_at int, CHECK (llmapp.embeds('evil', 'letter_emb', 'trap', NULL, 0)));
+	INSERT INTO hostile VALUES (1, 1, 1); GRANT SELECT ON hostile TO PUBLIC});
+is(sql(q{SELECT source, pending IS NULL, failed IS NULL, last_error IS NULL FROM llmapp.embedded_columns WHERE target = 'hostile'::regclass}), 'evil|t|t|t', 'the view reads plain tables only');
+like(fails(q{SELECT llm_embed_column('letters', 'body', 'twin', 'letter_emb')}), qr/must be owner of table public.letter_emb.*SET ROLE librarian/s, 'only the owner asks again');
+sql('DROP TABLE hostile; DROP VIEW trap');
 sql('DROP TABLE evil; REVOKE SELECT ON letters FROM librarian');
 sql(q{SET ROLE writer; INSERT INTO letters VALUES (3, false, 'Unread.')});
 ok(wait_for($node, q{SELECT status, message FROM llmapp.jobs WHERE owner = 'librarian'::regrole}, 'failed|permission denied for table letters', 30), 'a right that is gone fails the job');
