@@ -33,7 +33,7 @@ typedef struct piece_list
  * one before, or at its end.  Without overlap the pieces are the text.  LLM_INVALID for a character
  * that takes more than `most` tokens, and all that tokenizer_encode() raises.
  */
-extern bool text_chunk(tokenizer *t, const char *text, size_t length, int32_t most, int32_t overlap,
-					   piece_list *out, llm_error *err);
+extern bool text_chunk(tokenizer *t, const char *text, size_t length, int32_t most, int32_t overlap, piece_list *out,
+					   llm_error *err);
 
 #endif /* LLMAPP_CHUNK_H */
