@@ -457,6 +457,8 @@ COMMENT ON COLUMN llmapp.job.system_identifier IS 'server that queued or ran the
 COMMENT ON COLUMN llmapp.job.server_started_at IS 'start of the server under which the job was queued or last ran';
 CREATE INDEX job_unfinished ON llmapp.job (job) WHERE status IN ('queued', 'running', 'interrupted');
 COMMENT ON INDEX llmapp.job_unfinished IS 'finds the next queued job among many finished ones';
+CREATE INDEX job_embedding ON llmapp.job ((spec ->> 'target')) WHERE kind = 'embed';
+COMMENT ON INDEX llmapp.job_embedding IS 'finds the job of a table of embeddings';
 
 CREATE TABLE llmapp.job_metric (
     job bigint NOT NULL REFERENCES llmapp.job ON DELETE CASCADE,
@@ -516,7 +518,7 @@ CREATE VIEW llmapp.jobs WITH (security_barrier) AS
 GRANT SELECT ON llmapp.jobs TO PUBLIC;
 COMMENT ON VIEW llmapp.jobs IS 'jobs of the roles of which the reader is a member';
 COMMENT ON COLUMN llmapp.jobs.status IS 'queued, running, paused, interrupted, succeeded, failed or cancelled';
-COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, vocabulary, tokenizing, training, evaluating, saving or scoring; after a failure the one that failed';
+COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, vocabulary, tokenizing, training, evaluating, saving, scoring or embedding; after a failure the one that failed';
 COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
 
 CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS
@@ -548,7 +550,7 @@ CREATE VIEW llmapp.progress WITH (security_barrier) AS
     FROM llmapp.running_jobs() AS r LEFT JOIN llmapp.job AS j USING (job);
 GRANT SELECT ON llmapp.progress TO PUBLIC;
 COMMENT ON VIEW llmapp.progress IS 'running jobs of the roles of which the reader is a member, live';
-COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading, evaluating and scoring, steps while training';
+COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading, evaluating, scoring and embedding, steps while training';
 COMMENT ON COLUMN llmapp.progress.per_second IS 'rows per second';
 COMMENT ON COLUMN llmapp.progress.eta IS 'time left in this phase';
 
@@ -759,6 +761,64 @@ CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT NULL, no
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
     'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one, as it was trained when pool is NULL; of length 1 when normalised';
+
+CREATE FUNCTION llm_chunk(model regclass, input text, max_tokens integer DEFAULT NULL, overlap integer DEFAULT 0,
+                          OUT chunk integer, OUT start integer, OUT length integer, OUT tokens integer, OUT text text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 10000 ROWS 10;
+COMMENT ON FUNCTION llm_chunk(regclass, text, integer, integer) IS
+    'a text in pieces of at most max_tokens tokens of a model, cut behind paragraphs, sentences or words where that is possible; start and length count characters';
+
+-- section: embedded columns
+
+CREATE FUNCTION llmapp.embeds(source regclass, model regclass, queue regclass, max_tokens integer, overlap integer) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+COMMENT ON FUNCTION llmapp.embeds(regclass, regclass, regclass, integer, integer) IS
+    'always true; the CHECK constraint by which a table says what its embeddings are made of';
+
+CREATE FUNCTION llmapp.embed_changes() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'llmapp_embed_changes' LANGUAGE C;
+COMMENT ON FUNCTION llmapp.embed_changes() IS 'trigger of llm_embed_column(): keys of changed rows go to the queue';
+
+CREATE FUNCTION llm_embed_column(source regclass, text_column text, model regclass, target text,
+                                 max_tokens integer DEFAULT NULL, overlap integer DEFAULT 0) RETURNS bigint
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION llm_embed_column(regclass, text, regclass, text, integer, integer) IS
+    'keep a table of the embeddings of a column up to date, or bring it up to date; returns the number of the job, which starts at COMMIT and again after changes';
+
+CREATE FUNCTION llmapp.describe_embedding(target oid, OUT source oid, OUT column_name text, OUT model oid, OUT queue oid,
+                                          OUT max_tokens integer, OUT overlap integer, OUT pending bigint,
+                                          OUT failed bigint, OUT last_error text) RETURNS record
+    AS 'MODULE_PATHNAME', 'llmapp_describe_embedding' LANGUAGE C VOLATILE STRICT COST 10000;
+COMMENT ON FUNCTION llmapp.describe_embedding(oid) IS 'what the caller may know of a table of embeddings; for llmapp.embedded_columns';
+
+CREATE VIEW llmapp.embedded_columns AS
+    SELECT d.source::pg_catalog.regclass AS source, d.column_name, d.model::pg_catalog.regclass AS model,
+           t.oid::pg_catalog.regclass AS target, d.queue::pg_catalog.regclass AS queue, d.max_tokens, d.overlap,
+           d.pending, d.failed, coalesce(j.message, d.last_error) AS last_error, j.version AS model_version, j.job, j.status
+    FROM pg_catalog.pg_class AS t
+    CROSS JOIN LATERAL llmapp.describe_embedding(t.oid) AS d
+    LEFT JOIN LATERAL (SELECT * FROM llmapp.jobs AS j
+                       WHERE j.job OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(b.job) FROM llmapp.job AS b
+                                      WHERE b.kind OPERATOR(pg_catalog.=) 'embed' AND b.spec OPERATOR(pg_catalog.->>) 'target' OPERATOR(pg_catalog.=) t.oid::text AND b.owner::oid OPERATOR(pg_catalog.=) t.relowner)) AS j
+        ON true
+    WHERE t.oid IN (SELECT c.conrelid FROM pg_catalog.pg_depend AS p
+                    JOIN pg_catalog.pg_constraint AS c ON c.oid OPERATOR(pg_catalog.=) p.objid
+                    WHERE p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+                          AND p.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+                          AND p.refobjid OPERATOR(pg_catalog.=) 'llmapp.embeds'::pg_catalog.regproc)
+          AND d.source IS NOT NULL AND pg_catalog.has_schema_privilege(t.relnamespace, 'USAGE');
+GRANT SELECT ON llmapp.embedded_columns TO PUBLIC;
+COMMENT ON VIEW llmapp.embedded_columns IS 'columns whose embeddings are kept up to date';
+COMMENT ON COLUMN llmapp.embedded_columns.target IS 'table of the embeddings';
+COMMENT ON COLUMN llmapp.embedded_columns.queue IS 'table of the keys whose embeddings are to be made anew';
+COMMENT ON COLUMN llmapp.embedded_columns.max_tokens IS 'tokens of the longest piece; NULL: as many as the model reads';
+COMMENT ON COLUMN llmapp.embedded_columns.overlap IS 'tokens that a piece may repeat of the one before';
+COMMENT ON COLUMN llmapp.embedded_columns.pending IS 'rows in the queue; NULL when the reader may not read it';
+COMMENT ON COLUMN llmapp.embedded_columns.failed IS 'rows of the target that hold an error; NULL when the reader may not read it';
+COMMENT ON COLUMN llmapp.embedded_columns.last_error IS 'message of the job, or the newest error of a row';
+COMMENT ON COLUMN llmapp.embedded_columns.model_version IS 'version of the model in the last run that ended';
+COMMENT ON COLUMN llmapp.embedded_columns.job IS 'job that does it, when the reader is a member of its role';
 
 -- section: self-description
 

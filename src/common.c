@@ -12,6 +12,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -157,6 +158,18 @@ LlmappOwner(void)
 	if (!OidIsValid(owner))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
 	return owner;
+}
+
+Oid
+NamedTable(const char *expression)
+{
+	const NullTest *test = stringToNode(expression);
+	const Const *constant =
+		IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL ? (const Const *) test->arg : NULL;
+
+	if (constant == NULL || !IsA(constant, Const) || constant->consttype != REGCLASSOID || constant->constisnull)
+		return InvalidOid;
+	return DatumGetObjectId(constant->constvalue);
 }
 
 int32

@@ -34,6 +34,9 @@ pg_noreturn extern void ThrowError(const llm_error *err);
 /* InvalidOid when there is no such relation. */
 extern Oid RelationOwner(Oid relid);
 
+/* The table that the stored expression 'table'::regclass IS NOT NULL names; InvalidOid for any other. */
+extern Oid NamedTable(const char *expression);
+
 /* llm_poll of a session: true when its statement is to end; raises nothing. */
 extern bool InterruptRequested(void *arg);
 

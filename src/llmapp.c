@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 
 #include "common.h"
+#include "embed/embed.h"
 #include "job/job.h"
 #include "score/scoring.h"
 #include "serve/batching.h"
@@ -31,9 +32,10 @@ _PG_init(void)
 		return;
 	DefineSettings();
 	InitJobs();
-	DefineJobKind("train", "training", RunTraining);
-	DefineJobKind("score", "scoring with", RunScoring);
-	DefineJobKind("import", "importing", RunImport);
+	DefineJobKind("train", "training", RunTraining, NULL);
+	DefineJobKind("score", "scoring with", RunScoring, NULL);
+	DefineJobKind("import", "importing", RunImport, NULL);
+	DefineJobKind("embed", "embedding with", RunEmbedding, FindEmbeddingJob);
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestStatMemory();

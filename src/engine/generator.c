@@ -288,7 +288,7 @@ typedef struct texts
 	const transformer_stack *stack;
 	const int32_t *ids;
 	int32_t count;            /* of sequences */
-	const int32_t *sequences; /* (count) */
+	const int32_t *sequences; /* (count), or NULL: the first ones */
 	const int32_t *counts;    /* (count), of tokens, or NULL: one each */
 } texts;
 
@@ -296,6 +296,12 @@ static int32_t
 tokens_of(const texts *t, int32_t i)
 {
 	return t->counts ? t->counts[i] : 1;
+}
+
+static int32_t
+sequence_of(const texts *t, int32_t i)
+{
+	return t->sequences ? t->sequences[i] : i;
 }
 
 /* Different ones; leaves their rows of logits behind. */
@@ -308,11 +314,11 @@ check_sequences(generator *g, const texts *t, llm_error *err)
 		g->row[i] = -1;
 	for (int32_t i = 0; i < t->count; i++)
 	{
-		if (!check_sequence(g, t->sequences[i], err))
+		if (!check_sequence(g, sequence_of(t, i), err))
 			return false;
-		if (g->row[t->sequences[i]] >= 0)
-			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", t->sequences[i]);
-		g->row[t->sequences[i]] = i;
+		if (g->row[sequence_of(t, i)] >= 0)
+			return llm_fail(err, LLM_INVALID, "sequence %d is given twice", sequence_of(t, i));
+		g->row[sequence_of(t, i)] = i;
 	}
 	return true;
 }
@@ -345,19 +351,19 @@ check_sources(generator *g, const texts *t, llm_error *err)
 	return true;
 }
 
-/* The next pass from token *done of sequence number *at, sources as a whole; false behind the last. */
+/* The next pass from token *done of sequence number *at, texts that see themselves as a whole; false behind the last. */
 static bool
 next_pass(const generator *g, const texts *t, int32_t *at, int32_t *done, pass *p)
 {
 	int32_t most = pass_rows(config_of(g), g->sequences, g->positions, g->sources);
-	bool source = encodes(g, t->stack);
+	bool source = encodes(g, t->stack), whole = source || config_of(g)->bidirectional;
 
 	p->ids += p->rows;
 	p->rows = p->span_count = 0;
 	while (*at < t->count)
 	{
-		int32_t sequence = t->sequences[*at], left = tokens_of(t, *at) - *done, room = most - p->rows;
-		int32_t rows = left <= room ? left : source ? 0 : room;
+		int32_t sequence = sequence_of(t, *at), left = tokens_of(t, *at) - *done, room = most - p->rows;
+		int32_t rows = left <= room ? left : whole ? 0 : room;
 
 		if (rows == 0)
 			break;
@@ -584,8 +590,8 @@ generator_label(generator *g, const int32_t *ids, int32_t count, const int32_t *
 typedef struct pooling
 {
 	text_pool pool;
-	int32_t count;
-	float *out;
+	const int32_t *counts; /* of tokens, by sequence */
+	float *out;            /* (sequences, width) */
 } pooling;
 
 static bool
@@ -593,28 +599,61 @@ pool_span(generator *g, const span *s, void *arg, llm_error *err)
 {
 	const pooling *to = arg;
 	int64_t width = config_of(g)->width;
+	float *out = to->out + s->sequence * width;
+	int32_t count = to->counts[s->sequence];
 
 	for (int32_t i = 0; i < s->rows; i++)
 	{
 		const float *x = normed_row(g, s->row + i);
 
 		if (to->pool == POOL_MEAN)
-			g->simd->axpy(1.0f / to->count, x, to->out, width);
-		else if (s->position + i == (to->pool == POOL_FIRST ? 0 : to->count - 1))
-			memcpy(to->out, x, width * sizeof(float));
+			g->simd->axpy(1.0f / count, x, out, width);
+		else if (s->position + i == (to->pool == POOL_FIRST ? 0 : count - 1))
+			memcpy(out, x, width * sizeof(float));
 	}
+	return true;
+}
+
+static bool
+check_whole(generator *g, const texts *t, llm_error *err)
+{
+	int32_t room = g->sources > 0 ? g->sources : g->positions;
+	const int32_t *ids = t->ids;
+
+	if (!check_sequences(g, t, err))
+		return false;
+	for (int32_t i = 0; i < t->count; ids += tokens_of(t, i++))
+	{
+		if (tokens_of(t, i) < 1 || tokens_of(t, i) > room)
+			return llm_fail(err, LLM_INVALID, "%d tokens do not fit into a context of %d", tokens_of(t, i), room);
+		if (!check_ids(g, ids, tokens_of(t, i), err))
+			return false;
+	}
+	return true;
+}
+
+bool
+generator_embed_many(generator *g, const int32_t *counts, int32_t count, const int32_t *ids, text_pool pool,
+					 float *out, llm_error *err)
+{
+	bool source = g->sources > 0;
+	texts t = {source ? &g->numbers.encoder : &g->numbers.stack, ids, count, NULL, counts};
+	pooling to = {pool, counts, out};
+
+	if (!check_whole(g, &t, err))
+		return false;
+	memset(out, 0, (size_t) count * config_of(g)->width * sizeof(float));
+	for (int32_t i = 0; i < count && !source; i++)
+		g->length[i] = 0;
+	if (!run_tokens(g, &t, pool_span, &to, err))
+		return false;
+	for (int32_t i = 0; i < count && !source; i++)
+		g->length[i] = counts[i];
 	return true;
 }
 
 bool
 generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out, llm_error *err)
 {
-	pooling to = {pool, count, out};
-	int32_t sequence = 0;
-	texts t = {&g->numbers.encoder, ids, 1, &sequence, &count};
-
-	memset(out, 0, config_of(g)->width * sizeof(float));
-	if (g->sources == 0)
-		return run_text(g, ids, count, pool_span, &to, err);
-	return check_source(g, ids, count, err) && run_tokens(g, &t, pool_span, &to, err);
+	return generator_embed_many(g, &count, 1, ids, pool, out, err);
 }

@@ -72,6 +72,9 @@ extern bool generator_score(generator *g, const int32_t *ids, int32_t count, flo
 							llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,
 							llm_error *err);
+/* The same of several texts, counts[i] tokens of the i-th, laid end to end, for sequences 0 and on: (count, width). */
+extern bool generator_embed_many(generator *g, const int32_t *counts, int32_t count, const int32_t *ids,
+								 text_pool pool, float *out, llm_error *err);
 /*
  * Begin sequence 0 anew with a text, and give what the head makes of its tokens at these positions, ascending:
  * (position_count, labels), logits; (position_count, vocab) of a network without labels, as for masked tokens.

@@ -76,11 +76,23 @@ ThrowState(const JobRecord *record, const char *verb)
 					errhint("SELECT llm_train(...) or SELECT llm_score(...) starts a new job.")));
 }
 
-/* Whether a failed job left something to go on from: a scoring has its table. */
+/* For good: what embeds a column begins again with the next change. */
+static bool
+HasEnded(const JobRecord *record)
+{
+	return strcmp(record->kind, "embed") != 0 &&
+		   (Is(record, "succeeded") || Is(record, "failed") || Is(record, "cancelled"));
+}
+
+/* Whether something is left to go on from: a scoring has its table, an embedding its queue. */
 static bool
 CanGoOn(const JobRecord *record)
 {
-	return strcmp(record->kind, "score") == 0 || HasCheckpoint(record->job);
+	if (strcmp(record->kind, "embed") == 0)
+		return true;
+	if (Is(record, "failed"))
+		return strcmp(record->kind, "score") == 0 || HasCheckpoint(record->job);
+	return !Is(record, "succeeded") && !Is(record, "cancelled");
 }
 
 static void
@@ -253,7 +265,7 @@ llm_pause(PG_FUNCTION_ARGS)
 
 		if (stopped != NULL)
 			PG_RETURN_TEXT_P(cstring_to_text(stopped->status));
-		if (Is(record, "succeeded") || Is(record, "failed") || Is(record, "cancelled"))
+		if (HasEnded(record))
 			ThrowState(record, "paused");
 		if (Is(record, "paused"))
 			PG_RETURN_TEXT_P(cstring_to_text("paused"));
@@ -276,7 +288,7 @@ llm_resume(PG_FUNCTION_ARGS)
 	{
 		JobRecord *record = RequireJob(job, "llm_resume()");
 
-		if (Is(record, "succeeded") || Is(record, "cancelled") || (Is(record, "failed") && !CanGoOn(record)))
+		if (!CanGoOn(record))
 			ThrowState(record, "resumed");
 		if (Is(record, "running") && RequestStop(job, STOP_NOT_PAUSE))
 			PG_RETURN_TEXT_P(cstring_to_text("running"));

@@ -11,7 +11,8 @@
  * Who does what: submit.c checks a call and queues it, pending.c starts it at COMMIT;
  * worker.c is the life of one worker, session.c its settings and interrupts; slots.c is
  * shared memory; job_table.c is the rows, report.c what a running job adds to them;
- * control.c is cancel, pause, resume and wait; launcher.c goes on after a restart.  What a
+ * control.c is cancel, pause, resume and wait; wake.c starts jobs that changes of data give work
+ * to; launcher.c goes on after a restart.  What a
  * job does is not known here: src/train and src/score define the kinds of jobs.
  * Include after postgres.h.
  */
@@ -42,8 +43,17 @@ typedef struct ClaimedJob
  */
 typedef bool (*JobRunner)(const ClaimedJob *claimed);
 
-/* At module load: jobs of this kind are done by this function; activity stands before the model in pg_stat_activity. */
-extern void DefineJobKind(const char *kind, const char *activity, JobRunner run);
+/*
+ * The job that works on an object, made or queued again in this transaction; 0: there is nothing to do.
+ * Called in a worker that was started by a wake-up (wake.c), connected as the owner that it names.
+ */
+typedef int64 (*JobFinder)(Oid object);
+
+/*
+ * At module load: jobs of this kind are done by this function; activity stands before the model in
+ * pg_stat_activity.  find is NULL where jobs are only started by their number.
+ */
+extern void DefineJobKind(const char *kind, const char *activity, JobRunner run, JobFinder find);
 
 #define LLMAPP_DIRECTORY "llmapp"                  /* in the data directory */
 extern void CheckpointPath(int64 job, char *path); /* of this database; path has MAXPGPATH bytes */
@@ -70,6 +80,8 @@ extern void JobReport(const char *key, json_t *value);
 extern void JobSucceeded(const char *model, int32 version);
 extern bool JobPauseRequested(void);
 extern bool JobTerminating(void); /* the interrupt that is pending ends this run, not the job: it can be resumed */
+/* Errors that are not about one row's values: a request to stop, a lack of memory or space, damage. */
+extern bool EndsTheJob(int sqlstate);
 /* llm_poll for the engine: true when an interrupt or a pause request is pending. */
 extern bool JobPoll(void *arg);
 

@@ -145,13 +145,11 @@ InsertJob(const char *kind, const char *model, const char *device, const char *s
 
 /* Run a SELECT with the newest snapshot; the number of rows. */
 static uint64
-SelectNewest(const char *sql, int64 job)
+SelectNewest(const char *sql, int count, Oid *types, Datum *values)
 {
-	Oid type = INT8OID;
-	Datum value = Int64GetDatum(job);
-	SPIPlanPtr plan = SPI_prepare(sql, 1, &type);
+	SPIPlanPtr plan = SPI_prepare(sql, count, types);
 
-	if (plan == NULL || SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
 											 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", sql);
 	return SPI_processed;
@@ -168,7 +166,7 @@ ReadJob(int64 job)
 	BeginOwnAccess(&access);
 	if (SelectNewest("SELECT owner, system_identifier, model, status, sqlstate, message, detail, hint, kind"
 					 " FROM llmapp.job WHERE job = $1",
-					 job) == 1)
+					 1, &(Oid) {INT8OID}, &(Datum) {Int64GetDatum(job)}) == 1)
 	{
 		record = MemoryContextAllocZero(cxt, sizeof(JobRecord));
 		record->job = job;
@@ -188,6 +186,24 @@ ReadJob(int64 job)
 	return record;
 }
 
+JobRecord *
+ReadJobOf(const char *kind, Oid target)
+{
+	Oid types[] = {TEXTOID, TEXTOID, OIDOID, INT8OID};
+	Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(psprintf("%u", target)),
+					  ObjectIdGetDatum(GetUserId()), Int64GetDatum(GetSystemIdentifier())};
+	OwnAccess access;
+	int64 job = 0;
+
+	BeginOwnAccess(&access);
+	if (SelectNewest("SELECT job FROM llmapp.job WHERE kind = $1 AND spec ->> 'target' = $2 AND owner = $3"
+					 " AND system_identifier = $4 ORDER BY job DESC LIMIT 1",
+					 lengthof(types), types, values) == 1)
+		job = DatumGetInt64(FirstDatum(1));
+	EndOwnAccess(&access);
+	return job == 0 ? NULL : ReadJob(job);
+}
+
 static char *
 NewestStatus(int64 job)
 {
@@ -196,7 +212,8 @@ NewestStatus(int64 job)
 	OwnAccess access;
 
 	BeginOwnAccess(&access);
-	if (SelectNewest("SELECT status FROM llmapp.job WHERE job = $1", job) == 1)
+	if (SelectNewest("SELECT status FROM llmapp.job WHERE job = $1", 1, &(Oid) {INT8OID},
+					 &(Datum) {Int64GetDatum(job)}) == 1)
 		status = FirstText(1, cxt);
 	EndOwnAccess(&access);
 	return status;

@@ -45,6 +45,8 @@ extern void EndShortTransaction(MemoryContext old);
 extern bool JobTableExists(void); /* or has the extension been dropped? */
 extern int64 InsertJob(const char *kind, const char *model, const char *device, const char *spec);
 extern JobRecord *ReadJob(int64 job); /* NULL when there is none */
+/* The newest job of this kind and role, on this server, whose description names the object as "target"; or NULL. */
+extern JobRecord *ReadJobOf(const char *kind, Oid target);
 /* A running job whose worker is gone, and what another server queued or ran, is interrupted. */
 extern const char *EffectiveStatus(int64 job, const char *stored, int64 system_identifier);
 /* From a stored status to another; false when the row has changed meanwhile. */

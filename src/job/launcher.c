@@ -29,6 +29,7 @@
 
 #include "../common.h"
 #include "slots.h"
+#include "wake.h"
 #include "worker.h"
 
 #define RESTART_SECONDS 5
@@ -142,6 +143,7 @@ void
 InitJobs(void)
 {
 	RegisterPendingStarts();
+	RegisterWakeUps();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestJobMemory();

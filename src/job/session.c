@@ -56,6 +56,16 @@ JobPoll(void *arg)
 }
 
 bool
+EndsTheJob(int sqlstate)
+{
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return sqlstate == ERRCODE_QUERY_CANCELED || category == ERRCODE_OPERATOR_INTERVENTION ||
+		   category == ERRCODE_INSUFFICIENT_RESOURCES || category == ERRCODE_SYSTEM_ERROR ||
+		   category == ERRCODE_INTERNAL_ERROR;
+}
+
+bool
 JobTerminating(void)
 {
 	return terminated;

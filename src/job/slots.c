@@ -31,6 +31,7 @@
 
 #include "../common.h"
 #include "slots.h"
+#include "wake.h"
 
 #define JOB_LOCK_CLASS 0x4c4d /* fourth field of the lock's tag; pg_advisory_lock() uses 1 and 2 */
 
@@ -55,6 +56,7 @@ RequestMemory(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(JobShared)));
+	RequestAddinShmemSpace(WakeMemorySize());
 }
 
 void
@@ -187,6 +189,17 @@ FreeSlots(void)
 	count = Max(CountFree() - shared->patient, 0);
 	LWLockRelease(&shared->lock);
 	return count;
+}
+
+bool
+OthersWait(void)
+{
+	bool wait;
+
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	wait = shared->waiting_count > 0 || shared->patient > 0;
+	LWLockRelease(&shared->lock);
+	return wait;
 }
 
 bool

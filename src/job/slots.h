@@ -63,6 +63,7 @@ extern SlotResult AcquireSlot(int64 job, bool patient);
 extern void ReleaseSlot(void); /* also stops being patient; does nothing when there is no slot */
 extern void SetSlotPhase(const char *phase, int64 total);
 extern int FreeSlots(void);
+extern bool OthersWait(void);                   /* for a slot, in any database */
 extern bool FindSlot(int64 job, JobSlot *copy); /* of this database */
 extern int CopySlots(JobSlot *copies);          /* all databases; copies has room for JOB_SLOTS */
 /* Tell the job's worker; false when it has no slot. */

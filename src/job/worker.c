@@ -36,6 +36,7 @@
 #include "../common.h"
 #include "session.h"
 #include "slots.h"
+#include "wake.h"
 #include "worker.h"
 
 #define SLOT_RETRY_MS 50
@@ -50,6 +51,7 @@ static struct JobKind
 	const char *name;     /* column kind of llmapp.job */
 	const char *activity; /* in pg_stat_activity, before the model */
 	JobRunner run;
+	JobFinder find; /* NULL: never started for an object */
 } job_kinds[MOST_KINDS];
 static int job_kind_count = 0;
 
@@ -58,8 +60,10 @@ typedef struct WorkerStart
 {
 	Oid database;
 	Oid owner;
-	int64 job; /* 0: in the submission */
+	int64 job; /* 0: in the submission, or to be found */
 	dsm_handle submission;
+	Oid object; /* for which a job of a kind is to be found */
+	char kind[16];
 } WorkerStart;
 
 static void *end_reserve = NULL; /* memory that is given back for the writing of a failed job's end */
@@ -75,10 +79,10 @@ typedef struct JobRun
 PGDLLEXPORT void llmapp_job_worker(Datum arg);
 
 void
-DefineJobKind(const char *kind, const char *activity, JobRunner run)
+DefineJobKind(const char *kind, const char *activity, JobRunner run, JobFinder find)
 {
 	Assert(job_kind_count < MOST_KINDS);
-	job_kinds[job_kind_count++] = (struct JobKind) {kind, activity, run};
+	job_kinds[job_kind_count++] = (struct JobKind) {kind, activity, run, find};
 }
 
 /* ---- starting workers ---- */
@@ -112,6 +116,18 @@ bool
 StartWorker(int64 job, Oid owner)
 {
 	return StartWorkerIn(MyDatabaseId, owner, job);
+}
+
+bool
+StartWorkerFor(const char *kind, Oid object, Oid owner)
+{
+	WorkerStart start = {
+		.database = MyDatabaseId, .owner = owner, .submission = DSM_HANDLE_INVALID, .object = object};
+	BackgroundWorker worker;
+
+	strlcpy(start.kind, kind, sizeof(start.kind));
+	DescribeWorker(&worker, &start);
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
 BackgroundWorkerHandle *
@@ -305,6 +321,8 @@ FinishFailed(const JobRun *run, ErrorData *error, MemoryContext cxt)
 	const char *phase = FindSlot(run->job, &slot) && slot.phase[0] && run->claimed ? slot.phase : NULL;
 	bool paused = strcmp(status, "paused") == 0;
 
+	if (strcmp(status, "failed") == 0)
+		AnswerFailed();
 	for (volatile int attempt = 0; attempt < FINISH_ATTEMPTS; attempt++)
 	{
 		PG_TRY();
@@ -411,10 +429,26 @@ AcceptSubmission(dsm_handle handle, JobRun *run)
 	return true;
 }
 
+/* Which job there is to run; 0: none. */
+static int64
+FindJob(const WorkerStart *start)
+{
+	MemoryContext old;
+	int64 job;
+
+	if (!OidIsValid(start->object))
+		return start->job;
+	old = BeginShortTransaction();
+	job = JobTableExists() ? RequireKind(start->kind)->find(start->object) : 0;
+	EndShortTransaction(old);
+	return job;
+}
+
 static void
 LeaveSlot(int code, Datum arg)
 {
 	ReleaseSlot();
+	StopAnswering();
 }
 
 static pg_noinline void
@@ -459,8 +493,11 @@ llmapp_job_worker(Datum arg)
 	ConfigureSession();
 	CommitTransactionCommand();
 	ReserveMemory();
-	run.job = start.job;
-	if (start.submission == DSM_HANDLE_INVALID || AcceptSubmission(start.submission, &run))
+	if (start.submission == DSM_HANDLE_INVALID)
+		run.job = FindJob(&start);
+	else if (!AcceptSubmission(start.submission, &run))
+		run.job = 0;
+	if (run.job != 0)
 	{
 		pgstat_report_appname(psprintf("llmapp job " INT64_FORMAT, run.job));
 		RunJob(&run);
@@ -469,4 +506,5 @@ llmapp_job_worker(Datum arg)
 	pqsignal(SIGINT, SIG_IGN); /* a cancel that came too late must not hold up the queue */
 	QueryCancelPending = JobTerminating();
 	StartQueuedJobs();
+	StopAnswering();
 }

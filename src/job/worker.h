@@ -38,6 +38,8 @@ typedef struct Submission
 
 /* Start the worker of a queued job, in this database; false when the server has no place for one. */
 extern bool StartWorker(int64 job, Oid owner);
+/* Start one that finds out which job of this kind there is to do for an object; as StartWorker(). */
+extern bool StartWorkerFor(const char *kind, Oid object, Oid owner);
 /* The same for a submission in shared memory; NULL when there is no place.  May ERROR. */
 extern BackgroundWorkerHandle *StartSubmission(dsm_handle segment);
 /* Start as many queued jobs as there are free slots; outside a transaction.  May ERROR. */

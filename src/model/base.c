@@ -14,11 +14,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/primnodes.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -35,19 +33,6 @@
 
 /* ---- constraints ---- */
 
-/* The table that CHECK ('table'::regclass IS NOT NULL) names; InvalidOid for any other constraint. */
-static Oid
-BaseOfCheck(const char *expression)
-{
-	const NullTest *test = stringToNode(expression);
-	const Const *constant =
-		IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL ? (const Const *) test->arg : NULL;
-
-	if (constant == NULL || !IsA(constant, Const) || constant->consttype != REGCLASSOID || constant->constisnull)
-		return InvalidOid;
-	return DatumGetObjectId(constant->constvalue);
-}
-
 /* Bases that the constraints of a table name. */
 static List *
 DeclaredBases(Relation rel)
@@ -57,7 +42,7 @@ DeclaredBases(Relation rel)
 
 	for (int i = 0; constr != NULL && i < constr->num_check; i++)
 	{
-		Oid base = BaseOfCheck(constr->check[i].ccbin);
+		Oid base = NamedTable(constr->check[i].ccbin);
 
 		if (OidIsValid(base))
 			bases = lappend_oid(bases, base);

@@ -187,17 +187,6 @@ PredictTogether(Scoring *s, int first, int count, predictor *p)
 	}
 }
 
-/* Errors that are not about a row's values: a request to stop, a lack of memory or space, damage. */
-static bool
-EndsTheJob(int sqlstate)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return sqlstate == ERRCODE_QUERY_CANCELED || category == ERRCODE_OPERATOR_INTERVENTION ||
-		   category == ERRCODE_INSUFFICIENT_RESOURCES || category == ERRCODE_SYSTEM_ERROR ||
-		   category == ERRCODE_INTERNAL_ERROR;
-}
-
 /* As PredictTogether(), but NULL or the message of the error that a row's values raised. */
 static char *
 TryTogether(Scoring *s, int first, int count, predictor *p)

@@ -26,6 +26,7 @@ ReleaseCall(void *arg)
 
 	EndUse(&call->meter);
 	free(call->tokens.id);
+	free(call->batch.id);
 	free(call->text.bytes);
 }
 
@@ -95,6 +96,12 @@ OpenLanguageModel(LanguageCall *call, Oid relid)
 	OpenTokens(call, relid, RequireLanguageModel);
 }
 
+void
+OpenTokenModel(LanguageCall *call, Oid relid)
+{
+	OpenTokens(call, relid, RequireTokenModel);
+}
+
 static LanguageCall *
 CallOfSite(FunctionCallInfo fcinfo)
 {
@@ -121,8 +128,7 @@ OpenTokenCall(FunctionCallInfo fcinfo, Oid relid)
 	return call;
 }
 
-/* UTF-8 of a text; the text itself where the server's encoding is that. */
-static const char *
+const char *
 Utf8(text *input, Size *length)
 {
 	char *bytes = VARDATA_ANY(input);
@@ -175,6 +181,13 @@ EncodeWhole(LanguageCall *call, text *input, int32 most, token_list *out)
 {
 	Size length;
 	const char *utf8 = Utf8(input, &length);
+
+	EncodeWholeUtf8(call, utf8, length, most, out);
+}
+
+void
+EncodeWholeUtf8(LanguageCall *call, const char *utf8, Size length, int32 most, token_list *out)
+{
 	llm_error err = {0};
 
 	out->count = 0;

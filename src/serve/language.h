@@ -9,6 +9,7 @@
 #define LLMAPP_LANGUAGE_H
 
 #include "fmgr.h"
+#include "utils/array.h"
 
 #include "../engine/generator.h"
 #include "../model/model.h"
@@ -32,6 +33,7 @@ typedef struct LanguageCall
 	int32 sequences;   /* that the generator has room for, */
 	int32 positions;   /* each of so many tokens */
 	token_list tokens; /* of the text at hand */
+	token_list batch;  /* of several texts */
 	text_buffer text;
 	UseMeter meter;
 	MemoryContextCallback release;
@@ -44,7 +46,10 @@ extern LanguageCall *OpenTokenCall(FunctionCallInfo fcinfo, Oid relid);
 /* The same for state that the caller keeps; cxt owns it. */
 extern LanguageCall *NewLanguageCall(MemoryContext cxt);
 extern void OpenLanguageModel(LanguageCall *call, Oid relid);
+extern void OpenTokenModel(LanguageCall *call, Oid relid);
 
+/* A text in UTF-8, perhaps its own bytes. */
+extern const char *Utf8(text *input, Size *length);
 /* Tokens of a text in place of what the list holds. */
 extern void EncodeText(LanguageCall *call, text *input, token_list *out);
 extern void EncodeUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
@@ -53,6 +58,7 @@ extern void EncodePrompt(LanguageCall *call, text *input, token_list *out);
 extern void EncodePromptUtf8(LanguageCall *call, const char *utf8, Size length, token_list *out);
 /* Of a text that the network reads whole, cut to so many tokens. */
 extern void EncodeWhole(LanguageCall *call, text *input, int32 most, token_list *out);
+extern void EncodeWholeUtf8(LanguageCall *call, const char *utf8, Size length, int32 most, token_list *out);
 /* A generator with room for one sequence of so many tokens, empty. */
 extern generator *RequireGenerator(LanguageCall *call, int32 positions);
 /* The same for several sequences: how many of those wanted call->generator has room for, at least 1. */
@@ -65,6 +71,13 @@ extern text *TextOfTokens(LanguageCall *call, const int32 *ids, int64 count);
 
 /* ERROR that says both lengths, unless a text of the tokens fits the context; hint: what to do about it. */
 extern void CheckContext(const LanguageCall *call, int64 tokens, const char *hint);
+
+/* Tokens of the longest text that the model embeds as a whole. */
+extern int32 EmbeddingRoom(LanguageCall *call);
+/* UTF-8 texts that each have a token and fit, as the model was trained to embed them, of length 1: (count, width). */
+extern void EmbedTexts(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out);
+extern int32 EmbeddingWidth(const LanguageCall *call);
+extern ArrayType *EmbeddingArray(const LanguageCall *call, const float *embedding);
 
 /* How well the model foresees tokens, each given those before it. */
 typedef struct TokenScore

@@ -8,12 +8,13 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "../common.h"
 #include "language.h"
+
+#define EMBEDDED_TOGETHER 8
 
 PG_FUNCTION_INFO_V1(llm_tokenize);
 PG_FUNCTION_INFO_V1(llm_detokenize);
@@ -139,19 +140,87 @@ Normalise(float *x, int32 n)
 }
 
 /*
- * Tokens of a text as the network reads them.  One without a head, which predicts columns or
- * compares texts, has learned the first tokens of texts with the end behind them.
+ * Does the model read a text within a frame?  One without a head, which predicts columns or compares
+ * texts, has learned the first tokens of texts with the end behind them, unless its tokenizer has another.
  */
-static void
-EncodeInput(LanguageCall *call, text *input)
+static bool
+ReadsFramed(const LanguageCall *call)
 {
-	if (net_get_config(call->net)->text.headless || tokenizer_has_frame(call->tokenizer, false))
+	return net_get_config(call->net)->text.headless || tokenizer_has_frame(call->tokenizer, false);
+}
+
+int32
+EmbeddingRoom(LanguageCall *call)
+{
+	int32 source = net_get_config(call->net)->text.source_context;
+
+	call->tokens.count = 0;
+	if (ReadsFramed(call))
+		EncodeWholeUtf8(call, "", 0, call->context, &call->tokens);
+	return (source > 0 ? Min(call->context, source) : call->context) - (int32) call->tokens.count;
+}
+
+/* Tokens of a text as the network reads them. */
+static void
+EncodeInput(LanguageCall *call, const char *utf8, Size length)
+{
+	if (ReadsFramed(call))
 	{
-		EncodeWhole(call, input, call->context, &call->tokens);
+		EncodeWholeUtf8(call, utf8, length, call->context, &call->tokens);
 		return;
 	}
-	EncodeText(call, input, &call->tokens);
+	EncodeUtf8(call, utf8, length, &call->tokens);
 	CheckContext(call, call->tokens.count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
+}
+
+int32
+EmbeddingWidth(const LanguageCall *call)
+{
+	return net_get_config(call->net)->text.width;
+}
+
+ArrayType *
+EmbeddingArray(const LanguageCall *call, const float *embedding)
+{
+	return NewArray(FLOAT4OID, embedding, EmbeddingWidth(call));
+}
+
+/* As many of them as there is memory for, at most EMBEDDED_TOGETHER; how many. */
+static int32
+EmbedSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out)
+{
+	int32 counts[EMBEDDED_TOGETHER], longest = 1, width = EmbeddingWidth(call);
+	llm_error err = {0};
+
+	count = Min(count, EMBEDDED_TOGETHER);
+	call->batch.count = 0;
+	for (int32 i = 0; i < count; i++)
+	{
+		EncodeInput(call, utf8[i], lengths[i]);
+		counts[i] = (int32) call->tokens.count;
+		longest = Max(longest, counts[i]);
+		for (int32 k = 0; k < counts[i]; k++)
+			if (!token_list_append(&call->batch, call->tokens.id[k], &err))
+				ThrowError(&err);
+	}
+	count = Min(count, RequireSequences(call, EMBEDDED_TOGETHER, longest));
+	if (!generator_embed_many(call->generator, counts, count, call->batch.id, net_get_config(call->net)->pool, out,
+							  &err))
+		ThrowError(&err);
+	for (int32 i = 0; i < count; i++)
+		Normalise(out + (Size) i * width, width);
+	return count;
+}
+
+void
+EmbedTexts(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out)
+{
+	instr_time start;
+
+	INSTR_TIME_SET_CURRENT(start);
+	for (int32 done = 0; done < count;)
+		done += EmbedSome(call, utf8 + done, lengths + done, count - done, out + (Size) done * EmbeddingWidth(call));
+	MeterRows(&call->meter, count, NanosecondsSince(start));
 }
 
 /* llm_embed(model, input, pool, normalise); pool NULL: that of the model; NULL for a text without tokens */
@@ -162,6 +231,8 @@ llm_embed(PG_FUNCTION_ARGS)
 	text_pool pool;
 	int32 width;
 	float *out;
+	const char *utf8;
+	Size length;
 	llm_error err = {0};
 	instr_time start;
 
@@ -169,10 +240,11 @@ llm_embed(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	call = OpenTokenCall(fcinfo, PG_GETARG_OID(0));
 	pool = PG_ARGISNULL(2) ? net_get_config(call->net)->pool : ParsePool(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	width = net_get_config(call->net)->text.width;
+	width = EmbeddingWidth(call);
 	out = palloc(width * sizeof(float));
 	INSTR_TIME_SET_CURRENT(start);
-	EncodeInput(call, PG_GETARG_TEXT_PP(1));
+	utf8 = Utf8(PG_GETARG_TEXT_PP(1), &length);
+	EncodeInput(call, utf8, length);
 	if (call->tokens.count == 0)
 		PG_RETURN_NULL();
 	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
@@ -181,5 +253,5 @@ llm_embed(PG_FUNCTION_ARGS)
 	if (PG_GETARG_BOOL(3))
 		Normalise(out, width);
 	MeterRows(&call->meter, 1, NanosecondsSince(start));
-	PG_RETURN_ARRAYTYPE_P(NewArray(FLOAT4OID, out, width));
+	PG_RETURN_ARRAYTYPE_P(EmbeddingArray(call, out));
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/text/chunk.h"
 #include "../../src/text/tokenizer_train.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +41,31 @@ try_text(tokenizer *t, const char *text, size_t length, bool exact)
 	free(back.bytes);
 }
 
+/* Pieces follow each other and fit; only a character with more tokens than fit is refused. */
+static void
+try_pieces(tokenizer *t, const char *text, size_t length, int32_t most, int32_t overlap)
+{
+	llm_error err = {.code = LLM_OK};
+	piece_list list = {0};
+	size_t end = 0;
+
+	if (text_chunk(t, text, length, most, overlap, &list, &err))
+	{
+		for (int64_t i = 0; i < list.count; i++)
+		{
+			const text_piece *p = &list.piece[i];
+
+			REQUIRE(p->tokens <= most && p->start <= end && p->start + p->length > end);
+			REQUIRE(p->start + p->length <= length && (overlap > 0 || p->start == end));
+			end = p->start + p->length;
+		}
+		REQUIRE(end == length);
+	}
+	else
+		REQUIRE(err.code == LLM_INVALID);
+	free(list.piece);
+}
+
 static void
 learn(const char *text, size_t length, pretokenizer rule)
 {
@@ -56,6 +82,8 @@ learn(const char *text, size_t length, pretokenizer rule)
 	t = tokenizer_open(block, bytes, &err);
 	REQUIRE(t != NULL);
 	try_text(t, text, length, true);
+	try_pieces(t, text, length, 7, 0);
+	try_pieces(t, text, length, 9, 5);
 	tokenizer_free(t);
 	free(block);
 	bpe_trainer_free(trainer);
@@ -83,7 +111,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	t = tokenizer_open(block, size, &err);
 	REQUIRE((t == NULL) == (err.code != LLM_OK));
 	if (t != NULL)
+	{
 		try_text(t, text, length, false);
+		try_pieces(t, text, length, 3, 1);
+	}
 	else if (size == 0 && length % 8 == 7) /* few, as it takes the most time */
 		learn(text, length, (pretokenizer) (length / 8 % PRETOKENIZERS));
 	tokenizer_free(t);

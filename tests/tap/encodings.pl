@@ -32,6 +32,8 @@ sub check
 		params => '{"steps": 3, "layers": 1, "embed_dim": 16, "context": 16}')});
 	is($sql->("SELECT count(*) FROM caf WHERE llm_detokenize('t', llm_tokenize('t', place)) = place"), 300, "$encoding: texts come back from tokens");
 	is($sql->("SELECT bool_and(llm_perplexity('t', place || ' ' || place) > 1) FROM caf"), 't', "$encoding: texts have a perplexity");
+	is($sql->("SELECT bool_and(substr(place, c.start, c.length) = c.text) FROM caf, llm_chunk('t', place, 4) AS c"), 't', "$encoding: pieces of texts are counted in its characters");
+	is($sql->("SELECT count(*) FROM caf WHERE (SELECT string_agg(text, '' ORDER BY chunk) FROM llm_chunk('t', place, 4)) = place"), 300, "$encoding: and make up the text");
 	my ($status, undef, $error) = $node->psql($db, "SELECT llm_train('e', 'SELECT place FROM caf', target => 'none' || $letter, wait => true)");
 	like($error, qr/column "none.+" does not exist|no column "none/, "$encoding: an error names a column in its letters");
 	return;

@@ -666,6 +666,35 @@ test_bidirectional(int32_t types)
 	free_model(&m);
 }
 
+/* Texts that share passes embed as each alone, whatever reads them. */
+static void
+test_embed_many(const char *family)
+{
+	net_config c = transformer_of(family, 4);
+	llm_error err = {0};
+	model m = make_model(&c);
+	int32_t counts[] = {1, 90, 7, 95, 3}, out_of_range[] = {5, 0}, at = 0;
+	generator *g = generator_new(m.n, m.weights, 5, 128, strcmp(family, "t5") == 0 ? 128 : 0, &err);
+	float together[5][20], alone[20];
+
+	for (text_pool pool = POOL_MEAN; pool <= POOL_LAST; pool++)
+	{
+		CHECK(generator_embed_many(g, counts, 5, m.ids, pool, together[0], &err));
+		at = 0;
+		for (int i = 0; i < 5; at += counts[i++])
+		{
+			CHECK(generator_embed(g, m.ids + at, counts[i], pool, alone, &err));
+			for (int k = 0; k < 20; k++)
+				CHECK(fabsf(together[i][k] - alone[k]) < 1e-5f);
+		}
+	}
+	CHECK(!generator_embed_many(g, out_of_range, 2, m.ids, POOL_MEAN, together[0], &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
+	CHECK(!generator_embed_many(g, counts, 6, m.ids, POOL_MEAN, together[0], &err) && err.code == LLM_INVALID);
+	generator_free(g);
+	free_model(&m);
+}
+
 int
 main(void)
 {
@@ -683,5 +712,8 @@ main(void)
 	test_embed_source();
 	test_bidirectional(0);
 	test_bidirectional(3);
+	test_embed_many("bert");
+	test_embed_many("llama");
+	test_embed_many("t5");
 	return test_summary();
 }
