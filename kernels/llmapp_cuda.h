@@ -26,11 +26,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C"
-{
-#endif
-
 #define LLMAPP_CUDA_VERSION 1
 #define LLMAPP_CUDA_SYMBOL "llmapp_cuda_get"
 #define LLMAPP_CUDA_INPUTS 8
@@ -38,176 +33,180 @@ extern "C"
 #define LLMAPP_CUDA_AXES 4 /* none, rows, tokens, source tokens: tensor_axis of graph.h */
 #define LLMAPP_CUDA_TEXT 256
 
-	typedef enum llmapp_cuda_code
-	{
-		LLMAPP_CUDA_OK,
-		LLMAPP_CUDA_UNAVAILABLE, /* no driver, no device, or an old one */
-		LLMAPP_CUDA_INVALID,     /* arguments; nothing was enqueued */
-		LLMAPP_CUDA_MEMORY,      /* not enough on the device */
-		LLMAPP_CUDA_FAILED,      /* this call; the context stays usable */
-		LLMAPP_CUDA_LOST         /* the device context: a sticky error */
-	} llmapp_cuda_code;
+typedef enum llmapp_cuda_code
+{
+	LLMAPP_CUDA_OK,
+	LLMAPP_CUDA_UNAVAILABLE, /* no driver, no device, or an old one */
+	LLMAPP_CUDA_INVALID,     /* arguments; nothing was enqueued */
+	LLMAPP_CUDA_MEMORY,      /* not enough on the device */
+	LLMAPP_CUDA_FAILED,      /* this call; the context stays usable */
+	LLMAPP_CUDA_LOST         /* the device context: a sticky error */
+} llmapp_cuda_code;
 
-	typedef struct llmapp_cuda_device
-	{
-		char name[LLMAPP_CUDA_TEXT];
-		int32_t major, minor; /* of the architecture */
-		int32_t processors;   /* multiprocessors */
-		int32_t pad;
-		uint64_t memory, memory_free; /* bytes */
-	} llmapp_cuda_device;
+typedef struct llmapp_cuda_device
+{
+	char name[LLMAPP_CUDA_TEXT];
+	int32_t major, minor; /* of the architecture */
+	int32_t processors;   /* multiprocessors */
+	int32_t pad;
+	uint64_t memory, memory_free; /* bytes */
+} llmapp_cuda_device;
 
-	/* A tensor of graph.h; data = NULL: none. */
-	typedef struct llmapp_cuda_tensor
-	{
-		void *data;
-		int32_t axis;
-		int32_t ndim;
-		int64_t dims[4]; /* dims[0] at the capacity of the axis */
-	} llmapp_cuda_tensor;
+/* A tensor of graph.h; data = NULL: none. */
+typedef struct llmapp_cuda_tensor
+{
+	void *data;
+	int32_t axis;
+	int32_t ndim;
+	int64_t dims[4]; /* dims[0] at the capacity of the axis */
+} llmapp_cuda_tensor;
 
-	/* op_attr of graph.h. */
-	typedef struct llmapp_cuda_attr
-	{
-		int64_t index;
-		float number;
-		int32_t act;
-		int32_t flag;
-		int32_t count;
-		int32_t kernel[2], stride[2], padding[2];
-		int32_t heads, kv_heads, head_dim, causal;
-		float scale;
-		int32_t buckets, distance;
-	} llmapp_cuda_attr;
+/* op_attr of graph.h. */
+typedef struct llmapp_cuda_attr
+{
+	int64_t index;
+	float number;
+	int32_t act;
+	int32_t flag;
+	int32_t count;
+	int32_t kernel[2], stride[2], padding[2];
+	int32_t heads, kv_heads, head_dim, causal;
+	float scale;
+	int32_t buckets, distance;
+	int32_t rotary_dim, rotary_context; /* rotary_shape */
+	float rotary_theta, rotary_factor, rotary_low, rotary_high;
+	int32_t pad;
+} llmapp_cuda_attr;
 
-	typedef struct llmapp_cuda_step
-	{
-		int32_t op;   /* of api->op() */
-		int32_t axis; /* node_axis() */
-		int32_t bf16; /* its products are of numbers rounded to bf16 */
-		int32_t accumulate[LLMAPP_CUDA_OUTPUTS];
-		llmapp_cuda_tensor in[LLMAPP_CUDA_INPUTS];
-		llmapp_cuda_tensor out[LLMAPP_CUDA_OUTPUTS];
-		llmapp_cuda_attr attr;
-	} llmapp_cuda_step;
+typedef struct llmapp_cuda_step
+{
+	int32_t op;   /* of api->op() */
+	int32_t axis; /* node_axis() */
+	int32_t bf16; /* its products are of numbers rounded to bf16 */
+	int32_t accumulate[LLMAPP_CUDA_OUTPUTS];
+	llmapp_cuda_tensor in[LLMAPP_CUDA_INPUTS];
+	llmapp_cuda_tensor out[LLMAPP_CUDA_OUTPUTS];
+	llmapp_cuda_attr attr;
+} llmapp_cuda_step;
 
-	/* What differs from run to run. */
-	typedef struct llmapp_cuda_batch
-	{
-		int64_t rows
-			[LLMAPP_CUDA_AXES]; /* by axis, at most the bucket; rows[0]: tokens with a weight, if bucket[0] is set */
-		uint64_t seed, step;    /* of random numbers, as run_args */
-	} llmapp_cuda_batch;
+/* What differs from run to run. */
+typedef struct llmapp_cuda_batch
+{
+	int64_t
+		rows[LLMAPP_CUDA_AXES]; /* by axis, at most the bucket; rows[0]: tokens with a weight, if bucket[0] is set */
+	uint64_t seed, step;        /* of random numbers, as run_args */
+} llmapp_cuda_batch;
 
-	/* One parameter, as optim_tensor. */
-	typedef struct llmapp_cuda_param
-	{
-		uint64_t offset;       /* floats, into weights and moments */
-		int64_t rows, width;   /* of the gradient */
-		int32_t decay, pad;    /* whether weights decay */
-		const float *gradient; /* (rows, width) */
-		const int32_t *used;   /* NULL, or used[0] rows used[1..] of the parameter */
-	} llmapp_cuda_param;
+/* One parameter, as optim_tensor. */
+typedef struct llmapp_cuda_param
+{
+	uint64_t offset;       /* floats, into weights and moments */
+	int64_t rows, width;   /* of the gradient */
+	int32_t decay, pad;    /* whether weights decay */
+	const float *gradient; /* (rows, width) */
+	const int32_t *used;   /* NULL, or used[0] rows used[1..] of the parameter */
+} llmapp_cuda_param;
 
-	typedef struct llmapp_cuda_update
-	{
-		int32_t adamw; /* otherwise SGD with momentum */
-		int32_t pad;
-		int64_t step; /* 1 for the first */
-		double learning_rate, weight_decay, beta1, beta2, epsilon, momentum;
-		double share;     /* what makes gradients those of the mean */
-		double clip_norm; /* of the gradient times share; 0: none */
-		double ema_decay; /* of average */
-		float *weights, *moments[2];
-		float *average; /* or NULL */
-		int64_t floats; /* of weights, for average */
-	} llmapp_cuda_update;
+typedef struct llmapp_cuda_update
+{
+	int32_t adamw; /* otherwise SGD with momentum */
+	int32_t pad;
+	int64_t step; /* 1 for the first */
+	double learning_rate, weight_decay, beta1, beta2, epsilon, momentum;
+	double share;     /* what makes gradients those of the mean */
+	double clip_norm; /* of the gradient times share; 0: none */
+	double ema_decay; /* of average */
+	float *weights, *moments[2];
+	float *average; /* or NULL */
+	int64_t floats; /* of weights, for average */
+} llmapp_cuda_update;
 
-	/* Tokens of sequences in pages, as attention of one new token of each reads them. */
-	typedef struct llmapp_cuda_decode
-	{
-		int32_t sequences, heads, kv_heads, head_dim;
-		int32_t page_tokens; /* tokens of a page */
-		int32_t max_pages;   /* columns of pages */
-		int32_t longest;     /* most tokens of a sequence: the bucket of lengths */
-		int32_t bf16;        /* keys and values are bf16, otherwise float32 */
-		float scale;
-		const float *q;         /* (sequences, heads head_dim) */
-		const void *k, *v;      /* (pages, page_tokens, kv_heads, head_dim) */
-		const int32_t *pages;   /* (sequences, max_pages): which pages, in order of tokens */
-		const int32_t *lengths; /* (sequences): tokens, 0: the result is 0 */
-		float *out;             /* (sequences, heads head_dim) */
-	} llmapp_cuda_decode;
+/* Tokens of sequences in pages, as attention of one new token of each reads them. */
+typedef struct llmapp_cuda_decode
+{
+	int32_t sequences, heads, kv_heads, head_dim;
+	int32_t page_tokens; /* tokens of a page */
+	int32_t max_pages;   /* columns of pages */
+	int32_t longest;     /* most tokens of a sequence: the bucket of lengths */
+	int32_t bf16;        /* keys and values are bf16, otherwise float32 */
+	float scale;
+	const float *q;         /* (sequences, heads head_dim) */
+	const void *k, *v;      /* (pages, page_tokens, kv_heads, head_dim) */
+	const int32_t *pages;   /* (sequences, max_pages): which pages, in order of tokens */
+	const int32_t *lengths; /* (sequences): tokens, 0: the result is 0 */
+	float *out;             /* (sequences, heads head_dim) */
+} llmapp_cuda_decode;
 
-	typedef enum llmapp_cuda_quant
-	{
-		LLMAPP_CUDA_Q8_0, /* blocks of 32: fp16 d, int8[32]; w = q d */
-		LLMAPP_CUDA_Q4_0  /* fp16 d, 16 bytes, low nibbles first; w = (q - 8) d */
-	} llmapp_cuda_quant;
+typedef enum llmapp_cuda_quant
+{
+	LLMAPP_CUDA_Q8_0, /* blocks of 32: fp16 d, int8[32]; w = q d */
+	LLMAPP_CUDA_Q4_0  /* fp16 d, 16 bytes, low nibbles first; w = (q - 8) d */
+} llmapp_cuda_quant;
 
-	typedef struct llmapp_cuda_context llmapp_cuda_context;
-	typedef struct llmapp_cuda_program llmapp_cuda_program;
-	typedef struct llmapp_cuda_optim llmapp_cuda_optim;
+typedef struct llmapp_cuda_context llmapp_cuda_context;
+typedef struct llmapp_cuda_program llmapp_cuda_program;
+typedef struct llmapp_cuda_optim llmapp_cuda_optim;
 
-	typedef struct llmapp_cuda_api
-	{
-		size_t size;
-		/* Devices of architecture 8.0 and above in *count, the first `room` described; text: why there is none. */
-		int (*devices)(llmapp_cuda_device *devices, int room, int *count, char *text, size_t text_bytes);
-		int (*open)(int device, llmapp_cuda_context **c, char *text, size_t text_bytes);
-		void (*close)(llmapp_cuda_context *c); /* frees all that was made of it, but for programs and optimizers */
-		const char *(*error)(const llmapp_cuda_context *c); /* of the last call that failed */
-		/* Number of an operation of ops.def by its name, -1: there is none. */
-		int (*op)(const char *name);
+typedef struct llmapp_cuda_api
+{
+	size_t size;
+	/* Devices of architecture 8.0 and above in *count, the first `room` described; text: why there is none. */
+	int (*devices)(llmapp_cuda_device *devices, int room, int *count, char *text, size_t text_bytes);
+	int (*open)(int device, llmapp_cuda_context **c, char *text, size_t text_bytes);
+	void (*close)(llmapp_cuda_context *c); /* frees all that was made of it, but for programs and optimizers */
+	const char *(*error)(const llmapp_cuda_context *c); /* of the last call that failed */
+	/* Number of an operation of ops.def by its name, -1: there is none. */
+	int (*op)(const char *name);
 
-		int (*allocate)(llmapp_cuda_context *c, size_t bytes, void **memory);
-		int (*release)(llmapp_cuda_context *c, void *memory);
-		int (*allocate_host)(llmapp_cuda_context *c, size_t bytes, void **memory); /* pinned */
-		int (*release_host)(llmapp_cuda_context *c, void *memory);
-		/* Enqueued; host memory must stay as it is until the next wait. */
-		int (*copy_to)(llmapp_cuda_context *c, void *device, const void *host, size_t bytes);
-		int (*copy_from)(llmapp_cuda_context *c, void *host, const void *device, size_t bytes); /* waits */
-		int (*clear)(llmapp_cuda_context *c, void *device, size_t bytes);
-		int (*synchronize)(llmapp_cuda_context *c);
+	int (*allocate)(llmapp_cuda_context *c, size_t bytes, void **memory);
+	int (*release)(llmapp_cuda_context *c, void *memory);
+	int (*allocate_host)(llmapp_cuda_context *c, size_t bytes, void **memory); /* pinned */
+	int (*release_host)(llmapp_cuda_context *c, void *memory);
+	/* Enqueued; host memory must stay as it is until the next wait. */
+	int (*copy_to)(llmapp_cuda_context *c, void *device, const void *host, size_t bytes);
+	int (*copy_from)(llmapp_cuda_context *c, void *host, const void *device, size_t bytes); /* waits */
+	int (*clear)(llmapp_cuda_context *c, void *device, size_t bytes);
+	int (*synchronize)(llmapp_cuda_context *c);
 
-		/*
+	/*
 	 * steps are copied; bucket: most rows by axis, at least 1 of each that a tensor has.  bucket[0]: most
 	 * tokens with a weight, which language losses multiply; 0: as many as there are tokens.
 	 */
-		int (*program_new)(llmapp_cuda_context *c, const llmapp_cuda_step *steps, int32_t count,
-						   const int64_t bucket[LLMAPP_CUDA_AXES], llmapp_cuda_program **p);
-		void (*program_free)(llmapp_cuda_program *p);
-		size_t (*program_bytes)(const llmapp_cuda_program *p); /* device memory of its own */
-		int (*program_run)(llmapp_cuda_program *p, const llmapp_cuda_batch *batch);
+	int (*program_new)(llmapp_cuda_context *c, const llmapp_cuda_step *steps, int32_t count,
+					   const int64_t bucket[LLMAPP_CUDA_AXES], llmapp_cuda_program **p);
+	void (*program_free)(llmapp_cuda_program *p);
+	size_t (*program_bytes)(const llmapp_cuda_program *p); /* device memory of its own */
+	int (*program_run)(llmapp_cuda_program *p, const llmapp_cuda_batch *batch);
 
-		/* params are copied. */
-		int (*optim_new)(llmapp_cuda_context *c, const llmapp_cuda_param *params, int32_t count,
-						 llmapp_cuda_optim **o);
-		void (*optim_free)(llmapp_cuda_optim *o);
-		/*
+	/* params are copied. */
+	int (*optim_new)(llmapp_cuda_context *c, const llmapp_cuda_param *params, int32_t count, llmapp_cuda_optim **o);
+	void (*optim_free)(llmapp_cuda_optim *o);
+	/*
 	 * Norm, clipping, update and average.  norm: device memory of one double, gets the norm of the
 	 * gradient times share; where it is not finite nothing else is changed.
 	 */
-		int (*optim_run)(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
+	int (*optim_run)(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
 
-		/* Bytes of scratch that decode() needs; device memory. */
-		size_t (*decode_bytes)(const llmapp_cuda_decode *d);
-		int (*decode)(llmapp_cuda_context *c, const llmapp_cuda_decode *d, void *scratch);
-		/* y (rows, n) = x (rows, k) w^T, w (n, k) in blocks along k, which is a multiple of 32; few rows. */
-		int (*quant_gemv)(llmapp_cuda_context *c, int quant, const float *x, int64_t rows, int64_t k, const void *w,
-						  int64_t n, float *y);
-	} llmapp_cuda_api;
+	/* Bytes of scratch that decode() needs; device memory. */
+	size_t (*decode_bytes)(const llmapp_cuda_decode *d);
+	int (*decode)(llmapp_cuda_context *c, const llmapp_cuda_decode *d, void *scratch);
+	/* y (rows, n) = x (rows, k) w^T, w (n, k) in blocks along k, which is a multiple of 32; few rows. */
+	int (*quant_gemv)(llmapp_cuda_context *c, int quant, const float *x, int64_t rows, int64_t k, const void *w,
+					  int64_t n, float *y);
+} llmapp_cuda_api;
 
-	/* NULL and a reason when version or sizes are not those of the library. */
-	typedef const llmapp_cuda_api *(*llmapp_cuda_entry)(uint32_t version, size_t api_size, size_t step_size,
-														char *text, size_t text_bytes);
-	__attribute__((visibility("default"))) extern const llmapp_cuda_api *llmapp_cuda_get(uint32_t version,
-																						 size_t api_size,
-																						 size_t step_size, char *text,
-																						 size_t text_bytes);
+/* NULL and a reason when version or sizes are not those of the library. */
+typedef const llmapp_cuda_api *(*llmapp_cuda_entry)(uint32_t version, size_t api_size, size_t step_size, char *text,
+													size_t text_bytes);
 
+/* Functions of C in either language. */
 #ifdef __cplusplus
-}
+#define LLMAPP_CUDA_EXTERN extern "C"
+#else
+#define LLMAPP_CUDA_EXTERN extern
 #endif
+
+LLMAPP_CUDA_EXTERN __attribute__((visibility("default"))) const llmapp_cuda_api *llmapp_cuda_get(
+	uint32_t version, size_t api_size, size_t step_size, char *text, size_t text_bytes);
 
 #endif /* LLMAPP_CUDA_H */

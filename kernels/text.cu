@@ -6,19 +6,41 @@
  */
 #include "device.h"
 
-/* ---- rotary_table: (positions, head_dim): cosines, then sines ---- */
+/* ---- rotary_table: (positions, dim): cosines, then sines ---- */
+
+typedef struct rotary_args
+{
+	int dim, context;
+	float theta, factor, low, high;
+} rotary_args;
+
+/* Radians that number i turns from one position to the next: frequency() of cpu_text.c. */
+static __device__ inline double
+frequency(const rotary_args &r, int64_t i)
+{
+	double f = pow((double) r.theta, -2.0 * i / r.dim), share;
+
+	if (r.factor == 0)
+		return f;
+	if (r.low == 0)
+		return f / r.factor;
+	share = (r.context * f / (2 * M_PI) - r.low) / ((double) r.high - r.low);
+	share = share < 0 ? 0 : share > 1 ? 1 : share;
+	return (1 - share) * f / r.factor + share * f;
+}
 
 static __global__ void
-make_angles(int64_t positions, int64_t n, float theta, float *table)
+make_angles(int64_t positions, rotary_args r, float *table)
 {
-	FOR_ELEMENTS(i, positions * (n / 2))
-	{
-		int64_t p = i / (n / 2), j = i % (n / 2);
-		/* in float, as on the CPU */
-		float angle = (float) p * (float) pow((double) theta, -2.0 * j / n);
+	int64_t half = r.dim / 2;
 
-		table[p * n + j] = cosf(angle);
-		table[p * n + n / 2 + j] = sinf(angle);
+	FOR_ELEMENTS(i, positions * half)
+	{
+		int64_t p = i / half, j = i % half;
+		float angle = (float) p * (float) frequency(r, j); /* in float, as on the CPU */
+
+		table[p * r.dim + j] = cosf(angle);
+		table[p * r.dim + half + j] = sinf(angle);
 	}
 }
 
@@ -26,27 +48,29 @@ make_angles(int64_t positions, int64_t n, float theta, float *table)
 void
 launch_rotary_table(launch *l, const llmapp_cuda_step *s)
 {
-	int64_t positions = s->out[0].dims[0], n = columns_of(&s->out[0]);
+	const llmapp_cuda_attr *a = &s->attr;
+	rotary_args r = {a->rotary_dim,    a->rotary_context, a->rotary_theta,
+					 a->rotary_factor, a->rotary_low,     a->rotary_high};
+	int64_t positions = s->out[0].dims[0];
 
-	LAUNCH(l, make_angles, element_blocks(positions * n / 2), BLOCK, 0, positions, n, s->attr.number,
-		   FLOATS(s->out[0]));
+	LAUNCH(l, make_angles, element_blocks(positions * r.dim / 2), BLOCK, 0, positions, r, FLOATS(s->out[0]));
 }
 
-/* ---- rotary: in = qkv, start, table; a block is a token ---- */
+/* ---- rotary: in = qkv, start, table; a block is a token; the first dim numbers of heads of q and k are turned ---- */
 
 static __global__ void
-rotate_token(const llmapp_cuda_batch *batch, int axis, int64_t columns, int64_t turned, int n, float sign,
-			 const float *x, const int32_t *start, const float *table, int accumulate, float *y)
+rotate_token(const llmapp_cuda_batch *batch, int axis, int64_t columns, int64_t heads, int64_t n, int64_t dim,
+			 float sign, const float *x, const int32_t *start, const float *table, int accumulate, float *y)
 {
-	int64_t t = blockIdx.x, half = n / 2;
+	int64_t t = blockIdx.x, half = dim / 2;
 	const float *angles;
 
 	if (t >= batch->rows[axis])
 		return;
-	angles = table + (t - start[row_of_token(start, batch->rows[AXIS_ROW], t)]) * n;
+	angles = table + (t - start[row_of_token(start, batch->rows[AXIS_ROW], t)]) * dim;
 	x += t * columns;
 	y += t * columns;
-	FOR_COLUMNS(i, turned / 2)
+	FOR_COLUMNS(i, heads * half)
 	{
 		int64_t at = i / half * n + i % half;
 		float c = angles[i % half], s = sign * angles[half + i % half], a = x[at], b = x[at + half];
@@ -54,18 +78,44 @@ rotate_token(const llmapp_cuda_batch *batch, int axis, int64_t columns, int64_t 
 		put(y + at, a * c - b * s, accumulate);
 		put(y + at + half, b * c + a * s, accumulate);
 	}
-	for (int64_t j = turned + threadIdx.x; j < columns; j += blockDim.x)
+	FOR_COLUMNS(j, columns)
+	if (j >= heads * n || j % n >= dim)
 		put(y + j, x[j], accumulate);
 }
 
 void
 launch_rotary(launch *l, const llmapp_cuda_step *s)
 {
-	int64_t columns = columns_of(&s->in[0]), turned = (int64_t) (s->attr.heads + s->attr.kv_heads) * s->attr.head_dim;
+	int64_t columns = columns_of(&s->in[0]);
 
 	LAUNCH(l, rotate_token, bucket_of(l, &s->in[0]), row_threads(columns), 0, l->batch, s->in[0].axis, columns,
-		   turned, s->attr.head_dim, s->attr.flag ? -1.0f : 1.0f, FLOATS(s->in[0]), INTS(s->in[1]), FLOATS(s->in[2]),
-		   s->accumulate[0], FLOATS(s->out[0]));
+		   (int64_t) (s->attr.heads + s->attr.kv_heads), (int64_t) s->attr.head_dim, columns_of(&s->in[2]),
+		   s->attr.flag ? -1.0f : 1.0f, FLOATS(s->in[0]), INTS(s->in[1]), FLOATS(s->in[2]), s->accumulate[0],
+		   FLOATS(s->out[0]));
+}
+
+/* ---- token_types: in = token, start; separators before each token of a row, at most attr.count - 1 ---- */
+
+/* A thread is a token and counts from its row's first on: rows of two or three texts are short. */
+static __global__ void
+count_types(const llmapp_cuda_batch *batch, int64_t separator, int32_t types, const int32_t *token,
+			const int32_t *start, int32_t *type)
+{
+	FOR_ELEMENTS(t, batch->rows[AXIS_TOKEN])
+	{
+		int32_t count = 0;
+
+		for (int64_t i = start[row_of_token(start, batch->rows[AXIS_ROW], t)]; i < t && count < types - 1; i++)
+			count += token[i] == separator;
+		type[t] = count;
+	}
+}
+
+void
+launch_token_types(launch *l, const llmapp_cuda_step *s)
+{
+	LAUNCH(l, count_types, element_blocks(bucket_of(l, &s->in[0])), BLOCK, 0, l->batch, s->attr.index, s->attr.count,
+		   INTS(s->in[0]), INTS(s->in[1]), INTS(s->out[0]));
 }
 
 /* ---- position: in = x, start, table ---- */

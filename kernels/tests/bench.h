@@ -259,6 +259,12 @@ describe_attr(const op_attr *a)
 		.scale = a->attention.scale,
 		.buckets = a->attention.buckets,
 		.distance = a->attention.distance,
+		.rotary_dim = a->rotary.dim,
+		.rotary_context = a->rotary.context,
+		.rotary_theta = a->rotary.theta,
+		.rotary_factor = a->rotary.factor,
+		.rotary_low = a->rotary.low,
+		.rotary_high = a->rotary.high,
 	};
 }
 

@@ -263,7 +263,8 @@ static const int32_t source_start[TEXT_ROWS + 1] = {0, 5, 38, 38, 43, 76, 80, 81
 typedef struct text_problem
 {
 	attention_shape s;
-	bool cross, rms, head_norm, rotary, tied, frozen_x;
+	bool cross, rms, head_norm, tied;
+	rotary_shape rotary;
 	net_activation glu;
 	text_pool pool;
 	bool bf16;
@@ -298,8 +299,8 @@ text_attention(bench *b, const text_problem *p, int32_t x, int32_t start, int32_
 
 		qkv = op_head_norm(b->g, qkv, gain, parameter(b, s->head_dim, 0), 1e-5f, s);
 	}
-	if (p->rotary)
-		qkv = op_rotary(b->g, qkv, start, op_rotary_table(b->g, start, 70, s->head_dim, 10000), s);
+	if (p->rotary.dim)
+		qkv = op_rotary(b->g, qkv, start, op_rotary_table(b->g, start, 70, &p->rotary), s);
 	return op_attention(b->g, qkv, start, bias, s);
 }
 
@@ -330,6 +331,7 @@ record_text(bench *b, const void *problem)
 	table = parameter(b, vocab, width);
 	x = op_embed(b->g, token, table);
 	x = op_position(b->g, x, start, parameter(b, 70, width));
+	x = op_add(b->g, x, op_embed(b->g, op_token_types(b->g, token, start, 7, 3), parameter(b, 3, width)));
 	y = text_norm(b, p, x, width);
 	y = text_attention(b, p, y, start, p->cross ? op_embed(b->g, source, table) : TENSOR_NONE, kv_start, width);
 	x = op_add(b->g, x, linear(b, y, p->s.heads * p->s.head_dim, width, true));
@@ -351,7 +353,7 @@ test_text(void)
 		{{.heads = 6, .kv_heads = 2, .head_dim = 10, .causal = true, .scale = 0.3f},
 		 .rms = true,
 		 .head_norm = true,
-		 .rotary = true,
+		 .rotary = {10, 10000},
 		 .glu = ACT_SILU,
 		 .pool = POOL_LAST},
 		{{.heads = 3, .kv_heads = 3, .head_dim = 40, .scale = 0.16f}, .glu = ACT_GELU_TANH, .pool = POOL_FIRST},
@@ -362,9 +364,11 @@ test_text(void)
 		{{.heads = 2, .kv_heads = 2, .head_dim = 5, .causal = true, .scale = 1, .buckets = 8, .distance = 20},
 		 .glu = ACT_TANH},
 		{{.heads = 4, .kv_heads = 2, .head_dim = 12, .scale = 0.3f}, .cross = true, .glu = ACT_SIGMOID},
-		{{.heads = 1, .kv_heads = 1, .head_dim = 130, .causal = true, .scale = 0.1f}, .glu = ACT_IDENTITY},
+		{{.heads = 1, .kv_heads = 1, .head_dim = 130, .causal = true, .scale = 0.1f},
+		 .rotary = {64, 100, .factor = 2},
+		 .glu = ACT_IDENTITY},
 		{{.heads = 4, .kv_heads = 2, .head_dim = 32, .causal = true, .scale = 0.18f},
-		 .rotary = true,
+		 .rotary = {20, 500000, .factor = 8, .low = 1, .high = 4, .context = 32},
 		 .glu = ACT_SILU,
 		 .tied = true,
 		 .bf16 = true},
