@@ -127,6 +127,41 @@ test_adapter(void)
 	json_decref(json);
 }
 
+/* Types of tensors: legal for matrices of whole blocks, with places that follow from them. */
+static void
+test_kept(void)
+{
+	llm_error err = {.code = LLM_OK};
+	json_t *json = build_language("llama", &err), *config = json_object_get(json, "network"), *tensors;
+	net_config wide;
+	manifest *m;
+	net *n;
+
+	json_object_set_new(json_object_get(config, "transformer"), "width", json_integer(32));
+	CHECK(network_from_json(config, &wide, &err));
+	n = net_new(&wide, &err);
+	if (!CHECK(n != NULL))
+		return;
+	net_keep_all(n, WEIGHT_Q4_0);
+	manifest_keep(json, n, 128, digest);
+	m = parse(json, &err);
+	CHECK_STR(err.message, "");
+	if (CHECK(m != NULL))
+	{
+		CHECK_INT(net_kept_type(m->net), WEIGHT_Q4_0);
+		CHECK_INT(m->weight_bytes, net_kept_bytes(n) + 128);
+	}
+	manifest_free(m);
+	tensors = json_object_get(json, "tensors");
+	json_object_set_new(json_array_get(tensors, 0), "dtype", json_string("q8_0")); /* others lie elsewhere then */
+	CHECK(parse(json, &err) == NULL && strstr(err.message, "element 1 of \"tensors\"") != NULL);
+	err = (llm_error) {.code = LLM_OK};
+	json_object_set_new(json_array_get(tensors, 1), "dtype", json_string("f16")); /* a norm */
+	CHECK(parse(json, &err) == NULL && strstr(err.message, "cannot have \"dtype\" \"f16\"") != NULL);
+	net_free(n);
+	json_decref(json);
+}
+
 static void
 test_language(void)
 {
@@ -412,6 +447,7 @@ main(void)
 
 	CHECK_STR(err.message, "");
 	test_language();
+	test_kept();
 	test_adapter();
 	test_chat_template();
 	test_encoders();
