@@ -41,8 +41,8 @@ typedef struct manifest
 	const char *chat_template; /* into json, too; NULL: there is none */
 	int32_t end_count;         /* tokens that end a text beside the tokenizer's SPECIAL_END */
 	int32_t ends[MANIFEST_ENDS_MAX];
-	int32_t start;             /* of a network with an encoder: token before the first of a text; -1: SPECIAL_END */
-	net *net;                  /* with the types that tensors are kept in */
+	int32_t start; /* of a network with an encoder: token before the first of a text; -1: SPECIAL_END */
+	net *net;      /* with the types that tensors are kept in */
 	encoder *encoder;
 	target *target;
 	size_t weight_bytes;    /* == net_kept_bytes(net) + tokenizer_bytes */

@@ -134,8 +134,7 @@ ScoreEmbeddings(Ranking *r, const char *query, Size length)
 	int32 width = EmbeddingWidth(r->call), texts = 0;
 	const char **utf8 = palloc((r->count + 1) * sizeof(char *));
 	Size *lengths = palloc((r->count + 1) * sizeof(Size));
-	float *out = MemoryContextAllocHuge(CurrentMemoryContext,
-										mul_size(mul_size(r->count + 1, width), sizeof(float)));
+	float *out = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(mul_size(r->count + 1, width), sizeof(float)));
 
 	utf8[0] = query;
 	lengths[0] = length;

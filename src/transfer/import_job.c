@@ -39,7 +39,8 @@ PG_FUNCTION_INFO_V1(llm_import_path);
 #define DEFAULT_TARGET "label"
 
 /* Of a parameter: what it may be is for checkpoint_new() to say, or for this file. */
-static const char *const known_params[] = {"task", "context", "pool", "ignore", "classes", "input", "target", "weights"};
+static const char *const known_params[] = {"task",    "context", "pool",   "ignore",
+										   "classes", "input",   "target", "weights"};
 
 typedef struct ImportSpec
 {
