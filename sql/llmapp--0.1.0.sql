@@ -762,6 +762,12 @@ CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT NULL, no
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
     'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one, as it was trained when pool is NULL; of length 1 when normalised';
 
+CREATE FUNCTION llm_rerank(model regclass, query text, documents text[], top integer DEFAULT NULL,
+                           OUT document integer, OUT score float8, OUT text text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
+COMMENT ON FUNCTION llm_rerank(regclass, text, text[], integer) IS
+    'documents by how well they answer a query, best first, with their places in the array: judged together with it by a model of pairs of texts, otherwise by the cosine of embeddings';
+
 CREATE FUNCTION llm_chunk(model regclass, input text, max_tokens integer DEFAULT NULL, overlap integer DEFAULT 0,
                           OUT chunk integer, OUT start integer, OUT length integer, OUT tokens integer, OUT text text)
     RETURNS SETOF record

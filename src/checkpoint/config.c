@@ -229,7 +229,7 @@ limit_to_window(builder *b)
 	return true;
 }
 
-/* What the user wants; only relative positions have no limit of their own. */
+/* What the user wants, or sentence-transformers' files say; only relative positions have no limit of their own. */
 static bool
 read_context(builder *b)
 {
@@ -240,7 +240,12 @@ read_context(builder *b)
 	if (text->context > most)
 		text->context = most;
 	if (wanted == NULL)
+	{
+		if (!value_integer(b, b->sentence_config, "max_seq_length", 1, INT32_MAX, text->context, &most))
+			return false;
+		text->context = most < text->context ? most : text->context;
 		return true;
+	}
 	if (!json_is_integer(wanted) || json_integer_value(wanted) < 1 || json_integer_value(wanted) > most)
 		return llm_fail(b->err, LLM_INVALID, "parameter \"context\" must be a number from 1 to %d", most);
 	text->context = (int32_t) json_integer_value(wanted);

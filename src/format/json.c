@@ -118,14 +118,14 @@ longest_string(const char *text, size_t length)
 }
 
 static json_t *
-parse_with_reserve(const char *text, size_t length, json_error_t *why, bool *failed)
+parse_with_reserve(const char *text, size_t length, size_t flags, json_error_t *why, bool *failed)
 {
 	rest r = {text, length};
 	bool failed_before = memory_failed;
 	json_t *json;
 
 	memory_failed = false;
-	json = json_load_callback(next_bytes, &r, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, why);
+	json = json_load_callback(next_bytes, &r, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, why);
 	*failed = memory_failed;
 	memory_failed = failed_before;
 	if (!*failed)
@@ -134,10 +134,9 @@ parse_with_reserve(const char *text, size_t length, json_error_t *why, bool *fai
 	return NULL;
 }
 
-json_t *
-json_parse(const char *text, size_t length, llm_error *err)
+static json_t *
+parse(const char *text, size_t length, size_t flags, json_error_t *why, llm_error *err)
 {
-	json_error_t why;
 	bool failed = true;
 	json_t *json = NULL;
 
@@ -145,13 +144,33 @@ json_parse(const char *text, size_t length, llm_error *err)
 	reserve.used = 0;
 	reserve.bytes = malloc(reserve.size);
 	if (reserve.bytes != NULL)
-		json = parse_with_reserve(text, length, &why, &failed);
+		json = parse_with_reserve(text, length, flags, why, &failed);
 	free(reserve.bytes);
 	reserve.bytes = NULL;
 	if (failed)
 		llm_fail(err, LLM_MEMORY, "out of memory while reading JSON");
 	else if (json == NULL)
-		llm_fail(err, LLM_CORRUPT, "invalid JSON at byte %d: %s", why.position, why.text);
+		llm_fail(err, LLM_CORRUPT, "invalid JSON at byte %d: %s", why->position, why->text);
+	return json;
+}
+
+json_t *
+json_parse(const char *text, size_t length, llm_error *err)
+{
+	return parse(text, length, 0, &(json_error_t) {.line = 0}, err);
+}
+
+json_t *
+json_parse_large(const char *text, size_t length, llm_error *err)
+{
+	json_error_t why;
+	llm_error first = {.code = LLM_OK};
+	json_t *json = parse(text, length, 0, &why, &first);
+
+	if (json == NULL && first.code == LLM_CORRUPT && json_error_code(&why) == json_error_numeric_overflow)
+		return parse(text, length, JSON_DECODE_INT_AS_REAL, &why, err);
+	if (json == NULL)
+		*err = first;
 	return json;
 }
 

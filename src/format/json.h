@@ -33,6 +33,8 @@ extern json_t *new_json_object(void);
 
 /* Parse one JSON value of `length` bytes; duplicate keys are refused.  NULL: LLM_CORRUPT. */
 extern json_t *json_parse(const char *text, size_t length, llm_error *err);
+/* The same of a file where "no limit" may be an integer of more than 64 bits: then all its integers are reals. */
+extern json_t *json_parse_large(const char *text, size_t length, llm_error *err);
 /*
  * Compact text, malloc'd; keys in insertion order; numbers that read back equal.  NULL when
  * json_memory_failed().

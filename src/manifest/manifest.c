@@ -532,6 +532,45 @@ read_chat_template(manifest *m, llm_error *err)
 		   json_read_string(m->json, "chat_template", &m->chat_template, err);
 }
 
+static bool
+read_ends(manifest *m, const json_t *tokens, llm_error *err)
+{
+	const json_t *ends;
+
+	if (json_object_get(tokens, "ends") == NULL)
+		return true;
+	if (!json_read_array(tokens, "ends", MANIFEST_ENDS_MAX, &ends, err))
+		return false;
+	for (; m->end_count < (int32_t) json_array_size(ends); m->end_count++)
+	{
+		const json_t *id = json_array_get(ends, m->end_count);
+
+		if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+			json_integer_value(id) >= net_get_config(m->net)->text.vocab)
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"ends\" is no token of \"network\"", m->end_count);
+		m->ends[m->end_count] = (int32_t) json_integer_value(id);
+	}
+	return true;
+}
+
+static bool
+read_tokens(manifest *m, llm_error *err)
+{
+	const json_t *tokens;
+	int64_t start = -1;
+
+	if (json_object_get(m->json, "tokens") != NULL)
+	{
+		if (!json_read_object(m->json, "tokens", &tokens, err) || !read_ends(m, tokens, err))
+			return false;
+		if (json_object_get(tokens, "start") != NULL &&
+			!json_read_int(tokens, "start", 0, (int64_t) net_get_config(m->net)->text.vocab - 1, &start, err))
+			return false;
+	}
+	m->start = (int32_t) start;
+	return true;
+}
+
 /* What views and reports read: only its types matter here. */
 static bool
 check_rest(const json_t *json, llm_error *err)
@@ -562,7 +601,7 @@ manifest_parse(const char *text, size_t length, llm_error *err)
 	m->json = json_parse(text, length, err);
 	if (m->json != NULL && check_format(m->json, err) && read_names(m, err) && read_features(m, err) &&
 		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && read_adapter(m, err) &&
-		read_chat_template(m, err) && check_rest(m->json, err))
+		read_chat_template(m, err) && read_tokens(m, err) && check_rest(m->json, err))
 		return m;
 	manifest_free(m);
 	return NULL;

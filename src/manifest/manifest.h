@@ -17,6 +17,7 @@
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"},
  *	  "chat_template": of a language model, how messages become its prompt, if that is known (text/template.h),
+ *	  "tokens": {"ends": [ids], "start": id}, where they are not as training has them,
  *	  "adapter": {...} of a version that is kept apart from its base, see adapter.h }
  */
 #ifndef LLMAPP_MANIFEST_H
@@ -30,6 +31,7 @@
 #include "adapter.h"
 
 #define MANIFEST_FORMAT 1
+#define MANIFEST_ENDS_MAX 16
 
 typedef struct manifest
 {
@@ -37,7 +39,10 @@ typedef struct manifest
 	const char *architecture;  /* these two point into json */
 	const char *task;          /* classification, regression, generation, masked_lm or embedding */
 	const char *chat_template; /* into json, too; NULL: there is none */
-	net *net;                  /* with the types that tensors are kept in */
+	int32_t end_count;         /* tokens that end a text beside the tokenizer's SPECIAL_END */
+	int32_t ends[MANIFEST_ENDS_MAX];
+	int32_t start; /* of a network with an encoder: token before the first of a text; -1: SPECIAL_END */
+	net *net;      /* with the types that tensors are kept in */
 	encoder *encoder;
 	target *target;
 	size_t weight_bytes;    /* == net_kept_bytes(net) + tokenizer_bytes */

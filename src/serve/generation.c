@@ -147,7 +147,7 @@ ReadPairPrompt(Generation *gen, text *prompt)
 		EncodeText(gen->call, prompt, &gen->tokens);
 		KeepLast(&gen->tokens, gen->call->context - 1 - Min(gen->most, gen->call->context / 2));
 	}
-	AppendToken(&gen->tokens, gen->end);
+	AppendToken(&gen->tokens, gen->call->model->manifest->start >= 0 ? gen->call->model->manifest->start : gen->end);
 }
 
 /* ---- schemas ---- */
@@ -317,6 +317,17 @@ FindStop(const Generation *gen, Size before)
 	return found;
 }
 
+static bool
+EndsText(const Generation *gen, int32 id)
+{
+	const manifest *m = gen->call->model->manifest;
+
+	for (int32 i = 0; i < m->end_count; i++)
+		if (id == m->ends[i])
+			return true;
+	return id == gen->end || id == gen->turn_end;
+}
+
 bool
 MakeToken(Generation *gen, float *logprob)
 {
@@ -327,7 +338,7 @@ MakeToken(Generation *gen, float *logprob)
 
 	if (!sampler_next(gen->sampler, logits, gen->made, gen->tokens.id, gen->tokens.count, &id, logprob, &err))
 		ThrowError(&err);
-	gen->done = id == gen->end || id == gen->turn_end;
+	gen->done = EndsText(gen, id);
 	if (gen->done)
 		return false;
 	DecodeToken(gen->call, id, &gen->text);

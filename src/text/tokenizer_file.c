@@ -201,8 +201,8 @@ read_info(const tokenizer_source *s, file_bytes chat_template, tokenizer_file_in
 	const json_t *length = json_object_get(s->config, "model_max_length");
 	char name[64];
 
-	if (json_is_integer(length) && json_integer_value(length) > 0 && json_integer_value(length) <= INT32_MAX)
-		info->max_length = json_integer_value(length);
+	if (json_is_number(length) && json_number_value(length) > 0 && json_number_value(length) <= INT32_MAX)
+		info->max_length = (int64_t) json_number_value(length);
 	if (!source_class(s->config, name, sizeof(name), err) || !read_chat_template(s, chat_template, info, err))
 		return false;
 	if (name[0] != '\0')

@@ -25,7 +25,7 @@ source_free(tokenizer_source *s)
 const json_t *
 source_parse(tokenizer_source *s, const char *name, file_bytes file, llm_error *err)
 {
-	json_t *json = json_parse(file.bytes, file.size, err);
+	json_t *json = json_parse_large(file.bytes, file.size, err);
 
 	if (json == NULL)
 	{

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "../common.h"
+#include "../engine/quant.h"
 #include "../format/nearest.h"
 #include "../job/job_table.h"
 #include "../job/worker.h"
@@ -38,7 +39,8 @@ PG_FUNCTION_INFO_V1(llm_import_path);
 #define DEFAULT_TARGET "label"
 
 /* Of a parameter: what it may be is for checkpoint_new() to say, or for this file. */
-static const char *const known_params[] = {"task", "context", "pool", "ignore", "classes", "input", "target"};
+static const char *const known_params[] = {"task",    "context", "pool",   "ignore",
+										   "classes", "input",   "target", "weights"};
 
 typedef struct ImportSpec
 {
@@ -270,6 +272,24 @@ MakeEncoder(Import *import)
 		ThrowError(&err);
 }
 
+/* In the type that the user asked for, as far as tensors can be. */
+static void
+KeepWeights(const Import *import)
+{
+	const char *name = ParamText(import, "weights", "f32");
+	bool columns = net_predicts_rows(&import->c->config);
+	weight_type type;
+
+	if (!weight_type_parse(name, &type))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown type of weights \"%s\"", name),
+						errhint("Use f32, bf16, f16, q8_0 or q4_0.")));
+	if (columns && type != WEIGHT_F32)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the weights of a model that predicts columns are kept in f32"),
+						errhint("Leave out \"weights\".")));
+	net_keep_all(import->from->checkpoint->net, type);
+}
+
 static void
 DescribeRows(Import *import)
 {
@@ -287,12 +307,12 @@ DescribeRows(Import *import)
 
 /* Between tensors, and behind the last one. */
 static void
-WritePadding(VersionWriter *w, Size floats)
+WritePadding(VersionWriter *w, Size bytes)
 {
-	static const float zeros[16];
+	static const char zeros[64];
 
-	for (; floats > 0; floats -= Min(floats, lengthof(zeros)))
-		WriteVersion(w, zeros, Min(floats, lengthof(zeros)) * sizeof(float));
+	for (; bytes > 0; bytes -= Min(bytes, sizeof(zeros)))
+		WriteVersion(w, zeros, Min(bytes, sizeof(zeros)));
 }
 
 /* A pause ends the transaction, and the job begins anew when it is resumed. */
@@ -304,29 +324,47 @@ LookForRequests(void)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the import was paused")));
 }
 
+/* A piece of a tensor: its numbers, and how the version keeps them. */
+typedef struct Piece
+{
+	float *numbers;
+	char *kept;
+} Piece;
+
 static void
-WriteTensor(const Import *import, VersionWriter *w, int32 i, float *piece, Size *done)
+WriteNumbers(VersionWriter *w, const net_tensor_info *info, const Piece *piece, Size count)
+{
+	if (!weight_encode(info->type, piece->numbers, count, piece->kept))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("tensor \"%s\" has numbers that %s cannot hold", info->name, weight_type_name(info->type)),
+				 errhint("Keep them as they are: params => '{\"weights\": \"f32\"}', or as \"bf16\".")));
+	WriteVersion(w, piece->kept, weight_bytes(info->type, count));
+}
+
+static void
+WriteTensor(const Import *import, VersionWriter *w, int32 i, const Piece *piece, Size *done)
 {
 	const net_tensor_info *info = net_tensor(import->c->net, i);
 	int64 width = (int64) info->count / info->dims[0];
 	int64 step = Max(PIECE_FLOATS / Max(width, 1), 1);
 	llm_error err = {0};
 
-	WritePadding(w, info->offset - *done);
+	WritePadding(w, info->place - *done);
 	for (int64 row = 0; row < info->dims[0]; row += step)
 	{
 		int64 rows = Min(step, info->dims[0] - row);
 
 		LookForRequests();
-		if (!checkpoint_read(import->c, i, row, rows, piece, JobPoll, NULL, &err))
+		if (!checkpoint_read(import->c, i, row, rows, piece->numbers, JobPoll, NULL, &err))
 		{
 			LookForRequests();
 			ThrowError(&err);
 		}
-		WriteVersion(w, piece, rows * width * sizeof(float));
-		JobProgress((int64) (((info->offset + (row + rows) * width) * sizeof(float)) >> 20), 0, 0, 0);
+		WriteNumbers(w, info, piece, rows * width);
+		JobProgress((int64) ((info->place + weight_bytes(info->type, (row + rows) * width)) >> 20), 0, 0, 0);
 	}
-	*done = info->offset + info->count;
+	*done = info->place + weight_bytes(info->type, info->count);
 }
 
 /* Floats of the largest piece. */
@@ -349,16 +387,18 @@ static void
 WriteWeights(const Import *import, VersionWriter *w)
 {
 	const net *n = import->c->net;
-	Size total = net_weight_bytes(n) / sizeof(float);
-	float *piece = MemoryContextAllocHuge(CurrentMemoryContext, PieceFloats(n) * sizeof(float));
+	Size bytes = PieceFloats(n) * sizeof(float);
+	Piece piece = {MemoryContextAllocHuge(CurrentMemoryContext, bytes),
+				   MemoryContextAllocHuge(CurrentMemoryContext, bytes)};
 	Size done = 0;
 
-	JobPhase("saving", (int64) (net_weight_bytes(n) >> 20));
+	JobPhase("saving", (int64) (net_kept_bytes(n) >> 20));
 	for (int32 i = 0; i < net_tensor_count(n); i++)
-		WriteTensor(import, w, i, piece, &done);
-	WritePadding(w, total - done);
+		WriteTensor(import, w, i, &piece, &done);
+	WritePadding(w, net_kept_bytes(n) - done);
 	WriteVersion(w, import->from->tokenizer_block, import->from->tokenizer_size);
-	pfree(piece);
+	pfree(piece.numbers);
+	pfree(piece.kept);
 }
 
 /* ---- the manifest ---- */
@@ -397,14 +437,34 @@ LineageJson(const Import *import, int64 job)
 					 timestamptz_to_str(GetCurrentTimestamp()));
 }
 
+/* Which tokens end and begin texts, where the tokenizer does not say so. */
+static json_t *
+TokensJson(const checkpoint *c)
+{
+	json_t *tokens = json_object();
+	json_t *ends = json_array();
+
+	for (int32 i = 0; i < Min(c->end_count, MANIFEST_ENDS_MAX); i++)
+		json_array_append_new(ends, json_integer(c->ends[i]));
+	json_object_set_new(tokens, "ends", ends);
+	if (c->decoder_start >= 0)
+		json_object_set_new(tokens, "start", json_integer(c->decoder_start));
+	return tokens;
+}
+
 static char *
 ManifestText(const Import *import, int64 job, const char *sha256)
 {
 	json_t *json = manifest_build(import->c->architecture, import->c->task, import->c->net, import->encoder,
 								  import->target, import->from->tokenizer_size, sha256, SettingsJson(import),
 								  json_object(), json_array(), LineageJson(import, job));
-	char *text = json ? json_text(json) : NULL;
+	char *text;
 
+	if (IsTask(import, "generation"))
+		json_object_set_new(json, "tokens", TokensJson(import->c));
+	if (IsTask(import, "generation") && import->from->chat_template != NULL)
+		json_object_set_new(json, "chat_template", json_string(import->from->chat_template));
+	text = json ? json_text(json) : NULL;
 	if (json != NULL)
 		OWN(json, json_decref);
 	if (text == NULL)
@@ -470,6 +530,7 @@ ImportModel(Import *import, int64 job)
 	import->from = OpenImportFiles(import->spec->path, import->spec->params);
 	import->c = import->from->checkpoint;
 	DescribeRows(import);
+	KeepWeights(import);
 	JobReport("family", json_string(import->c->family));
 	JobReport("task", json_string(import->c->task));
 	relid = RequireTable(import->spec);

@@ -58,6 +58,37 @@ cmp_ok($perplexity, '<', 4, 'and a story even more');
 sql("SELECT llm_import('stories', '$folder/stories', '{\"context\": 128}', wait => true)");
 is(sql(q{SELECT live_version FROM llmapp.models WHERE model = 'stories'::regclass}), '2', 'importing again makes another version');
 
+sql("SELECT llm_import('small', '$folder/stories', '{\"weights\": \"q8_0\"}', wait => true)");
+cmp_ok(sql(q{SELECT size FROM llmapp.models WHERE model = 'small'::regclass}), '<', 0.6 * sql(q{SELECT size / 2 FROM llmapp.models WHERE model = 'stories'::regclass}),
+	'weights in fewer bits take less room');
+is(sql(q{SELECT llm_generate('small', 'Once upon a time', 20)}), sql(q{SELECT llm_generate('stories', 'Once upon a time', 20)}), 'and write the same');
+
+# ---- networks that read one text or two, with the numbers that transformers gives for them ----
+
+my @words = (qw([PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog eats sees runs bird city street house is in on what where who old new red blue
+	man woman child plays with and of to from likes ? .), ',', '!');
+foreach my $name (qw(bert-score bert-classes))
+{
+	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
+	my ($text) = substr($bytes, 8, unpack 'Q<', $bytes) =~ /"config\.json":"((?:[^"\\]|\\.)*)"/;
+	$text =~ s/\\(.)/$1/g;
+	mkdir "$folder/$name";
+	write_file("$folder/$name/config.json", $text);
+	write_file("$folder/$name/model.safetensors", $bytes);
+	write_file("$folder/$name/vocab.txt", join("\n", @words) . "\n");
+	write_file("$folder/$name/tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 1000000000000000019884624838656}');
+}
+sql(q{SELECT llm_import('score', '} . $folder . q{/bert-score', '{"ignore": ["golden.*"]}', wait => true)});
+sql(q{SELECT llm_import('classes', '} . $folder . q{/bert-classes', '{"ignore": ["golden.*"], "classes": ["yes", "no", "maybe"]}', wait => true)});
+is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
+	llm_rerank('score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
+	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'a cross-encoder ranks documents');
+is(sql(q{SELECT count(*) FROM llm_rerank('score', 'Where?', '{a,b,c}', 2)}), '2', 'the best ones alone');
+is( sql(q{SELECT string_agg(label || ' ' || round(probability::numeric, 5), ', ' ORDER BY label)
+	FROM llm_probabilities('classes', '{"text": "a man plays with a child"}'::jsonb)}),
+	'maybe 0.21555, no 0.44812, yes 0.33633', 'a classifier has the labels that it is given');
+is(sql(q{SELECT llm_predict('classes', s) FROM (SELECT 'who likes the old city ?' AS text) AS s}), 'no', 'and reads a column');
+
 # ---- who may ----
 
 sql(q{CREATE ROLE reader LOGIN; GRANT CREATE ON SCHEMA public TO reader});
