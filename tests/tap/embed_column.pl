@@ -82,7 +82,8 @@ sub refill
 	return;
 }
 sql('CREATE TRIGGER slow AFTER INSERT ON emb FOR EACH ROW EXECUTE FUNCTION pause()');
-sub wait_for_some { return wait_for($node, "SELECT count(*) FROM llmapp.progress WHERE job = $job AND done > 50", '1', 60); }
+# Rows count as done before their batch is committed.
+sub wait_for_some { return wait_for($node, "SELECT EXISTS (SELECT FROM llmapp.progress WHERE job = $job AND done > 50) AND EXISTS (SELECT FROM emb)", 't', 60); }
 foreach my $how ('worker', 'server')
 {
 	refill();
