@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(llm_import_path);
 
 /* Of a parameter: what it may be is for checkpoint_new() to say, or for this file. */
 static const char *const known_params[] = {"task",    "context", "pool",   "ignore",
-										   "classes", "input",   "target", "weights"};
+										   "classes", "input",   "target", "weights", "check"};
 
 typedef struct ImportSpec
 {
@@ -267,8 +267,9 @@ MakeEncoder(Import *import)
 	if (import->encoder == NULL)
 		ThrowError(&err);
 	OWN(import->encoder, encoder_free);
-	if (rows && !encoder_set_tokenizer(import->encoder, import->from->tokenizer, import->c->config.shape.vocab,
-									   import->c->config.text.context, &err))
+	if ((rows || source) &&
+		!encoder_set_tokenizer(import->encoder, import->from->tokenizer, import->c->config.shape.vocab,
+							   rows ? import->c->config.text.context : import->c->config.text.source_context, &err))
 		ThrowError(&err);
 }
 
@@ -481,6 +482,18 @@ static const char plain_text[] =
 	"The house stands at the end of the street. In the morning the children go to school, and in the evening they "
 	"come back home. There is a table in the kitchen, and there are four chairs around it.";
 
+/* Decoders are, unless the user says that they do not know English. */
+static bool
+IsJudged(const Import *import)
+{
+	const json_t *check = json_object_get(import->spec->params, "check");
+
+	if (check != NULL && !json_is_boolean(check))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("parameter \"check\" must be true or false")));
+	return IsTask(import, "generation") && import->c->config.text.encoder_depth == 0 && !json_is_false(check);
+}
+
 /* The mean loss of a token; the version must be live. */
 static void
 JudgeModel(const Import *import, Oid relid)
@@ -497,7 +510,10 @@ JudgeModel(const Import *import, Oid relid)
 	JobReport("check",
 			  json_pack("{s:f, s:I}", "loss", score.loss / score.tokens, "tokens", (json_int_t) score.tokens));
 	if (!checkpoint_judge(import->c, score.loss / score.tokens, &err))
+	{
+		llm_hint(&err, "If it was never to know English: params => '{\"check\": false}'.");
 		ThrowError(&err);
+	}
 }
 
 static Oid
@@ -540,7 +556,7 @@ ImportModel(Import *import, int64 job)
 	RenewSnapshot();
 	PromoteVersion(relid, version);
 	RenewSnapshot();
-	if (IsTask(import, "generation") && import->c->config.text.encoder_depth == 0)
+	if (IsJudged(import))
 		JudgeModel(import, relid);
 	JobReport("version", json_integer(version));
 	JobReport("live", json_true());
