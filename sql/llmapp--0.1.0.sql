@@ -768,6 +768,12 @@ CREATE FUNCTION llm_rerank(model regclass, query text, documents text[], top int
 COMMENT ON FUNCTION llm_rerank(regclass, text, text[], integer) IS
     'documents by how well they answer a query, best first, with their places in the array: judged together with it by a model of pairs of texts, otherwise by the cosine of embeddings';
 
+CREATE FUNCTION llm_extract_entities(model regclass, input text, OUT entity text, OUT label text, OUT start integer,
+                                     OUT length integer, OUT probability float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
+COMMENT ON FUNCTION llm_extract_entities(regclass, text) IS
+    'parts of a text that a model for labels of tokens finds: the words, what they are, first character from 1, characters, and how sure it is';
+
 CREATE FUNCTION llm_chunk(model regclass, input text, max_tokens integer DEFAULT NULL, overlap integer DEFAULT 0,
                           OUT chunk integer, OUT start integer, OUT length integer, OUT tokens integer, OUT text text)
     RETURNS SETOF record

@@ -325,9 +325,15 @@ embeds(const char *task)
 }
 
 static bool
+labels_tokens(const char *task)
+{
+	return strcmp(task, "token_classification") == 0;
+}
+
+static bool
 is_text_task(const char *task)
 {
-	return strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0 || embeds(task);
+	return strcmp(task, "generation") == 0 || strcmp(task, "masked_lm") == 0 || labels_tokens(task) || embeds(task);
 }
 
 static bool
@@ -553,15 +559,33 @@ read_ends(manifest *m, const json_t *tokens, llm_error *err)
 	return true;
 }
 
+/* As many as the network has. */
+static bool
+read_labels(manifest *m, const json_t *tokens, llm_error *err)
+{
+	int32_t count = net_get_config(m->net)->text.labels;
+
+	if (!json_read_array(tokens, "labels", (size_t) count, &m->labels, err))
+		return false;
+	for (int32_t i = 0; i < count; i++)
+		if (json_string_length(json_array_get(m->labels, i)) == 0)
+			return llm_fail(err, LLM_CORRUPT, "\"labels\" has no name for label %d of the %d of \"network\"", i,
+							count);
+	return true;
+}
+
 static bool
 read_tokens(manifest *m, llm_error *err)
 {
 	const json_t *tokens;
 	int64_t start = -1;
 
-	if (json_object_get(m->json, "tokens") != NULL)
+	if ((net_get_config(m->net)->text.labels > 0) != labels_tokens(m->task))
+		return llm_fail(err, LLM_CORRUPT, "\"task\" \"%s\" does not fit \"network\"", m->task);
+	if (json_object_get(m->json, "tokens") != NULL || labels_tokens(m->task))
 	{
-		if (!json_read_object(m->json, "tokens", &tokens, err) || !read_ends(m, tokens, err))
+		if (!json_read_object(m->json, "tokens", &tokens, err) || !read_ends(m, tokens, err) ||
+			(labels_tokens(m->task) && !read_labels(m, tokens, err)))
 			return false;
 		if (json_object_get(tokens, "start") != NULL &&
 			!json_read_int(tokens, "start", 0, (int64_t) net_get_config(m->net)->text.vocab - 1, &start, err))

@@ -7,7 +7,7 @@
  * must be exactly that layout.
  *
  *	{ "format": 1, "architecture": a name of architecture_table(), "task": "classification", "regression",
- *	  "generation", "masked_lm" or "embedding",
+ *	  "generation", "masked_lm", "token_classification" or "embedding",
  *	  "network": {...}, "columns": <encoder>, "target": <target>,
  *	  "tensors": [{"name", "dtype": "f32", or of matrices of a network on tokens alone "f16", "bf16", "q8_0" or
  *	  "q4_0", "shape": [..], "offset"}], (offset in bytes, of tensors one behind the other)
@@ -17,7 +17,7 @@
  *	  "findings": [...], "lineage": {"query", "rows", "training_rows", "validation_rows", "fingerprint",
  *	  "seed", "device", "extension_version", "job", "trained_at"},
  *	  "chat_template": of a language model, how messages become its prompt, if that is known (text/template.h),
- *	  "tokens": {"ends": [ids], "start": id}, where they are not as training has them,
+ *	  "tokens": {"ends": [ids], "start": id, "labels": [names]}, where they are not as training has them,
  *	  "adapter": {...} of a version that is kept apart from its base, see adapter.h }
  */
 #ifndef LLMAPP_MANIFEST_H
@@ -35,10 +35,11 @@
 
 typedef struct manifest
 {
-	json_t *json;              /* all of it */
-	const char *architecture;  /* these two point into json */
-	const char *task;          /* classification, regression, generation, masked_lm or embedding */
+	json_t *json;             /* all of it */
+	const char *architecture; /* these two point into json */
+	const char *task; /* classification, regression, generation, masked_lm, token_classification or embedding */
 	const char *chat_template; /* into json, too; NULL: there is none */
+	const json_t *labels;      /* strings, of tokens; NULL: the network has none */
 	int32_t end_count;         /* tokens that end a text beside the tokenizer's SPECIAL_END */
 	int32_t ends[MANIFEST_ENDS_MAX];
 	int32_t start; /* of a network with an encoder: token before the first of a text; -1: SPECIAL_END */

@@ -98,6 +98,7 @@ extern Model *OpenModel(Oid relid, int32 version, MemoryContext cxt);
 extern void RequireRowModel(const Model *m);
 extern void RequireLanguageModel(const Model *m);
 extern void RequireTokenModel(const Model *m);
+extern void RequireLabelModel(const Model *m); /* unless it labels tokens */
 /*
  * True while m is what OpenModel would return to this user: cheap enough for every row.
  * False after publish, promote, drop, or in another statement's snapshot.

@@ -383,11 +383,27 @@ ThrowEmbedding(const Model *m)
 					errhint("SELECT llm_embed(%s, 'a text');", ModelNameLiteral(m->relid))));
 }
 
+static bool
+LabelsTokens(const Model *m)
+{
+	return m->manifest->labels != NULL;
+}
+
+pg_noreturn static void
+ThrowLabels(const Model *m)
+{
+	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("model \"%s\" labels the words of a text, nothing else", ModelName(m->relid)),
+					errhint("SELECT * FROM llm_extract_entities(%s, 'a text');", ModelNameLiteral(m->relid))));
+}
+
 void
 RequireRowModel(const Model *m)
 {
 	if (EmbedsTexts(m))
 		ThrowEmbedding(m);
+	if (LabelsTokens(m))
+		ThrowLabels(m);
 	if (m->manifest->target->kind == TARGET_TEXT)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("model \"%s\" is a language model and predicts no columns", ModelName(m->relid)),
@@ -403,8 +419,17 @@ ThrowOtherModel(const Model *m, const char *problem)
 }
 
 void
+RequireLabelModel(const Model *m)
+{
+	if (!LabelsTokens(m))
+		ThrowOtherModel(m, "does not label the words of a text");
+}
+
+void
 RequireLanguageModel(const Model *m)
 {
+	if (LabelsTokens(m))
+		ThrowLabels(m);
 	if (m->manifest->target->kind != TARGET_TEXT)
 		ThrowOtherModel(m, "is no language model");
 	if (EmbedsTexts(m))

@@ -128,6 +128,15 @@ OpenTokenCall(FunctionCallInfo fcinfo, Oid relid)
 	return call;
 }
 
+LanguageCall *
+OpenLabelCall(FunctionCallInfo fcinfo, Oid relid)
+{
+	LanguageCall *call = CallOfSite(fcinfo);
+
+	OpenTokens(call, relid, RequireLabelModel);
+	return call;
+}
+
 const char *
 Utf8(text *input, Size *length)
 {

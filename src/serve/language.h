@@ -43,6 +43,8 @@ typedef struct LanguageCall
 extern LanguageCall *OpenLanguageCall(FunctionCallInfo fcinfo, Oid relid);
 /* The same for a model that need not write texts: one that predicts columns may read tokens, too. */
 extern LanguageCall *OpenTokenCall(FunctionCallInfo fcinfo, Oid relid);
+/* The same for a model that labels the words of a text. */
+extern LanguageCall *OpenLabelCall(FunctionCallInfo fcinfo, Oid relid);
 /* The same for state that the caller keeps; cxt owns it. */
 extern LanguageCall *NewLanguageCall(MemoryContext cxt);
 extern void OpenLanguageModel(LanguageCall *call, Oid relid);

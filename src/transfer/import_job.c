@@ -39,8 +39,8 @@ PG_FUNCTION_INFO_V1(llm_import_path);
 #define DEFAULT_TARGET "label"
 
 /* Of a parameter: what it may be is for checkpoint_new() to say, or for this file. */
-static const char *const known_params[] = {"task",    "context", "pool",   "ignore",
-										   "classes", "input",   "target", "weights", "check"};
+static const char *const known_params[] = {"task",  "context", "pool",    "ignore", "classes",
+										   "input", "target",  "weights", "check"};
 
 typedef struct ImportSpec
 {
@@ -448,6 +448,14 @@ TokensJson(const checkpoint *c)
 	for (int32 i = 0; i < Min(c->end_count, MANIFEST_ENDS_MAX); i++)
 		json_array_append_new(ends, json_integer(c->ends[i]));
 	json_object_set_new(tokens, "ends", ends);
+	if (c->config.text.labels > 0)
+	{
+		json_t *labels = json_array();
+
+		for (int32 i = 0; i < c->label_count; i++)
+			json_array_append_new(labels, json_string(c->labels[i]));
+		json_object_set_new(tokens, "labels", labels);
+	}
 	if (c->decoder_start >= 0)
 		json_object_set_new(tokens, "start", json_integer(c->decoder_start));
 	return tokens;
@@ -461,7 +469,7 @@ ManifestText(const Import *import, int64 job, const char *sha256)
 								  json_object(), json_array(), LineageJson(import, job));
 	char *text;
 
-	if (IsTask(import, "generation"))
+	if (IsTask(import, "generation") || IsTask(import, "token_classification"))
 		json_object_set_new(json, "tokens", TokensJson(import->c));
 	if (IsTask(import, "generation") && import->from->chat_template != NULL)
 		json_object_set_new(json, "chat_template", json_string(import->from->chat_template));

@@ -16,6 +16,7 @@ make_path($folder);
 chmod 0755, $folder;
 my %tensors = write_stories("$folder/stories", "$data/weights");
 sub sql { return $node->safe_psql('postgres', $_[0]); }
+my ($status, $out, $err);
 
 # A copy of the folder, with some files replaced or, given as undef, left out.
 sub variant
@@ -67,7 +68,7 @@ is(sql(q{SELECT llm_generate('small', 'Once upon a time', 20)}), sql(q{SELECT ll
 
 my @words = (qw([PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog eats sees runs bird city street house is in on what where who old new red blue
 	man woman child plays with and of to from likes ? .), ',', '!');
-foreach my $name (qw(bert-score bert-classes))
+foreach my $name (qw(bert-score bert-classes bert-labels))
 {
 	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
 	my ($text) = substr($bytes, 8, unpack 'Q<', $bytes) =~ /"config\.json":"((?:[^"\\]|\\.)*)"/;
@@ -89,10 +90,20 @@ is( sql(q{SELECT string_agg(label || ' ' || round(probability::numeric, 5), ', '
 	'maybe 0.21555, no 0.44812, yes 0.33633', 'a classifier has the labels that it is given');
 is(sql(q{SELECT llm_predict('classes', s) FROM (SELECT 'who likes the old city ?' AS text) AS s}), 'no', 'and reads a column');
 
+sql(q{SELECT llm_import('labels', '} . $folder . q{/bert-labels', '{"ignore": ["golden.*"]}', wait => true)});
+is( sql(q{SELECT string_agg(concat_ws(' ', label, start, length, round(probability::numeric, 4), quote_literal(entity)), ', ')
+	FROM llm_extract_entities('labels', 'the cat sees a red house. What is in  on the old city?')}),
+	"LABEL_3 1 44 0.4781 'the cat sees a red house. What is in  on the', LABEL_2 46 3 0.5720 'old', LABEL_3 50 5 0.4584 'city?'",
+	'words have labels');
+is( sql(q{SELECT min(start), max(start + length), bool_and(substr(t, start, length) = entity)
+	FROM (SELECT repeat('the old city is in a house. ', 100) AS t) AS texts, llm_extract_entities('labels', t)}), '1|2800|t', 'longer texts are read in parts');
+($status, $out, $err) = $node->psql('postgres', q{SELECT llm_generate('labels', 'the cat')});
+like($err, qr/labels the words of a text, nothing else.*llm_extract_entities/s, 'it writes no texts');
+
 # ---- who may ----
 
 sql(q{CREATE ROLE reader LOGIN; GRANT CREATE ON SCHEMA public TO reader});
-my ($status, $out, $err) = $node->psql('postgres', "SET ROLE reader; SELECT llm_import('mine', '$folder/stories', wait => true)");
+($status, $out, $err) = $node->psql('postgres', "SET ROLE reader; SELECT llm_import('mine', '$folder/stories', wait => true)");
 like($err, qr/permission denied to read files of the server.*GRANT pg_read_server_files TO reader/s, 'not without the right to read files');
 sql('GRANT pg_read_server_files TO reader');
 is($node->safe_psql('postgres', "SELECT llm_import('mine', '$folder/stories', wait => true) > 0", extra_params => [ '-U', 'reader' ]), 't', 'with it')
