@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use LlmappTest;
 use PostgreSQL::Test::Utils;
+use Time::HiRes qw(time);
 use Test::More;
 
 plan skip_all => 'needs the private tree of tests/run' unless $ENV{LLMAPP_DESTDIR};
@@ -59,7 +60,7 @@ my $on_cpu = sql("SELECT llm_train('c', 'points', target => 'above', params => '
 my $loss = q{SELECT round(avg(value)::numeric, 5) FROM llmapp.job_metrics WHERE metric = 'loss' AND job = };
 is(sql($loss . $job), sql($loss . $on_cpu), 'with the losses of the CPU');
 is(sql('SELECT count(*) FROM points WHERE llm_predict(\'m\', points) IS DISTINCT FROM llm_predict(\'c\', points)'), '0', 'and its predictions');
-$job = sql(q{SELECT llm_train('g', 'songs', target => 'song', architecture => 'gpt', params => '{"steps": 3, "context": 16, "embed_dim": 16, "heads": 2, "depth": 1, "batch_size": 4}', device => 'cuda', wait => true)});
+$job = sql(q{SELECT llm_train('g', 'songs', target => 'song', architecture => 'gpt', params => '{"steps": 3, "context": 16, "embed_dim": 16, "heads": 2, "layers": 1, "batch_size": 4}', device => 'cuda', wait => true)});
 is(report($job, 'used'), 'cuda:0', 'a language model learns on it');
 $job = sql("SELECT llm_train('a', 'points', target => 'above', params => '$small', wait => true)");
 is(report($job, 'used'), 'cuda:0', 'auto takes it');
@@ -94,12 +95,15 @@ ok(trains($job), 'goes on');
 is(report($job, 'used'), 'cuda:0', 'on the GPU again');
 my $start = time;
 is(sql("SELECT llm_cancel($job)"), 'cancelled', 'and is cancelled');
-cmp_ok(time - $start, '<=', 1, 'at once');
+cmp_ok(time - $start, '<', 1, 'at once');
 
 # a GPU that fails
-break('memory 1');
-fails("SELECT llm_train('f', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)", qr/ERROR:  out of memory on GPU cuda:0\nHINT:  Use a smaller batch_size/, 'an allocation that fails is the error of the job');
-unlink $fault;
+foreach my $n (2 .. 5)
+{
+	break("memory $n");
+	fails("SELECT llm_train('f', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)", qr/ERROR:  out of memory on GPU cuda:0\nHINT:  Use a smaller batch_size/, "allocation $n that fails is the error of the job");
+	unlink $fault;
+}
 break('lost 5');
 $job = submit('f', $long, 'cuda');
 is(sql("SELECT llm_wait($job)"), 'interrupted', 'a device that fails interrupts the job');
