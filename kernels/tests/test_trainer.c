@@ -339,16 +339,30 @@ test_limits(void)
 	net_free(n);
 }
 
-int
-main(int argc, char **argv)
+static void
+test_opening(const char *path, const llmapp_cuda_device *info)
 {
 	llm_error err = {0};
 
-	device = cuda_open(argc > 1 ? argv[1] : NULL, 0, &err);
+	CHECK(!cuda_open("no/llmapp_cuda.so", 0, info, &err) && err.code == LLM_UNAVAILABLE && strstr(err.detail, "no/"));
+	err.code = LLM_OK;
+	CHECK(!cuda_open(path, 99, info, &err) && err.code == LLM_UNAVAILABLE && strstr(err.message, "cuda:99"));
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *path = argc > 1 ? argv[1] : NULL;
+	llmapp_cuda_device list[CUDA_DEVICES];
+	llm_error err = {0};
+	int count = cuda_list(path, list, &err);
+
+	device = count > 0 ? cuda_open(path, 0, list, &err) : NULL;
 	if (!device)
 		printf("no GPU: %s\n", err.message);
 	else
 	{
+		test_opening(path, list);
 		test_trainings();
 		test_limits();
 		cuda_close(device);

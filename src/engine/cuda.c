@@ -87,15 +87,6 @@ cuda_list(const char *path, llmapp_cuda_device *list, llm_error *err)
 
 /* ---- a device ---- */
 
-static const llm_code codes[] = {
-	[LLMAPP_CUDA_OK] = LLM_OK,
-	[LLMAPP_CUDA_UNAVAILABLE] = LLM_UNAVAILABLE,
-	[LLMAPP_CUDA_INVALID] = LLM_INVALID,
-	[LLMAPP_CUDA_MEMORY] = LLM_MEMORY,
-	[LLMAPP_CUDA_FAILED] = LLM_UNAVAILABLE,
-	[LLMAPP_CUDA_LOST] = LLM_LOST,
-};
-
 static bool
 fail(int code, int number, const char *what, llm_error *err)
 {
@@ -106,7 +97,7 @@ fail(int code, int number, const char *what, llm_error *err)
 		llm_fail(err, LLM_MEMORY, "out of memory on GPU cuda:%d", number);
 		return llm_hint(err, "Use a smaller batch_size or network, or wait until others have ended on this GPU.");
 	}
-	return llm_fail(err, codes[code], "GPU cuda:%d: %s", number, what);
+	return llm_fail(err, LLM_UNAVAILABLE, "GPU cuda:%d: %s", number, what);
 }
 
 bool
@@ -116,30 +107,21 @@ cuda_ok(const cuda_device *d, int code, llm_error *err)
 }
 
 cuda_device *
-cuda_open(const char *path, int number, llm_error *err)
+cuda_open(const char *path, int number, const llmapp_cuda_device *info, llm_error *err)
 {
-	llmapp_cuda_device list[CUDA_DEVICES];
+	const llmapp_cuda_api *api = cuda_library(path, err);
+	cuda_device *d = api ? calloc(1, sizeof(cuda_device)) : NULL;
 	char text[LLMAPP_CUDA_TEXT] = "";
-	int count = cuda_list(path, list, err), code;
-	cuda_device *d;
 	sigset_t old;
+	int code;
 
-	if (count == 0)
-		return NULL;
-	if (number < 0 || number >= count)
-	{
-		llm_fail(err, LLM_UNAVAILABLE, "there is no GPU cuda:%d", number);
-		return NULL;
-	}
-	d = calloc(1, sizeof(cuda_device));
-	if (!d)
-	{
+	if (api && !d)
 		llm_fail(err, LLM_MEMORY, "out of memory");
+	if (!d)
 		return NULL;
-	}
-	d->api = cuda_library(path, err);
+	d->api = api;
 	d->number = number;
-	d->info = list[number];
+	d->info = *info;
 	block_signals(&old);
 	code = d->api->open(number, &d->context, text, sizeof(text));
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -17,7 +17,7 @@ typedef struct cuda_device
 	const llmapp_cuda_api *api;
 	llmapp_cuda_context *context;
 	int number;
-	llmapp_cuda_device info; /* as it was before it was opened */
+	llmapp_cuda_device info; /* before it was opened */
 } cuda_device;
 
 #define CUDA_DEVICES 16
@@ -27,9 +27,12 @@ typedef struct cuda_device
  * functions that are linked into this program.
  */
 extern const llmapp_cuda_api *cuda_library(const char *path, llm_error *err);
-/* Devices in list (CUDA_DEVICES), at least one; their number, 0 on failure. */
+/*
+ * Devices in list (CUDA_DEVICES), at least one; their number, 0 on failure.  Asking takes some memory of every
+ * device until the process ends, so one that is to work does not ask: info of cuda_open() comes from another.
+ */
 extern int cuda_list(const char *path, llmapp_cuda_device *list, llm_error *err);
-extern cuda_device *cuda_open(const char *path, int number, llm_error *err);
+extern cuda_device *cuda_open(const char *path, int number, const llmapp_cuda_device *info, llm_error *err);
 extern void cuda_close(cuda_device *d); /* what was made of it is freed before */
 
 /* Whether a function of the backend succeeded; records why not. */

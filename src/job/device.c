@@ -3,13 +3,14 @@
  *	  The GPUs of this server, as a session sees them.
  *
  * The child process shares nothing with the server but code and an inherited copy of memory: it forgets
- * callbacks of exit, gives signals their defaults, ends by itself after a while and never returns.
+ * callbacks of exit, gives signals their defaults, ends with its parent at the latest and never returns.
  */
 #include "postgres.h"
 
 #include <dlfcn.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,13 +18,14 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "../common.h"
 #include "device.h"
 #include "worker.h"
 
 #define LIBRARY "llmapp_cuda.so"
-#define ANSWER_SECONDS 30
+#define ANSWER_MS 30000
 #define POLL_MS 100
 
 char *
@@ -45,14 +47,14 @@ GpuLibrary(void)
 pg_noreturn static void
 Answer(int fd, const char *path)
 {
-	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGPIPE, SIGUSR1, SIGUSR2, SIGCHLD};
+	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2, SIGCHLD};
 	GpuList answer = {0};
 	llm_error err = {0};
 
 	on_exit_reset();
 	for (int i = 0; i < (int) lengthof(signals); i++)
 		pqsignal(signals[i], SIG_DFL);
-	(void) alarm(ANSWER_SECONDS);
+	(void) prctl(PR_SET_PDEATHSIG, SIGKILL);
 	answer.count = cuda_list(path, answer.list, &err);
 	snprintf(answer.reason, sizeof(answer.reason), "%s%s%s", err.message, err.detail[0] ? ": " : "", err.detail);
 	for (Size done = 0; done < sizeof(answer);)
@@ -66,11 +68,12 @@ Answer(int fd, const char *path)
 	_exit(0);
 }
 
-/* All of the answer, or false when the child ended before. */
+/* All of the answer, or false when the child ended before or takes too long. */
 static bool
 ReadAnswer(int fd, GpuList *gpus)
 {
 	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	TimestampTz start = GetCurrentTimestamp();
 	Size done = 0;
 
 	while (done < sizeof(*gpus))
@@ -78,6 +81,8 @@ ReadAnswer(int fd, GpuList *gpus)
 		ssize_t got;
 
 		CHECK_FOR_INTERRUPTS();
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ANSWER_MS))
+			return false;
 		if (poll(&wait, 1, POLL_MS) <= 0)
 			continue;
 		got = read(fd, (char *) gpus + done, sizeof(*gpus) - done);

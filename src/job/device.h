@@ -3,8 +3,8 @@
  *	  The GPUs of this server, as a session sees them.
  *
  * A session never opens CUDA: it may fork, and a driver that fails must not take it along.  It asks a child
- * process, which opens the library, answers and ends.  Workers of jobs open a device themselves
- * (src/train/gpu.c).  Include after postgres.h.
+ * process, which opens the library, answers and ends.  So does the worker of a job before it opens one device
+ * itself (src/train/gpu.c).  Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_DEVICE_H
 #define LLMAPP_JOB_DEVICE_H

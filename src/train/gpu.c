@@ -2,7 +2,8 @@
  * gpu.c
  *	  The GPU of this training: chosen and opened by its worker, or why it trains on the CPU.
  *
- * A worker does one job, so there is one device.  Once it was opened, the process must not fork; after an error
+ * A worker does one job, so there is one device.  What there is, a child process says; once a device was opened, the
+ * process must not fork; after an error
  * that lost it, the job ends, and with it the process.
  */
 #include "postgres.h"
@@ -69,9 +70,9 @@ AwaitPlace(const GpuList *gpus, int number, int *taken)
 }
 
 static void
-OpenGpu(const char *path, int number, llm_error *err)
+OpenGpu(const char *path, const GpuList *gpus, int number, llm_error *err)
 {
-	gpu = cuda_open(path, number, err);
+	gpu = cuda_open(path, number, &gpus->list[number], err);
 	if (gpu == NULL)
 		LeaveGpu();
 	else
@@ -96,7 +97,7 @@ TryGpu(const char *path, const GpuList *gpus)
 
 	if (number < 0)
 		return "all GPUs are in use, see llmapp.max_gpu_jobs";
-	OpenGpu(path, number, &err);
+	OpenGpu(path, gpus, number, &err);
 	return gpu == NULL ? pstrdup(err.message) : NULL;
 }
 
@@ -110,7 +111,7 @@ RequireGpu(const char *path, const GpuList *gpus, int number)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("there is no GPU cuda:%d", number)));
 	if (!AwaitPlace(gpus, number, &taken))
 		return false;
-	OpenGpu(path, taken, &err);
+	OpenGpu(path, gpus, taken, &err);
 	if (gpu == NULL)
 		ThrowError(&err);
 	return true;
@@ -122,13 +123,15 @@ ChooseDevice(const TrainingSpec *spec, const train_params *params)
 	char *path = GpuLibrary();
 	const char *reason = Objection(params, path);
 	GpuList gpus = {0};
-	llm_error err = {0};
 
 	if (spec->device == NULL || strcmp(spec->device, "cpu") == 0)
 		return true;
 	is_auto = strcmp(spec->device, "auto") == 0;
-	if (reason == NULL && (gpus.count = cuda_list(path, gpus.list, &err)) == 0)
-		reason = pstrdup(err.message);
+	if (reason == NULL)
+	{
+		AskForGpus(&gpus);
+		reason = gpus.count == 0 ? pstrdup(gpus.reason) : NULL;
+	}
 	if (reason != NULL && !is_auto)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("device \"%s\" is not available", spec->device), errdetail_internal("%s.", reason),
