@@ -198,11 +198,24 @@ make_optim(trainer *t, llm_error *err)
 	return ok;
 }
 
+/* Where things are, by their offsets. */
+static void *
+on_device(const cuda_training *c, size_t offset)
+{
+	return c->memory + offset;
+}
+
+static void *
+in_staging(const cuda_training *c, size_t offset)
+{
+	return c->staging + offset;
+}
+
 /* Where a number of this memory's state is on the device. */
 static float *
 twin(const trainer *t, const float *x)
 {
-	return (float *) t->cuda->memory + (x - t->weights);
+	return on_device(t->cuda, (x - t->weights) * sizeof(float));
 }
 
 static bool
@@ -220,9 +233,9 @@ cuda_start(trainer *t, const float *published, const trainer_sizes *z, llm_error
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		float *weights = i == 0      ? (float *) c->memory
-						 : t->merged ? (float *) (c->memory + c->at.merged)
-									 : twin(t, published);
+		const float *weights = i == 0      ? twin(t, t->weights)
+							   : t->merged ? on_device(c, c->at.merged)
+										   : twin(t, published);
 
 		plan_attach(plans[i]->plan, c->memory + c->at.arena, weights);
 		if (!make_program(c, plans[i]->plan, &c->programs[i], err))
@@ -350,7 +363,7 @@ cuda_run(trainer *t, net_plan *p, const batch *b, llm_error *err)
 static const float *
 cuda_result(trainer *t, const net_plan *p, int32_t tensor, int64_t count, llm_error *err)
 {
-	float *to = (float *) (t->cuda->staging + t->cuda->at.result);
+	float *to = in_staging(t->cuda, t->cuda->at.result);
 
 	return copy_from(t->cuda, to, plan_address(p->plan, tensor), count * sizeof(float), err) ? to : NULL;
 }
@@ -377,7 +390,7 @@ cuda_update(trainer *t, open_step *o, double rate, double share, double *norm, l
 {
 	const cuda_training *c = t->cuda;
 	const train_config *config = &t->config;
-	double *to = (double *) (c->memory + c->at.norm), *pinned = (double *) (c->staging + c->at.host_norm);
+	double *to = on_device(c, c->at.norm), *pinned = in_staging(c, c->at.host_norm);
 	float *trained = twin(t, t->trained);
 	llmapp_cuda_update u = {
 		.adamw = config->optimizer == OPT_ADAMW,
