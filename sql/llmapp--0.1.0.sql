@@ -504,7 +504,7 @@ CREATE FUNCTION llmapp.running_jobs(OUT job bigint, OUT phase text, OUT done big
 COMMENT ON FUNCTION llmapp.running_jobs() IS 'running jobs that the caller may see; for llmapp.progress';
 
 CREATE FUNCTION llmapp.list_devices(OUT device text, OUT available boolean, OUT name text, OUT threads integer,
-                                    OUT kernels text, OUT reason text)
+                                    OUT kernels text, OUT reason text, OUT memory bigint, OUT memory_free bigint)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'llmapp_list_devices' LANGUAGE C STABLE STRICT ROWS 2;
 COMMENT ON FUNCTION llmapp.list_devices() IS 'what can train on this server; for llmapp.devices';
@@ -554,10 +554,13 @@ COMMENT ON COLUMN llmapp.progress.done IS 'rows while loading, evaluating, scori
 COMMENT ON COLUMN llmapp.progress.per_second IS 'rows per second';
 COMMENT ON COLUMN llmapp.progress.eta IS 'time left in this phase';
 
-CREATE VIEW llmapp.devices AS SELECT device, available, name, threads, kernels, reason FROM llmapp.list_devices();
+CREATE VIEW llmapp.devices AS
+    SELECT device, available, name, threads, kernels, memory, memory_free, reason FROM llmapp.list_devices();
 GRANT SELECT ON llmapp.devices TO PUBLIC;
 COMMENT ON VIEW llmapp.devices IS 'devices that can train, or the reason why one cannot';
-COMMENT ON COLUMN llmapp.devices.kernels IS 'instructions and library of matrix products that the arithmetic uses';
+COMMENT ON COLUMN llmapp.devices.kernels IS 'instructions and library of matrix products that the arithmetic uses; of a GPU what it is';
+COMMENT ON COLUMN llmapp.devices.memory IS 'bytes of a GPU';
+COMMENT ON COLUMN llmapp.devices.memory_free IS 'bytes of a GPU that nobody uses now';
 
 CREATE FUNCTION llm_train(model text, source text, target text DEFAULT NULL, task text DEFAULT NULL,
                           architecture text DEFAULT NULL, params jsonb DEFAULT '{}', base regclass DEFAULT NULL,

@@ -22,6 +22,8 @@
 char *llmapp_device = NULL;
 int llmapp_threads = 0;
 int llmapp_train_memory = 1024 * 1024;
+int llmapp_gpu_memory = 0;
+int llmapp_max_gpu_jobs = 1;
 int llmapp_cache_size = 4096;
 int llmapp_max_jobs = 2;
 int llmapp_checkpoint_interval = 60;
@@ -57,6 +59,12 @@ DefineSettings(void)
 							"Rows beyond it are read from a temporary file; a model that needs more is refused.",
 							&llmapp_train_memory, 1024 * 1024, 16 * 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("llmapp.gpu_memory", "Memory of a GPU that a training job may use.",
+							"0 means what is free. A model that needs more is refused.", &llmapp_gpu_memory, 0, 0,
+							MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("llmapp.max_gpu_jobs", "Jobs that use one GPU at the same time.",
+							"Further ones wait for it.", &llmapp_max_gpu_jobs, 1, 1, JOB_SLOTS, PGC_SIGHUP, 0, NULL,
+							NULL, NULL);
 	DefineCustomIntVariable("llmapp.cache_size", "Size of the files that share weights between sessions.",
 							"The least recently used files are removed beyond it.", &llmapp_cache_size, 4096, 0,
 							1024 * 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
@@ -88,6 +96,7 @@ ErrorSqlState(llm_code code)
 		case LLM_MEMORY: return ERRCODE_OUT_OF_MEMORY;
 		case LLM_CANCELLED: return ERRCODE_QUERY_CANCELED;
 		case LLM_UNAVAILABLE: return ERRCODE_FEATURE_NOT_SUPPORTED;
+		case LLM_LOST: return ERRCODE_DEVICE_LOST;
 		case LLM_OK: break;
 	}
 	return ERRCODE_INTERNAL_ERROR;

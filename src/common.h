@@ -22,11 +22,16 @@ extern char *llmapp_device;            /* auto, cpu, cuda, cuda:N */
 extern int llmapp_threads;             /* 0 = half the processors, at most 4 */
 extern int llmapp_train_memory;        /* kB */
 extern int llmapp_cache_size;          /* MB of weight cache files */
+extern int llmapp_gpu_memory;          /* kB of a GPU that a job may use, 0: what is free */
+extern int llmapp_max_gpu_jobs;        /* jobs on one GPU at once */
 extern int llmapp_max_jobs;            /* jobs running at once in the cluster */
 extern int llmapp_checkpoint_interval; /* seconds */
 extern bool llmapp_progress_notices;   /* NOTICE while llm_train(wait => true) waits */
 extern bool llmapp_batch_predictions;  /* plain predictions may become batched ones, when preloaded */
 extern char *llmapp_databases;         /* databases the launcher looks after */
+
+/* A device failed under a job, which another worker can go on with; class 58 is "system error". */
+#define ERRCODE_DEVICE_LOST MAKE_SQLSTATE('5', '8', 'L', '0', '1')
 
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);

@@ -15,9 +15,8 @@
 
 #include <dlfcn.h>
 
-#include "../../src/engine/plan.h"
+#include "../../src/engine/cuda.h"
 #include "../../tests/unit/fixture.h"
-#include "../llmapp_cuda.h"
 
 #define MAX_SLOTS 48
 #define MAX_FLOATS (1 << 20)
@@ -208,119 +207,33 @@ bench_free(bench *b, plan *p)
 		free(b->input[i]);
 }
 
-/* ---- steps for a device ---- */
-
-/* Where things of the host lie on the device. */
-typedef struct device_place
-{
-	const char *arena;
-	char *to_arena;
-	const float *weights;
-	float *to_weights;
-	void *input[MAX_SLOTS];
-} device_place;
-
-static inline void
-describe_tensor(const plan *p, const device_place *d, int32_t t, llmapp_cuda_tensor *to)
-{
-	const tensor *x;
-	char *at = plan_address(p, t);
-
-	if (t == TENSOR_NONE || !at)
-		return;
-	x = &plan_graph(p)->tensors[t];
-	to->axis = x->axis;
-	to->ndim = x->ndim;
-	memcpy(to->dims, x->dims, sizeof(to->dims));
-	if (x->role == ROLE_INPUT)
-		to->data = d->input[x->slot];
-	else if (x->role == ROLE_PARAM)
-		to->data = d->to_weights + ((float *) at - d->weights);
-	else
-		to->data = d->to_arena + (at - d->arena);
-}
-
-static inline llmapp_cuda_attr
-describe_attr(const op_attr *a)
-{
-	return (llmapp_cuda_attr) {
-		.index = a->index,
-		.number = a->number,
-		.act = a->act,
-		.flag = a->flag,
-		.count = a->count,
-		.kernel = {a->window.kernel[0], a->window.kernel[1]},
-		.stride = {a->window.stride[0], a->window.stride[1]},
-		.padding = {a->window.padding[0], a->window.padding[1]},
-		.heads = a->attention.heads,
-		.kv_heads = a->attention.kv_heads,
-		.head_dim = a->attention.head_dim,
-		.causal = a->attention.causal,
-		.scale = a->attention.scale,
-		.buckets = a->attention.buckets,
-		.distance = a->attention.distance,
-		.rotary_dim = a->rotary.dim,
-		.rotary_context = a->rotary.context,
-		.rotary_theta = a->rotary.theta,
-		.rotary_factor = a->rotary.factor,
-		.rotary_low = a->rotary.low,
-		.rotary_high = a->rotary.high,
-	};
-}
-
-/* An earlier step wrote the gradient that output j of node i is. */
-static inline bool
-is_later_writer(const graph *g, int32_t i, int j)
-{
-	int32_t t = g->nodes[i].out[j];
-
-	if (t == TENSOR_NONE || g->tensors[t].role != ROLE_GRADIENT)
-		return false;
-	for (int32_t k = 0; k < i; k++)
-		for (int l = 0; l < NODE_OUTPUTS; l++)
-			if (g->nodes[k].out[l] == t)
-				return true;
-	return false;
-}
-
-static inline llmapp_cuda_step *
-describe_steps(const plan *p, const device_place *d, bool bf16)
-{
-	const graph *g = plan_graph(p);
-	llmapp_cuda_step *steps = calloc(g->node_count, sizeof(llmapp_cuda_step));
-
-	for (int32_t i = 0; i < g->node_count; i++)
-	{
-		const node *n = &g->nodes[i];
-		llmapp_cuda_step *s = &steps[i];
-
-		s->op = api->op(op_table[n->op].name);
-		s->axis = node_axis(g, n);
-		s->bf16 = bf16;
-		s->attr = describe_attr(&n->attr);
-		for (int j = 0; j < NODE_INPUTS; j++)
-			describe_tensor(p, d, n->in[j], &s->in[j]);
-		for (int j = 0; j < NODE_OUTPUTS; j++)
-		{
-			describe_tensor(p, d, n->out[j], &s->out[j]);
-			s->accumulate[j] = is_later_writer(g, i, j);
-		}
-	}
-	return steps;
-}
-
 /* ---- running ---- */
 
-/* A plan, its arena on both sides, and its program. */
+/* A plan, its memory on both sides, and its program. */
 typedef struct runner
 {
 	bench b;
 	plan *p;
 	size_t bytes;
 	char *arena, *got, *blank;
-	device_place d;
+	char *to_arena;
+	float *to_weights;
+	void *to_input[MAX_SLOTS];
 	llmapp_cuda_program *program;
 } runner;
+
+static inline llmapp_cuda_step *
+describe_steps(const runner *r, llm_error *err)
+{
+	llmapp_cuda_step *steps;
+
+	plan_attach(r->p, r->to_arena, r->to_weights);
+	steps = cuda_steps(api, r->p, r->to_input, err);
+	for (int32_t i = 0; steps && i < plan_graph(r->p)->node_count; i++)
+		steps[i].bf16 = r->b.bf16;
+	plan_attach(r->p, r->arena, r->b.weights);
+	return steps;
+}
 
 static inline bool
 runner_new(runner *r, bench_record record, const void *problem, bool keep)
@@ -342,15 +255,15 @@ runner_new(runner *r, bench_record record, const void *problem, bool keep)
 	r->arena = backend_cpu.allocate(r->bytes);
 	r->got = malloc(r->bytes);
 	r->blank = memset(malloc(r->bytes), 0xff, r->bytes);
-	plan_attach(r->p, r->arena, r->b.weights);
+	r->to_arena = device_copy(r->blank, r->bytes);
+	r->to_weights = device_copy(r->b.weights, r->b.floats * sizeof(float) + 4);
+	for (int32_t i = 0; i < r->b.inputs; i++)
+		r->to_input[i] = device_copy(r->b.input[i], r->b.input_bytes[i]);
+	steps = describe_steps(r, &err);
+	if (!CHECK_STR(err.message, ""))
+		return false;
 	for (int32_t i = 0; i < r->b.inputs; i++)
 		plan_bind(r->p, i, r->b.input[i]);
-	r->d = (device_place) {.arena = r->arena, .weights = r->b.weights};
-	r->d.to_arena = device_copy(r->blank, r->bytes);
-	r->d.to_weights = device_copy(r->b.weights, r->b.floats * sizeof(float) + 4);
-	for (int32_t i = 0; i < r->b.inputs; i++)
-		r->d.input[i] = device_copy(r->b.input[i], r->b.input_bytes[i]);
-	steps = describe_steps(r->p, &r->d, r->b.bf16);
 	count = plan_graph(r->p)->node_count;
 	ok = check_code(api->program_new(device, steps, count, r->b.bucket, &r->program));
 	free(steps);
@@ -361,10 +274,10 @@ static inline void
 runner_free(runner *r)
 {
 	api->program_free(r->program);
-	api->release(device, r->d.to_arena);
-	api->release(device, r->d.to_weights);
+	api->release(device, r->to_arena);
+	api->release(device, r->to_weights);
 	for (int32_t i = 0; i < r->b.inputs; i++)
-		api->release(device, r->d.input[i]);
+		api->release(device, r->to_input[i]);
 	backend_cpu.release(r->arena);
 	free(r->got);
 	free(r->blank);
@@ -394,10 +307,10 @@ run_device(runner *r, int batch, int order)
 	if (emulate_set_order)
 		emulate_set_order(order);
 	for (int32_t i = 0; i < r->b.inputs; i++)
-		check_code(api->copy_to(device, r->d.input[i], r->b.input[i], r->b.input_bytes[i]));
-	check_code(api->copy_to(device, r->d.to_arena, r->blank, r->bytes));
+		check_code(api->copy_to(device, r->to_input[i], r->b.input[i], r->b.input_bytes[i]));
+	check_code(api->copy_to(device, r->to_arena, r->blank, r->bytes));
 	check_code(api->program_run(r->program, &args));
-	check_code(api->copy_from(device, r->got, r->d.to_arena, r->bytes));
+	check_code(api->copy_from(device, r->got, r->to_arena, r->bytes));
 }
 
 /* ---- comparing ---- */

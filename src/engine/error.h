@@ -14,11 +14,12 @@
 typedef enum llm_code
 {
 	LLM_OK = 0,
-	LLM_INVALID,    /* the caller's argument or setting is wrong */
-	LLM_CORRUPT,    /* bytes of a model or file are not what they claim to be */
-	LLM_MEMORY,     /* an allocation failed or a limit would be exceeded */
-	LLM_CANCELLED,  /* the poll function asked to stop */
-	LLM_UNAVAILABLE /* a library or device is not there */
+	LLM_INVALID,     /* the caller's argument or setting is wrong */
+	LLM_CORRUPT,     /* bytes of a model or file are not what they claim to be */
+	LLM_MEMORY,      /* an allocation failed or a limit would be exceeded */
+	LLM_CANCELLED,   /* the poll function asked to stop */
+	LLM_UNAVAILABLE, /* a library or device is not there */
+	LLM_LOST         /* the device failed: this process can use it no more, another one may */
 } llm_code;
 
 typedef struct llm_error

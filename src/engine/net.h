@@ -323,7 +323,13 @@ typedef struct train_config
 	bool recompute;
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
-	llm_poll poll;   /* may be NULL; trainer_set_poll() replaces it */
+	/*
+	 * Steps and scores are computed on a GPU, which has parameters, moments and what layers make; micro_rows are
+	 * refused.  Checkpoints are those of the CPU.  trainer_new() needs the device, opened; planning does not.
+	 */
+	bool gpu;
+	struct cuda_device *device;
+	llm_poll poll; /* may be NULL; trainer_set_poll() replaces it */
 	void *poll_arg;
 } train_config;
 
@@ -332,6 +338,11 @@ typedef struct trainer trainer;
 /* Bytes that trainer_new() will allocate, so that a job can be refused before it starts.  batch_rows: most of a step. */
 extern bool trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes,
 						   llm_error *err);
+/* Of config->gpu: bytes on the device, without scratch of its operations; trainer_memory() are the others. */
+extern bool trainer_device_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes,
+								  llm_error *err);
+/* And with that scratch, of one that was made; 0 without config->gpu. */
+extern size_t trainer_device_bytes(const trainer *t);
 /* LLM_CANCELLED when config->poll asked to stop. */
 extern trainer *trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_error *err);
 extern void trainer_free(trainer *t); /* joins its threads */
@@ -378,6 +389,12 @@ extern void trainer_set_output_bias(trainer *t, const float *bias);
  */
 extern bool trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
 								 llm_error *err);
+
+/*
+ * Bring parameters and moments from the GPU to this memory.  After steps, trainer_weights(), trainer_adapters()
+ * and trainer_save() need it; without config->gpu it does nothing.
+ */
+extern bool trainer_fetch(trainer *t, llm_error *err);
 
 /*
  * The weights that would be published now (the average when ema is on), adapters merged into them.  They

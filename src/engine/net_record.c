@@ -28,8 +28,11 @@ enum
 	SLOT_TOKEN_TARGET,
 	SLOT_TOKEN_WEIGHT,
 	SLOT_SOURCE,
-	SLOT_SOURCE_START
+	SLOT_SOURCE_START,
+	SLOT_COUNT
 };
+
+_Static_assert(SLOT_COUNT == NET_INPUTS, "every slot of inputs is known");
 
 /* A network being recorded. */
 typedef struct recorder
@@ -454,19 +457,35 @@ net_plan_free(net_plan *p)
 }
 
 void
+net_inputs(const batch *b, net_input inputs[NET_INPUTS])
+{
+	const batch_shape *s = &b->shape;
+	int64_t rows[AXIS_COUNT], pairs = s->bag_rows > 0 ? b->bag_start[b->rows] : 0;
+	int64_t starts = b->rows + 1;
+
+	net_rows(b, rows);
+	inputs[SLOT_DENSE] = (net_input) {b->dense, b->rows * s->dense};
+	inputs[SLOT_EMBED] = (net_input) {b->embed, b->rows * s->embed_columns};
+	inputs[SLOT_BAG_START] = (net_input) {b->bag_start, s->bag_rows > 0 ? starts : 0};
+	inputs[SLOT_BAG_INDEX] = (net_input) {b->bag_index, pairs};
+	inputs[SLOT_BAG_VALUE] = (net_input) {b->bag_value, pairs};
+	inputs[SLOT_TARGET] = s->class_target ? (net_input) {b->target_class, b->rows}
+										  : (net_input) {b->target_number, b->rows * s->outputs};
+	inputs[SLOT_WEIGHT] = (net_input) {b->weight, b->rows};
+	inputs[SLOT_TOKEN] = (net_input) {b->token, rows[AXIS_TOKEN]};
+	inputs[SLOT_TOKEN_START] = (net_input) {b->token_start, s->context > 0 ? starts : 0};
+	inputs[SLOT_TOKEN_TARGET] = (net_input) {b->token_target, rows[AXIS_TOKEN]};
+	inputs[SLOT_TOKEN_WEIGHT] = (net_input) {b->token_weight, rows[AXIS_TOKEN]};
+	inputs[SLOT_SOURCE] = (net_input) {b->source, rows[AXIS_SOURCE]};
+	inputs[SLOT_SOURCE_START] = (net_input) {b->source_start, s->source_context > 0 ? starts : 0};
+}
+
+void
 net_plan_bind(net_plan *p, const batch *b)
 {
-	plan_bind(p->plan, SLOT_DENSE, b->dense);
-	plan_bind(p->plan, SLOT_EMBED, b->embed);
-	plan_bind(p->plan, SLOT_BAG_START, b->bag_start);
-	plan_bind(p->plan, SLOT_BAG_INDEX, b->bag_index);
-	plan_bind(p->plan, SLOT_BAG_VALUE, b->bag_value);
-	plan_bind(p->plan, SLOT_TARGET, b->shape.class_target ? (const void *) b->target_class : b->target_number);
-	plan_bind(p->plan, SLOT_WEIGHT, b->weight);
-	plan_bind(p->plan, SLOT_TOKEN, b->token);
-	plan_bind(p->plan, SLOT_TOKEN_START, b->token_start);
-	plan_bind(p->plan, SLOT_TOKEN_TARGET, b->token_target);
-	plan_bind(p->plan, SLOT_TOKEN_WEIGHT, b->token_weight);
-	plan_bind(p->plan, SLOT_SOURCE, b->source);
-	plan_bind(p->plan, SLOT_SOURCE_START, b->source_start);
+	net_input inputs[NET_INPUTS];
+
+	net_inputs(b, inputs);
+	for (int32_t slot = 0; slot < NET_INPUTS; slot++)
+		plan_bind(p->plan, slot, inputs[slot].data);
 }

@@ -64,6 +64,17 @@ extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, 
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 
+#define NET_INPUTS 13 /* slots of inputs */
+
+/* What a batch has for an input, of 4 bytes each. */
+typedef struct net_input
+{
+	const void *data;
+	int64_t count; /* of the rows that the batch has */
+} net_input;
+
+extern void net_inputs(const batch *b, net_input inputs[NET_INPUTS]); /* by slot */
+
 /*
  * Weights before training, from the seed, the same for any pool (NULL: one thread).  False when
  * poll asked to stop.  weights are zero before.

@@ -277,6 +277,12 @@ plan_graph(const plan *p)
 	return p->g;
 }
 
+const step *
+plan_step(const plan *p, int32_t node)
+{
+	return &p->steps[node];
+}
+
 void *
 plan_address(const plan *p, int32_t t)
 {

@@ -25,6 +25,7 @@ extern bool plan_run(const plan *p, const run_args *r, llm_error *err);
 
 /* For callers that read results, and for tests. */
 extern const graph *plan_graph(const plan *p);
+extern const step *plan_step(const plan *p, int32_t node); /* inputs are those that were bound */
 extern void *plan_address(const plan *p, int32_t tensor);
 /* Bytes [*begin, *end) of the arena and steps [*first, *last] in which they belong to the tensor; false: not in the arena. */
 extern bool plan_place(const plan *p, int32_t tensor, size_t *begin, size_t *end, int32_t *first, int32_t *last);

@@ -9,16 +9,16 @@
  * Training, scoring and prediction plans never run at the same time and share one arena.
  * Parameters change only after a whole step was computed, so a cancelled or failed step
  * leaves everything as it was; sums over passes lie beside them.
+ * Where plans run is trainer_device's; a GPU has a copy of the block, and `changed` and `ahead` say
+ * which is the newer one.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "accumulate.h"
 #include "bf16.h"
 #include "blas.h"
-#include "net_record.h"
-#include "optim.h"
+#include "trainer.h"
 
 #define MAX_THREADS 1024
 #define STATE_MAGIC 0x324E5254u /* "TRN2" in little-endian memory */
@@ -39,38 +39,6 @@ typedef struct state_header
 	uint32_t lora_targets;
 	float lora_alpha;
 } state_header;
-
-/* What passes have given to the step at hand. */
-typedef struct open_step
-{
-	int64_t passes, rows;
-	double loss_sum, weight_sum;
-} open_step;
-
-struct trainer
-{
-	const net *n;
-	train_config config;
-	int64_t batch_rows, pass_rows; /* most of a step, and of a pass */
-	net_tuning *tuning;
-	net_plan train, score, predict;
-	void *arena;
-	size_t frozen_floats, part_floats;
-	int32_t parts;
-	float *weights;    /* (frozen_floats), and then trained ones */
-	float *trained;    /* (parts, part_floats) behind frozen weights */
-	float *average;    /* the last part, or NULL */
-	float *merged;     /* the network's weights to publish, made when wanted; NULL where they are there anyway */
-	bool merged_made;  /* since weights changed */
-	uint64_t frozen;   /* checksum */
-	accumulator *sums; /* NULL: a step is one pass */
-	optim *optim;
-	run_args run;
-	open_step open;
-	int64_t steps;
-	double learning_rate;
-	double gradient_norm;
-};
 
 /* ---- memory and construction ---- */
 
@@ -99,6 +67,12 @@ check_passes(const net *n, const train_config *c, int64_t batch_rows, llm_error 
 	if (c->micro_rows > 0 && c->micro_rows < batch_rows && n->config.loss == LOSS_CONTRASTIVE)
 		return llm_fail(err, LLM_INVALID,
 						"texts are compared within a batch, which cannot be computed in micro batches");
+	if (c->micro_rows > 0 && c->micro_rows < batch_rows && c->gpu)
+	{
+		llm_fail(err, LLM_INVALID, "a GPU does not sum the gradients of micro batches");
+		return llm_hint(err,
+						"Leave out micro_batch and use a smaller batch_size, or set recompute or device => 'cpu'.");
+	}
 	return true;
 }
 
@@ -125,7 +99,7 @@ check_train_config(const net *n, const train_config *c, int64_t batch_rows, llm_
 	if (c->warmup_steps < 0 || c->total_steps < 0 || (unsigned) c->optimizer > OPT_SGD ||
 		(unsigned) c->schedule > SCHEDULE_COSINE)
 		return llm_fail(err, LLM_INVALID, "optimizer or schedule is out of range");
-	if (c->precision == PRECISION_BF16 && !bf16_supported())
+	if (c->precision == PRECISION_BF16 && !c->gpu && !bf16_supported())
 	{
 		llm_fail(err, LLM_UNAVAILABLE, "precision bf16 needs a CPU with AVX512-BF16");
 		return llm_hint(err, "Train in precision f32.");
@@ -139,8 +113,8 @@ pass_rows(const train_config *c, int64_t batch_rows)
 	return c->micro_rows > 0 && c->micro_rows < batch_rows ? c->micro_rows : batch_rows;
 }
 
-static int64_t
-pass_count(const trainer *t)
+int64_t
+trainer_passes(const trainer *t)
 {
 	return (t->batch_rows + t->pass_rows - 1) / t->pass_rows;
 }
@@ -203,9 +177,8 @@ make_plans(trainer *t, size_t *arena_bytes, llm_error *err)
 	return true;
 }
 
-/* Gradients of the training plan, tensor by tensor, malloc'd; addresses have a meaning once it is attached. */
-static optim_tensor *
-list_gradients(const trainer *t, int32_t *count, llm_error *err)
+optim_tensor *
+trainer_gradients(const trainer *t, int32_t *count, llm_error *err)
 {
 	const graph *g = plan_graph(t->train.plan);
 	optim_tensor *tensors = malloc((g->tensor_count + 1) * sizeof(optim_tensor));
@@ -243,17 +216,23 @@ count_sums(const trainer *t, size_t *bytes, llm_error *err)
 	bool ok;
 
 	*bytes = 0;
-	if (pass_count(t) == 1)
+	if (trainer_passes(t) == 1)
 		return true;
-	tensors = list_gradients(t, &count, err);
-	ok = tensors && (accumulator_bytes(tensors, count, pass_count(t), bytes) ||
+	tensors = trainer_gradients(t, &count, err);
+	ok = tensors && (accumulator_bytes(tensors, count, trainer_passes(t), bytes) ||
 					 llm_fail(err, LLM_MEMORY, "network is too large"));
 	free(tensors);
 	return ok;
 }
 
-bool
-trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
+/* What all plans and the state take, in this memory and on a device. */
+typedef struct memory_need
+{
+	size_t host, device;
+} memory_need;
+
+static bool
+count_memory(const net *n, const train_config *config, int64_t batch_rows, memory_need *need, llm_error *err)
 {
 	trainer t = {.n = n, .config = *config, .batch_rows = batch_rows, .pass_rows = pass_rows(config, batch_rows)};
 	size_t state, merged, arena, sums;
@@ -261,23 +240,36 @@ trainer_memory(const net *n, const train_config *config, int64_t batch_rows, siz
 			  count_bytes(n, t.tuning, config, &state, &merged, err) && make_plans(&t, &arena, err) &&
 			  count_sums(&t, &sums, err);
 
+	if (ok && config->gpu)
+		ok = trainer_cuda_memory(&t, &(trainer_sizes) {state, merged, arena}, &need->device, &arena, err);
 	free_plans(&t);
 	tuning_free(t.tuning);
-	if (ok && (__builtin_add_overflow(state + merged, arena, bytes) || __builtin_add_overflow(*bytes, sums, bytes)))
+	if (ok && (__builtin_add_overflow(state + merged, arena, &need->host) ||
+			   __builtin_add_overflow(need->host, sums, &need->host)))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
 	return ok;
 }
 
-static bool
-make_optim(trainer *t, llm_error *err)
+bool
+trainer_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
 {
-	int32_t count;
-	optim_tensor *tensors = list_gradients(t, &count, err);
+	memory_need need;
+	bool ok = count_memory(n, config, batch_rows, &need, err);
 
-	if (tensors && (pass_count(t) == 1 || (t->sums = accumulator_new(tensors, count, pass_count(t), err))))
-		t->optim = optim_new(tensors, count, err);
-	free(tensors);
-	return t->optim != NULL;
+	if (ok)
+		*bytes = need.host;
+	return ok;
+}
+
+bool
+trainer_device_memory(const net *n, const train_config *config, int64_t batch_rows, size_t *bytes, llm_error *err)
+{
+	memory_need need;
+	bool ok = count_memory(n, config, batch_rows, &need, err);
+
+	if (ok)
+		*bytes = need.device;
+	return ok;
 }
 
 /* Where weights to publish are, once trainer_weights() has made them. */
@@ -290,26 +282,21 @@ published(const trainer *t)
 static bool
 allocate(trainer *t, llm_error *err)
 {
-	size_t arena, state, merged;
+	trainer_sizes z;
 
-	if (!make_plans(t, &arena, err) || !count_bytes(t->n, t->tuning, &t->config, &state, &merged, err))
+	if (!make_plans(t, &z.arena, err) || !count_bytes(t->n, t->tuning, &t->config, &z.state, &z.merged, err))
 		return false;
 	t->parts = part_count(&t->config);
 	t->frozen_floats = tuning_begin(t->tuning);
 	t->part_floats = tuning_end(t->tuning) - t->frozen_floats;
-	t->weights = backend_cpu.allocate(state);
-	t->merged = merged > 0 ? backend_cpu.allocate(merged) : NULL;
-	t->arena = backend_cpu.allocate(arena);
-	if (!t->weights || !t->arena || (merged > 0 && !t->merged))
-		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", state + merged + arena);
+	t->weights = backend_cpu.allocate(z.state);
+	t->merged = z.merged > 0 ? backend_cpu.allocate(z.merged) : NULL;
+	if (!t->weights || (z.merged > 0 && !t->merged))
+		return llm_fail(err, LLM_MEMORY, "out of memory: training needs %zu bytes", z.state + z.merged + z.arena);
 	t->trained = t->weights + t->frozen_floats;
 	if (t->config.ema_decay > 0)
 		t->average = t->trained + (t->parts - 1) * t->part_floats;
-	plan_attach(t->train.plan, t->arena, t->weights);
-	plan_attach(t->score.plan, t->arena, published(t));
-	if (t->predict.plan)
-		plan_attach(t->predict.plan, t->arena, published(t));
-	return true;
+	return t->device->start(t, published(t), &z, err);
 }
 
 #define ZERO_TILE (1 << 20) /* floats */
@@ -346,6 +333,7 @@ start_from_weights(trainer *t)
 		memcpy(t->average, t->trained, t->part_floats * sizeof(float));
 	t->frozen = checksum(t->weights, t->frozen_floats);
 	t->merged_made = false;
+	t->changed |= CHANGED_WEIGHTS;
 	t->open = (open_step) {0};
 }
 
@@ -361,6 +349,7 @@ fill_state(trainer *t, llm_error *err)
 		!tuning_initialise(t->tuning, t->config.seed, t->weights + t->n->weight_floats, r->pool, r->poll,
 						   r->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceled");
+	t->changed |= CHANGED_STATE;
 	start_from_weights(t);
 	return true;
 }
@@ -382,11 +371,12 @@ trainer_new(const net *n, const train_config *config, int64_t batch_rows, llm_er
 	t->config = *config;
 	t->batch_rows = batch_rows;
 	t->pass_rows = pass_rows(config, batch_rows);
+	t->device = config->gpu ? &trainer_cuda : &trainer_cpu;
 	t->run =
 		(run_args) {.seed = config->seed, .simd = simd_best(), .poll = config->poll, .poll_arg = config->poll_arg};
 	blas_open(); /* before threads start; without it the built-in product serves */
 	if (!(t->tuning = tuning_new(n, config, err)) || !blas_reserve(config->threads, err) || !allocate(t, err) ||
-		!make_optim(t, err) || !(t->run.pool = pool_new(config->threads, err)) || !fill_state(t, err))
+		!(t->run.pool = pool_new(config->threads, err)) || !fill_state(t, err))
 	{
 		trainer_free(t);
 		return NULL;
@@ -400,11 +390,9 @@ trainer_free(trainer *t)
 	if (!t)
 		return;
 	pool_free(t->run.pool);
-	optim_free(t->optim);
-	accumulator_free(t->sums);
+	t->device->stop(t);
 	free_plans(t);
 	tuning_free(t->tuning);
-	backend_cpu.release(t->arena);
 	backend_cpu.release(t->weights);
 	backend_cpu.release(t->merged);
 	free(t);
@@ -440,47 +428,54 @@ loss_count(const batch *b)
 	return b->shape.token_target ? b->token_start[b->rows] : b->rows;
 }
 
-/* Sums of weight times loss, and of weights, in the order of rows or tokens. */
+/* Add weights of rows or tokens, in their order. */
 static void
-sum_loss(const float *loss, const batch *b, double *loss_sum, double *weight_sum)
+add_weights(const batch *b, double *sum)
 {
 	const float *weight = b->shape.token_target ? b->token_weight : b->weight;
 
 	for (int64_t i = 0; i < loss_count(b); i++)
-	{
-		*loss_sum += loss[i];
-		*weight_sum += weight[i];
-	}
+		*sum += weight[i];
 }
 
-typedef struct average_args
+/* Add the first `count` numbers of a tensor of the plan that ran last, in their order. */
+static bool
+add_result(trainer *t, const net_plan *p, int32_t tensor, int64_t count, double *sum, llm_error *err)
 {
-	trainer *t;
-	float decay;
-} average_args;
+	const float *x = t->device->result(t, p, tensor, count, err);
 
-#define AVERAGE_TILE 65536
-
-static void
-average_tile(void *arg, int64_t tile)
-{
-	const average_args *a = arg;
-	size_t begin = tile * AVERAGE_TILE;
-	size_t rest = a->t->part_floats - begin;
-
-	a->t->run.simd->average(a->t->average + begin, a->t->trained + begin, a->decay,
-							rest < AVERAGE_TILE ? rest : AVERAGE_TILE);
+	for (int64_t i = 0; x && i < count; i++)
+		*sum += x[i];
+	return x != NULL;
 }
 
-/* Early steps weigh more, so that initial values fade: decay = min(ema_decay, (1 + t) / (10 + t)). */
-static void
-update_average(trainer *t)
+bool
+trainer_read_losses(trainer *t, open_step *o, llm_error *err)
 {
-	double early = (1.0 + t->steps) / (10.0 + t->steps);
-	average_args a = {t, (float) (early < t->config.ema_decay ? early : t->config.ema_decay)};
+	double sum = 0;
+	bool ok = o->unread == 0 || add_result(t, &t->train, t->train.loss, o->unread, &sum, err);
 
-	if (t->average)
-		pool_run(t->run.pool, average_tile, &a, (t->part_floats + AVERAGE_TILE - 1) / AVERAGE_TILE, NULL, NULL);
+	o->loss_sum += sum;
+	o->unread = 0;
+	return ok;
+}
+
+bool
+trainer_finite(const trainer *t, double norm, double loss_sum, llm_error *err)
+{
+	if (isfinite(norm) && isfinite(loss_sum))
+		return true;
+	llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld", (long long) t->steps + 1);
+	return llm_hint(err, "Lower learning_rate, or set clip_norm.");
+}
+
+/* Early steps weigh more, so that initial values fade. */
+double
+trainer_average_decay(const trainer *t)
+{
+	double early = (2.0 + t->steps) / (11.0 + t->steps);
+
+	return early < t->config.ema_decay ? early : t->config.ema_decay;
 }
 
 /*
@@ -490,43 +485,23 @@ update_average(trainer *t)
  */
 #define STATISTICS_RATE 0.1f
 
-static void
-update_statistics(trainer *t)
+bool
+trainer_follow_statistics(trainer *t, llm_error *err)
 {
-	float rate = fmaxf(STATISTICS_RATE, 1.0f / t->steps) * t->run.rows[AXIS_ROW] / t->batch_rows;
+	float rate = fmaxf(STATISTICS_RATE, 1.0f / (t->steps + 1)) * t->run.rows[AXIS_ROW] / t->batch_rows;
 
 	for (int32_t i = 0; i < t->train.statistic_count; i++)
 	{
-		const float *batch = plan_address(t->train.plan, t->train.statistic[i]);
 		const net_tensor_info *mean = &t->n->tensors[t->train.running[i]];
 		const net_tensor_info *variance = mean + 1;
+		const float *batch = t->device->result(t, &t->train, t->train.statistic[i], 4 * mean->count, err);
 
+		if (!batch)
+			return false;
 		t->run.simd->average(t->weights + mean->offset, batch, 1 - rate, mean->count);
 		t->run.simd->average(t->weights + variance->offset, batch + 3 * mean->count, 1 - rate, variance->count);
 	}
-}
-
-/* share: of the gradients that the optimizer reads, what makes them those of the mean. */
-static void
-update_parameters(trainer *t, double norm, double share)
-{
-	double clip = t->config.clip_norm;
-	optim_update u = {
-		.config = &t->config,
-		.step = t->steps + 1,
-		.learning_rate = scheduled_rate(&t->config, t->steps + 1),
-		.gradient_scale = share * (clip > 0 && norm > clip ? clip / norm : 1),
-		.weights = t->trained,
-		.moments = {t->trained + t->part_floats, t->trained + 2 * t->part_floats},
-	};
-
-	optim_apply(t->optim, &u, t->run.simd, t->run.pool);
-	t->learning_rate = u.learning_rate;
-	t->gradient_norm = norm;
-	t->steps++;
-	update_statistics(t);
-	update_average(t);
-	t->merged_made = false;
+	return true;
 }
 
 /* Of a batch with what is to be learned. */
@@ -545,7 +520,7 @@ bool
 trainer_accumulate(trainer *t, const batch *b, llm_error *err)
 {
 	open_step *o = &t->open;
-	double loss_sum = 0, weight_sum = 0;
+	double weight_sum = 0;
 
 	if (!check_batch(t, b, err))
 		return false;
@@ -553,36 +528,30 @@ trainer_accumulate(trainer *t, const batch *b, llm_error *err)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
 	if (o->passes > 0 && (!t->sums || o->rows + b->rows > t->batch_rows))
 		return llm_fail(err, LLM_INVALID, "step has more than %lld rows", (long long) t->batch_rows);
-	net_plan_bind(&t->train, b);
-	net_rows(b, t->run.rows);
+	add_weights(b, &weight_sum);
 	t->run.step = (uint64_t) t->steps | (uint64_t) o->passes << PASS_SHIFT;
-	if (!plan_run(t->train.plan, &t->run, err))
+	if (!t->device->run(t, &t->train, b, err))
 		return false;
-	sum_loss(plan_address(t->train.plan, t->train.loss), b, &loss_sum, &weight_sum);
-	if (t->sums)
-		accumulator_add(t->sums, (float) weight_sum, o->passes == 0, t->run.simd, t->run.pool);
-	*o = (open_step) {o->passes + 1, o->rows + b->rows, o->loss_sum + loss_sum, o->weight_sum + weight_sum};
-	return true;
+	*o = (open_step) {o->passes + 1, o->rows + b->rows, loss_count(b), o->loss_sum, o->weight_sum + weight_sum};
+	return !t->sums || t->device->add_pass(t, o, (float) weight_sum, err);
 }
 
 bool
 trainer_update(trainer *t, double *loss, llm_error *err)
 {
 	open_step o = t->open;
-	double share = !t->sums ? 1 : o.weight_sum > 0 ? 1 / o.weight_sum : 0;
-	double norm;
+	double norm, share = !t->sums ? 1 : o.weight_sum > 0 ? 1 / o.weight_sum : 0;
+	double rate = scheduled_rate(&t->config, t->steps + 1);
 
 	if (o.passes == 0)
 		return llm_fail(err, LLM_INVALID, "step has no rows");
 	t->open = (open_step) {0};
-	norm = share * optim_norm(t->optim, t->run.simd, t->run.pool);
-	if (!isfinite(norm) || !isfinite(o.loss_sum))
-	{
-		llm_fail(err, LLM_INVALID, "training diverged: the loss is not finite at step %lld",
-				 (long long) t->steps + 1);
-		return llm_hint(err, "Lower learning_rate, or set clip_norm.");
-	}
-	update_parameters(t, norm, share);
+	if (!t->device->update(t, &o, rate, share, &norm, err))
+		return false;
+	t->learning_rate = rate;
+	t->gradient_norm = norm;
+	t->steps++;
+	t->merged_made = false;
 	*loss = o.weight_sum > 0 ? o.loss_sum / o.weight_sum : 0;
 	return true;
 }
@@ -591,6 +560,12 @@ bool
 trainer_step(trainer *t, const batch *b, double *loss, llm_error *err)
 {
 	return trainer_accumulate(t, b, err) && trainer_update(t, loss, err);
+}
+
+size_t
+trainer_device_bytes(const trainer *t)
+{
+	return t->cuda ? trainer_cuda_bytes(t->cuda) : 0;
 }
 
 int64_t
@@ -611,24 +586,57 @@ trainer_gradient_norm(const trainer *t)
 	return t->gradient_norm;
 }
 
+static void
+merge(trainer *t)
+{
+	const float *trained = t->average ? t->average : t->trained;
+	size_t own = t->n->weight_floats - t->frozen_floats; /* of the network */
+
+	memcpy(t->merged, t->weights, t->frozen_floats * sizeof(float));
+	memcpy(t->merged + t->frozen_floats, trained, own * sizeof(float));
+	tuning_merge(t->tuning, trained + own, t->merged, t->run.simd, t->run.pool);
+	t->merged_made = true;
+	t->changed |= CHANGED_MERGED;
+}
+
+bool
+trainer_fetch(trainer *t, llm_error *err)
+{
+	return t->device->fetch(t, err);
+}
+
+/* Weights to publish lie where plans read them. */
+static bool
+publish(trainer *t, llm_error *err)
+{
+	if (!t->merged || t->merged_made)
+		return true;
+	if (!trainer_fetch(t, err))
+		return false;
+	merge(t);
+	return true;
+}
+
 bool
 trainer_predict(trainer *t, const batch *b, float *out, double *loss_sum, double *weight_sum, llm_error *err)
 {
 	net_plan *p = loss_sum || weight_sum ? &t->score : &t->predict;
+	int64_t count = b->rows * t->n->config.shape.outputs;
 	double losses = 0, weights = 0;
+	const float *output;
 
 	if (!net_predicts_rows(&t->n->config))
 		return llm_fail(err, LLM_INVALID, "a language model's outputs are not kept");
-	if (!batch_check(b, &t->n->config.shape, t->pass_rows, p == &t->score, err))
+	if (!batch_check(b, &t->n->config.shape, t->pass_rows, p == &t->score, err) || !publish(t, err) ||
+		!t->device->run(t, p, b, err) || !(output = t->device->result(t, p, p->output, count, err)))
 		return false;
-	trainer_weights(t); /* the plan reads them */
-	net_plan_bind(p, b);
-	net_rows(b, t->run.rows);
-	if (!plan_run(p->plan, &t->run, err))
-		return false;
-	memcpy(out, plan_address(p->plan, p->output), b->rows * t->n->config.shape.outputs * sizeof(float));
+	memcpy(out, output, count * sizeof(float));
 	if (p == &t->score)
-		sum_loss(plan_address(p->plan, p->loss), b, &losses, &weights);
+	{
+		if (!add_result(t, p, p->loss, loss_count(b), &losses, err))
+			return false;
+		add_weights(b, &weights);
+	}
 	if (loss_sum)
 		*loss_sum += losses;
 	if (weight_sum)
@@ -640,34 +648,15 @@ bool
 trainer_score_tokens(trainer *t, const batch *b, double *loss_sum, double *weight_sum, double *correct,
 					 llm_error *err)
 {
-	const float *right;
+	const net_plan *p = &t->score;
 
 	if (net_predicts_rows(&t->n->config))
 		return llm_fail(err, LLM_INVALID, "the network does not predict tokens");
-	if (!check_batch(t, b, err))
+	if (!check_batch(t, b, err) || !publish(t, err) || !t->device->run(t, &t->score, b, err) ||
+		!add_result(t, p, p->loss, loss_count(b), loss_sum, err))
 		return false;
-	trainer_weights(t);
-	net_plan_bind(&t->score, b);
-	net_rows(b, t->run.rows);
-	if (!plan_run(t->score.plan, &t->run, err))
-		return false;
-	sum_loss(plan_address(t->score.plan, t->score.loss), b, loss_sum, weight_sum);
-	right = plan_address(t->score.plan, t->score.correct);
-	for (int64_t i = 0; i < loss_count(b); i++)
-		*correct += right[i];
-	return true;
-}
-
-static void
-merge(trainer *t)
-{
-	const float *trained = t->average ? t->average : t->trained;
-	size_t own = t->n->weight_floats - t->frozen_floats; /* of the network */
-
-	memcpy(t->merged, t->weights, t->frozen_floats * sizeof(float));
-	memcpy(t->merged + t->frozen_floats, trained, own * sizeof(float));
-	tuning_merge(t->tuning, trained + own, t->merged, t->run.simd, t->run.pool);
-	t->merged_made = true;
+	add_weights(b, weight_sum);
+	return add_result(t, p, p->correct, loss_count(b), correct, err);
 }
 
 const float *
@@ -704,6 +693,7 @@ trainer_set_output_bias(trainer *t, const float *bias)
 	if (t->average)
 		memcpy(t->average + (last->offset - t->frozen_floats), bias, last->count * sizeof(float));
 	t->merged_made = false;
+	t->changed |= CHANGED_WEIGHTS;
 }
 
 /* ---- checkpoints ---- */
@@ -761,6 +751,8 @@ trainer_restore(trainer *t, const void *state, size_t bytes, llm_error *err)
 		return llm_fail(err, LLM_INVALID, "training state was begun on other frozen weights");
 	memcpy(t->trained, (const char *) state + sizeof(h), t->parts * t->part_floats * sizeof(float));
 	t->merged_made = false;
+	t->changed |= CHANGED_STATE;
+	t->ahead = false;
 	t->open = (open_step) {0};
 	t->steps = h.steps;
 	t->learning_rate = h.learning_rate;

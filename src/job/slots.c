@@ -180,6 +180,34 @@ ReleaseSlot(void)
 	LWLockRelease(&shared->lock);
 }
 
+bool
+TakeGpu(int number)
+{
+	int users = 0;
+	bool taken;
+
+	if (my_slot == NULL)
+		return false;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < JOB_SLOTS; i++)
+		users += shared->slots[i].job != 0 && shared->slots[i].gpu == number + 1;
+	taken = users < llmapp_max_gpu_jobs;
+	if (taken)
+		my_slot->gpu = number + 1;
+	LWLockRelease(&shared->lock);
+	return taken;
+}
+
+void
+LeaveGpu(void)
+{
+	if (my_slot == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	my_slot->gpu = 0;
+	LWLockRelease(&shared->lock);
+}
+
 int
 FreeSlots(void)
 {

@@ -18,6 +18,7 @@ typedef struct JobSlot
 	Oid database;
 	Oid owner;
 	int pid;
+	int gpu;        /* number from 1 of the GPU it uses; 0: none */
 	bool pause;     /* somebody asked for a checkpoint and an end */
 	char phase[16]; /* empty until the worker has claimed the job */
 	TimestampTz phase_started;
@@ -60,6 +61,9 @@ extern void AttachJobMemory(void);  /* before anything below in this process; ma
  * slot starts it again.
  */
 extern SlotResult AcquireSlot(int64 job, bool patient);
+/* A place on the GPU of this number, from 0, kept with the slot; false when llmapp.max_gpu_jobs are there. */
+extern bool TakeGpu(int number);
+extern void LeaveGpu(void);
 extern void ReleaseSlot(void); /* also stops being patient; does nothing when there is no slot */
 extern void SetSlotPhase(const char *phase, int64 total);
 extern int FreeSlots(void);

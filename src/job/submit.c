@@ -254,21 +254,6 @@ RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *na
 	return TextArgument(fcinfo, n);
 }
 
-char *
-ResolveDevice(const char *device)
-{
-	if (device == NULL)
-		device = llmapp_device;
-	if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
-		return pstrdup("cpu");
-	if (strncmp(device, "cuda", 4) != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown device \"%s\"", device),
-						errhint("Use 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
-					errdetail("This build has no GPU backend."),
-					errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
-}
-
 /* ---- texts of a description ---- */
 
 void

@@ -2,8 +2,8 @@
  * watch.c
  *	  What the views llmapp.progress and llmapp.devices show.
  *
- * Neither raises an error for a reader without privileges, and neither opens a device:
- * a session must not load BLAS or CUDA for a look.
+ * Neither raises an error for a reader without privileges, and neither opens a GPU: a session
+ * that must not do so asks (device.h).
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 #include "../engine/blas.h"
 #include "../engine/simd.h"
 #include "../common.h"
+#include "device.h"
 #include "slots.h"
 
 PG_FUNCTION_INFO_V1(llmapp_running_jobs);
@@ -102,25 +103,55 @@ ProcessorName(void)
 	return name ? name : pstrdup("processor");
 }
 
-static void
-PutDevice(ReturnSetInfo *result, const char *device, const char *name, int threads, const char *kernels,
-		  const char *reason)
+/* A row of llmapp.devices; what is NULL or 0 is null there. */
+typedef struct DeviceRow
 {
-	Datum values[6] = {CStringGetTextDatum(device),
-					   BoolGetDatum(reason == NULL),
-					   (Datum) 0,
-					   Int32GetDatum(threads),
-					   (Datum) 0,
-					   (Datum) 0};
-	bool nulls[6] = {false, false, name == NULL, threads == 0, kernels == NULL, reason == NULL};
+	const char *device, *name;
+	int threads;
+	const char *kernels, *reason;
+	uint64 memory, memory_free; /* bytes */
+} DeviceRow;
 
-	if (name)
-		values[2] = CStringGetTextDatum(name);
-	if (kernels)
-		values[4] = CStringGetTextDatum(kernels);
-	if (reason)
-		values[5] = CStringGetTextDatum(reason);
+static void
+PutDevice(ReturnSetInfo *result, const DeviceRow *row)
+{
+	const char *texts[] = {row->device, row->name, row->kernels, row->reason};
+	const int at[] = {0, 2, 4, 5};
+	Datum values[8] = {[1] = BoolGetDatum(row->reason == NULL),
+					   [3] = Int32GetDatum(row->threads),
+					   [6] = Int64GetDatum((int64) row->memory),
+					   [7] = Int64GetDatum((int64) row->memory_free)};
+	bool nulls[8] = {[3] = row->threads == 0, [6] = row->memory == 0, [7] = row->memory == 0};
+
+	for (int i = 0; i < (int) lengthof(texts); i++)
+	{
+		nulls[at[i]] = texts[i] == NULL;
+		if (texts[i] != NULL)
+			values[at[i]] = CStringGetTextDatum(texts[i]);
+	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void
+PutGpus(ReturnSetInfo *result)
+{
+	GpuList gpus;
+
+	AskForGpus(&gpus);
+	if (gpus.count == 0)
+		PutDevice(result, &(DeviceRow) {.device = "cuda", .reason = psprintf("no GPU: %s", gpus.reason)});
+	for (int i = 0; i < gpus.count; i++)
+	{
+		const llmapp_cuda_device *d = &gpus.list[i];
+
+		PutDevice(result, &(DeviceRow) {.device = psprintf("cuda:%d", i),
+										.name = d->name,
+										.kernels = psprintf("compute capability %d.%d, %d multiprocessors", d->major,
+															d->minor, d->processors),
+										.reason = d->major < LEAST_CAPABILITY ? "compute capability below 8.0" : NULL,
+										.memory = d->memory,
+										.memory_free = d->memory_free});
+	}
 }
 
 /* What the processor's arithmetic uses. */
@@ -138,7 +169,10 @@ llmapp_list_devices(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	PutDevice(result, "cpu", ProcessorName(), (int) sysconf(_SC_NPROCESSORS_ONLN), Kernels(), NULL);
-	PutDevice(result, "cuda", NULL, 0, NULL, "no GPU: this build has no GPU backend");
+	PutDevice(result, &(DeviceRow) {.device = "cpu",
+									.name = ProcessorName(),
+									.threads = (int) sysconf(_SC_NPROCESSORS_ONLN),
+									.kernels = Kernels()});
+	PutGpus(result);
 	return (Datum) 0;
 }

@@ -288,6 +288,11 @@ Work(JobRun *run)
 static const char *
 FailureStatus(int64 job, ErrorData *error)
 {
+	if (error->sqlerrcode == ERRCODE_DEVICE_LOST)
+	{
+		error->hint = psprintf("SELECT llm_resume(" INT64_FORMAT ");", job);
+		return "interrupted";
+	}
 	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !JobTerminating())
 		return "failed";
 	if (JobTerminating())

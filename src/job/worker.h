@@ -66,8 +66,6 @@ extern int64 SubmitJob(const JobRequest *request, bool wait);
 extern char *TextArgument(FunctionCallInfo fcinfo, int n);
 extern char *RequireText(FunctionCallInfo fcinfo, int n, const char *function, const char *name);
 
-/* The device a job runs on when the user asked for this one, or for none (NULL); palloc'd. */
-extern char *ResolveDevice(const char *device);
 /* A string of a job's description, in UTF-8 there and in the server's encoding here; NULL is null. */
 extern void SetSpecText(json_t *object, const char *key, const char *string);
 extern char *GetSpecText(const json_t *object, const char *key);

@@ -25,6 +25,7 @@
 #include "../row/input.h"
 #include "../row/source.h"
 #include "scoring.h"
+#include "../job/device.h"
 #include "../job/worker.h"
 
 PG_FUNCTION_INFO_V1(llm_score);

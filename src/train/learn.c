@@ -22,6 +22,7 @@
 #include "../common.h"
 #include "../metrics/metrics.h"
 #include "corpus.h"
+#include "gpu.h"
 #include "learn.h"
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
@@ -72,6 +73,26 @@ StartAtShares(const Learning *l)
 	trainer_set_output_bias(l->trainer, bias);
 }
 
+/* What its operations need besides is known now. */
+static void
+CheckGpuMemory(const Learning *l)
+{
+	Size bytes = trainer_device_bytes(l->trainer);
+
+	if (bytes > 0 && bytes > GpuMemory())
+		ThrowGpuMemory(l, bytes);
+}
+
+/* Parameters and moments come to this memory. */
+static void
+FetchState(const Learning *l)
+{
+	llm_error err = {0};
+
+	if (!trainer_fetch(l->trainer, &err))
+		ThrowError(&err);
+}
+
 /* False when the job is to pause. */
 static bool
 CreateTrainer(Learning *l)
@@ -93,6 +114,7 @@ CreateTrainer(Learning *l)
 		err.code = LLM_OK;
 	}
 	OWN(l->trainer, trainer_free);
+	CheckGpuMemory(l);
 	if (l->base == NULL || ChangesTask(l->base->manifest, l->data->task))
 		StartAtShares(l);
 	if (l->base != NULL)
@@ -115,6 +137,7 @@ SaveCheckpoint(Learning *l)
 	Checkpoint *c = l->checkpoint;
 
 	c->state.elapsed = c->written_at = Elapsed(l);
+	FetchState(l);
 	trainer_save(l->trainer, c->parts[PART_TRAINER].data);
 	WriteCheckpoint(l->job, c);
 	JobFlushMetrics();
@@ -176,8 +199,10 @@ KeepBest(Learning *l)
 {
 	char *best = l->checkpoint->parts[PART_BEST].data;
 	const float *numbers;
-	const net *matrices = FindMatrices(l, &numbers);
+	const net *matrices;
 
+	FetchState(l);
+	matrices = FindMatrices(l, &numbers);
 	memcpy(best, trainer_weights(l->trainer), net_weight_bytes(l->net));
 	if (matrices != NULL)
 		memcpy(best + net_weight_bytes(l->net), numbers, net_weight_bytes(matrices));

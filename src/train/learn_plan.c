@@ -7,11 +7,14 @@
 #include <math.h>
 
 #include "common/int.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "../common.h"
 #include "../format/layers.h"
+#include "../engine/cuda.h"
 #include "corpus.h"
+#include "gpu.h"
 #include "learn_plan.h"
 
 #define TEXT_EMBED_DIM 16 /* of categories beside a text */
@@ -165,7 +168,9 @@ TrainerConfig(const Learning *l)
 					  .lora_targets = p->lora_rank > 0 ? p->lora_targets : 0,
 					  .seed = p->seed,
 					  .threads = ThreadCount(),
-					  .poll = JobPoll};
+					  .poll = JobPoll,
+					  .gpu = TrainingGpu() != NULL,
+					  .device = TrainingGpu()};
 
 	c.total_steps = p->steps;
 	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, l->batches, &c.total_steps))
@@ -267,12 +272,80 @@ LeastSamples(const Learning *l)
 	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, PASS_TOKENS / tokens));
 }
 
+/* ---- on a GPU ---- */
+
+static Size
+DeviceMemory(const Learning *l, int64 rows)
+{
+	size_t bytes = 0;
+	llm_error err = {0};
+
+	if (!trainer_device_memory(l->net, &l->config, rows, &bytes, &err))
+		ThrowError(&err);
+	return bytes;
+}
+
+/* The largest of halves of the batch that fits, in samples; 0: none does. */
+static int64
+FittingBatch(Learning *l)
+{
+	int64 samples = l->batch_samples, whole = l->config.micro_rows;
+
+	l->config.micro_rows = 0;
+	while (samples > 0 && DeviceMemory(l, RowsOf(l, samples)) > GpuMemory())
+		samples /= 2;
+	l->config.micro_rows = whole;
+	return samples;
+}
+
+void
+ThrowGpuMemory(const Learning *l, Size bytes)
+{
+	Learning smaller = *l;
+	int64 samples = FittingBatch(&smaller);
+
+	ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+					errmsg("this training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
+						   GpuMemory() / (1024 * 1024)),
+					errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
+							  (Size) l->config.device->info.memory_free / (1024 * 1024),
+							  GetConfigOption("llmapp.gpu_memory", false, false)),
+					samples > 0 && samples < l->batch_samples
+						? errhint("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
+						: errhint("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
+								  bytes / (1024 * 1024) + 1)));
+}
+
+/* Whole batches only: first with all that layers make, then with layers computed again.  False: the CPU is to do it. */
+static bool
+PlanOnGpu(Learning *l)
+{
+	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
+	Size bytes;
+
+	l->config.recompute = l->params->recompute;
+	(void) SetPass(l, l->params->micro_batch > 0 ? l->params->micro_batch : l->batch_samples);
+	if (open && DeviceMemory(l, BatchRows(l)) > GpuMemory())
+		l->config.recompute = true;
+	bytes = DeviceMemory(l, BatchRows(l));
+	if (bytes <= GpuMemory())
+		return true;
+	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
+							 GpuMemory() / (1024 * 1024))))
+		ThrowGpuMemory(l, bytes);
+	l->config.gpu = false;
+	l->config.device = NULL;
+	return false;
+}
+
 /* Smaller passes first, while they cost nothing; then layers that are computed again; then as small as it takes. */
 void
 PlanPasses(Learning *l)
 {
 	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
 
+	if (l->config.gpu && PlanOnGpu(l))
+		return;
 	l->config.recompute = l->params->recompute;
 	if (FitPasses(l, open ? LeastSamples(l) : 1) || !open)
 		return;

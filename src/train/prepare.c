@@ -26,6 +26,7 @@
 
 #include "../common.h"
 #include "../format/tensor_shape.h"
+#include "../job/device.h"
 #include "../job/worker.h"
 #include "../model/model.h"
 #include "../row/source.h"
@@ -341,6 +342,7 @@ CopySettings(TrainingSpec *spec)
 	spec->datestyle = pstrdup(GetConfigOption("DateStyle", false, false));
 	spec->threads = llmapp_threads;
 	spec->train_memory = llmapp_train_memory;
+	spec->gpu_memory = llmapp_gpu_memory;
 	spec->checkpoint_interval = llmapp_checkpoint_interval;
 }
 
@@ -446,7 +448,7 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 {
 	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
 
-	spec->device = ResolveDevice(device);
+	spec->device = ResolveTrainingDevice(device);
 	spec->params = pstrdup(params ? params : "{}");
 	spec->base = base;
 	spec->target = target ? pstrdup(target) : NULL;
@@ -480,6 +482,7 @@ TrainingSpecJson(const TrainingSpec *spec)
 	SetSpecText(json, "datestyle", spec->datestyle);
 	json_object_set_new(json, "threads", json_integer(spec->threads));
 	json_object_set_new(json, "train_memory", json_integer(spec->train_memory));
+	json_object_set_new(json, "gpu_memory", json_integer(spec->gpu_memory));
 	json_object_set_new(json, "checkpoint_interval", json_integer(spec->checkpoint_interval));
 	return json;
 }
@@ -508,6 +511,7 @@ TrainingSpecFromJson(const char *text, Size length)
 	spec->datestyle = GetSpecText(json, "datestyle");
 	spec->threads = json_integer_value(json_object_get(json, "threads"));
 	spec->train_memory = json_integer_value(json_object_get(json, "train_memory"));
+	spec->gpu_memory = json_integer_value(json_object_get(json, "gpu_memory"));
 	spec->checkpoint_interval = json_integer_value(json_object_get(json, "checkpoint_interval"));
 	json_decref(json);
 	if (!spec->schema || !spec->model || !spec->query || !spec->architecture || !spec->params || !spec->search_path ||

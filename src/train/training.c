@@ -21,6 +21,7 @@
 #include "../common.h"
 #include "../model/model.h"
 #include "corpus.h"
+#include "gpu.h"
 #include "trials.h"
 #include "version.h"
 
@@ -41,6 +42,7 @@ ApplySettings(const TrainingSpec *spec)
 		{"synchronize_seqscans", "off"},
 		{"llmapp.threads", psprintf("%d", spec->threads)},
 		{"llmapp.train_memory", psprintf("%d", spec->train_memory)},
+		{"llmapp.gpu_memory", psprintf("%d", spec->gpu_memory)},
 		{"llmapp.checkpoint_interval", psprintf("%d", spec->checkpoint_interval)},
 	};
 
@@ -207,6 +209,8 @@ Train(int64 job, const TrainingSpec *spec)
 		return false;
 	ChooseFolds(t->data, t->params, t->base != NULL);
 	OpenCheckpoint(t);
+	if (!ChooseDevice(spec, t->params))
+		return false;
 	done = t->params->folds > 0        ? TrainFolds(t, &learned)
 		   : t->params->ranges != NULL ? TrainTrials(t, &learned)
 									   : TrainOne(t, &learned);

@@ -27,12 +27,13 @@ typedef struct TrainingSpec
 	char *params;       /* the user's JSON, already validated by params_resolve() */
 	Oid base;           /* model table to start from, or InvalidOid */
 	Oid tokenizer;      /* model table whose tokenizer is taken, or InvalidOid */
-	char *device;       /* cpu (resolved) */
+	char *device;       /* auto, cpu, cuda, cuda:N: what was asked for */
 	char *search_path;  /* of the submitter, for the query */
 	char *timezone;
 	char *datestyle;
 	int32 threads; /* the submitter's settings, as in llmapp.h */
 	int32 train_memory;
+	int32 gpu_memory;
 	int32 checkpoint_interval;
 } TrainingSpec;
 

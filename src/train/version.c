@@ -23,6 +23,7 @@
 #include "../common.h"
 #include "../model/model.h"
 #include "corpus.h"
+#include "gpu.h"
 #include "version.h"
 
 static json_t *
@@ -62,7 +63,7 @@ LineageJson(const TrainedNetwork *trained)
 	json_object_set_new(json, "validation_rows", json_integer(d->held_out_rows));
 	json_object_set_new(json, "fingerprint", json_string(psprintf("%016llx", (unsigned long long) d->fingerprint)));
 	json_object_set_new(json, "seed", json_integer(trained->params->seed));
-	json_object_set_new(json, "device", json_string(trained->spec->device));
+	json_object_set_new(json, "device", json_string(DeviceName()));
 	json_object_set_new(json, "extension_version", json_string(LLMAPP_VERSION));
 	json_object_set_new(json, "job", json_integer(trained->job));
 	json_object_set_new(json, "trained_at", json_string(timestamptz_to_str(GetCurrentTimestamp())));

@@ -25,6 +25,7 @@
 #include "../engine/quant.h"
 #include "../format/nearest.h"
 #include "../job/job_table.h"
+#include "../job/device.h"
 #include "../job/worker.h"
 #include "../model/model.h"
 #include "../serve/language.h"

@@ -8,7 +8,7 @@ SELECT columns_are('llmapp', 'jobs', ARRAY['job', 'model', 'version', 'owner', '
     'message', 'detail', 'hint', 'submitted_at', 'started_at', 'finished_at', 'report']);
 SELECT columns_are('llmapp', 'job_metrics', ARRAY['job', 'step', 'epoch', 'split', 'metric', 'value', 'at', 'trial', 'fold']);
 SELECT columns_are('llmapp', 'progress', ARRAY['job', 'model', 'phase', 'done', 'total', 'epoch', 'loss', 'per_second', 'eta', 'bar']);
-SELECT columns_are('llmapp', 'devices', ARRAY['device', 'available', 'name', 'threads', 'kernels', 'reason']);
+SELECT columns_are('llmapp', 'devices', ARRAY['device', 'available', 'name', 'threads', 'kernels', 'memory', 'memory_free', 'reason']);
 SELECT col_type_is('llmapp', 'job', 'owner', 'regrole', 'owners are stored by a type that dump and upgrade understand');
 SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
     WHERE relnamespace = 'llmapp'::regnamespace AND relkind IN ('r', 'v') AND attnum > 0
@@ -50,7 +50,7 @@ SELECT is(llmapp.job_status(NULL, NULL, NULL), NULL, 'nothing');
 
 -- a row goes through its states in a transaction that is never committed, so nothing starts
 CREATE TABLE points AS SELECT i AS x, i * 2 AS y FROM generate_series(1, 100) AS i;
-CREATE TEMP TABLE mine AS SELECT llm_train('pgtap_model', 'SELECT * FROM points', target => 'y', task => 'regression') AS job;
+CREATE TEMP TABLE mine AS SELECT llm_train('pgtap_model', 'SELECT * FROM points', target => 'y', task => 'regression', device => 'cpu') AS job;
 SELECT results_eq('SELECT status, kind, model, device, sqlstate, version, phase, started_at IS NULL, finished_at IS NULL, submitted_at IS NOT NULL FROM llmapp.jobs JOIN mine USING (job)',
     $$VALUES ('queued', 'train', 'public.pgtap_model', 'cpu', NULL::text, NULL::int, NULL::text, true, true, true)$$, 'a queued job');
 SELECT is((SELECT owner FROM llmapp.jobs JOIN mine USING (job)), current_user::regrole, 'is of the current user');

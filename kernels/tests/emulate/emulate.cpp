@@ -318,6 +318,26 @@ emulate_grid(unsigned grid, unsigned threads, size_t bytes, const std::function<
 	}
 }
 
+/* ---- faults ---- */
+
+/*
+ * A file that LLMAPP_EMULATE_FAULT names may say "memory N" or "lost N": the N-th allocation of this process fails,
+ * or the device at the N-th run of a graph.
+ */
+static bool
+is_faulty(const char *kind, int *count)
+{
+	const char *path = getenv("LLMAPP_EMULATE_FAULT");
+	FILE *file = path ? fopen(path, "r") : NULL;
+	char word[16] = "";
+	int at = 0;
+	bool named = file && fscanf(file, "%15s %d", word, &at) == 2 && strcmp(word, kind) == 0;
+
+	if (file)
+		fclose(file);
+	return ++*count == at && named;
+}
+
 /* ---- the runtime ---- */
 
 struct emulate_graph
@@ -346,7 +366,9 @@ cudaGetLastError(void)
 const char *
 cudaGetErrorString(cudaError_t error)
 {
-	return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+	return error == cudaErrorMemoryAllocation ? "out of memory"
+		   : error == cudaErrorLaunchFailure  ? "unspecified launch failure"
+											  : "invalid argument";
 }
 
 cudaError_t
@@ -359,7 +381,7 @@ cudaGetDeviceCount(int *count)
 cudaError_t
 cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
-	*p = (cudaDeviceProp) {"emulated", 8, 0, 4, (size_t) 1 << 30};
+	*p = (cudaDeviceProp) {"emulated GPU", 8, 0, 4, (size_t) 1 << 30};
 	return cudaSuccess;
 }
 
@@ -400,9 +422,10 @@ cudaError_t
 cudaMalloc(void **memory, size_t bytes)
 {
 	size_t page = 4096, room = (bytes + page - 1) / page * page, kept = (bytes + 63) / 64 * 64;
+	static int calls;
 	char *base;
 
-	if (capturing || bytes > (size_t) 1 << 30)
+	if (capturing || bytes > (size_t) 1 << 30 || is_faulty("memory", &calls))
 		return cudaErrorMemoryAllocation;
 	base = (char *) mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (base == MAP_FAILED)
@@ -488,6 +511,10 @@ cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long lon
 cudaError_t
 cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
+	static int calls;
+
+	if (is_faulty("lost", &calls))
+		return cudaErrorLaunchFailure;
 	for (const std::function<void()> &call : exec->calls)
 		call();
 	return cudaSuccess;

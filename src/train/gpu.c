@@ -1,0 +1,175 @@
+/*
+ * gpu.c
+ *	  The GPU of this training: chosen and opened by its worker, or why it trains on the CPU.
+ *
+ * A worker does one job, so there is one device.  What there is, a child process says; once a device was opened, the
+ * process must not fork; after an error
+ * that lost it, the job ends, and with it the process.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+
+#include "../common.h"
+#include "../job/device.h"
+#include "../job/slots.h"
+#include "gpu.h"
+
+#define RETRY_MS 100
+#define FREE_SHARE 0.95 /* of what is free: the driver takes some for itself */
+
+static cuda_device *gpu = NULL;
+static bool declined = false;
+static bool is_auto = false;
+
+static void
+CloseGpu(void *arg)
+{
+	cuda_close(arg);
+	gpu = NULL;
+	LeaveGpu();
+}
+
+static void
+ReportDevice(const char *reason)
+{
+	json_t *report = json_pack("{s:s}", "used", DeviceName());
+
+	if (TrainingGpu() != NULL)
+		json_object_set_new(report, "name", json_string(gpu->info.name));
+	if (reason != NULL)
+		json_object_set_new(report, "reason", json_string(reason));
+	JobReport("device", report);
+}
+
+/* Take a place on one of the GPUs of this number, or any; -1: all are taken, or none can be used. */
+static int
+TakePlace(const GpuList *gpus, int number)
+{
+	for (int i = 0; i < gpus->count; i++)
+		if ((number < 0 || i == number) && gpus->list[i].major >= LEAST_CAPABILITY && TakeGpu(i))
+			return i;
+	return -1;
+}
+
+/* False when the job is to pause. */
+static bool
+AwaitPlace(const GpuList *gpus, int number, int *taken)
+{
+	while ((*taken = TakePlace(gpus, number)) < 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (JobPauseRequested())
+			return false;
+	}
+	return true;
+}
+
+static void
+OpenGpu(const char *path, const GpuList *gpus, int number, llm_error *err)
+{
+	gpu = cuda_open(path, number, &gpus->list[number], err);
+	if (gpu == NULL)
+		LeaveGpu();
+	else
+		OWN(gpu, CloseGpu);
+}
+
+/* What stands against a GPU whatever there is. */
+static const char *
+Objection(const train_params *params, const char *path)
+{
+	if (path == NULL)
+		return "llmapp_cuda.so is not installed";
+	return params->micro_batch > 0 ? "micro_batch is not possible on a GPU" : NULL;
+}
+
+/* NULL, or why it is the CPU. */
+static const char *
+TryGpu(const char *path, const GpuList *gpus)
+{
+	int number = TakePlace(gpus, -1);
+	llm_error err = {0};
+
+	if (number < 0)
+		return "all GPUs are in use, see llmapp.max_gpu_jobs";
+	OpenGpu(path, gpus, number, &err);
+	return gpu == NULL ? pstrdup(err.message) : NULL;
+}
+
+static bool
+RequireGpu(const char *path, const GpuList *gpus, int number)
+{
+	llm_error err = {0};
+	int taken;
+
+	if (number >= gpus->count)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("there is no GPU cuda:%d", number)));
+	if (!AwaitPlace(gpus, number, &taken))
+		return false;
+	OpenGpu(path, gpus, taken, &err);
+	if (gpu == NULL)
+		ThrowError(&err);
+	return true;
+}
+
+bool
+ChooseDevice(const TrainingSpec *spec, const train_params *params)
+{
+	char *path = GpuLibrary();
+	const char *reason = Objection(params, path);
+	GpuList gpus = {0};
+
+	if (spec->device == NULL || strcmp(spec->device, "cpu") == 0)
+		return true;
+	is_auto = strcmp(spec->device, "auto") == 0;
+	if (reason == NULL)
+	{
+		AskForGpus(&gpus);
+		reason = gpus.count == 0 ? pstrdup(gpus.reason) : NULL;
+	}
+	if (reason != NULL && !is_auto)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("device \"%s\" is not available", spec->device), errdetail_internal("%s.", reason),
+						errhint("Train on another device => 'cpu' or 'auto'; see SELECT * FROM llmapp.devices;")));
+	if (reason == NULL && is_auto)
+		reason = TryGpu(path, &gpus);
+	else if (reason == NULL && !RequireGpu(path, &gpus, GpuNumber(spec->device)))
+		return false;
+	ReportDevice(reason);
+	return true;
+}
+
+cuda_device *
+TrainingGpu(void)
+{
+	return declined ? NULL : gpu;
+}
+
+Size
+GpuMemory(void)
+{
+	Size free = (Size) (FREE_SHARE * gpu->info.memory_free);
+
+	return llmapp_gpu_memory == 0 ? free : Min(free, (Size) llmapp_gpu_memory * 1024);
+}
+
+bool
+DeclineGpu(const char *reason)
+{
+	if (!is_auto)
+		return false;
+	declined = true;
+	ReportDevice(reason);
+	return true;
+}
+
+const char *
+DeviceName(void)
+{
+	return TrainingGpu() != NULL ? psprintf("cuda:%d", gpu->number) : "cpu";
+}

@@ -1,0 +1,116 @@
+# Trainings on a GPU through SQL, with the backend's emulated GPU in a copy of the private tree: devices, a training, memory,
+# a checkpoint of the GPU continued on the CPU, places, and what becomes of a job whose GPU fails.
+use strict;
+use warnings;
+use LlmappTest;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(time);
+use Test::More;
+
+plan skip_all => 'needs the private tree of tests/run' unless $ENV{LLMAPP_DESTDIR};
+my $emulated = 'tests/unit/build/llmapp_cuda.so';
+system('make -s -C tests/unit emulated') unless -e $emulated;
+
+# A tree of our own, so that no other test meets the emulated GPU.
+my $tree = PostgreSQL::Test::Utils::tempdir();
+chomp(my $pkglibdir = `pg_config --pkglibdir`);
+system("cp -r $ENV{LLMAPP_DESTDIR}/. $tree") == 0 or die 'no copy';
+my $library = "$tree$pkglibdir/llmapp_cuda.so";
+unlink $library; # of a build with nvcc
+sub plug { system("cp $emulated $library") == 0 or die 'no library'; return; }
+$ENV{LLMAPP_DESTDIR} = $tree;
+my $fault = "$tree/fault";
+$ENV{LLMAPP_EMULATE_FAULT} = $fault;
+sub break { PostgreSQL::Test::Utils::append_to_file($fault, $_[0]); return; }
+
+my $node = start_node('cuda_jobs', 'llmapp.checkpoint_interval = 1', 'llmapp.max_jobs = 4');
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sub fails
+{
+	my ($script, $pattern, $name) = @_;
+	my ($status, $stdout, $stderr) = $node->psql('postgres', $script);
+	like($stderr, $pattern, $name);
+	return;
+}
+
+sql(q{CREATE TABLE points AS SELECT sin(i) AS x, cos(i) AS y, sin(i) > cos(i) AS above FROM generate_series(1, 200) AS i;
+	CREATE TABLE songs AS SELECT 'la ' || repeat(chr(97 + i % 5), 1 + i % 7) AS song FROM generate_series(1, 40) AS i});
+my $small = q({"epochs": 4, "hidden": [8], "batch_size": 50, "early_stopping": 0});
+my $long = q({"epochs": 100000, "hidden": [8], "batch_size": 50, "early_stopping": 0});
+
+sub submit { return sql(sprintf "SELECT llm_train('%s', 'points', target => 'above', params => '%s', device => '%s')", @_); }
+sub report { return sql("SELECT report -> 'device' ->> '$_[1]' FROM llmapp.jobs WHERE job = $_[0]"); }
+sub row { return sql("SELECT concat_ws('|', status, sqlstate, message, hint) FROM llmapp.jobs WHERE job = $_[0]"); }
+sub trains { return wait_for($node, "SELECT count(*) FROM llmapp.progress WHERE job = $_[0] AND phase = 'training' AND done > 4", '1', 30); }
+
+# without the library
+is(sql(q{SELECT reason FROM llmapp.devices WHERE device = 'cuda'}), 'no GPU: llmapp_cuda.so is not installed', 'no library, no GPU');
+fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda', wait => true)}, qr/device "cuda" is not available\nDETAIL:  llmapp_cuda.so is not installed/, 'asking for one is an error');
+
+# with it
+plug();
+is(sql(q{SELECT concat_ws('|', device, available, name, kernels, memory) FROM llmapp.devices WHERE device LIKE 'cuda%'}), 'cuda:0|t|emulated GPU|compute capability 8.0, 4 multiprocessors|1073741824', 'the GPU is listed');
+fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda:1')}, qr/device "cuda:1" is not available\nDETAIL:  There are 1 GPUs/, 'another one is not there');
+fails(q{SELECT llm_score('m', 'points', 'into', device => 'cuda')}, qr/ERROR/, 'scoring does not run there');
+my $job = sql("SELECT llm_train('m', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)");
+is(report($job, 'used') . report($job, 'name'), 'cuda:0emulated GPU', 'a training runs on it');
+is(sql(q{SELECT lineage ->> 'device' FROM llmapp.model_versions WHERE model = 'm'::regclass}), 'cuda:0', 'its version says so');
+my $on_cpu = sql("SELECT llm_train('c', 'points', target => 'above', params => '$small', device => 'cpu', wait => true)");
+my $loss = q{SELECT round(avg(value)::numeric, 5) FROM llmapp.job_metrics WHERE metric = 'loss' AND job = };
+is(sql($loss . $job), sql($loss . $on_cpu), 'with the losses of the CPU');
+is(sql('SELECT count(*) FROM points WHERE llm_predict(\'m\', points) IS DISTINCT FROM llm_predict(\'c\', points)'), '0', 'and its predictions');
+$job = sql(q{SELECT llm_train('g', 'songs', target => 'song', architecture => 'gpt', params => '{"steps": 3, "context": 16, "embed_dim": 16, "heads": 2, "layers": 1, "batch_size": 4}', device => 'cuda', wait => true)});
+is(report($job, 'used'), 'cuda:0', 'a language model learns on it');
+$job = sql("SELECT llm_train('a', 'points', target => 'above', params => '$small', wait => true)");
+is(report($job, 'used'), 'cuda:0', 'auto takes it');
+
+# memory
+fails(q{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('b', 'points', target => 'above', params => '{"hidden": [256], "batch_size": 200}', device => 'cuda', wait => true)},
+	qr/needs \d+ MB of GPU memory, it may use 0 MB.*DETAIL:  cuda:0 has 1024 MB free.*HINT:.*batch_size": \d+/s, 'too much for its memory is an error that says what fits');
+$job = sql(qq{SET llmapp.gpu_memory = '4kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
+like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*GPU memory/, 'auto falls back and says why');
+$job = sql(q{SELECT llm_train('b', 'points', target => 'above', params => '{"epochs": 1, "batch_size": 50, "micro_batch": 10}', wait => true)});
+like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*micro_batch/, 'so it does where a setting does not allow it');
+fails(q{SELECT llm_train('b', 'points', target => 'above', params => '{"micro_batch": 10}', device => 'cuda', wait => true)}, qr/DETAIL:  micro_batch is not possible on a GPU/, 'which is an error otherwise');
+
+# a checkpoint of the GPU goes on on the CPU; places
+$job = submit('p', $long, 'auto');
+ok(trains($job), 'a training makes steps');
+my $second = submit('q', $small, 'cuda');
+my $third = sql("SELECT llm_train('r', 'points', target => 'above', params => '$small', wait => true)");
+like(report($third, 'used') . report($third, 'reason'), qr/^cpuall GPUs are in use/, 'auto does not wait for a place');
+is(sql("SELECT status FROM llmapp.jobs WHERE job = $second"), 'running', 'but a job that asked for the GPU does');
+is(sql("SELECT llm_pause($job)"), 'paused', 'a pause');
+is(sql("SELECT llm_wait($second)"), 'succeeded', 'gives the place to it');
+unlink $library;
+sql("SELECT llm_resume($job)");
+ok(trains($job), 'the paused job goes on');
+is(report($job, 'used'), 'cpu', 'on the CPU');
+like(sql("SELECT report ->> 'resumed' FROM llmapp.jobs WHERE job = $job"), qr/step/, 'from its checkpoint');
+is(sql("SELECT llm_pause($job)"), 'paused', 'another pause');
+plug();
+sql("SELECT llm_resume($job)");
+ok(trains($job), 'goes on');
+is(report($job, 'used'), 'cuda:0', 'on the GPU again');
+my $start = time;
+is(sql("SELECT llm_cancel($job)"), 'cancelled', 'and is cancelled');
+cmp_ok(time - $start, '<', 1, 'at once');
+
+# a GPU that fails
+foreach my $n (2 .. 5)
+{
+	break("memory $n");
+	fails("SELECT llm_train('f', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)", qr/ERROR:  out of memory on GPU cuda:0\nHINT:  Use a smaller batch_size/, "allocation $n that fails is the error of the job");
+	unlink $fault;
+}
+break('lost 5');
+$job = submit('f', $long, 'cuda');
+is(sql("SELECT llm_wait($job)"), 'interrupted', 'a device that fails interrupts the job');
+is(row($job), "interrupted|58L01|GPU cuda:0 failed: unspecified launch failure|SELECT llm_resume($job);", 'with what is to be done');
+unlink $fault;
+sql("SELECT llm_resume($job)");
+ok(trains($job), 'and it goes on in a new process');
+sql("SELECT llm_cancel($job)");
+unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal|exited with exit code [^01]/, 'nothing crashed');
+done_testing();
