@@ -265,8 +265,9 @@ MakeEncoder(Import *import)
 	if (import->encoder == NULL)
 		ThrowError(&err);
 	OWN(import->encoder, encoder_free);
-	if (rows && !encoder_set_tokenizer(import->encoder, import->from->tokenizer, import->c->config.shape.vocab,
-									   import->c->config.text.context, &err))
+	if ((rows || source) &&
+		!encoder_set_tokenizer(import->encoder, import->from->tokenizer, import->c->config.shape.vocab,
+							   source ? import->c->config.text.source_context : import->c->config.text.context, &err))
 		ThrowError(&err);
 }
 
