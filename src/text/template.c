@@ -4,7 +4,6 @@
  */
 #include "template.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,8 +146,7 @@ loop_attribute(const template_loop *loop, piece name)
 	return undefined_value(name);
 }
 
-/* Something undefined has no parts at all. */
-static bool
+bool
 has_parts(rendering *r, template_value of)
 {
 	piece name = of.text;
@@ -268,153 +266,11 @@ eval_slice(rendering *r, const template_node *node)
 /* ---- operations ---- */
 
 static template_value
-wrong_operands(rendering *r, template_value x, template_value y)
-{
-	template_fail(&r->a, "an operation does not fit %s and %s", template_kind_name(x), template_kind_name(y));
-	return none_value();
-}
-
-static template_value
-too_large(rendering *r)
-{
-	template_fail(&r->a, "a number is too large");
-	return none_value();
-}
-
-static template_value
-add_integers(rendering *r, node_operation operation, int64_t x, int64_t y)
-{
-	int64_t result = 0;
-	bool overflow = operation == OP_ADD        ? __builtin_add_overflow(x, y, &result)
-					: operation == OP_SUBTRACT ? __builtin_sub_overflow(x, y, &result)
-											   : __builtin_mul_overflow(x, y, &result);
-
-	return overflow ? too_large(r) : integer_value(result);
-}
-
-/* Rounded down, as Python does. */
-static template_value
-divide_integers(rendering *r, node_operation operation, int64_t x, int64_t y)
-{
-	int64_t rest;
-
-	if (y == -1)
-		return operation == OP_MODULO ? integer_value(0) : add_integers(r, OP_SUBTRACT, 0, x);
-	rest = x % y;
-	if (operation == OP_MODULO)
-		return integer_value(rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest);
-	return integer_value(x / y - (rest != 0 && (rest < 0) != (y < 0)));
-}
-
-static template_value
-float_operation(node_operation operation, double x, double y)
-{
-	switch (operation)
-	{
-		case OP_ADD: return float_value(x + y);
-		case OP_SUBTRACT: return float_value(x - y);
-		case OP_MULTIPLY: return float_value(x * y);
-		case OP_DIVIDE: return float_value(x / y);
-		case OP_FLOOR: return float_value(floor(x / y));
-		case OP_MODULO: return float_value(x - y * floor(x / y));
-		default: return float_value(pow(x, y));
-	}
-}
-
-static template_value
-number_operation(rendering *r, node_operation operation, template_value x, template_value y)
-{
-	bool integers = x.kind != VALUE_FLOAT && y.kind != VALUE_FLOAT;
-	int64_t i = x.kind == VALUE_BOOLEAN ? x.boolean : x.integer, k = y.kind == VALUE_BOOLEAN ? y.boolean : y.integer;
-	bool divides = operation == OP_DIVIDE || operation == OP_FLOOR || operation == OP_MODULO;
-
-	if (divides && template_number(y) == 0)
-	{
-		template_fail(&r->a, "division by zero");
-		return none_value();
-	}
-	if (!integers || operation == OP_DIVIDE || (operation == OP_POWER && k < 0))
-		return float_operation(operation, template_number(x), template_number(y));
-	if (divides)
-		return divide_integers(r, operation, i, k);
-	if (operation == OP_POWER)
-	{
-		double power = pow((double) i, (double) k);
-
-		return fabs(power) < 9e15 ? integer_value((int64_t) power) : too_large(r);
-	}
-	return add_integers(r, operation, i, k);
-}
-
-static template_value
-join_lists(rendering *r, const template_list *x, const template_list *y)
-{
-	template_value result = list_value(&r->a);
-
-	for (size_t i = 0; i < x->count && template_charge(r, 1); i++)
-		template_list_add(&r->a, result.list, x->items[i]);
-	for (size_t i = 0; i < y->count && template_charge(r, 1); i++)
-		template_list_add(&r->a, result.list, y->items[i]);
-	return result;
-}
-
-static template_value
-join_texts(rendering *r, piece x, piece y)
-{
-	piece_builder out = {.a = &r->a};
-
-	build_add(&out, x);
-	build_add(&out, y);
-	template_charge(r, out.size / 16);
-	return text_value(build_finish(&out));
-}
-
-static template_value
-repeat_text(rendering *r, piece text, int64_t times)
-{
-	piece_builder out = {.a = &r->a};
-
-	for (int64_t i = 0; i < times && template_charge(r, text.size + 1); i++)
-		build_add(&out, text);
-	return text_value(build_finish(&out));
-}
-
-static template_value
 eval_binary(rendering *r, const template_node *node)
 {
 	template_value x = eval(r, node->a), y = eval(r, node->b);
 
-	if (template_failed(&r->a))
-		return none_value();
-	if (node->operation == OP_JOIN)
-		return join_texts(r, printed_text(&r->a, x), printed_text(&r->a, y));
-	if (template_is_number(x) && template_is_number(y))
-		return number_operation(r, node->operation, x, y);
-	if (node->operation == OP_ADD && x.kind == VALUE_TEXT && y.kind == VALUE_TEXT)
-		return join_texts(r, x.text, y.text);
-	if (node->operation == OP_ADD && x.kind == VALUE_LIST && y.kind == VALUE_LIST)
-		return join_lists(r, x.list, y.list);
-	if (node->operation == OP_MULTIPLY && x.kind == VALUE_TEXT && y.kind == VALUE_INTEGER)
-		return repeat_text(r, x.text, y.integer);
-	if (!has_parts(r, x) || !has_parts(r, y))
-		return none_value();
-	return wrong_operands(r, x, y);
-}
-
-static bool
-holds(rendering *r, node_operation operation, template_value x, template_value y)
-{
-	switch (operation)
-	{
-		case OP_EQUAL: return template_equal(x, y);
-		case OP_UNEQUAL: return !template_equal(x, y);
-		case OP_IN: return template_in(r, x, y);
-		case OP_NOT_IN: return !template_in(r, x, y);
-		case OP_LESS: return compare_values(r, x, y) < 0;
-		case OP_LESS_EQUAL: return compare_values(r, x, y) <= 0;
-		case OP_GREATER: return compare_values(r, x, y) > 0;
-		default: return compare_values(r, x, y) >= 0;
-	}
+	return template_failed(&r->a) ? none_value() : operate(r, node->operation, x, y);
 }
 
 static template_value
@@ -427,22 +283,10 @@ eval_comparison(rendering *r, const template_node *node)
 	{
 		template_value y = eval(r, c->a);
 
-		all = holds(r, c->operation, x, y);
+		all = relation_holds(r, c->operation, x, y);
 		x = y;
 	}
 	return boolean_value(all);
-}
-
-static template_value
-eval_minus(rendering *r, const template_node *node)
-{
-	template_value v = eval(r, node->a);
-
-	if (v.kind == VALUE_FLOAT)
-		return float_value(-v.number);
-	if (!template_is_number(v))
-		return wrong_operands(r, v, v);
-	return add_integers(r, OP_SUBTRACT, 0, v.kind == VALUE_BOOLEAN ? v.boolean : v.integer);
 }
 
 /* ---- calls ---- */
@@ -612,7 +456,7 @@ eval_node(rendering *r, const template_node *node)
 		case NODE_FILTER: return eval_filter(r, node);
 		case NODE_TEST: return eval_test(r, node);
 		case NODE_NOT: return boolean_value(!template_true(eval(r, node->a)));
-		case NODE_MINUS: return eval_minus(r, node);
+		case NODE_MINUS: return negate(r, eval(r, node->a));
 		case NODE_AND: v = eval(r, node->a); return template_true(v) ? eval(r, node->b) : v;
 		case NODE_OR: v = eval(r, node->a); return template_true(v) ? v : eval(r, node->b);
 		case NODE_BINARY: return eval_binary(r, node);

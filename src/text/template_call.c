@@ -2,7 +2,7 @@
  * template_call.c
  *	  Filters, tests, methods and functions of templates, each a row of a table.
  *
- * They do what those of Jinja and Python do, for ASCII where letters change their case.
+ * They do what those of Jinja and Python do.
  */
 #include "template_eval.h"
 
@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "unicode.h"
 
 #define RANGE_MAX 100000
 
@@ -89,38 +87,6 @@ elements_of(rendering *r, template_value v)
 	return result;
 }
 
-bool
-template_in(rendering *r, template_value x, template_value y)
-{
-	if (y.kind == VALUE_TEXT && x.kind == VALUE_TEXT)
-		return template_charge(r, y.text.size) && piece_find(y.text, x.text, 0) <= y.text.size;
-	if (y.kind == VALUE_DICT && x.kind == VALUE_TEXT)
-		return template_charge(r, y.dict->count) && template_dict_find(y.dict, x.text) != NULL;
-	if (y.kind == VALUE_LIST && template_charge(r, y.list->count))
-		for (size_t i = 0; i < y.list->count; i++)
-			if (template_equal(x, y.list->items[i]))
-				return true;
-	if (y.kind != VALUE_LIST && y.kind != VALUE_DICT && y.kind != VALUE_UNDEFINED)
-		template_fail(&r->a, "%s cannot be in %s", template_kind_name(x), template_kind_name(y));
-	return false;
-}
-
-int
-compare_values(rendering *r, template_value x, template_value y)
-{
-	if (template_is_number(x) && template_is_number(y))
-		return template_number(x) < template_number(y) ? -1 : template_number(x) > template_number(y);
-	if (x.kind == VALUE_TEXT && y.kind == VALUE_TEXT)
-	{
-		size_t size = x.text.size < y.text.size ? x.text.size : y.text.size;
-		int order = size ? memcmp(x.text.bytes, y.text.bytes, size) : 0;
-
-		return order ? order : x.text.size < y.text.size ? -1 : x.text.size > y.text.size;
-	}
-	template_fail(&r->a, "%s cannot be compared with %s", template_kind_name(x), template_kind_name(y));
-	return 0;
-}
-
 /* Keys and values of a dict. */
 static template_value
 dict_items(rendering *r, template_value self)
@@ -144,183 +110,12 @@ dict_items(rendering *r, template_value self)
 
 /* ---- text ---- */
 
-typedef enum letter_case
-{
-	CASE_UPPER,
-	CASE_LOWER,
-	CASE_TITLE,
-	CASE_CAPITAL
-} letter_case;
-
-static piece
-change_case(rendering *r, piece text, letter_case to)
-{
-	piece_builder out = {.a = &r->a};
-	bool inside = false; /* of a word */
-
-	for (size_t i = 0; i < text.size && template_charge(r, 1); i++)
-	{
-		char c = text.bytes[i];
-		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-		bool upper = to == CASE_UPPER || (to == CASE_TITLE && !inside) || (to == CASE_CAPITAL && i == 0);
-
-		inside = letter || (uint8_t) c >= 0x80;
-		if (letter)
-			c = (char) (upper ? c & ~0x20 : c | 0x20);
-		build_byte(&out, c, text.marks && text.marks[i]);
-	}
-	return build_finish(&out);
-}
-
-/* Is the character at a place one to strip: white space, or one of `set` if that is given? */
-static bool
-strips(piece text, size_t at, size_t end, const piece *set)
-{
-	int32_t length, c = utf8_read((const uint8_t *) text.bytes + at, (const uint8_t *) text.bytes + end, &length);
-
-	if (set != NULL)
-		return piece_find(*set, piece_cut(text, at, at + (size_t) length), 0) <= set->size;
-	return (char_class(c) & CHAR_SPACE) != 0 || (c >= 0x1C && c <= 0x1F);
-}
-
-static piece
-strip(rendering *r, piece text, const piece *set, bool left, bool right)
-{
-	size_t from = 0, to = text.size;
-
-	template_charge(r, text.size);
-	while (left && from < to && strips(text, from, to, set))
-		from += piece_offset(piece_cut(text, from, to), 1);
-	while (right && from < to)
-	{
-		size_t last = to - 1;
-
-		while (last > from && ((uint8_t) text.bytes[last] & 0xC0) == 0x80)
-			last--;
-		if (!strips(text, last, to, set))
-			break;
-		to = last;
-	}
-	return piece_cut(text, from, to);
-}
-
 static piece
 strip_by(rendering *r, piece text, const arguments *args, bool left, bool right)
 {
 	piece set = text_argument(r, args, 0, "chars", "");
 
-	return strip(r, text, argument(args, 0, "chars") && set.size > 0 ? &set : NULL, left, right);
-}
-
-static piece
-replace(rendering *r, piece text, piece old, piece new, int64_t most)
-{
-	piece_builder out = {.a = &r->a};
-	size_t at = 0;
-
-	for (int64_t n = 0; (most < 0 || n < most) && template_charge(r, text.size - at); n++)
-	{
-		size_t found = piece_find(text, old, at);
-
-		if (found > text.size || (old.size == 0 && found == text.size && n > 0))
-			break;
-		build_add(&out, piece_cut(text, at, found));
-		build_add(&out, new);
-		at = found + old.size;
-		if (old.size == 0)
-		{
-			size_t next = at + piece_offset(piece_cut(text, at, text.size), 1);
-
-			build_add(&out, piece_cut(text, at, next));
-			at = next;
-			if (at == text.size)
-			{
-				if (most < 0 || n + 1 < most)
-					build_add(&out, new);
-				break;
-			}
-		}
-	}
-	build_add(&out, piece_cut(text, at, text.size));
-	return build_finish(&out);
-}
-
-/* By white space when no separator is given. */
-static template_value
-split(rendering *r, piece text, const arguments *args)
-{
-	piece separator = text_argument(r, args, 0, "sep", "");
-	int64_t most = integer_argument(r, args, 1, "maxsplit", -1);
-	template_value result = list_value(&r->a);
-	bool words = argument(args, 0, "sep") == NULL || argument(args, 0, "sep")->kind == VALUE_NONE;
-	size_t at = 0;
-
-	if (!words && separator.size == 0)
-		template_fail(&r->a, "a text cannot be split by an empty separator");
-	for (int64_t n = 0; template_charge(r, text.size - at); n++)
-	{
-		piece rest = piece_cut(text, at, text.size);
-		size_t end = at;
-
-		if (words)
-		{
-			rest = strip(r, rest, NULL, true, n == most);
-			at = (size_t) (rest.bytes - text.bytes);
-			if (rest.size == 0)
-				break;
-			for (end = at; end < text.size && !strips(text, end, text.size, NULL);)
-				end += piece_offset(piece_cut(text, end, text.size), 1);
-		}
-		else
-			end = piece_find(text, separator, at);
-		if (end >= text.size + !words || n == most)
-		{
-			template_list_add(&r->a, result.list, text_value(n == most ? rest : piece_cut(text, at, text.size)));
-			break;
-		}
-		template_list_add(&r->a, result.list, text_value(piece_cut(text, at, end)));
-		at = end + (words ? 0 : separator.size);
-	}
-	return result;
-}
-
-static piece
-join(rendering *r, template_value list, piece separator, const template_value *attribute)
-{
-	piece_builder out = {.a = &r->a};
-
-	list = elements_of(r, list);
-	for (size_t i = 0; !template_failed(&r->a) && i < list.list->count && template_charge(r, 1); i++)
-	{
-		template_value item = list.list->items[i];
-
-		if (attribute != NULL)
-			item = get_item(r, item, *attribute);
-		if (i > 0)
-			build_add(&out, separator);
-		build_add(&out, printed_text(&r->a, item));
-	}
-	return build_finish(&out);
-}
-
-/* Does the text begin or end with one of several? */
-static bool
-has_affix(rendering *r, piece text, const arguments *args, bool at_end)
-{
-	const template_value *given = argument(args, 0, "prefix");
-	size_t count = given == NULL ? 0 : given->kind == VALUE_LIST ? given->list->count : 1;
-
-	if (given == NULL || (given->kind != VALUE_LIST && given->kind != VALUE_TEXT))
-		template_fail(&r->a, "the beginning or end to look for is not a string");
-	for (size_t i = 0; i < count && !template_failed(&r->a) && template_charge(r, 1); i++)
-	{
-		piece affix = given->kind == VALUE_LIST ? given->list->items[i].text : given->text;
-
-		if (affix.size <= text.size && piece_equal(affix, at_end ? piece_cut(text, text.size - affix.size, text.size)
-																 : piece_cut(text, 0, affix.size)))
-			return true;
-	}
-	return false;
+	return strip_text(r, text, argument(args, 0, "chars") && set.size > 0 ? &set : NULL, left, right);
 }
 
 /* ---- methods ---- */
@@ -348,19 +143,23 @@ do_rstrip(rendering *r, template_value self, const arguments *args)
 static template_value
 do_startswith(rendering *r, template_value self, const arguments *args)
 {
-	return boolean_value(has_affix(r, self.text, args, false));
+	return boolean_value(has_affix(r, self.text, argument(args, 0, "prefix"), false));
 }
 
 static template_value
 do_endswith(rendering *r, template_value self, const arguments *args)
 {
-	return boolean_value(has_affix(r, self.text, args, true));
+	return boolean_value(has_affix(r, self.text, argument(args, 0, "prefix"), true));
 }
 
 static template_value
 do_split(rendering *r, template_value self, const arguments *args)
 {
-	return split(r, self.text, args);
+	const template_value *given = argument(args, 0, "sep");
+	piece separator = text_argument(r, args, 0, "sep", "");
+	int64_t most = integer_argument(r, args, 1, "maxsplit", -1);
+
+	return split_text(r, self.text, given == NULL || given->kind == VALUE_NONE ? NULL : &separator, most);
 }
 
 static template_value
@@ -390,8 +189,8 @@ do_capitalize(rendering *r, template_value self, const arguments *args)
 static template_value
 do_replace(rendering *r, template_value self, const arguments *args)
 {
-	return text_value(replace(r, self_text(r, self), text_argument(r, args, 0, "old", ""),
-							  text_argument(r, args, 1, "new", ""), integer_argument(r, args, 2, "count", -1)));
+	return text_value(replace_text(r, self_text(r, self), text_argument(r, args, 0, "old", ""),
+								   text_argument(r, args, 1, "new", ""), integer_argument(r, args, 2, "count", -1)));
 }
 
 static template_value
@@ -408,7 +207,7 @@ do_join_by(rendering *r, template_value self, const arguments *args)
 {
 	const template_value *list = argument(args, 0, "iterable");
 
-	return text_value(list ? join(r, *list, self.text, NULL) : piece_of(""));
+	return text_value(list ? join_texts(r, *list, self.text, NULL) : piece_of(""));
 }
 
 static template_value
@@ -521,7 +320,7 @@ do_default(rendering *r, template_value self, const arguments *args)
 static template_value
 do_join(rendering *r, template_value self, const arguments *args)
 {
-	return text_value(join(r, self, text_argument(r, args, 0, "d", ""), argument(args, 1, "attribute")));
+	return text_value(join_texts(r, self, text_argument(r, args, 0, "d", ""), argument(args, 1, "attribute")));
 }
 
 static template_value
@@ -559,7 +358,7 @@ do_reverse(rendering *r, template_value self, const arguments *args)
 
 	for (size_t i = 0; !template_failed(&r->a) && i < list.list->count && template_charge(r, 1); i++)
 		template_list_add(&r->a, result.list, list.list->items[list.list->count - 1 - i]);
-	return self.kind == VALUE_TEXT ? text_value(join(r, result, piece_of(""), NULL)) : result;
+	return self.kind == VALUE_TEXT ? text_value(join_texts(r, result, piece_of(""), NULL)) : result;
 }
 
 static template_value
