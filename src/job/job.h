@@ -9,11 +9,11 @@
  * in shared memory shows its progress and takes requests to pause.
  *
  * Who does what: submit.c checks a call and queues it, pending.c starts it at COMMIT;
- * worker.c is the life of one worker, session.c its settings and interrupts; slots.c is
- * shared memory; job_table.c is the rows, report.c what a running job adds to them;
+ * start.c starts workers, worker.c is the life of one, session.c its settings and interrupts;
+ * slots.c is shared memory; job_table.c is the rows, report.c what a running job adds to them;
  * control.c is cancel, pause, resume and wait; wake.c starts jobs that changes of data give work
- * to; launcher.c goes on after a restart.  What a
- * job does is not known here: src/train and src/score define the kinds of jobs.
+ * to; launcher.c goes on after a restart.  What a job does is not known here: src/train and
+ * src/score define the kinds of jobs.
  * Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_H

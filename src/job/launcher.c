@@ -147,6 +147,7 @@ InitJobs(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestJobMemory();
+		RequestWakeMemory();
 		RegisterLauncher();
 	}
 }

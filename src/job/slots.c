@@ -31,7 +31,6 @@
 
 #include "../common.h"
 #include "slots.h"
-#include "wake.h"
 
 #define JOB_LOCK_CLASS 0x4c4d /* fourth field of the lock's tag; pg_advisory_lock() uses 1 and 2 */
 
@@ -56,7 +55,6 @@ RequestMemory(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(JobShared)));
-	RequestAddinShmemSpace(WakeMemorySize());
 }
 
 void

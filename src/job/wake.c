@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -60,11 +61,21 @@ static Answer *my_answer = NULL;
 static const char *my_kind = NULL;
 static bool given = false;
 static bool failed = false;
+static shmem_request_hook_type previous_request_hook = NULL;
 
-Size
-WakeMemorySize(void)
+static void
+RequestMemory(void)
 {
-	return MAXALIGN(sizeof(WakeShared));
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(WakeShared)));
+}
+
+void
+RequestWakeMemory(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = RequestMemory;
 }
 
 static void

@@ -7,8 +7,8 @@
 #ifndef LLMAPP_WAKE_H
 #define LLMAPP_WAKE_H
 
-extern void RegisterWakeUps(void); /* at module load */
-extern Size WakeMemorySize(void);  /* to be requested in the postmaster, when preloaded */
+extern void RegisterWakeUps(void);   /* at module load */
+extern void RequestWakeMemory(void); /* in the postmaster, when preloaded */
 
 /*
  * When the transaction commits there is work for a job of this kind on this object, which runs as owner;

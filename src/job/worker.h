@@ -34,7 +34,18 @@ typedef struct Submission
 	char spec[FLEXIBLE_ARRAY_MEMBER]; /* JSON with its zero byte */
 } Submission;
 
-/* ---- worker.c: nothing here raises an ERROR unless said so, it is used after COMMIT ---- */
+/* What a worker is told at its start, in bgw_extra. */
+typedef struct WorkerStart
+{
+	Oid database;
+	Oid owner;
+	int64 job; /* 0: in the submission, or to be found */
+	dsm_handle submission;
+	Oid object; /* for which a job of a kind is to be found */
+	char kind[16];
+} WorkerStart;
+
+/* ---- start.c: nothing here raises an ERROR unless said so, it is used after COMMIT ---- */
 
 /* Start the worker of a queued job, in this database; false when the server has no place for one. */
 extern bool StartWorker(int64 job, Oid owner);

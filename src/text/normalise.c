@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#include "steps.h"
 #include "unicode.h"
 
 #define PART_BYTES 65536
@@ -123,12 +122,6 @@ character_map_find(const tokenizer *t, const uint8_t *text, size_t left, bool lo
 
 /* ---- SentencePiece ---- */
 
-static bool
-is_mark(const uint8_t *text, size_t left)
-{
-	return left >= SPACE_MARK_BYTES && memcmp(text, SPACE_MARK, SPACE_MARK_BYTES) == 0;
-}
-
 /* What stands at text in its normal form: bytes taken; *by and *length are what becomes of them. */
 static size_t
 sentence_part(const tokenizer *t, const uint8_t *text, size_t left, const char **by, size_t *length)
@@ -157,7 +150,7 @@ add_marked(const char *text, size_t length, text_buffer *out, llm_error *err)
 {
 	for (size_t i = 0; i < length; i++)
 	{
-		bool mark = is_mark((const uint8_t *) text + i, length - i);
+		bool mark = is_space_mark((const uint8_t *) text + i, length - i);
 
 		if (!text_buffer_add(out, mark ? " " : text + i, 1, err))
 			return false;

@@ -5,6 +5,8 @@
 #ifndef LLMAPP_NORMALISE_H
 #define LLMAPP_NORMALISE_H
 
+#include <string.h>
+
 #include "tokenizer_block.h"
 #include "unicode.h"
 
@@ -30,6 +32,13 @@ extern bool text_sentence(tokenizer *t, const uint8_t *text, size_t length, text
  * and by what.
  */
 extern size_t character_map_find(const tokenizer *t, const uint8_t *text, size_t left, bool longest, const char **by);
+
+/* Does U+2581 stand at text? */
+static inline bool
+is_space_mark(const uint8_t *text, size_t left)
+{
+	return left >= SPACE_MARK_BYTES && memcmp(text, SPACE_MARK, SPACE_MARK_BYTES) == 0;
+}
 
 /* Does a grapheme cluster that has come to `before` go on with c? */
 extern bool cluster_goes_on(int32_t before, int32_t c);

@@ -48,6 +48,7 @@ steps_open(tokenizer *t, llm_error *err)
 	uint64_t bytes = section_count(t->header, SECTION_STEPS);
 	const uint8_t *at;
 	int32_t cuts = 0;
+	bool marked = false;
 
 	if (bytes == 0)
 		return true;
@@ -62,8 +63,12 @@ steps_open(tokenizer *t, llm_error *err)
 
 		if (size == 0 || (s->kind == STEP_CUT && cuts++ > 0) || (s->kind == STEP_MAP && t->character_map == NULL))
 			return damaged(err);
+		marked = marked || s->kind == STEP_SPACE_MARKS || s->kind == STEP_SENTENCE;
 		if (s->kind == STEP_CUT)
+		{
 			t->cut_step = t->step_count;
+			t->marks_before_cut = marked;
+		}
 		at += size;
 		bytes -= size;
 		t->step_count++;
@@ -75,15 +80,6 @@ bool
 steps_are_sentence(const tokenizer *t)
 {
 	return t->step_count > 0 && t->steps[0].kind == STEP_SENTENCE;
-}
-
-bool
-steps_mark_before_cut(const tokenizer *t)
-{
-	for (int32_t i = 0; i < t->cut_step; i++)
-		if (t->steps[i].kind == STEP_SPACE_MARKS || t->steps[i].kind == STEP_SENTENCE)
-			return true;
-	return false;
 }
 
 /* ---- steps that look at one character ---- */
@@ -179,12 +175,6 @@ strip(uint8_t side, const uint8_t **text, size_t *length)
 }
 
 static bool
-is_mark(const uint8_t *text, size_t left)
-{
-	return left >= SPACE_MARK_BYTES && memcmp(text, SPACE_MARK, SPACE_MARK_BYTES) == 0;
-}
-
-static bool
 mark_spaces(const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 {
 	uint8_t *to;
@@ -194,7 +184,7 @@ mark_spaces(const uint8_t *text, size_t length, text_buffer *out, llm_error *err
 	to = (uint8_t *) out->bytes;
 	for (size_t i = 0; i < length; i++)
 	{
-		bool mark = is_mark(text + i, length - i);
+		bool mark = is_space_mark(text + i, length - i);
 
 		*to++ = mark ? ' ' : text[i];
 		i += mark ? SPACE_MARK_BYTES - 1 : 0;
@@ -214,7 +204,7 @@ mark_words(const uint8_t *text, size_t length, text_buffer *out, llm_error *err)
 	for (int32_t bytes; text < end; text += bytes)
 	{
 		int32_t c = utf8_read(text, end, &bytes);
-		bool mark = is_mark(text, (size_t) (end - text));
+		bool mark = is_space_mark(text, (size_t) (end - text));
 
 		if (is_space(c))
 		{

@@ -41,9 +41,6 @@ enum step_kind
 #define STEPS_MAX 32
 #define STEP_TEXT_MAX 255
 
-#define SPACE_MARK "\xE2\x96\x81" /* U+2581 */
-#define SPACE_MARK_BYTES 3
-
 typedef struct step
 {
 	const uint8_t *text[2];
@@ -63,7 +60,5 @@ extern bool steps_run(tokenizer *t, int32_t from, int32_t to, bool starts, const
 
 /* Is it a tokenizer of SentencePiece, whose normal form of a text is not that of its parts? */
 extern bool steps_are_sentence(const tokenizer *t);
-/* Are marks of words spaces by the time that added tokens are cut out? */
-extern bool steps_mark_before_cut(const tokenizer *t);
 
 #endif /* LLMAPP_STEPS_H */

@@ -24,6 +24,8 @@
 #define TOKENIZER_FLAGS 16383  /* all bits */
 #define ADDED_LENGTH_MAX 255   /* bytes of a token that is cut out of text before all else */
 #define CONTINUATION "##"      /* wordpieces inside a word */
+#define SPACE_MARK "\xE2\x96\x81" /* U+2581: SentencePiece has it for a space */
+#define SPACE_MARK_BYTES 3
 #define WORDPIECE_CHARACTERS 100 /* a longer word is unknown */
 
 enum block_section
@@ -126,6 +128,7 @@ struct tokenizer
 	struct step *steps;      /* NULL: none */
 	int32_t step_count;
 	int32_t cut_step;         /* where among them added tokens are cut out of the normal text */
+	bool marks_before_cut;    /* are marks of words spaces by then? */
 	added_set raw;            /* looked for in text as it comes, */
 	added_set normalised;     /* and in its normal form */
 	struct word_cache *cache; /* of BPE, NULL until needed */
@@ -232,7 +235,7 @@ encode_goes_on(tokenizer *t, llm_error *err)
 #define TYPES_NORMAL (1u << TOKEN_NORMAL | 1u << TOKEN_ADDED_WORD)
 #define TYPES_ALL (TYPES_NORMAL | 1u << TOKEN_ADDED | 1u << TOKEN_SPECIAL)
 
-/* ---- what the kinds share: encode.c ---- */
+/* ---- what the kinds share: token_list.c ---- */
 
 /* Room for `more` ids; false: out of memory. */
 extern bool token_list_reserve(token_list *list, int64_t more, llm_error *err);
@@ -258,9 +261,8 @@ typedef struct added_match
 	int32_t id;
 } added_match;
 
-/* Make both sets of a tokenizer that is open but for them; LLM_CORRUPT for one that is too long, LLM_MEMORY. */
-extern bool added_sets_make(tokenizer *t, llm_error *err);
-extern void added_sets_free(tokenizer *t);
+/* Number in the set of the token with this text, whose token_hash() it is, or -1. */
+extern int32_t added_find(const added_set *set, uint64_t hash, const uint8_t *text, uint32_t length);
 /* Are there any to be looked for? */
 extern bool added_any(const added_set *set, bool special);
 /* Bytes of the longest at text that is no special token, or 0. */
@@ -268,6 +270,12 @@ extern size_t added_at(const tokenizer *t, const added_set *set, const uint8_t *
 /* The next in text; false: no more. */
 extern bool added_next(const tokenizer *t, const added_set *set, const uint8_t *text, size_t length, bool special,
 					   added_cursor *at, added_match *match);
+
+/* ---- added_sets.c ---- */
+
+/* Make both sets of a tokenizer that is open but for them; LLM_CORRUPT for one that is too long, LLM_MEMORY. */
+extern bool added_sets_make(tokenizer *t, llm_error *err);
+extern void added_sets_free(tokenizer *t);
 
 /* ---- the kinds: append the ids of a text without tokens to cut out ---- */
 
