@@ -6,7 +6,7 @@
  * something was, so that a comma must come first.  Each property leads from both to the second;
  * one that is not required may be passed over.
  */
-#include "schema.h"
+#include "schema_compiler.h"
 
 #include <stdio.h>
 #include <stdlib.h>

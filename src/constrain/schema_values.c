@@ -2,7 +2,7 @@
  * schema_values.c
  *	  Strings, numbers, and values that are listed one by one.
  */
-#include "schema.h"
+#include "schema_compiler.h"
 
 #include <math.h>
 #include <stdio.h>
