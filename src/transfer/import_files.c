@@ -15,7 +15,7 @@
 #include "../format/gguf.h"
 #include "../format/safetensors.h"
 #include "../model/model.h"
-#include "../text/tokenizer_file.h"
+#include "../text/tokenizer_gguf.h"
 #include "import_files.h"
 
 #define CONFIG_BYTES ((Size) 16 << 20)
@@ -209,6 +209,78 @@ OpenFolder(ImportFiles *f, const json_t *params)
 		ThrowError(&err);
 }
 
+/* ---- a file that has it all ---- */
+
+static bool
+GgufNumber(void *arg, const char *key, double *out)
+{
+	llm_error err = {0};
+	bool flag;
+
+	if (gguf_has(arg, key) && gguf_read_bool(arg, key, &flag, &err))
+	{
+		*out = flag;
+		return true;
+	}
+	return gguf_has(arg, key) && gguf_read_number(arg, key, -1e30, 1e30, out, &err);
+}
+
+/* NULL where a zero byte is part of it, too. */
+static const char *
+GgufString(void *arg, const char *key)
+{
+	llm_error err = {0};
+	const char *text;
+	size_t length;
+
+	return gguf_has(arg, key) && gguf_read_string(arg, key, &text, &length, &err) && strlen(text) == length ? text
+																											: NULL;
+}
+
+static void
+OpenGguf(ImportFiles *f, const char *name, const json_t *params)
+{
+	llm_error err = {0};
+	gguf *g = gguf_open(ReadServerBytes, f->weights, 0, ServerFileBytes(f->weights, 0), &err);
+	tokenizer_file_info info = {0};
+	size_t bytes;
+	void *block;
+
+	if (g == NULL)
+		ThrowFileError(name, &err);
+	OWN(g, gguf_close);
+	if (!gguf_source(g, &f->source, &err) || !tensor_source_sort(&f->source, &err))
+		ThrowFileError(name, &err);
+	block = tokenizer_from_gguf(g, &info, &bytes, &err);
+	if (block == NULL)
+		ThrowFileError(name, &err);
+	UseTokenizer(f, block, bytes);
+	if (info.chat_template != NULL)
+		f->chat_template = pstrdup(info.chat_template);
+	tokenizer_file_info_free(&info);
+	f->checkpoint = checkpoint_new_gguf(&(checkpoint_metadata) {GgufNumber, GgufString, g}, &f->source,
+										tokenizer_special(f->tokenizer, SPECIAL_SEPARATOR), params, &err);
+	if (f->checkpoint == NULL)
+		ThrowFileError(name, &err);
+}
+
+/* ---- all ---- */
+
+json_t *
+ImportFilesJson(const ImportFiles *f)
+{
+	json_t *files = ServerFilesJson(f->weights), *others;
+
+	if (SingleFile(f->files) == NULL)
+	{
+		others = ServerFilesJson(f->files);
+		json_array_extend(others, files);
+		json_decref(files);
+		files = others;
+	}
+	return files;
+}
+
 ImportFiles *
 OpenImportFiles(const char *path, const json_t *params)
 {
@@ -219,7 +291,10 @@ OpenImportFiles(const char *path, const json_t *params)
 	f->source.read = ReadServerBytes;
 	f->source.arg = f->weights;
 	OWN(&f->source, tensor_source_clear);
-	OpenFolder(f, params);
+	if (SingleFile(f->files) != NULL)
+		OpenGguf(f, SingleFile(f->files), params);
+	else
+		OpenFolder(f, params);
 	OWN(f->checkpoint, checkpoint_free);
 	return f;
 }

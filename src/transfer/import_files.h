@@ -26,5 +26,7 @@ typedef struct ImportFiles
 
 /* ERROR naming the file, value or tensor that is missing or not understood.  params: see checkpoint_new(). */
 extern ImportFiles *OpenImportFiles(const char *path, const json_t *params);
+/* Lineage: ServerFilesJson() of all. */
+extern json_t *ImportFilesJson(const ImportFiles *f);
 
 #endif /* LLMAPP_IMPORT_FILES_H */

@@ -428,14 +428,10 @@ static json_t *
 LineageJson(const Import *import, int64 job)
 {
 	json_t *path = json_string(pg_server_to_any(import->spec->path, strlen(import->spec->path), PG_UTF8));
-	json_t *files = ServerFilesJson(import->from->files);
-	json_t *weights = ServerFilesJson(import->from->weights);
 
-	json_array_extend(files, weights);
-	json_decref(weights);
 	return json_pack("{s:s, s:I, s:{s:s, s:o, s:o, s:s}}", "extension_version", LLMAPP_VERSION, "job",
-					 (json_int_t) job, "imported", "family", import->c->family, "path", path, "files", files, "at",
-					 timestamptz_to_str(GetCurrentTimestamp()));
+					 (json_int_t) job, "imported", "family", import->c->family, "path", path, "files",
+					 ImportFilesJson(import->from), "at", timestamptz_to_str(GetCurrentTimestamp()));
 }
 
 /* Which tokens end and begin texts, where the tokenizer does not say so. */

@@ -3,9 +3,10 @@
  *	  Tokenizers from the files of other libraries: ids and frames are theirs, for every text.
  *
  * The files and the digests of what the libraries give are made by golden/make_tokenizers.py, which
- * says how; another folder of the same form can be given as an argument, and names in it.
+ * says how, the same as GGUF files by golden/make_gguf_tokenizers.py; another folder of the same form can be given as an argument, and names in it.
  */
 #include "../../src/text/tokenizer_file.h"
+#include "../../src/text/tokenizer_gguf.h"
 
 #include "tokenizer_helper.h"
 
@@ -170,13 +171,43 @@ open_files(const char *name, void **block, tokenizer_file_info *info)
 	return t;
 }
 
-static void
-test_family(const char *name)
+typedef struct gguf_bytes
 {
-	tokenizer_file_info info;
+	const char *bytes;
+	size_t size;
+} gguf_bytes;
+
+static bool
+read_gguf(void *arg, int32_t file, uint64_t offset, void *out, size_t count, llm_error *err)
+{
+	const gguf_bytes *g = arg;
+
+	if (offset > g->size || count > g->size - offset)
+		return llm_fail(err, LLM_CORRUPT, "read beyond the end of the file");
+	memcpy(out, g->bytes + offset, count);
+	return true;
+}
+
+/* That of a GGUF file. */
+static tokenizer *
+open_gguf(const gguf_bytes *file, void **block, tokenizer_file_info *info)
+{
+	llm_error err = {0};
+	size_t bytes = 0;
+	gguf *g = gguf_open(read_gguf, (void *) file, 0, file->size, &err);
+	tokenizer *t;
+
+	*block = g ? tokenizer_from_gguf(g, info, &bytes, &err) : NULL;
+	t = *block ? tokenizer_open(*block, bytes, &err) : NULL;
+	CHECK_STR(err.message, "");
+	gguf_close(g);
+	return t;
+}
+
+static void
+check_family(const char *name, tokenizer *t)
+{
 	size_t size, model_size;
-	void *block;
-	tokenizer *t = open_files(name, &block, &info);
 	uint32_t *expected = (uint32_t *) read_file(name, "ids.bin", &size);
 	char *model = read_file(name, "tokenizer.model", &model_size);
 	bool special = model == NULL; /* SentencePiece finds none in texts */
@@ -187,11 +218,32 @@ test_family(const char *name)
 		CHECK_INT(check_ids(t, name, expected, special), all.count);
 		CHECK_INT(check_frames(t, name, expected + all.count, special), 2 * FRAMED);
 	}
+	free(expected);
+	free(model);
+}
+
+static void
+test_family(const char *name)
+{
+	tokenizer_file_info info = {0};
+	gguf_bytes file;
+	void *block;
+	tokenizer *t = open_files(name, &block, &info);
+
+	check_family(name, t);
 	tokenizer_free(t);
 	tokenizer_file_info_free(&info);
 	free(block);
-	free(expected);
-	free(model);
+	file.bytes = read_file(name, "tokenizer.gguf", &file.size);
+	if (file.bytes == NULL)
+		return;
+	t = open_gguf(&file, &block, &info);
+	check_family(name, t);
+	CHECK_STR(info.chat_template, strcmp(name, "bert") == 0 ? "{{ messages }}" : NULL);
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+	free((char *) file.bytes);
 }
 
 /* ---- what is refused, and what is said beside the tokenizer ---- */
