@@ -1,16 +1,16 @@
 # StoriesCheckpoint.pm
 #   The model stories260K, a Llama of 260,000 weights in the layout of llama2.c, as a folder of Hugging Face's
-#   libraries: config.json, model.safetensors, tokenizer.model, tokenizer_config.json.
+#   libraries: config.json, model.safetensors, tokenizer.model, tokenizer_config.json; and as a GGUF file.
 #
-# In the source, rotary positions turn neighbours (2 i, 2 i + 1) of a head, there numbers i and i + head_dim / 2:
-# rows of queries and keys change places within their head.
+# In the source and in GGUF, rotary positions turn neighbours (2 i, 2 i + 1) of a head, in the folder numbers i and
+# i + head_dim / 2: rows of queries and keys change places within their head.
 package StoriesCheckpoint;
 
 use strict;
 use warnings;
 use Exporter 'import';
 
-our @EXPORT = qw(write_stories write_file read_file safetensors);
+our @EXPORT = qw(write_stories write_stories_gguf write_file read_file safetensors);
 
 sub read_file
 {
@@ -65,11 +65,11 @@ sub number { my ($field, $n) = @_; return varint($field << 3) . varint($n); }
 sub bytes { my ($field, $bytes) = @_; return varint($field << 3 | 2) . varint(length $bytes) . $bytes; }
 sub float { my ($field, $n) = @_; return varint($field << 3 | 5) . pack 'f<', $n; }
 
-# Pieces of SentencePiece: unknown, <s>, </s>, 256 bytes, then texts with their scores.
-sub sentencepiece
+# Pieces of SentencePiece as [text, score, type]: unknown, <s>, </s>, 256 bytes, then texts with their scores.
+sub pieces
 {
 	my ($source, $vocab) = @_;
-	my ($at, $model) = (4, '');
+	my ($at, @pieces) = (4);
 	foreach my $id (0 .. $vocab - 1)
 	{
 		my ($score, $length) = unpack 'f<l<', substr $source, $at, 8;
@@ -77,20 +77,29 @@ sub sentencepiece
 		my $type = $id == 0 ? 2 : $id < 3 ? 3 : $id < 259 ? 6 : 1;
 		$text = $id == 0 ? '<unk>' : $id == 1 ? '<s>' : $id == 2 ? '</s>' : $text;
 		$text =~ s/ /\xE2\x96\x81/g if $type == 1;
-		$model .= bytes(1, bytes(1, $text) . float(2, $score) . number(3, $type));
+		push @pieces, [ $text, $score, $type ];
 		$at += 8 + $length;
 	}
+	return @pieces;
+}
+
+sub sentencepiece
+{
+	my ($source, $vocab) = @_;
+	my $model = join '', map { bytes(1, bytes(1, $_->[0]) . float(2, $_->[1]) . number(3, $_->[2])) } pieces($source, $vocab);
 	my $trainer = number(3, 2) . number(4, $vocab) . number(35, 1) . number(40, 0) . number(41, 1) . number(42, 2);
 	return $model . bytes(2, $trainer) . bytes(3, number(3, 1) . number(4, 0) . number(5, 1));
 }
 
-# Fill the folder from the two files of folder $data; returns what tensors there are, by name.
-sub write_stories
+# Sizes and tensors of the source, by their names in the folder.
+sub source_tensors
 {
-	my ($folder, $data) = @_;
+	my ($data) = @_;
 	my $source = read_file("$data/stories260K.bin");
-	my ($width, $ffn, $depth, $heads, $kv_heads, $vocab, $context) = unpack 'l<7', $source;
-	my $dim = $width / $heads;
+	my %c;
+	@c{qw(width ffn depth heads kv_heads vocab context)} = unpack 'l<7', $source;
+	my ($width, $ffn, $depth, $heads, $kv_heads, $vocab) = @c{qw(width ffn depth heads kv_heads vocab)};
+	my $dim = $c{dim} = $width / $heads;
 	my $at = 28;
 	my %tensors;
 	my $take = sub {
@@ -111,6 +120,16 @@ sub write_stories
 		$take->("model.layers.$_.$name.weight", @shape) foreach 0 .. $depth - 1;
 	}
 	$take->('model.norm.weight', $width);
+	return (\%c, \%tensors);
+}
+
+# Fill the folder from the two files of folder $data; returns what tensors there are, by name.
+sub write_stories
+{
+	my ($folder, $data) = @_;
+	my ($c, $tensors) = source_tensors($data);
+	my ($width, $ffn, $depth, $heads, $kv_heads, $vocab, $context, $dim) = @$c{qw(width ffn depth heads kv_heads vocab context dim)};
+	my %tensors = %$tensors;
 	foreach my $layer (0 .. $depth - 1)
 	{
 		my ($q, $k) = map { $tensors{"model.layers.$layer.self_attn.${_}_proj.weight"} } qw(q k);
@@ -127,6 +146,68 @@ sub write_stories
 	write_file("$folder/tokenizer_config.json", '{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "add_eos_token": false,
 		"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": true}');
 	return %tensors;
+}
+
+# Names of tensors in GGUF.
+my %gguf_names = (
+	'model.embed_tokens' => 'token_embd', 'model.norm' => 'output_norm', 'input_layernorm' => 'attn_norm', 'self_attn.q_proj' => 'attn_q',
+	'self_attn.k_proj' => 'attn_k', 'self_attn.v_proj' => 'attn_v', 'self_attn.o_proj' => 'attn_output',
+	'post_attention_layernorm' => 'ffn_norm', 'mlp.gate_proj' => 'ffn_gate', 'mlp.up_proj' => 'ffn_up', 'mlp.down_proj' => 'ffn_down');
+
+sub gguf_name
+{
+	my ($name) = @_;
+	$name =~ s/\.weight$//;
+	$name =~ s/^model\.layers\.(\d+)\.//;
+	return (defined $1 ? "blk.$1." : '') . $gguf_names{$name} . '.weight';
+}
+
+sub gguf_string { my ($text) = @_; return pack 'Q<a*', length $text, $text; }
+sub gguf_u32 { my ($key, $value) = @_; return gguf_string($key) . pack 'L<L<', 4, $value; }
+sub gguf_f32 { my ($key, $value) = @_; return gguf_string($key) . pack 'L<f<', 6, $value; }
+sub gguf_text { my ($key, $value) = @_; return gguf_string($key) . pack('L<', 8) . gguf_string($value); }
+
+# Types of elements: 5 are whole numbers, 6 others, 8 texts.
+sub gguf_array
+{
+	my ($key, $type, @values) = @_;
+	my $bytes = $type == 8 ? join('', map { gguf_string($_) } @values) : pack(($type == 5 ? 'l<*' : 'f<*'), @values);
+	return gguf_string($key) . pack('L<L<Q<', 9, $type, scalar @values) . $bytes;
+}
+
+# The file of keys, each the bytes that it has there, and of tensors of float32 as safetensors() takes them.
+sub gguf
+{
+	my ($keys, %tensors) = @_;
+	my ($infos, $data) = ('', '');
+	foreach my $name (sort keys %tensors)
+	{
+		my ($shape, $bytes) = @{ $tensors{$name} };
+		$infos .= gguf_string($name) . pack 'L<Q<*', scalar @$shape, reverse @$shape;
+		$infos .= pack 'L<Q<', 0, length $data;
+		$data .= $bytes . "\0" x (-length($bytes) % 32);
+	}
+	my $head = pack('a4L<Q<Q<', 'GGUF', 3, scalar keys %tensors, scalar @$keys) . join('', @$keys) . $infos;
+	return $head . "\0" x (-length($head) % 32) . $data;
+}
+
+# The same model as one file.
+sub write_stories_gguf
+{
+	my ($path, $data) = @_;
+	my ($c, $tensors) = source_tensors($data);
+	my @pieces = pieces(read_file("$data/stories260K_tok512.bin"), $c->{vocab});
+	my @keys = (
+		gguf_text('general.architecture', 'llama'),
+		gguf_u32('llama.context_length', $c->{context}), gguf_u32('llama.embedding_length', $c->{width}),
+		gguf_u32('llama.block_count', $c->{depth}), gguf_u32('llama.feed_forward_length', $c->{ffn}),
+		gguf_u32('llama.attention.head_count', $c->{heads}), gguf_u32('llama.attention.head_count_kv', $c->{kv_heads}),
+		gguf_f32('llama.attention.layer_norm_rms_epsilon', 1e-5), gguf_u32('llama.rope.dimension_count', $c->{dim}),
+		gguf_text('tokenizer.ggml.model', 'llama'), gguf_array('tokenizer.ggml.tokens', 8, map { $_->[0] } @pieces),
+		gguf_array('tokenizer.ggml.scores', 6, map { $_->[1] } @pieces), gguf_array('tokenizer.ggml.token_type', 5, map { $_->[2] } @pieces),
+		gguf_u32('tokenizer.ggml.bos_token_id', 1), gguf_u32('tokenizer.ggml.eos_token_id', 2), gguf_u32('tokenizer.ggml.unknown_token_id', 0));
+	write_file($path, gguf(\@keys, map { gguf_name($_) => $tensors->{$_} } keys %$tensors));
+	return;
 }
 
 1;

@@ -100,6 +100,16 @@ is( sql(q{SELECT min(start), max(start + length), bool_and(substr(t, start, leng
 ($status, $out, $err) = $node->psql('postgres', q{SELECT llm_generate('labels', 'the cat')});
 like($err, qr/labels the words of a text, nothing else.*llm_extract_entities/s, 'it writes no texts');
 
+# ---- the same as one GGUF file ----
+
+write_stories_gguf("$folder/stories.gguf", "$data/weights");
+sql("SELECT llm_import('stories_gguf', '$folder/stories.gguf', wait => true)");
+is(sql("SELECT 'Once upon a time' || llm_generate('stories_gguf', 'Once upon a time', 240)"), $text, 'a GGUF file writes the same text');
+is(sql(q{SELECT llm_perplexity('stories_gguf', 'Once upon a time, there was a little girl named Lily. She loved to play outside in the park.')}), $perplexity,
+	'and foresees one as well');
+is( sql(q{SELECT string_agg(file ->> 'name', ',') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
+	WHERE model = 'stories_gguf'::regclass}), 'stories.gguf', 'the file is in the lineage');
+
 # ---- who may ----
 
 sql(q{CREATE ROLE reader LOGIN; GRANT CREATE ON SCHEMA public TO reader});
@@ -140,6 +150,15 @@ fails(variant('header', 'model.safetensors' => pack('Q<', 1 << 40) . substr $fil
 fails(variant('pickle', 'model.safetensors' => undef, 'pytorch_model.bin' => 'x'), '{}', qr/safetensors/, 'pickled weights');
 fails("$folder/stories", '{"contxt": 5}', qr/"contxt".*Did you mean "context"/s, 'a misspelt parameter');
 fails("$folder/stories", '{"context": 100000}', qr/context/, 'a longer context than the checkpoint has');
+
+my $gguf = read_file("$folder/stories.gguf");
+sub broken_gguf { my ($name, $bytes) = @_; write_file("$folder/$name.gguf", $bytes); return "$folder/$name.gguf"; }
+(my $other = $gguf) =~ s/ggml.model(.{12})llama/ggml.model$1glove/s;
+(my $lettered = $gguf) =~ s/<0x0A>/<0x-A>/;
+fails(broken_gguf('text', 'a text that is longer than the head of a file'), '{}', qr/text\.gguf.*GGUF/, 'a file that is none');
+fails(broken_gguf('cut', substr $gguf, 0, length($gguf) - 4000), '{}', qr/cut\.gguf/, 'a GGUF file cut short');
+fails(broken_gguf('glove', $other), '{}', qr/glove\.gguf.*model "glove"/, 'a tokenizer that is not known');
+fails(broken_gguf('lettered', $lettered), '{}', qr/lettered\.gguf.*byte token/, 'a byte that is none');
 
 # Weights in the wrong order are found by what they say.
 my %shuffled = %tensors;
