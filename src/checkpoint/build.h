@@ -34,6 +34,15 @@ extern bool recipe_make(builder *b);
 /* The configuration of a GGUF file in the words of config.json, owned by the caller. */
 extern json_t *gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_error *err);
 
+/* ---- the way back ---- */
+
+/* Tensors that a checkpoint of b->family has for the network, with names and shapes alone, into *out. */
+extern bool recipe_names(builder *b, const net *n, tensor_source *out);
+/* How the name of a class for a task ends; NULL: no class has it. */
+extern const char *task_class(const char *task);
+/* Metadata of a GGUF file for the network: keys that gguf_config() reads. */
+extern json_t *gguf_values(const family *f, const transformer_config *text);
+
 /* ---- values: null is as if there were none ---- */
 
 extern const json_t *value_get(const json_t *object, const char *name);      /* NULL: none */
@@ -46,6 +55,8 @@ extern bool value_number(builder *b, const json_t *object, const char *name, dou
 extern bool value_flag(builder *b, const json_t *object, const char *name, bool fallback, bool *out);
 extern bool value_activation(builder *b, const char *name, net_activation *out); /* of config; else *out stays */
 extern bool value_find_activation(const char *name, net_activation *out);        /* name may be NULL */
+extern const char *value_activation_name(net_activation activation);             /* NULL: there is none */
+extern json_t *value_json(float number);
 
 /* Is this one of the user's "ignore"? */
 extern bool ignored_by_user(const builder *b, const char *name);

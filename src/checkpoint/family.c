@@ -493,6 +493,8 @@ static const char *const t5_ignored[] = {
 
 /* ---- families ---- */
 
+#define LANGUAGE "ForCausalLM"
+
 #define BERT(type, prefix_, masked_, classes_, ...) \
 	{ \
 		.model_type = type, .architecture = "bert", .keys = bert_keys, .prefix = prefix_, .names = bert_names, \
@@ -504,13 +506,15 @@ static const char *const t5_ignored[] = {
 	{ \
 		.model_type = type, .architecture = "llama", .prefix = "model.", .names = llama_names, \
 		.classes = {score_classes}, .labels = {score_labels}, .ignored = decoder_ignored, .rotary = true, \
-		.pool = POOL_LAST, __VA_ARGS__ \
+		.pool = POOL_LAST, .language = LANGUAGE, __VA_ARGS__ \
 	}
 
 static const family families[] = {
 	{.model_type = "gpt2",
 	 .architecture = "gpt",
 	 .gguf = "gpt2",
+	 .class_name = "GPT2",
+	 .language = "LMHeadModel",
 	 .keys = gpt2_keys,
 	 .prefix = "transformer.",
 	 .names = gpt2_names,
@@ -523,6 +527,8 @@ static const family families[] = {
 	{.model_type = "gpt_neox",
 	 .architecture = "gpt",
 	 .gguf = "gptneox",
+	 .class_name = "GPTNeoX",
+	 .language = LANGUAGE,
 	 .keys = neox_keys,
 	 .prefix = "gpt_neox.",
 	 .names = neox_names,
@@ -532,16 +538,19 @@ static const family families[] = {
 	 .ignored = decoder_ignored,
 	 .rotary = true,
 	 .pool = POOL_LAST},
-	LLAMA("llama", .keys = llama_keys, .gguf = "llama", .gguf_names = gguf_llama_names),
+	LLAMA("llama", .class_name = "Llama", .keys = llama_keys, .gguf = "llama", .gguf_names = gguf_llama_names),
 	LLAMA("mistral", .keys = llama_keys),
-	LLAMA("qwen2", .keys = qwen2_keys, .gguf = "qwen2", .gguf_names = gguf_names, .qkv_bias = true),
-	LLAMA("qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names, .qk_norm = true),
-	LLAMA("gemma", .keys = gemma_keys, .gguf = "gemma", .gguf_names = gguf_names, .tied = true,
+	LLAMA("qwen2", .class_name = "Qwen2", .keys = qwen2_keys, .gguf = "qwen2", .gguf_names = gguf_names,
+		  .qkv_bias = true),
+	LLAMA("qwen3", .class_name = "Qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names,
+		  .qk_norm = true),
+	LLAMA("gemma", .class_name = "Gemma", .keys = gemma_keys, .gguf = "gemma", .gguf_names = gguf_names, .tied = true,
 		  .norms_plus_one = true, .embed_scale = true),
-	BERT("bert", "bert.", bert_masked, bert_classes, .gguf = "bert"),
+	BERT("bert", "bert.", bert_masked, bert_classes, .class_name = "Bert", .gguf = "bert"),
 	BERT("roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),
 	BERT("xlm-roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),
 	{.model_type = "distilbert",
+	 .class_name = "DistilBert",
 	 .architecture = "bert",
 	 .keys = distilbert_keys,
 	 .prefix = "distilbert.",
@@ -555,6 +564,8 @@ static const family families[] = {
 	{.model_type = "t5",
 	 .architecture = "t5",
 	 .gguf = "t5",
+	 .class_name = "T5",
+	 .language = "ForConditionalGeneration",
 	 .keys = t5_keys,
 	 .prefix = "",
 	 .names = t5_names,
@@ -578,6 +589,15 @@ family_find_gguf(const char *architecture)
 	for (int i = 0; i < COUNT(families); i++)
 		if (families[i].gguf && strcmp(families[i].gguf, architecture) == 0)
 			return &families[i];
+	return NULL;
+}
+
+const family *
+family_next(const char *architecture, const family *last)
+{
+	for (const family *f = last ? last + 1 : families; f < families + COUNT(families); f++)
+		if (strcmp(f->architecture, architecture) == 0)
+			return f;
 	return NULL;
 }
 

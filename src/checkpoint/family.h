@@ -61,8 +61,10 @@ typedef struct family
 	const char *model_type;   /* of config.json */
 	const char *architecture; /* transformer_family() */
 	const char *gguf;         /* general.architecture, or NULL */
-	const config_key *keys;   /* ends with name NULL */
-	const char *prefix;       /* of names */
+	const char *class_name; /* how names of its classes begin; NULL: it is not written, as another one is the same */
+	const char *language;   /* how that of its language model ends */
+	const config_key *keys; /* ends with name NULL */
+	const char *prefix;     /* of names */
 	const tensor_name *names; /* ends with ours NULL, as do the others */
 	const tensor_name *gguf_names;
 	task_names masked, classes, labels;
@@ -79,6 +81,8 @@ typedef struct family
 
 extern const family *family_find(const char *model_type);
 extern const family *family_find_gguf(const char *architecture);
+/* The next one whose networks are of an architecture, behind `last` or, of NULL, the first; NULL: no more. */
+extern const family *family_next(const char *architecture, const family *last);
 extern const char *family_list(char *text, size_t size); /* of model types, for messages; text is returned */
 
 /* Values of any configuration that do not change what a network computes, as patterns; ends with NULL. */

@@ -241,6 +241,72 @@ set_task(const reader *r)
 		set(r, "tie_word_embeddings", json_boolean(tensor_source_find(r->tensors, "output.weight") == NULL));
 }
 
+/* ---- the way back ---- */
+
+static json_t *
+value_of(const config_key *key, const transformer_config *text)
+{
+	const char *at = (const char *) text + key->offset;
+
+	switch (key->kind)
+	{
+		case KEY_INTEGER: return json_integer(*(const int32_t *) at);
+		case KEY_NUMBER: return value_json(*(const float *) at);
+		case KEY_FLAG: return json_boolean(*(const bool *) at);
+		default: return NULL;
+	}
+}
+
+/* A family that normalises by root mean squares has an epsilon of another name than the others. */
+static bool
+is_written(const transformer_config *text, const char *name)
+{
+	if (strstr(name, "epsilon") == NULL)
+		return true;
+	return text->rms_norm == (strstr(name, "rms") != NULL);
+}
+
+static void
+add_value(json_t *out, const family *f, const char *name, json_t *value)
+{
+	char key[KEY_ROOM];
+
+	snprintf(key, sizeof(key), "%s.%s", f->gguf, name);
+	if (value != NULL)
+		json_object_set_new(out, key, value);
+}
+
+json_t *
+gguf_values(const family *f, const transformer_config *text)
+{
+	json_t *out = json_object();
+
+	json_object_set_new(out, "general.architecture", json_string(f->gguf));
+	for (int i = 0; i < COUNT(values); i++)
+		for (const config_key *key = f->keys; key->name; key++)
+			if (key->offset == values[i].offset && is_written(text, values[i].name))
+				add_value(out, f, values[i].name, value_of(key, text));
+	if (f->rotary)
+	{
+		int32_t turned = text->rotary_dim > 0 ? text->rotary_dim : text->head_dim;
+
+		add_value(out, f, "attention.key_length", json_integer(text->head_dim));
+		add_value(out, f, "attention.value_length", json_integer(text->head_dim));
+		add_value(out, f, "rope.freq_base", value_json(text->rope_theta));
+		add_value(out, f, "rope.dimension_count", json_integer(turned));
+	}
+	if (text->rope_factor > 0 && text->rope_low == 0)
+	{
+		add_value(out, f, "rope.scaling.type", json_string("linear"));
+		add_value(out, f, "rope.scaling.factor", value_json(text->rope_factor));
+	}
+	if (text->bidirectional)
+		add_value(out, f, "attention.causal", json_false());
+	return out;
+}
+
+/* ---- all ---- */
+
 json_t *
 gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_error *err)
 {

@@ -486,6 +486,107 @@ names_of_task(const builder *b)
 																		  : NULL;
 }
 
+/* ---- the way back ---- */
+
+static bool
+add_name(const state *s, target *t, const char *from, const char *end, int64_t rows, tensor_source *out)
+{
+	bool turned = (t->name->flags & NAME_TRANSPOSED) && t->info->ndim == 2;
+	char text[NAME_ROOM];
+	source_tensor tensor = {.name = text, .type = SOURCE_F32, .ndim = t->info->ndim, .type_name = "F32"};
+
+	their_name(s, t, from, end, text);
+	tensor.dims[0] = turned ? t->columns : rows;
+	tensor.dims[1] = t->info->ndim == 1 ? 0 : turned ? rows : t->columns;
+	tensor.count = (size_t) rows * t->columns;
+	tensor.bytes = tensor.count * sizeof(float);
+	return tensor_source_add(out, &tensor, s->b->err);
+}
+
+static bool
+ends_with(const char *text, const char *end)
+{
+	size_t length = strlen(text), wanted = strlen(end);
+
+	return length >= wanted && strcmp(text + length - wanted, end) == 0;
+}
+
+/*
+ * Parts of a tensor of ours in files of the family: a gate beside what it lets pass, and queries, keys and values
+ * as its classes have them, in GGUF files, too.
+ */
+static int
+wanted_parts(const state *s, const target *t)
+{
+	if (ends_with(t->name->ours, "ffn.up"))
+		return s->b->c->config.text.gated ? 2 : 1;
+	for (const tensor_name *n = s->b->family->names; n->ours; n++)
+		if (strcmp(n->ours, t->name->ours) == 0)
+			return count_parts(n->theirs);
+	return 1;
+}
+
+static bool
+add_names(const state *s, target *t, tensor_source *out)
+{
+	const char *from = t->name->theirs;
+	int parts = wanted_parts(s, t);
+
+	if ((t->name->flags & NAME_FREE_BIAS) && strcmp(t->kind, ".bias") == 0)
+		return true;
+	while (count_parts(from) != parts && strchr(from, '|') != NULL)
+		from = strchr(from, '|') + 1;
+	for (int i = 0; i < parts; i++)
+	{
+		const char *end = from + strcspn(from, "+|");
+
+		if (!add_name(s, t, from, end, rows_of_part(s, t, i, parts), out))
+			return false;
+		from = end + 1;
+	}
+	return true;
+}
+
+/* Outputs of a classifier are as many as labels, where the network has one for two. */
+static bool
+name_tensor(const state *s, const net_tensor_info *info, tensor_source *out)
+{
+	target t = {.info = info, .rows = info->dims[0], .columns = info->ndim == 2 ? info->dims[1] : 1};
+
+	if (!find_name(s, &t))
+		return false;
+	if (strncmp(info->name, "output.", 7) == 0 && s->b->c->label_count > 0)
+		t.rows = s->b->c->label_count;
+	return add_names(s, &t, out);
+}
+
+/* Types of tokens that the network has as part of its positions: the first one, and one that is not used. */
+static bool
+name_types(const state *s, tensor_source *out)
+{
+	const transformer_config *text = &s->b->c->config.text;
+	net_tensor_info info = {.name = "types.weight", .ndim = 2, .dims = {2, text->width}};
+
+	for (const config_key *key = s->b->family->keys; key->name; key++)
+		if (key->offset == offsetof(transformer_config, types) && key->kind == KEY_INTEGER && text->types == 0)
+			return name_tensor(s, &info, out);
+	return true;
+}
+
+bool
+recipe_names(builder *b, const net *n, tensor_source *out)
+{
+	state s = {.b = b, .lists = {b->gguf ? b->family->gguf_names : b->family->names, names_of_task(b)}};
+
+	s.prefix = b->gguf || strcmp(b->c->task, "embedding") == 0 ? "" : b->family->prefix;
+	for (int32_t i = 0; i < net_tensor_count(n); i++)
+		if (!name_tensor(&s, net_tensor(n, i), out))
+			return false;
+	return name_types(&s, out) && tensor_source_sort(out, b->err);
+}
+
+/* ---- all ---- */
+
 bool
 recipe_make(builder *b)
 {

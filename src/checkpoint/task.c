@@ -42,6 +42,17 @@ task_of_class(const char *name)
 	return NULL;
 }
 
+const char *
+task_class(const char *task)
+{
+	if (strcmp(task, "regression") == 0)
+		task = "classification";
+	for (int i = 0; i < COUNT(tasks); i++)
+		if (strcmp(tasks[i].task, task) == 0)
+			return tasks[i].end;
+	return NULL;
+}
+
 static bool
 fits_family(const builder *b, const char *task)
 {

@@ -3,6 +3,7 @@
  *	  Values of a configuration: read one, or refuse it by its name.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,28 @@ value_find_activation(const char *name, net_activation *out)
 			return true;
 		}
 	return false;
+}
+
+const char *
+value_activation_name(net_activation activation)
+{
+	for (int i = 0; i < COUNT(activations); i++)
+		if (activations[i].activation == activation)
+			return activations[i].name;
+	return NULL;
+}
+
+/* The shortest decimal number that is this one in single precision. */
+json_t *
+value_json(float number)
+{
+	char text[32];
+	int digits = 1;
+
+	do
+		snprintf(text, sizeof(text), "%.*g", digits, number);
+	while (digits++ < 9 && strtof(text, NULL) != number);
+	return json_real(strtod(text, NULL));
 }
 
 bool
