@@ -224,6 +224,12 @@ pretokenizer_name(pretokenizer p)
 	return rules[p].name;
 }
 
+const char *
+pretokenizer_regex(pretokenizer p)
+{
+	return rules[p].regex && *rules[p].regex ? rules[p].regex : NULL;
+}
+
 bool
 pretokenizer_parse(const char *name, pretokenizer *p)
 {

@@ -34,6 +34,8 @@ extern size_t marked_word(const uint8_t *text, const uint8_t *end);
 extern pretokenize pretokenizer_scanner(pretokenizer p);
 extern const char *pretokenizer_name(pretokenizer p);
 extern bool pretokenizer_parse(const char *name, pretokenizer *p);
+/* Its regular expression; NULL: it has none of its own. */
+extern const char *pretokenizer_regex(pretokenizer p);
 /* The rule whose regular expression is written exactly like this. */
 extern bool pretokenizer_from_regex(const char *regex, pretokenizer *p);
 

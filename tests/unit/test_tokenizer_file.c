@@ -7,6 +7,7 @@
  */
 #include "../../src/text/tokenizer_file.h"
 #include "../../src/text/tokenizer_gguf.h"
+#include "../../src/text/tokenizer_write.h"
 
 #include "tokenizer_helper.h"
 
@@ -94,7 +95,7 @@ print_text(const char *name, int i, const token_list *ids)
 }
 
 static int
-check_ids(tokenizer *t, const char *name, const uint32_t *expected, bool special)
+check_ids(tokenizer *t, const char *name, const uint32_t *expected, bool special, bool expected_all)
 {
 	token_list ids = {0};
 	int equal = 0;
@@ -108,7 +109,7 @@ check_ids(tokenizer *t, const char *name, const uint32_t *expected, bool special
 		CHECK(tokenizer_encode(t, all.text[i], all.length[i], special, &ids, &err));
 		same = digest(DIGEST_START, ids.id, ids.count) == expected[i];
 		equal += same;
-		if (!same && i - equal < 5)
+		if (!same && expected_all && i - equal < 5)
 			print_text(name, i, &ids);
 	}
 	free(ids.id);
@@ -117,7 +118,7 @@ check_ids(tokenizer *t, const char *name, const uint32_t *expected, bool special
 
 /* Ids and types within the frame of one text, then of two. */
 static int
-check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool special)
+check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool special, bool expected_all)
 {
 	token_list ids = {0}, types = {0};
 	int equal = 0;
@@ -139,7 +140,7 @@ check_frames(tokenizer *t, const char *name, const uint32_t *expected, bool spec
 									  &err));
 		same = digest(digest(DIGEST_START, ids.id, ids.count), types.id, types.count) == expected[i];
 		equal += same;
-		if (!same && i - equal < 3)
+		if (!same && expected_all && i - equal < 3)
 			print_text(name, n, &ids);
 	}
 	free(ids.id);
@@ -205,7 +206,7 @@ open_gguf(const gguf_bytes *file, void **block, tokenizer_file_info *info)
 }
 
 static void
-check_family(const char *name, tokenizer *t)
+check_family(const char *name, tokenizer *t, bool exact)
 {
 	size_t size, model_size;
 	uint32_t *expected = (uint32_t *) read_file(name, "ids.bin", &size);
@@ -215,11 +216,45 @@ check_family(const char *name, tokenizer *t)
 	CHECK_INT(size, 4 * (all.count + 2 * FRAMED));
 	if (t != NULL && size == 4u * (all.count + 2 * FRAMED))
 	{
-		CHECK_INT(check_ids(t, name, expected, special), all.count);
-		CHECK_INT(check_frames(t, name, expected + all.count, special), 2 * FRAMED);
+		int equal = check_ids(t, name, expected, special, exact),
+			framed = check_frames(t, name, expected + all.count, special, exact);
+
+		CHECK_INT(exact ? all.count : 1942, equal);
+		CHECK_INT(exact ? 2 * FRAMED : 192, framed);
 	}
 	free(expected);
 	free(model);
+}
+
+/* Written as tokenizer.json and read again, which has no words for all that SentencePiece does to white space. */
+static void
+check_written(const char *name, const tokenizer *t)
+{
+	llm_error err = {0};
+	json_t *json = tokenizer_to_json(t, false, &err), *config = tokenizer_to_config(t, 512, "{{ 1 }}", &err);
+	char *text = json ? json_text(json) : NULL, *config_text = config ? json_text(config) : NULL;
+	tokenizer_files files = {.tokenizer_json = {text, text ? strlen(text) : 0},
+							 .tokenizer_config_json = {config_text, config_text ? strlen(config_text) : 0}};
+	tokenizer_file_info info = {0};
+	size_t bytes;
+	void *block = text && config_text ? tokenizer_from_files(&files, &info, &bytes, &err) : NULL;
+	tokenizer *again = block ? tokenizer_open(block, bytes, &err) : NULL;
+
+	CHECK_STR(err.message, "");
+	if (CHECK(again != NULL))
+	{
+		CHECK_STR(info.chat_template, "{{ 1 }}");
+		for (int i = SPECIAL_UNKNOWN; i < SPECIAL_TOKENS; i++)
+			CHECK_INT(tokenizer_special(again, (special_token) i), tokenizer_special(t, (special_token) i));
+		check_family(name, again, strcmp(name, "t5_model") != 0 && strcmp(name, "unknowns_model") != 0);
+	}
+	tokenizer_free(again);
+	tokenizer_file_info_free(&info);
+	free(block);
+	free(text);
+	free(config_text);
+	json_decref(json);
+	json_decref(config);
 }
 
 static void
@@ -230,7 +265,8 @@ test_family(const char *name)
 	void *block;
 	tokenizer *t = open_files(name, &block, &info);
 
-	check_family(name, t);
+	check_family(name, t, true);
+	check_written(name, t);
 	tokenizer_free(t);
 	tokenizer_file_info_free(&info);
 	free(block);
@@ -238,7 +274,7 @@ test_family(const char *name)
 	if (file.bytes == NULL)
 		return;
 	t = open_gguf(&file, &block, &info);
-	check_family(name, t);
+	check_family(name, t, true);
 	CHECK_STR(info.chat_template, strcmp(name, "bert") == 0 ? "{{ messages }}" : NULL);
 	tokenizer_free(t);
 	tokenizer_file_info_free(&info);
