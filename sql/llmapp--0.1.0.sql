@@ -349,6 +349,11 @@ CREATE FUNCTION llm_export(model regclass) RETURNS bytea
 COMMENT ON FUNCTION llm_export(regclass) IS
     'live version of a model as a safetensors file with the names and orders of PyTorch';
 
+CREATE FUNCTION llm_export(model regclass, path text, format text DEFAULT 'safetensors') RETURNS bigint
+    AS 'MODULE_PATHNAME', 'llm_export_path' LANGUAGE C VOLATILE STRICT COST 10000;
+COMMENT ON FUNCTION llm_export(regclass, text, text) IS
+    'write the live version of a model that reads texts as a checkpoint for other libraries, a new folder on the server or, as gguf, a new file; returns its bytes; needs pg_write_server_files';
+
 CREATE FUNCTION llmapp.llm_describe_model(model oid, OUT task text, OUT architecture text, OUT target text,
                                           OUT live_version integer, OUT versions integer, OUT size bigint,
                                           OUT trained_at timestamptz, OUT rows bigint, OUT metrics jsonb,

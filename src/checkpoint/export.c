@@ -12,18 +12,31 @@
 
 /* ---- config.json ---- */
 
+/*
+ * Types of tokens: where the network has none of its own, that of a single text is part of its positions; a second
+ * one is for those who give it, which a classifier would take for that of pairs.
+ */
+static int32_t
+type_rows(const export_request *r)
+{
+	const net_config *config = net_get_config(r->net);
+
+	return config->text.types > 0 ? config->text.types : net_predicts_rows(config) ? 1 : 2;
+}
+
 /* A member of the configuration of the network; NULL: none that the file could have. */
 static json_t *
-value_of(const config_key *key, const transformer_config *text)
+value_of(const config_key *key, const export_request *r)
 {
+	const transformer_config *text = &net_get_config(r->net)->text;
 	const char *at = (const char *) text + key->offset;
 	const char *name;
 
 	switch (key->kind)
 	{
 		case KEY_INTEGER:
-			if (key->offset == offsetof(transformer_config, types) && text->types == 0)
-				return json_integer(2);
+			if (key->offset == offsetof(transformer_config, types))
+				return json_integer(type_rows(r));
 			return json_integer(*(const int32_t *) at);
 		case KEY_NUMBER: return value_json(*(const float *) at);
 		case KEY_FLAG: return json_boolean(*(const bool *) at);
@@ -127,7 +140,7 @@ config_of(const family *f, const export_request *r)
 	set(config, "model_type", json_string(f->model_type));
 	set_task(config, f, r);
 	for (const config_key *key = f->keys; key->name; key++)
-		set(config, key->name, value_of(key, text));
+		set(config, key->name, value_of(key, r));
 	if (f->rotary)
 		set_rope(config, f, text);
 	if (f->embed_scale && name)
@@ -248,7 +261,7 @@ static bool
 name_tensors(checkpoint_export *e, const family *f, llm_error *err)
 {
 	checkpoint c = {.config = *net_get_config(e->r->net), .task = e->r->task, .label_count = e->r->label_count};
-	builder b = {.c = &c, .family = f, .gguf = e->r->gguf, .err = err};
+	builder b = {.c = &c, .family = f, .gguf = e->r->gguf, .type_rows = type_rows(e->r), .err = err};
 
 	return recipe_names(&b, e->r->net, &e->source);
 }

@@ -565,7 +565,7 @@ static bool
 name_types(const state *s, tensor_source *out)
 {
 	const transformer_config *text = &s->b->c->config.text;
-	net_tensor_info info = {.name = "types.weight", .ndim = 2, .dims = {2, text->width}};
+	net_tensor_info info = {.name = "types.weight", .ndim = 2, .dims = {s->b->type_rows, text->width}};
 
 	for (const config_key *key = s->b->family->keys; key->name; key++)
 		if (key->offset == offsetof(transformer_config, types) && key->kind == KEY_INTEGER && text->types == 0)

@@ -53,15 +53,33 @@ RequireReader(const char *function)
 			 errhint("GRANT pg_read_server_files TO %s;", quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
+static void
+RequireAbsolute(const char *path)
+{
+	if (!is_absolute_path(path))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not an absolute path", path),
+						errhint("Name a folder or file of the server as '/folder/name'.")));
+}
+
+void
+RequireWriter(const char *path, const char *function)
+{
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_WRITE_SERVER_FILES))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to write files of the server"),
+			 errdetail("%s writes them as roles with privileges of pg_write_server_files.", function),
+			 errhint("GRANT pg_write_server_files TO %s;", quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+	RequireAbsolute(path);
+}
+
 /* Whether the path is a folder. */
 static bool
 LookAt(const char *path)
 {
 	struct stat st;
 
-	if (!is_absolute_path(path))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("\"%s\" is not an absolute path", path),
-						errhint("Name a folder or file of the server as '/folder/name'.")));
+	RequireAbsolute(path);
 	if (stat(path, &st) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not look at \"%s\": %m", path),
 						errdetail("The path is read on the server, as the user that runs it.")));

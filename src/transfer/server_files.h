@@ -19,6 +19,9 @@ extern void RequireServerPath(const char *path, const char *function);
 /* The same; the result belongs to the current memory context and transaction. */
 extern ServerFiles *OpenServerPath(const char *path, const char *function);
 
+/* ERROR unless the current user may write files of the server and the path is an absolute one. */
+extern void RequireWriter(const char *path, const char *function);
+
 /* Name of the file that the path is; NULL: it is a folder. */
 extern const char *SingleFile(const ServerFiles *f);
 /* Number of a file of the folder; -1 when there is none of this name, which is no path. */

@@ -1,6 +1,6 @@
 /*
  * transfer.h
- *	  Models from files on the server, as jobs of kind "import", and back.
+ *	  Models from files on the server, as jobs of kind "import", and back to them.
  *
  * Include after postgres.h.
  */

@@ -1,0 +1,409 @@
+/*
+ * export_files.c
+ *	  llm_export(model, path, format): a model that reads texts as a checkpoint in files of the server.
+ *
+ * What the files say is read back and compared with the model before a file is made (checkpoint/export.h).
+ * Numbers are written in pieces; a matrix that the version keeps in fewer bits is written so where the format
+ * has its type, and as float32 otherwise.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "../checkpoint/export.h"
+#include "../common.h"
+#include "../format/safetensors.h"
+#include "../model/model.h"
+#include "../text/tokenizer_write.h"
+#include "output_files.h"
+#include "server_files.h"
+
+PG_FUNCTION_INFO_V1(llm_export_path);
+
+#define FUNCTION "llm_export()"
+#define PIECE_FLOATS ((int64) 1 << 20)
+
+typedef struct Export
+{
+	Oid relid;
+	const Model *model;
+	const net *net;
+	tokenizer *tokenizer;
+	bool whole; /* texts are read as a whole */
+	export_request request;
+	checkpoint_export *e;
+	OutputFiles *files;
+} Export;
+
+/* ---- which family ---- */
+
+/* Members that do not change what a network computes; of relative positions the longest text is one. */
+static json_t *
+ComparableJson(const net_config *config)
+{
+	json_t *json = network_json(config), *text = json_object_get(json, "transformer");
+
+	OWN(json, json_decref);
+	json_object_del(text, "dropout");
+	json_object_del(json, "dropout");
+	json_object_del(json, "label_smoothing");
+	json_object_del(json, "huber_delta");
+	if (config->hidden_count == 0)
+		json_object_del(json, "activation");
+	if (config->text.buckets > 0)
+	{
+		json_object_del(text, "context");
+		json_object_del(text, "source_context");
+	}
+	return json;
+}
+
+/* A member that the networks do not have in common, as text; NULL: they are the same. */
+static const char *
+Difference(const json_t *ours, const json_t *theirs)
+{
+	const json_t *object[] = {ours, theirs};
+
+	for (int i = 0; i < 2; i++)
+	{
+		const char *key;
+		json_t *value;
+
+		json_object_foreach((json_t *) object[i], key, value)
+		{
+			const json_t *mine = json_object_get(ours, key), *other = json_object_get(theirs, key);
+
+			if (json_equal(mine, other))
+				continue;
+			if (json_is_object(mine) && json_is_object(other))
+				return Difference(mine, other);
+			return psprintf("\"%s\"", key);
+		}
+	}
+	return NULL;
+}
+
+/* The first family whose checkpoints hold the network; ERROR with what stands against the first one. */
+static void
+ChooseFamily(Export *x)
+{
+	llm_error first = {0};
+
+	for (int32 n = 0;; n++)
+	{
+		llm_error err = {0};
+		const char *difference = NULL;
+
+		x->e = checkpoint_export_new(&x->request, n, &err);
+		if (x->e == NULL && err.code == LLM_OK)
+			break;
+		if (x->e != NULL)
+		{
+			OWN(x->e, checkpoint_export_free);
+			difference =
+				Difference(ComparableJson(net_get_config(x->net)), ComparableJson(&x->e->checkpoint->config));
+			if (difference == NULL && strcmp(x->e->checkpoint->task, x->request.task) == 0)
+				return;
+			llm_fail(&err, LLM_INVALID, "a checkpoint of family %s cannot say %s of the network", x->e->family,
+					 difference ? difference : "the task");
+		}
+		if (first.code == LLM_OK)
+			first = err;
+	}
+	if (first.code == LLM_OK)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model \"%s\" is no transformer", get_rel_name(x->relid)),
+						errhint("SELECT llm_export(%s);",
+								quote_literal_cstr(quote_qualified_identifier(
+									get_namespace_name(get_rel_namespace(x->relid)), get_rel_name(x->relid))))));
+	ThrowError(&first);
+}
+
+/* ---- numbers ---- */
+
+static void
+ReadNumbers(void *arg, int32_t tensor, size_t begin, size_t count, float *out)
+{
+	const Export *x = arg;
+
+	net_decode_tensor(x->net, tensor, begin, count, x->model->weights, out);
+}
+
+/* Tensors of the network that the files do not have, as the bias of a layer that has none there. */
+static void
+RequireZeros(const Export *x)
+{
+	for (int32 i = 0; i < net_tensor_count(x->net); i++)
+	{
+		const net_tensor_info *info = net_tensor(x->net, i);
+
+		for (Size k = 0; !checkpoint_export_has(x->e, i) && k < info->count; k += QUANT_BLOCK)
+		{
+			float numbers[QUANT_BLOCK];
+			Size count = Min(QUANT_BLOCK, info->count - k);
+
+			net_decode_tensor(x->net, i, k, count, x->model->weights, numbers);
+			for (Size j = 0; j < count; j++)
+				if (numbers[j] != 0)
+					ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+									errmsg("a checkpoint of family %s has no tensor for %s of the network",
+										   x->e->family, info->name)));
+		}
+	}
+}
+
+typedef void (*TakeNumbers)(Export *x, source_type type, const float *numbers, Size count, void *arg);
+
+/* All numbers of a tensor of the checkpoint, in pieces. */
+static void
+EachPiece(Export *x, int32 i, source_type type, TakeNumbers take, void *arg)
+{
+	const source_tensor *t = &x->e->source.tensors[i];
+	int64 width = t->ndim == 2 ? t->dims[1] : 1;
+	int64 step = Max(PIECE_FLOATS / Max(width, 1) / QUANT_BLOCK, 1) * QUANT_BLOCK;
+	float *piece = MemoryContextAllocHuge(CurrentMemoryContext, Min(step, t->dims[0]) * width * sizeof(float));
+
+	for (int64 row = 0; row < t->dims[0]; row += step)
+	{
+		int64 rows = Min(step, t->dims[0] - row);
+
+		CHECK_FOR_INTERRUPTS();
+		checkpoint_export_read(x->e, i, row, rows, ReadNumbers, x, piece);
+		take(x, type, piece, rows * width, arg);
+	}
+	pfree(piece);
+}
+
+/* How a tensor is kept, of matrices whose rows are rows of the checkpoint's; others are float32. */
+static weight_type
+KeptType(const Export *x, int32 i)
+{
+	int32 owner = x->e->owner[i];
+
+	return owner >= 0 && x->e->source.tensors[i].ndim == 2 ? net_tensor(x->net, owner)->type : WEIGHT_F32;
+}
+
+/* ---- a folder ---- */
+
+static void
+WriteText(Export *x, const char *name, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+
+	if (json != NULL)
+		OWN(json, json_decref);
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing %s", name)));
+	OWN(text, free);
+	OpenOutput(x->files, name);
+	WriteOutput(x->files, text, strlen(text), NULL);
+	CloseOutput(x->files);
+}
+
+static void
+PutNumbers(Export *x, source_type type, const float *numbers, Size count, void *arg)
+{
+	uint8 *bytes = arg;
+
+	safetensors_put(type, numbers, count, bytes);
+	WriteOutput(x->files, bytes, count * (type == SOURCE_F32 ? 4 : 2), NULL);
+}
+
+/* Bytes of the largest piece. */
+static Size
+PieceBytes(const Export *x)
+{
+	Size most = 0;
+
+	for (int32 i = 0; i < x->e->source.count; i++)
+	{
+		const source_tensor *t = &x->e->source.tensors[i];
+		Size row = (t->ndim == 2 ? t->dims[1] : 1) * sizeof(float);
+
+		most = Max(most, Min(t->count * sizeof(float), Max(PIECE_FLOATS * sizeof(float), row * QUANT_BLOCK)));
+	}
+	return most;
+}
+
+static void
+WriteSafetensors(Export *x)
+{
+	int32 count = x->e->source.count;
+	safetensors_entry *entries = palloc0(count * sizeof(safetensors_entry));
+	json_t *metadata = json_pack("{s:s}", "format", "pt");
+	size_t header_bytes, file_bytes;
+	llm_error err = {0};
+	uint8 *header, *bytes;
+
+	OWN(metadata, json_decref);
+	for (int32 i = 0; i < count; i++)
+	{
+		const source_tensor *t = &x->e->source.tensors[i];
+		weight_type kept = KeptType(x, i);
+
+		entries[i] =
+			(safetensors_entry) {.name = t->name, .ndim = t->ndim, .dims = {t->dims[0], t->dims[1]}, .id = i};
+		entries[i].type = kept == WEIGHT_F16 ? SOURCE_F16 : kept == WEIGHT_BF16 ? SOURCE_BF16 : SOURCE_F32;
+	}
+	header = safetensors_header(entries, count, metadata, &header_bytes, &file_bytes, &err);
+	if (header == NULL)
+		ThrowError(&err);
+	OWN(header, free);
+	bytes = MemoryContextAllocHuge(CurrentMemoryContext, PieceBytes(x));
+	OpenOutput(x->files, "model.safetensors");
+	WriteOutput(x->files, header, header_bytes, NULL);
+	for (int32 i = 0; i < count; i++)
+		EachPiece(x, entries[i].id, entries[i].type, PutNumbers, bytes);
+	CloseOutput(x->files);
+}
+
+static void
+WriteTokenizer(Export *x)
+{
+	llm_error err = {0};
+	json_t *json = tokenizer_to_json(x->tokenizer, x->whole, &err);
+	json_t *config;
+
+	if (json == NULL)
+		ThrowError(&err);
+	WriteText(x, "tokenizer.json", json);
+	config = tokenizer_to_config(x->tokenizer, net_get_config(x->net)->text.context,
+								 x->model->manifest->chat_template, &err);
+	if (config == NULL)
+		ThrowError(&err);
+	WriteText(x, "tokenizer_config.json", config);
+}
+
+static json_t *
+GenerationJson(const Export *x)
+{
+	static const char *const keys[] = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"};
+	json_t *json = json_object();
+
+	for (int i = 0; i < (int) lengthof(keys); i++)
+		if (json_is_integer(json_object_get(x->e->config, keys[i])))
+			json_object_set(json, keys[i], json_object_get(x->e->config, keys[i]));
+	return json;
+}
+
+static void
+WriteFolder(Export *x)
+{
+	MakeOutputFolder(x->files, NULL);
+	WriteText(x, "config.json", json_incref(x->e->config));
+	WriteTokenizer(x);
+	if (strcmp(x->request.task, "generation") == 0)
+		WriteText(x, "generation_config.json", GenerationJson(x));
+	if (x->e->modules != NULL)
+	{
+		WriteText(x, "modules.json", json_incref(x->e->modules));
+		MakeOutputFolder(x->files, "1_Pooling");
+		WriteText(x, "1_Pooling/config.json", json_incref(x->e->pooling));
+		WriteText(
+			x, "sentence_bert_config.json",
+			json_pack("{s:i, s:b}", "max_seq_length", net_get_config(x->net)->text.context, "do_lower_case", false));
+	}
+	WriteSafetensors(x);
+}
+
+/* ---- the call ---- */
+
+static const struct
+{
+	const char *name;
+	bool gguf;
+	void (*write)(Export *x);
+} formats[] = {{"safetensors", false, WriteFolder}};
+
+static int
+FindFormat(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(formats); i++)
+		if (strcmp(formats[i].name, name) == 0)
+			return i;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("format \"%s\" is not known", name),
+					errhint("Use safetensors or gguf.")));
+}
+
+/* A classifier's one input is the text, and a number is as the network gives it. */
+static void
+RequireTextAlone(const Export *x)
+{
+	const manifest *m = x->model->manifest;
+	bool plain = true;
+
+	if (!net_predicts_rows(net_get_config(x->net)))
+		return;
+	for (int32 i = 0; i < m->target->outputs && m->target->kind == TARGET_NUMBER; i++)
+		plain &= m->target->mean[i] == 0 && m->target->scale[i] == 1;
+	if (encoder_column_count(m->encoder) != 1 || !encoder_has_tokens(m->encoder) || !plain)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model \"%s\" is not one of a text alone", get_rel_name(x->relid)),
+						errdetail("A checkpoint holds a transformer and its tokenizer, and neither other columns nor "
+								  "the scale of a number."),
+						errhint("Move it as a table with pg_dump.")));
+}
+
+static void
+OpenExport(Export *x)
+{
+	const manifest *m;
+	Size size;
+	const void *block;
+
+	RequireModelTable(x->relid);
+	RequireWeightsPrivilege(x->relid);
+	x->model = OpenModel(x->relid, 0, CurrentMemoryContext);
+	m = x->model->manifest;
+	x->net = m->net;
+	block = ModelTokenizer(x->model, &size);
+	if (size > 0)
+		x->tokenizer = OpenTokenizer(block, size, InterruptRequested);
+	x->request.net = m->net;
+	x->request.architecture = size > 0 ? m->architecture : "";
+	x->request.task = m->task;
+	if (m->target->kind == TARGET_CLASS)
+	{
+		x->request.labels = m->target->classes;
+		x->request.label_count = m->target->class_count;
+	}
+	x->request.separator = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_SEPARATOR) : -1;
+	x->request.begin = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_BEGIN) : -1;
+	x->request.end = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_END) : -1;
+	x->request.pad = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_PADDING) : -1;
+	x->whole = strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0;
+}
+
+/* llm_export(model, path, format) */
+Datum
+llm_export_path(PG_FUNCTION_ARGS)
+{
+	Export x = {.relid = PG_GETARG_OID(0)};
+	char *path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	int format = FindFormat(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	int64 bytes = 0;
+
+	RequireWriter(path, FUNCTION);
+	x.request.gguf = formats[format].gguf;
+	OpenExport(&x);
+	ChooseFamily(&x);
+	RequireTextAlone(&x);
+	RequireZeros(&x);
+	x.files = BeginOutput(path);
+	PG_TRY();
+	{
+		formats[format].write(&x);
+		bytes = EndOutput(x.files);
+	}
+	PG_CATCH();
+	{
+		RemoveOutput(x.files);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	PG_RETURN_INT64(bytes);
+}
