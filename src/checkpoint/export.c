@@ -274,7 +274,7 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 
 	if (f->class_name == NULL || task_class(e->r->task) == NULL)
 		return llm_fail(err, LLM_INVALID, "a checkpoint of family %s is not written", f->model_type);
-	if (e->r->gguf && f->gguf == NULL)
+	if (e->r->gguf && (f->gguf == NULL || config->text.buckets > 0 || f->norms_plus_one))
 		return llm_fail(err, LLM_INVALID, "a GGUF file does not hold a network of family %s", f->model_type);
 	if (e->r->gguf && config->text.rope_low > 0)
 		return llm_fail(err, LLM_INVALID, "a GGUF file with the scaling of positions of Llama 3 is not written");

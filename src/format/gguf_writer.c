@@ -178,6 +178,13 @@ gguf_writer_f32s(gguf_writer *w, const char *key, const float *values, size_t co
 }
 
 void
+gguf_writer_bytes(gguf_writer *w, const char *key, const uint8_t *values, size_t count)
+{
+	put_array(w, key, GGUF_U8, count);
+	put(&w->keys, values, count);
+}
+
+void
 gguf_writer_strings(gguf_writer *w, const char *key, size_t count)
 {
 	put_array(w, key, GGUF_STRING, count);
@@ -296,17 +303,41 @@ gguf_writer_begin(gguf_writer *w, gguf_sink sink, void *arg, uint64_t *bytes, ll
 	return ok;
 }
 
+/* The tensor that the next numbers belong to; NULL: it lacks fewer. */
+static const planned *
+take_turn(gguf_writer *w, size_t count, llm_error *err)
+{
+	const planned *t = &w->tensors[w->turn];
+
+	if (!gguf_writer_done(w) && count <= t->count - w->done && count % t->type->length == 0)
+	{
+		w->done += count;
+		return t;
+	}
+	llm_fail(err, LLM_INVALID, "%zu numbers are written to a tensor of the file that lacks others", count);
+	return NULL;
+}
+
+bool
+gguf_writer_blocks(gguf_writer *w, const void *blocks, size_t count, llm_error *err)
+{
+	const planned *t =
+		count > 0 && !gguf_writer_done(w) ? take_turn(w, count * w->tensors[w->turn].type->length, err) : NULL;
+
+	return t != NULL && w->sink(w->arg, blocks, count * t->type->bytes, err) && pass_over(w, err);
+}
+
 bool
 gguf_writer_numbers(gguf_writer *w, const float *numbers, size_t count, llm_error *err)
 {
-	const planned *t = &w->tensors[w->turn];
+	const planned *t;
 	uint8_t bytes[PIECE_BYTES];
 
 	if (count == 0)
 		return true;
-	if (gguf_writer_done(w) || count > t->count - w->done || count % t->type->length != 0)
-		return llm_fail(err, LLM_INVALID, "%zu numbers are written to a tensor of the file that lacks others", count);
-	w->done += count;
+	t = take_turn(w, count, err);
+	if (t == NULL)
+		return false;
 	for (size_t blocks = count / t->type->length; blocks > 0;)
 	{
 		size_t now = PIECE_BYTES / t->type->bytes < blocks ? PIECE_BYTES / t->type->bytes : blocks;

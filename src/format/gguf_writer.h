@@ -25,6 +25,7 @@ extern void gguf_writer_bool(gguf_writer *w, const char *key, bool value);
 extern void gguf_writer_string(gguf_writer *w, const char *key, const char *bytes, size_t length);
 extern void gguf_writer_i32s(gguf_writer *w, const char *key, const int32_t *values, size_t count);
 extern void gguf_writer_f32s(gguf_writer *w, const char *key, const float *values, size_t count);
+extern void gguf_writer_bytes(gguf_writer *w, const char *key, const uint8_t *values, size_t count);
 /* An array of strings whose elements follow, each by gguf_writer_element(). */
 extern void gguf_writer_strings(gguf_writer *w, const char *key, size_t count);
 extern void gguf_writer_element(gguf_writer *w, const char *bytes, size_t length);
@@ -43,6 +44,8 @@ extern bool gguf_writer_begin(gguf_writer *w, gguf_sink sink, void *arg, uint64_
  * written behind its last ones.  LLM_INVALID for more than it has.
  */
 extern bool gguf_writer_numbers(gguf_writer *w, const float *numbers, size_t count, llm_error *err);
+/* The same of blocks as they are in the file. */
+extern bool gguf_writer_blocks(gguf_writer *w, const void *blocks, size_t count, llm_error *err);
 extern bool gguf_writer_done(const gguf_writer *w); /* all numbers are written */
 
 #endif /* LLMAPP_GGUF_WRITER_H */

@@ -310,6 +310,104 @@ WriteFolder(Export *x)
 	WriteSafetensors(x);
 }
 
+/* ---- a file ---- */
+
+static source_type
+SourceType(weight_type kept)
+{
+	static const source_type types[WEIGHT_TYPES] = {
+		[WEIGHT_F32] = SOURCE_F32,   [WEIGHT_F16] = SOURCE_F16,   [WEIGHT_BF16] = SOURCE_BF16,
+		[WEIGHT_Q8_0] = SOURCE_Q8_0, [WEIGHT_Q4_0] = SOURCE_Q4_0,
+	};
+
+	return types[kept];
+}
+
+static void
+PutKeys(const Export *x, gguf_writer *w)
+{
+	const char *key, *name = get_rel_name(x->relid);
+	const char *template = x->model->manifest->chat_template;
+	llm_error err = {0};
+	json_t *value;
+
+	name = pg_server_to_any(name, strlen(name), PG_UTF8);
+	gguf_writer_string(w, "general.name", name, strlen(name));
+	json_object_foreach(x->e->config, key, value)
+	{
+		if (json_is_string(value))
+			gguf_writer_string(w, key, json_string_value(value), json_string_length(value));
+		else if (json_is_integer(value))
+			gguf_writer_u32(w, key, (uint32) json_integer_value(value));
+		else if (json_is_boolean(value))
+			gguf_writer_bool(w, key, json_is_true(value));
+		else
+			gguf_writer_f32(w, key, (float) json_number_value(value));
+	}
+	if (template != NULL)
+		gguf_writer_string(w, "tokenizer.chat_template", template, strlen(template));
+	if (!tokenizer_to_gguf(x->tokenizer, x->whole, net_get_config(x->net)->text.vocab, w, &err))
+		ThrowError(&err);
+}
+
+static void
+PutGguf(Export *x, source_type type, const float *numbers, Size count, void *arg)
+{
+	llm_error err = {0};
+
+	if (!gguf_writer_numbers(arg, numbers, count, &err))
+		ThrowError(&err);
+}
+
+/* Rows as they are kept, so that no number is rounded twice. */
+static void
+PutKept(Export *x, int32 i, gguf_writer *w)
+{
+	const source_tensor *t = &x->e->source.tensors[i];
+	const net_tensor_info *info = net_tensor(x->net, x->e->owner[i]);
+	Size row_bytes = weight_bytes(info->type, t->dims[1]);
+	llm_error err = {0};
+
+	for (int64 row = 0; row < t->dims[0]; row++)
+	{
+		const checkpoint_piece *piece;
+		int64 ours = checkpoint_export_row(x->e, i, row, &piece);
+
+		if (!gguf_writer_blocks(w, (const char *) x->model->weights + info->place + ours * row_bytes,
+								t->dims[1] / QUANT_BLOCK, &err))
+			ThrowError(&err);
+	}
+}
+
+static void
+WriteGguf(Export *x)
+{
+	llm_error err = {0};
+	gguf_writer *w = gguf_writer_new(&err);
+	uint64_t bytes;
+
+	if (w == NULL)
+		ThrowError(&err);
+	OWN(w, gguf_writer_free);
+	PutKeys(x, w);
+	for (int32 i = 0; i < x->e->source.count; i++)
+	{
+		const source_tensor *t = &x->e->source.tensors[i];
+
+		if (!gguf_writer_tensor(w, t->name, SourceType(KeptType(x, i)), t->ndim, t->dims, &err))
+			ThrowError(&err);
+	}
+	OpenOutput(x->files, NULL);
+	if (!gguf_writer_begin(w, WriteOutput, x->files, &bytes, &err))
+		ThrowError(&err);
+	for (int32 i = 0; i < x->e->source.count; i++)
+		if (KeptType(x, i) == WEIGHT_Q8_0 || KeptType(x, i) == WEIGHT_Q4_0)
+			PutKept(x, i, w);
+		else
+			EachPiece(x, i, SOURCE_F32, PutGguf, w);
+	CloseOutput(x->files);
+}
+
 /* ---- the call ---- */
 
 static const struct
@@ -317,7 +415,7 @@ static const struct
 	const char *name;
 	bool gguf;
 	void (*write)(Export *x);
-} formats[] = {{"safetensors", false, WriteFolder}};
+} formats[] = {{"safetensors", false, WriteFolder}, {"gguf", true, WriteGguf}};
 
 static int
 FindFormat(const char *name)

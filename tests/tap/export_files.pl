@@ -1,0 +1,107 @@
+# Checkpoints written to the server: what was imported or trained here goes out as a folder or a GGUF file, comes in
+# again and computes the same numbers; whatever is wrong leaves nothing behind.
+use strict;
+use warnings;
+use LlmappTest;
+use StoriesCheckpoint;
+use Test::More;
+
+my $data = $ENV{LLMAPP_TEST_DATA} // '../shared/data';
+plan skip_all => "no data in $data" unless -e "$data/weights/stories260K.bin";
+
+my $node = start_node('export_files');
+my $folder = PostgreSQL::Test::Utils::tempdir() . '/checkpoints';
+mkdir $folder;
+chmod 0755, $folder;
+write_stories("$folder/stories", "$data/weights");
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+my $known = 'Once upon a time, there was a little girl named Lily. She loved to play outside in the park.';
+sub numbers
+{
+	my ($model) = @_;
+	return sql("SELECT llm_generate('$model', 'Once upon a time', 60), llm_perplexity('$model', '$known')");
+}
+
+# Out and in again.
+sub round_trip
+{
+	my ($model, $format) = @_;
+	my $path = "$folder/${model}_$format";
+	my $bytes = sql("SELECT llm_export('$model', '$path', '$format')");
+	cmp_ok($bytes, '>', 10000, "$model is written as $format");
+	sql("SELECT llm_import('${model}_$format', '$path', wait => true)");
+	return "${model}_$format";
+}
+
+# ---- an imported language model ----
+
+sql("SELECT llm_import('stories', '$folder/stories', wait => true)");
+my $expected = numbers('stories');
+is(numbers(round_trip('stories', $_)), $expected, "as $_ it tells the same story") foreach qw(safetensors gguf);
+my @files = sort map { s{.*/}{}r } glob "$folder/stories_safetensors/*";
+is("@files", 'config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json', 'files of the folder');
+my $total = 0;
+$total += -s $_ foreach glob "$folder/stories_safetensors/*";
+is(sql("SELECT llm_export('stories', '$folder/again')"), $total, 'the result is their bytes');
+is(PostgreSQL::Test::Utils::slurp_file("$folder/again/model.safetensors"), PostgreSQL::Test::Utils::slurp_file("$folder/stories_safetensors/model.safetensors"),
+	'the same weights give the same file');
+is(-s "$folder/stories_gguf", sql("SELECT llm_export('stories', '$folder/again.gguf', 'gguf')"), 'and those of the GGUF file');
+
+# ---- weights in fewer bits ----
+
+foreach my $type (qw(bf16 q8_0 q4_0))
+{
+	sql("SELECT llm_import('few_$type', '$folder/stories', wait => true); SELECT llm_promote('few_$type', llm_quantise('few_$type', '$type'))");
+	# An import keeps all as float32, so the numbers are those of the weights and not of how they are multiplied.
+	my ($folder_numbers, $file_numbers) = map { numbers(round_trip("few_$type", $_)) } qw(safetensors gguf);
+	is($file_numbers, $folder_numbers, "weights kept as $type are the same in both formats");
+}
+cmp_ok(-s "$folder/few_bf16_safetensors/model.safetensors", '<', 0.6 * -s "$folder/again/model.safetensors", 'bf16 is written so');
+cmp_ok(-s "$folder/few_q4_0_gguf", '<', 0.3 * -s "$folder/again.gguf", 'and q4_0, in a GGUF file');
+
+# ---- trained here ----
+
+my $tiny = '"context": 32, "layers": 1, "hidden_size": 32, "heads": 2, "vocab_size": 300, "seed": 5';
+sql(q{CREATE TABLE texts AS SELECT 'the number ' || i || ' comes before the number ' || i + 1 AS body, 'the number ' || i AS said FROM generate_series(1, 300) AS i});
+sql(qq{SELECT llm_train('trained', 'SELECT body FROM texts', task => 'generation', params => '{$tiny, "epochs": 12}', wait => true)});
+my $trained = sql(q{SELECT llm_generate('trained', 'the number 12', 12), llm_perplexity('trained', 'the number 12 comes')});
+foreach my $format (qw(safetensors gguf))
+{
+	my $path = "$folder/trained_$format";
+	sql("SELECT llm_export('trained', '$path', '$format')");
+	# It has seen no plain English, so it is not imported as a language model that must know some.
+	like(read_file($format eq 'gguf' ? $path : "$path/config.json"), qr/gpt2/, "a GPT is one of GPT-2 as $format");
+}
+sql(qq{SELECT llm_train('twin', 'SELECT said, body FROM texts', target => 'body', task => 'embedding', params => '{$tiny, "steps": 20}', wait => true)});
+sql("SELECT llm_export('twin', '$folder/twin'); SELECT llm_import('twin_back', '$folder/twin', wait => true)");
+is(sql("SELECT llm_embed('twin_back', 'the number 12')"), sql("SELECT llm_embed('twin', 'the number 12')"), 'an embedding is the same');
+ok(-e "$folder/twin/1_Pooling/config.json", 'in a folder of sentence-transformers');
+sql("SELECT llm_export('twin', '$folder/twin.gguf', 'gguf'); SELECT llm_import('twin_file', '$folder/twin.gguf', wait => true)");
+is(sql("SELECT llm_embed('twin_file', 'the number 12')"), sql("SELECT llm_embed('twin', 'the number 12')"), 'and in a GGUF file');
+
+# ---- what is refused ----
+
+sub fails
+{
+	my ($query, $expected_error, $what) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', $query);
+	isnt($status, 0, "$what fails");
+	like($err, $expected_error, "$what says what is wrong");
+	return;
+}
+
+fails("SELECT llm_export('stories', '$folder/again')", qr/could not create ".*again": File exists.*HINT/s, 'a folder that is there');
+fails("SELECT llm_export('stories', '$folder/again.gguf', 'gguf')", qr/File exists/, 'a file that is there');
+ok(-e "$folder/again/config.json" && -e "$folder/again.gguf", 'they are as they were');
+fails("SELECT llm_export('stories', '$folder/no/where')", qr/No such file/, 'a folder in one that is not there');
+fails("SELECT llm_export('stories', 'here')", qr/is not an absolute path/, 'a relative path');
+fails("SELECT llm_export('stories', '$folder/onnx', 'onnx')", qr/format "onnx" is not known.*gguf/s, 'a format that is not known');
+sql(q{CREATE TABLE points AS SELECT i AS x, i > 50 AS above FROM generate_series(1, 100) AS i; SELECT llm_train('columns', 'points', target => 'above', params => '{"epochs": 1}', wait => true)});
+fails("SELECT llm_export('columns', '$folder/columns')", qr/no transformer.*llm_export\('public\.columns'\)/s, 'a model of columns');
+sql(qq{SELECT llm_train('letters', 'SELECT body FROM texts', task => 'generation', params => '{$tiny, "tokenizer": "bytes", "steps": 3}', wait => true)});
+fails("SELECT llm_export('letters', '$folder/letters.gguf', 'gguf')", qr/GGUF file cannot say.*safetensors/s, 'a tokenizer of bytes in a GGUF file');
+ok(!-e "$folder/letters.gguf" && !-e "$folder/columns" && !-e "$folder/onnx", 'nothing is left of what failed');
+sql(q{CREATE ROLE reader LOGIN; GRANT SELECT ON stories TO reader});
+fails("SET ROLE reader; SELECT llm_export('stories', '$folder/mine')", qr/permission denied to write files.*GRANT pg_write_server_files TO reader/s, 'a role that may not write files');
+done_testing();
