@@ -476,6 +476,27 @@ OpenExport(Export *x)
 	x->whole = strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0;
 }
 
+/* All files, or none.  Not inlined: nothing of the caller lives in a register that an error would lose. */
+static pg_noinline int64
+WriteFiles(Export *x, const char *path, void (*write)(Export *x))
+{
+	volatile int64 bytes = 0;
+
+	x->files = BeginOutput(path);
+	PG_TRY();
+	{
+		write(x);
+		bytes = EndOutput(x->files);
+	}
+	PG_CATCH();
+	{
+		RemoveOutput(x->files);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return bytes;
+}
+
 /* llm_export(model, path, format) */
 Datum
 llm_export_path(PG_FUNCTION_ARGS)
@@ -483,7 +504,6 @@ llm_export_path(PG_FUNCTION_ARGS)
 	Export x = {.relid = PG_GETARG_OID(0)};
 	char *path = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	int format = FindFormat(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	int64 bytes = 0;
 
 	RequireWriter(path, FUNCTION);
 	x.request.gguf = formats[format].gguf;
@@ -491,17 +511,5 @@ llm_export_path(PG_FUNCTION_ARGS)
 	ChooseFamily(&x);
 	RequireTextAlone(&x);
 	RequireZeros(&x);
-	x.files = BeginOutput(path);
-	PG_TRY();
-	{
-		formats[format].write(&x);
-		bytes = EndOutput(x.files);
-	}
-	PG_CATCH();
-	{
-		RemoveOutput(x.files);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	PG_RETURN_INT64(bytes);
+	PG_RETURN_INT64(WriteFiles(&x, path, formats[format].write));
 }

@@ -57,12 +57,12 @@ foreach my $type (qw(bf16 q8_0 q4_0))
 	my ($folder_numbers, $file_numbers) = map { numbers(round_trip("few_$type", $_)) } qw(safetensors gguf);
 	is($file_numbers, $folder_numbers, "weights kept as $type are the same in both formats");
 }
-cmp_ok(-s "$folder/few_bf16_safetensors/model.safetensors", '<', 0.6 * -s "$folder/again/model.safetensors", 'bf16 is written so');
-cmp_ok(-s "$folder/few_q4_0_gguf", '<', 0.3 * -s "$folder/again.gguf", 'and q4_0, in a GGUF file');
+cmp_ok(-s "$folder/few_bf16_safetensors/model.safetensors", '<', 0.65 * -s "$folder/again/model.safetensors", 'bf16 is written so');
+cmp_ok(-s "$folder/few_q4_0_gguf", '<', 0.4 * -s "$folder/again.gguf", 'and q4_0, in a GGUF file');
 
 # ---- trained here ----
 
-my $tiny = '"context": 32, "layers": 1, "hidden_size": 32, "heads": 2, "vocab_size": 300, "seed": 5';
+my $tiny = '"context": 32, "layers": 1, "embed_dim": 32, "heads": 2, "vocab_size": 300, "seed": 5';
 sql(q{CREATE TABLE texts AS SELECT 'the number ' || i || ' comes before the number ' || i + 1 AS body, 'the number ' || i AS said FROM generate_series(1, 300) AS i});
 sql(qq{SELECT llm_train('trained', 'SELECT body FROM texts', task => 'generation', params => '{$tiny, "epochs": 12}', wait => true)});
 my $trained = sql(q{SELECT llm_generate('trained', 'the number 12', 12), llm_perplexity('trained', 'the number 12 comes')});
