@@ -301,7 +301,10 @@ gguf_values(const family *f, const transformer_config *text)
 		add_value(out, f, "rope.scaling.factor", value_json(text->rope_factor));
 	}
 	if (text->bidirectional)
+	{
 		add_value(out, f, "attention.causal", json_false());
+		json_object_set_new(out, "tokenizer.ggml.token_type_count", json_integer(text->types > 0 ? text->types : 2));
+	}
 	return out;
 }
 

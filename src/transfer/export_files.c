@@ -41,7 +41,7 @@ typedef struct Export
 
 /* ---- which family ---- */
 
-/* Members that do not change what a network computes; of relative positions the longest text is one. */
+/* Without members that do not change what a network computes: of relative positions the longest text is one. */
 static json_t *
 ComparableJson(const net_config *config)
 {
@@ -54,6 +54,12 @@ ComparableJson(const net_config *config)
 	json_object_del(json, "huber_delta");
 	if (config->hidden_count == 0)
 		json_object_del(json, "activation");
+	if (config->text.headless)
+	{
+		json_object_del(text, "tied");
+		json_object_del(text, "head_scale");
+		json_object_del(text, "head_transform");
+	}
 	if (config->text.buckets > 0)
 	{
 		json_object_del(text, "context");

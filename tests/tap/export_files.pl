@@ -73,7 +73,7 @@ foreach my $format (qw(safetensors gguf))
 	# It has seen no plain English, so it is not imported as a language model that must know some.
 	like(read_file($format eq 'gguf' ? $path : "$path/config.json"), qr/gpt2/, "a GPT is one of GPT-2 as $format");
 }
-sql(qq{SELECT llm_train('twin', 'SELECT said, body FROM texts', target => 'body', task => 'embedding', params => '{$tiny, "steps": 20}', wait => true)});
+sql(qq{SELECT llm_train('twin', 'SELECT said, body FROM texts', target => 'body', task => 'embedding', params => '{$tiny, "prompt": "said", "steps": 20}', wait => true)});
 sql("SELECT llm_export('twin', '$folder/twin'); SELECT llm_import('twin_back', '$folder/twin', wait => true)");
 is(sql("SELECT llm_embed('twin_back', 'the number 12')"), sql("SELECT llm_embed('twin', 'the number 12')"), 'an embedding is the same');
 ok(-e "$folder/twin/1_Pooling/config.json", 'in a folder of sentence-transformers');
