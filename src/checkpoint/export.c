@@ -29,7 +29,7 @@ static json_t *
 value_of(const config_key *key, const export_request *r)
 {
 	const transformer_config *text = &net_get_config(r->net)->text;
-	const char *at = (const char *) text + key->offset;
+	const void *at = (const char *) text + key->offset;
 	const char *name;
 
 	switch (key->kind)

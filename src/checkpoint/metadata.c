@@ -246,7 +246,7 @@ set_task(const reader *r)
 static json_t *
 value_of(const config_key *key, const transformer_config *text)
 {
-	const char *at = (const char *) text + key->offset;
+	const void *at = (const char *) text + key->offset;
 
 	switch (key->kind)
 	{
