@@ -113,9 +113,9 @@ SkipSpace(const Labelling *l, Size at)
 {
 	int32 bytes;
 
-	while (at < l->length && (char_class(utf8_read((const uint8 *) l->utf8 + at, (const uint8 *) l->utf8 + l->length,
-												   &bytes)) &
-							  CHAR_SPACE))
+	while (at < l->length &&
+		   (char_class(utf8_read((const uint8 *) l->utf8 + at, (const uint8 *) l->utf8 + l->length, &bytes)) &
+			CHAR_SPACE))
 		at += bytes;
 	return at;
 }
