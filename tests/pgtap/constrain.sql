@@ -117,8 +117,8 @@ SELECT throws_ok($$SELECT llm_chat_prompt('tale', '[{"role": "user", "content": 
 UPDATE tale SET meta = meta - 'chat_template' WHERE part = 0;
 SELECT is((SELECT count(*) FROM llm_generate_stream('tale', 'x', 5, schema => '{"type": "boolean"}')) > 0, true, 'few tokens are enough for a boolean');
 SELECT is((SELECT count(*) FROM (SELECT llm_chat('tale', '[{"role": "user", "content": "x"}]', 4 + i, temperature => 1, seed => i, schema => '{"type": "array"}')::jsonb AS j FROM generate_series(1, 40) AS i) AS s WHERE jsonb_typeof(j) = 'array'), 40::bigint, 'every length is long enough');
-CREATE ROLE reader;
-SET ROLE reader;
+CREATE ROLE constrain_reader;
+SET ROLE constrain_reader;
 SELECT throws_ok($$SELECT llm_chat('tale', '[{"role": "user", "content": "x"}]')$$, '42501', NULL, 'no privilege, no answer');
 SELECT throws_ok($$SELECT llm_extract('tale', 'x', NULL::int)$$, '42501', NULL, 'nor a value');
 SELECT throws_ok($$SELECT llm_chat_prompt('tale', '[{"role": "user", "content": "x"}]')$$, '42501', NULL, 'nor a prompt');
