@@ -12,7 +12,6 @@
 
 #define PARSE_MEMORY ((size_t) 64 << 20)
 #define RENDER_MEMORY ((size_t) 256 << 20)
-#define STEPS_MAX 50000000
 #define EVAL_DEPTH_MAX 400
 
 struct chat_template
@@ -80,14 +79,6 @@ template_free(chat_template *t)
 
 /* ---- limits, scopes ---- */
 
-bool
-template_charge(rendering *r, size_t steps)
-{
-	r->steps -= (int64_t) steps;
-	return r->steps >= 0 ? !template_failed(&r->a)
-						 : template_fail(&r->a, "the template takes more than %d steps", STEPS_MAX);
-}
-
 /* One level deeper; false: that is too deep. */
 static bool
 descend(rendering *r)
@@ -146,17 +137,7 @@ loop_attribute(const template_loop *loop, piece name)
 	return undefined_value(name);
 }
 
-bool
-has_parts(rendering *r, template_value of)
-{
-	piece name = of.text;
-
-	if (of.kind != VALUE_UNDEFINED)
-		return true;
-	return template_fail(&r->a, "\"%.*s\" is undefined", (int) (name.size < 60 ? name.size : 60), name.bytes);
-}
-
-template_value
+static template_value
 get_attribute(rendering *r, template_value of, piece name)
 {
 	template_value *self;
@@ -174,45 +155,6 @@ get_attribute(rendering *r, template_value of, piece name)
 	if (of.kind == VALUE_LOOP)
 		return loop_attribute(of.loop, name);
 	return get_item(r, of, text_value(name));
-}
-
-/* A position in a sequence of `count` elements, counted from its end if negative; count: there is none. */
-static size_t
-position(int64_t index, size_t count)
-{
-	if (index < 0)
-		index += (int64_t) count;
-	return index < 0 || index >= (int64_t) count ? count : (size_t) index;
-}
-
-template_value
-get_item(rendering *r, template_value of, template_value key)
-{
-	const template_value *found;
-	size_t at;
-
-	if (!has_parts(r, of))
-		return none_value();
-	if ((of.kind == VALUE_DICT || of.kind == VALUE_NAMESPACE) && key.kind == VALUE_TEXT)
-	{
-		template_charge(r, of.dict->count);
-		found = template_dict_find(of.dict, key.text);
-		return found ? *found : undefined_value(key.text);
-	}
-	if (of.kind == VALUE_LIST && key.kind == VALUE_INTEGER)
-	{
-		at = position(key.integer, of.list->count);
-		return at < of.list->count ? of.list->items[at] : undefined_value(piece_of("an element"));
-	}
-	if (of.kind == VALUE_TEXT && key.kind == VALUE_INTEGER && template_charge(r, of.text.size))
-	{
-		size_t count = piece_length(of.text);
-
-		at = position(key.integer, count);
-		if (at < count)
-			return text_value(piece_cut(of.text, piece_offset(of.text, at), piece_offset(of.text, at + 1)));
-	}
-	return undefined_value(key.kind == VALUE_TEXT ? key.text : piece_of("an element"));
 }
 
 /* A bound of a slice as Python takes it. */
@@ -630,7 +572,7 @@ bool
 template_render(const chat_template *t, const json_t *given, const json_t *own, const struct tm *now,
 				text_buffer *text, text_buffer *marks, llm_error *err)
 {
-	rendering r = {.a = {.limit = RENDER_MEMORY, .line = 1}, .now = now, .steps = STEPS_MAX};
+	rendering r = {.a = {.limit = RENDER_MEMORY, .line = 1}, .now = now, .steps = TEMPLATE_STEPS_MAX};
 	piece_builder out = {.a = &r.a};
 	bool ok;
 

@@ -65,28 +65,6 @@ self_text(rendering *r, template_value self)
 
 /* ---- sequences ---- */
 
-template_value
-elements_of(rendering *r, template_value v)
-{
-	template_value result;
-
-	if (v.kind == VALUE_LIST)
-		return v;
-	result = list_value(&r->a);
-	if (v.kind == VALUE_TEXT)
-		for (size_t at = 0, next; at < v.text.size && template_charge(r, 1); at = next)
-		{
-			next = at + piece_offset(piece_cut(v.text, at, v.text.size), 1);
-			template_list_add(&r->a, result.list, text_value(piece_cut(v.text, at, next)));
-		}
-	else if (v.kind == VALUE_DICT)
-		for (size_t i = 0; i < v.dict->count && template_charge(r, 1); i++)
-			template_list_add(&r->a, result.list, text_value(v.dict->keys[i]));
-	else if (v.kind != VALUE_UNDEFINED)
-		template_fail(&r->a, "%s has no elements", template_kind_name(v));
-	return result;
-}
-
 /* Keys and values of a dict. */
 static template_value
 dict_items(rendering *r, template_value self)

@@ -11,6 +11,7 @@
 #include "template_parse.h"
 
 #define ARGUMENTS_MAX 16
+#define TEMPLATE_STEPS_MAX 50000000
 
 /* Names that were set, inside of others. */
 typedef struct scope
@@ -46,14 +47,18 @@ typedef struct arguments
 	int plain; /* without a name */
 } arguments;
 
+/* ---- template_eval.c ---- */
+
 /* Work that has this size; false when all that is allowed is done. */
 extern bool template_charge(rendering *r, size_t steps);
-
-/* True unless the value is undefined, which has no parts at all: an error. */
+/* Something undefined has no parts at all, and asking for them is an error. */
 extern bool has_parts(rendering *r, template_value of);
-/* The value of an attribute or item; undefined if there is none. */
-extern template_value get_attribute(rendering *r, template_value of, piece name);
+/* The value of an item; undefined if there is none. */
 extern template_value get_item(rendering *r, template_value of, template_value key);
+/* Elements: of a list, the keys of a dict, the characters of a text. */
+extern template_value elements_of(rendering *r, template_value v);
+
+/* ---- template_call.c ---- */
 
 extern template_value call_filter(rendering *r, piece name, template_value self, const arguments *args);
 extern bool call_test(rendering *r, piece name, template_value self, const arguments *args);
@@ -61,8 +66,6 @@ extern template_value call_method(rendering *r, piece name, template_value self,
 extern template_value call_function(rendering *r, piece name, const arguments *args);
 extern bool is_function(piece name);
 extern bool is_method(template_value self, piece name);
-/* Elements: of a list, the keys of a dict, the characters of a text. */
-extern template_value elements_of(rendering *r, template_value v);
 
 /* ---- operators: template_operate.c ---- */
 
