@@ -88,11 +88,14 @@ extern bool trainer_cuda_memory(const trainer *t, const trainer_sizes *z, size_t
 								llm_error *err);
 extern size_t trainer_cuda_bytes(const struct cuda_training *c);
 
-/* ---- for devices ---- */
+/* ---- trainer_steps.c: for devices ---- */
 
 extern int64_t trainer_passes(const trainer *t); /* of the largest step */
 /* Gradients of the training plan, tensor by tensor, malloc'd; addresses have a meaning once it is attached. */
 extern optim_tensor *trainer_gradients(const trainer *t, int32_t *count, llm_error *err);
+/* Add the first `count` numbers of a tensor of the plan that ran last, in their order. */
+extern bool trainer_add_result(trainer *t, const net_plan *p, int32_t tensor, int64_t count, double *sum,
+							   llm_error *err);
 /* Add what is unread of the losses. */
 extern bool trainer_read_losses(trainer *t, open_step *o, llm_error *err);
 /* Whether to go on, or the error of a training that diverged. */
