@@ -27,6 +27,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -249,8 +250,8 @@ llmapp_job_status(PG_FUNCTION_ARGS)
 		EffectiveStatus(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT64(2))));
 }
 
-bool
-ChangeStatus(int64 job, const char *from, const char *to)
+static bool
+UpdateStatus(int64 job, const char *from, const char *to)
 {
 	Oid types[] = {INT8OID, TEXTOID, TEXTOID, INT8OID};
 	Datum values[] = {Int64GetDatum(job), CStringGetTextDatum(from), CStringGetTextDatum(to),
@@ -265,6 +266,30 @@ ChangeStatus(int64 job, const char *from, const char *to)
 						 " WHERE job = $1 AND status = $2",
 						 SPI_OK_UPDATE, lengthof(types), types, values, NULL) == 1;
 	EndOwnAccess(&access);
+	return changed;
+}
+
+/*
+ * An UPDATE that waited for another one and then finds that its row is none any more has locked the row all
+ * the same.  A transaction that kept this lock while it waits for the job's worker would keep that from
+ * writing the job's end, so the lock is given up with a subtransaction.
+ */
+bool
+ChangeStatus(int64 job, const char *from, const char *to)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	bool changed;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	changed = UpdateStatus(job, from, to);
+	if (changed)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
 	return changed;
 }
 
