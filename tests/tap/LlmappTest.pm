@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(start_node configure_node psql_environment tap_of wait_for);
+our @EXPORT = qw(start_node configure_node psql_environment tap_of wait_for starts);
 
 # Settings with which a server finds llmapp.
 sub configure_node
@@ -44,6 +44,13 @@ sub psql_environment
 {
 	my ($node) = @_;
 	return (PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
+}
+
+# How often the server has come up; one that answers may not have noticed yet that a process was killed.
+sub starts
+{
+	my ($node) = @_;
+	return scalar(() = slurp_file($node->logfile) =~ /database system is ready to accept connections/g);
 }
 
 # Wait until a query of the node gives the expected text, at most `seconds`; true when it did.

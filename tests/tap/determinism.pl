@@ -35,16 +35,13 @@ sub digest
 }
 sub status { return sql("SELECT status FROM llmapp.jobs WHERE job = $_[0]"); }
 
-# How often the server has come up; one that answers may not have noticed yet that a process was killed.
-sub starts { return scalar(() = slurp_file($node->logfile) =~ /database system is ready to accept connections/g); }
-
 # False for a worker that had come to its end when it was killed: then the server goes on.
 sub wait_for_start
 {
 	my ($number) = @_;
 	for (1 .. 1200)
 	{
-		return 1 if starts() >= $number;
+		return 1 if starts($node) >= $number;
 		return 0 if $_ > 60 && status($job) eq 'succeeded';
 		sleep(0.05);
 	}
@@ -76,7 +73,7 @@ sub kill_after
 		my $pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'llmapp job'");
 		if ($pid ne '')
 		{
-			my $before = starts();
+			my $before = starts($node);
 			sleep($delay);
 			return 0 unless kill 'KILL', $pid;
 			return wait_for_start($before + 1);

@@ -91,12 +91,12 @@ foreach my $how ('worker', 'server')
 	cmp_ok(sql('SELECT count(*) FROM emb_queue'), '>', 100, 'and is not at the end');
 	if ($how eq 'worker')
 	{
+		my $starts = starts($node);
 		kill 'KILL', worker();
-		for (1 .. 200)
+		for (1 .. 1200)
 		{
-			my ($status) = $node->psql($database, 'SELECT 1', timeout => 10);
-			last if defined $status && $status == 0;
-			select(undef, undef, undef, 0.1);
+			last if starts($node) > $starts;
+			select(undef, undef, undef, 0.05);
 		}
 	}
 	else
