@@ -122,6 +122,19 @@ AskChild(const char *path, GpuList *gpus)
 	PG_END_TRY();
 }
 
+/* Its files; the backend's emulated GPU, of tests, has none and is named in the server's environment. */
+static bool
+HasDriver(void)
+{
+	static const char *const files[] = {"/dev/nvidiactl", "/dev/dxg", "/dev/nvmap"};
+
+	for (int i = 0; i < (int) lengthof(files); i++)
+		if (access(files[i], F_OK) == 0)
+			return true;
+	return getenv("LLMAPP_EMULATED_GPU") != NULL;
+}
+
+/* Loading the library takes longer than many a training, so it is loaded where there is a driver only. */
 void
 AskForGpus(GpuList *gpus)
 {
@@ -130,6 +143,8 @@ AskForGpus(GpuList *gpus)
 	memset(gpus, 0, sizeof(*gpus));
 	if (path == NULL)
 		strlcpy(gpus->reason, LIBRARY " is not installed", sizeof(gpus->reason));
+	else if (!HasDriver())
+		strlcpy(gpus->reason, "no NVIDIA driver is loaded", sizeof(gpus->reason));
 	else
 		AskChild(path, gpus);
 }

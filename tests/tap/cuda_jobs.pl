@@ -21,6 +21,7 @@ sub plug { system("cp $emulated $library") == 0 or die 'no library'; return; }
 $ENV{LLMAPP_DESTDIR} = $tree;
 my $fault = "$tree/fault";
 $ENV{LLMAPP_EMULATE_FAULT} = $fault;
+$ENV{LLMAPP_EMULATED_GPU} = 1;
 sub break { PostgreSQL::Test::Utils::append_to_file($fault, $_[0]); return; }
 
 my $node = start_node('cuda_jobs', 'llmapp.checkpoint_interval = 1', 'llmapp.max_jobs = 4');

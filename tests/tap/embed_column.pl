@@ -227,6 +227,7 @@ sql(q{INSERT INTO log VALUES (1, '2021-05-05', 'In the second.'); INSERT INTO lo
 ok(wait_for($node, 'SELECT string_agg(content, \'|\' ORDER BY at, id) FROM log_emb', 'In the first.|In the second.|Past its parent.', 30), 'partitions are followed');
 
 # a dump and what comes after
+ok(wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'llmapp job'}, '0', 30), 'nobody works');
 $node->safe_psql($database, q{SELECT llm_pause(job) FROM llmapp.jobs WHERE model = 'public.twin' AND owner = current_user::regrole AND kind = 'embed'});
 sql(q{UPDATE docs SET body = 'Dumped.' WHERE id = 12});
 is(sql('SELECT count(*) FROM emb_queue'), '1', 'a row waits');

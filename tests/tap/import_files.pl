@@ -110,16 +110,6 @@ is( sql(q{SELECT min(start), max(start + length), bool_and(substr(t, start, leng
 ($status, $out, $err) = $node->psql('postgres', q{SELECT llm_generate('labels', 'the cat')});
 like($err, qr/labels the words of a text, nothing else.*llm_extract_entities/s, 'it writes no texts');
 
-# ---- the same as one GGUF file ----
-
-write_stories_gguf("$folder/stories.gguf", "$data/weights");
-sql("SELECT llm_import('stories_gguf', '$folder/stories.gguf', wait => true)");
-is(sql("SELECT 'Once upon a time' || llm_generate('stories_gguf', 'Once upon a time', 240)"), $text, 'a GGUF file writes the same text');
-is(sql(q{SELECT llm_perplexity('stories_gguf', 'Once upon a time, there was a little girl named Lily. She loved to play outside in the park.')}), $perplexity,
-	'and foresees one as well');
-is( sql(q{SELECT string_agg(file ->> 'name', ',') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
-	WHERE model = 'stories_gguf'::regclass}), 'stories.gguf', 'the file is in the lineage');
-
 # ---- who may ----
 
 sql(q{CREATE ROLE reader LOGIN; GRANT CREATE ON SCHEMA public TO reader});
