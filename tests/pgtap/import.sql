@@ -7,9 +7,9 @@ SELECT volatility_is('llm_import', ARRAY['text', 'bytea', 'jsonb'], 'volatile');
 SELECT volatility_is('llm_export', ARRAY['regclass'], 'stable');
 SELECT is_strict('llm_import', ARRAY['text', 'bytea', 'jsonb']);
 SELECT is_strict('llm_export', ARRAY['regclass']);
-SELECT is((SELECT string_agg(proname || ' ' || proparallel::text, ' ' ORDER BY proname) FROM pg_proc
+SELECT is((SELECT string_agg(proname || ' ' || proparallel::text, ' ' ORDER BY proname, proparallel) FROM pg_proc
            WHERE proname IN ('llm_import', 'llm_export') AND obj_description(oid, 'pg_proc') IS NOT NULL),
-          'llm_export s llm_import u llm_import u', 'all have a comment, and only export may run in parallel workers');
+          'llm_export s llm_export u llm_import u llm_import u', 'all have a comment, and only export may run in parallel workers');
 
 CREATE TABLE rows AS
     SELECT i, sin(i) AS x, CASE WHEN i % 9 > 0 THEN cos(i * 1.7) END AS y, ARRAY[sin(i * 3), i % 5]::real[] AS v,
