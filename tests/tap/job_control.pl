@@ -145,6 +145,7 @@ foreach my $level ('repeatable read', 'serializable')
 {
 	is(sql("SET default_transaction_isolation = '$level'; SELECT llm_train('iso', 'points', target => 'above', params => '{\"epochs\": 1}', wait => true) > 0"), 't', "wait => true with isolation $level");
 	$job = train('slow', '{"epochs": 1}');
+	wait_for($node, "SELECT status = 'queued' FROM llmapp.jobs WHERE job = $job", 'f', 20);
 	is(sql("BEGIN ISOLATION LEVEL $level; SELECT count(*) > 0 FROM llmapp.jobs; SELECT llm_wait($job); SELECT status FROM llmapp.jobs WHERE job = $job; COMMIT"),
 		"t\nsucceeded\nsucceeded", "a wait with isolation $level sees the end");
 }
