@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 
 #include "../common.h"
+#include "../job/job_table.h"
 #include "../job/wake.h"
 #include "embed.h"
 
@@ -64,26 +65,6 @@ PrepareInsert(const EmbedBinding *binding, const EmbedColumns *columns)
 	return plan;
 }
 
-void
-BecomeOwner(OwnerAccess *access, Oid owner)
-{
-	GetUserIdAndSecContext(&access->user, &access->context);
-	SetUserIdAndSecContext(owner, access->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	access->nest_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-}
-
-void
-BecomeUser(const OwnerAccess *access)
-{
-	SPI_finish();
-	AtEOXact_GUC(false, access->nest_level);
-	SetUserIdAndSecContext(access->user, access->context);
-}
-
 /* Does the target's constraint name the table on which the trigger stands, or its parent? */
 static bool
 IsSource(const EmbedBinding *binding, Relation rel)
@@ -112,12 +93,12 @@ OpenChanges(FunctionCallInfo fcinfo, const TriggerData *t)
 	if (OidIsValid(changes->target) && ReadBinding(changes->target, &binding) && IsSource(&binding, t->tg_relation) &&
 		ReadColumns(&binding, &columns))
 	{
-		OwnerAccess access;
+		OwnAccess access;
 
 		changes->owner = RelationOwner(changes->target);
-		BecomeOwner(&access, changes->owner);
+		BeginAccessAs(&access, changes->owner);
 		changes->insert = PrepareInsert(&binding, &columns);
-		BecomeUser(&access);
+		EndOwnAccess(&access);
 	}
 	return changes;
 }
@@ -129,7 +110,7 @@ Enqueue(const Changes *changes, const TriggerData *t, HeapTuple tuple)
 	int keys = SPI_getargcount(changes->insert);
 	Datum *values = palloc0(keys * sizeof(Datum));
 	char *nulls = palloc(keys + 1);
-	OwnerAccess access;
+	OwnAccess access;
 
 	for (int i = 0; i < keys; i++)
 	{
@@ -139,10 +120,10 @@ Enqueue(const Changes *changes, const TriggerData *t, HeapTuple tuple)
 			values[i] = heap_getattr(tuple, t->tg_trigger->tgattr[i + 1], RelationGetDescr(t->tg_relation), &null);
 		nulls[i] = null ? 'n' : ' ';
 	}
-	BecomeOwner(&access, changes->owner);
+	BeginAccessAs(&access, changes->owner);
 	if (SPI_execute_plan(changes->insert, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not queue a changed row");
-	BecomeUser(&access);
+	EndOwnAccess(&access);
 }
 
 /* Is one of these columns of the trigger another than it was?  0 is the text, the key follows. */

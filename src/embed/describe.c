@@ -15,6 +15,7 @@
 #include "utils/syscache.h"
 
 #include "../common.h"
+#include "../job/job_table.h"
 #include "embed.h"
 
 PG_FUNCTION_INFO_V1(llmapp_describe_embedding);
@@ -53,9 +54,9 @@ static void
 CountRows(Oid relid, Oid owner, const char *where, const char *last, Datum *values, bool *nulls)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	OwnerAccess access;
+	OwnAccess access;
 
-	BecomeOwner(&access, owner);
+	BeginAccessAs(&access, owner);
 	ExecuteSql(psprintf("SELECT pg_catalog.count(*) FROM ONLY %s%s", TableName(relid), where), SPI_OK_SELECT);
 	values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[0]);
 	if (last != NULL)
@@ -74,7 +75,7 @@ CountRows(Oid relid, Oid owner, const char *where, const char *last, Datum *valu
 			MemoryContextSwitchTo(old);
 		}
 	}
-	BecomeUser(&access);
+	EndOwnAccess(&access);
 }
 
 /* llmapp.describe_embedding(target): source, column_name, model, queue, max_tokens, overlap, pending, failed, last_error */

@@ -97,17 +97,6 @@ extern const char *const embed_types[EMBED_COLUMNS];
 extern void PrepareStatements(const EmbedBinding *binding, const EmbedColumns *columns, EmbedStatements *out);
 /* "t.id = s.id AND ...", for WHERE */
 extern char *KeyClause(const EmbedBinding *binding, const EmbedColumns *columns, const char *left, const char *right);
-/* The owner of a table for a moment, in a security-restricted operation, with SPI; an ERROR restores the user. */
-typedef struct OwnerAccess
-{
-	Oid user;
-	int context;
-	int nest_level;
-} OwnerAccess;
-
-extern void BecomeOwner(OwnerAccess *access, Oid owner);
-extern void BecomeUser(const OwnerAccess *access);
-
 /* Within SPI: let DROP of the target take the queue with it, which a dump does not keep. */
 extern void TieQueue(const EmbedBinding *binding);
 /* Run SQL as the current user; ERROR unless it returns `expected`. */

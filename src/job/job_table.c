@@ -40,10 +40,8 @@
 PG_FUNCTION_INFO_V1(llmapp_job_status);
 
 void
-BeginOwnAccess(OwnAccess *access)
+BeginAccessAs(OwnAccess *access, Oid owner)
 {
-	Oid owner = LlmappOwner();
-
 	GetUserIdAndSecContext(&access->user, &access->context);
 	SetUserIdAndSecContext(owner, access->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	access->nest_level = NewGUCNestLevel();
@@ -51,6 +49,12 @@ BeginOwnAccess(OwnAccess *access)
 							 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
+}
+
+void
+BeginOwnAccess(OwnAccess *access)
+{
+	BeginAccessAs(access, LlmappOwner());
 }
 
 void

@@ -34,7 +34,9 @@ typedef struct OwnAccess
 } OwnAccess;
 
 extern void BeginOwnAccess(OwnAccess *access);
-extern void EndOwnAccess(const OwnAccess *access);
+/* The same as another role that owns what is read or written. */
+extern void BeginAccessAs(OwnAccess *access, Oid owner);
+extern void EndOwnAccess(const OwnAccess *access); /* of either */
 /* In between: run a statement that must return `expected` of SPI; the number of rows. */
 extern uint64 ExecuteOwn(const char *sql, int expected, int count, Oid *types, Datum *values, const char *nulls);
 
