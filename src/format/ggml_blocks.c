@@ -11,6 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "../engine/quant.h"
+
 #define SMALL 32  /* numbers in a block of the older types */
 #define LARGE 256 /* in one of the K types */
 
@@ -168,21 +170,10 @@ number(const half h)
 	return float_of(sign | (magnitude < 0x400 ? tiny : usual));
 }
 
-/* To the nearest, ties to even; NaN stays one. */
 static inline void
 put_half(float f, half h)
 {
-	uint32_t bits = bits_of(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff, result;
-
-	if (magnitude > 0x7f800000)
-		result = 0x7e00;
-	else if (magnitude >= 0x477ff000) /* 65520 and more are infinite */
-		result = 0x7c00;
-	else if (magnitude < 0x38800000) /* below 2^-14: the sum's last bit is worth 2^-24 */
-		result = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000;
-	else
-		result = (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
-	put_two(sign | result, h);
+	put_two(f16_of(f), h);
 }
 
 static inline void
