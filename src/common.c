@@ -11,13 +11,16 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "common.h"
+#include "format/json.h"
 
 char *llmapp_device = NULL;
 int llmapp_threads = 0;
@@ -205,4 +208,28 @@ bool
 InterruptRequested(void *arg)
 {
 	return INTERRUPTS_CAN_BE_PROCESSED() && (QueryCancelPending || ProcDiePending);
+}
+
+json_t *
+JsonOfJsonb(Datum jsonb)
+{
+	Jsonb *value = DatumGetJsonbP(jsonb);
+	char *text = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	llm_error err = {0};
+	json_t *json;
+
+	text = pg_server_to_any(text, strlen(text), PG_UTF8);
+	json = json_parse(text, strlen(text), &err);
+	if (json == NULL)
+		ThrowError(&err);
+	OWN(json, json_decref);
+	return json;
+}
+
+json_t *
+JsonOfParams(Datum jsonb)
+{
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(jsonb)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("params is not a JSON object")));
+	return JsonOfJsonb(jsonb);
 }

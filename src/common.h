@@ -48,6 +48,14 @@ extern bool InterruptRequested(void *arg);
 /* Threads of a job: llmapp.threads, or the number that 0 stands for. */
 extern int32 ThreadCount(void);
 
+/*
+ * A value of type jsonb as format/json.h has it, in UTF-8, freed with the current memory context; the second one
+ * is the argument "params" of a call, ERROR unless it is an object.
+ */
+struct json_t;
+extern struct json_t *JsonOfJsonb(Datum jsonb);
+extern struct json_t *JsonOfParams(Datum jsonb);
+
 /* Free an object of PostgreSQL-free code together with the current memory context. */
 extern void OwnObject(void *object, MemoryContextCallbackFunction release);
 #define OWN(object, release) OwnObject((object), (MemoryContextCallbackFunction) (release))

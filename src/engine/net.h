@@ -237,6 +237,8 @@ extern size_t net_kept_bytes(const net *n);     /* whole, with padding, multiple
  */
 extern bool net_encode_tensor(const net *n, int32_t i, size_t begin, size_t count, const float *x, void *kept,
 							  llm_error *err);
+/* The same of numbers alone, to bytes of the caller's. */
+extern bool net_encode_numbers(const net *n, int32_t i, const float *x, size_t count, void *out, llm_error *err);
 extern void net_decode_tensor(const net *n, int32_t i, size_t begin, size_t count, const void *kept, float *x);
 /* Keep tensors with numbers that their types cannot hold in float32: then net_encode() does not fail. */
 extern void net_keep_fitting(net *n, const float *weights);

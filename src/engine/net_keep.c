@@ -81,14 +81,22 @@ net_kept_bytes(const net *n)
 }
 
 bool
+net_encode_numbers(const net *n, int32_t i, const float *x, size_t count, void *out, llm_error *err)
+{
+	const net_tensor_info *t = &n->tensors[i];
+
+	if (weight_encode(t->type, x, count, out))
+		return true;
+	llm_fail(err, LLM_INVALID, "tensor \"%s\" has a number that %s cannot hold", t->name, weight_type_name(t->type));
+	return llm_hint(err, "Keep the weights in bf16 or f32.");
+}
+
+bool
 net_encode_tensor(const net *n, int32_t i, size_t begin, size_t count, const float *x, void *kept, llm_error *err)
 {
 	const net_tensor_info *t = &n->tensors[i];
 
-	if (weight_encode(t->type, x, count, (char *) kept + t->place + weight_bytes(t->type, begin)))
-		return true;
-	llm_fail(err, LLM_INVALID, "tensor \"%s\" has a number that %s cannot hold", t->name, weight_type_name(t->type));
-	return llm_hint(err, "Keep the weights in bf16 or f32.");
+	return net_encode_numbers(n, i, x, count, (char *) kept + t->place + weight_bytes(t->type, begin), err);
 }
 
 void

@@ -179,6 +179,9 @@ extern bool target_fitter_add(target_fitter *f, const value *values, llm_error *
 extern target *target_fitter_finish(target_fitter *f, llm_error *err);
 /* One that has these labels, and no rows of any.  LLM_INVALID for a label that is there twice. */
 extern target *target_of_labels(const char *name, const char *const *labels, int32_t count, llm_error *err);
+/* One that is a text in this column; or numbers, which are as the network gives them. */
+extern target *target_of_text(const column *c, llm_error *err);
+extern target *target_of_numbers(const char *name, int32_t count, llm_error *err);
 extern void target_free(target *t);
 extern json_t *target_json(const target *t);
 extern target *target_from_json(const json_t *json, llm_error *err);

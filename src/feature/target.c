@@ -84,6 +84,14 @@ target_of_labels(const char *name, const char *const *labels, int32_t count, llm
 	return t;
 }
 
+target *
+target_of_text(const column *c, llm_error *err)
+{
+	target_fitter *f = target_fitter_new(TARGET_TEXT, c, 1, err);
+
+	return f && target_fitter_add(f, &(value) {.kind = VALUE_NULL}, err) ? target_fitter_finish(f, err) : NULL;
+}
+
 void
 target_free(target *t)
 {

@@ -205,3 +205,24 @@ target_from_json(const json_t *json, llm_error *err)
 	target_free(t);
 	return NULL;
 }
+
+target *
+target_of_numbers(const char *name, int32_t count, llm_error *err)
+{
+	json_t *means = json_array(), *scales = json_array(), *json;
+	target *t = NULL;
+
+	for (int32_t i = 0; i < count; i++)
+	{
+		json_array_append_new(means, json_real(0));
+		json_array_append_new(scales, json_real(1));
+	}
+	json = json_pack("{s:s, s:[{s:s, s:s}], s:o, s:o}", "kind", "number", "columns", "name", name, "type",
+					 count > 1 ? "double precision[]" : "double precision", "means", means, "scales", scales);
+	if (json_memory_failed())
+		llm_fail(err, LLM_MEMORY, "out of memory for the target");
+	else
+		t = target_from_json(json, err);
+	json_decref(json);
+	return t;
+}

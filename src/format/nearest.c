@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "tensor_source.h"
+
 int
 name_distance(const char *a, const char *b)
 {
@@ -31,4 +33,29 @@ name_distance(const char *a, const char *b)
 		}
 	}
 	return row[width];
+}
+
+bool
+keys_known(const json_t *object, const char *what, const char *const *known, int count, llm_error *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *) object, key, value)
+	{
+		int nearest = 0, i = 0;
+
+		while (i < count && strcmp(key, known[i]) != 0)
+			i++;
+		if (i < count)
+			continue;
+		for (i = 1; i < count; i++)
+			if (name_distance(key, known[i]) < name_distance(key, known[nearest]))
+				nearest = i;
+		llm_fail(err, LLM_INVALID, "unknown %s \"%s\"", what, SHOWN(key));
+		if (name_distance(key, known[nearest]) <= NAME_DISTANCE_NEAR)
+			llm_hint(err, "Did you mean \"%s\"?", known[nearest]);
+		return false;
+	}
+	return true;
 }

@@ -42,32 +42,6 @@ typedef struct builder
 
 /* ---- helpers ---- */
 
-/* Keys other than the known ones, with the nearest as a hint. */
-static bool
-check_keys(const json_t *object, const char *what, const char *const *known, int count, llm_error *err)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach((json_t *) object, key, value)
-	{
-		int nearest = 0, i = 0;
-
-		while (i < count && strcmp(key, known[i]) != 0)
-			i++;
-		if (i < count)
-			continue;
-		for (i = 1; i < count; i++)
-			if (name_distance(key, known[i]) < name_distance(key, known[nearest]))
-				nearest = i;
-		llm_fail(err, LLM_INVALID, "unknown %s \"%s\"", what, SHOWN(key));
-		if (name_distance(key, known[nearest]) <= NAME_DISTANCE_NEAR)
-			llm_hint(err, "Did you mean \"%s\"?", known[nearest]);
-		return false;
-	}
-	return true;
-}
-
 /* A string of at least one byte and without a zero byte, or the default. */
 static bool
 read_string(const json_t *object, const char *key, const char *fallback, const char **out, llm_error *err)
@@ -92,12 +66,6 @@ read_choice(const json_t *object, const char *key, const char *first, const char
 		return true;
 	llm_fail(err, LLM_INVALID, "parameter \"%s\" cannot be \"%s\"", key, SHOWN(value));
 	return llm_hint(err, "Legal values: %s, %s.", first, second);
-}
-
-static json_t *
-column_json(const char *name, const char *type)
-{
-	return json_pack("{s:s, s:s}", "name", name, "type", type);
 }
 
 /* The user's own words are wrong where a manifest's reader would say that bytes are damaged. */
@@ -214,7 +182,7 @@ read_input(builder *b)
 
 	if (!json_is_object(input))
 		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" must be an object with the \"shape\" of the input");
-	return check_keys(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) &&
+	return keys_known(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) &&
 		   read_string(input, "name", "input", &name, b->err) && read_shape(b, input) && make_encoder(b, input, name);
 }
 
@@ -352,22 +320,9 @@ make_classes(builder *b, const char *name, const json_t *classes, int32_t count)
 static bool
 make_numbers(builder *b, const char *name)
 {
-	json_t *means = json_array(), *scales = json_array(), *json;
 	llm_error why = {.code = LLM_OK};
 
-	for (int32_t i = 0; i < b->last.width; i++)
-	{
-		json_array_append_new(means, json_real(0));
-		json_array_append_new(scales, json_real(1));
-	}
-	json = json_pack("{s:s, s:[o], s:o, s:o}", "kind", "number", "columns",
-					 column_json(name, b->last.width > 1 ? "double precision[]" : "double precision"), "means", means,
-					 "scales", scales);
-	if (json_memory_failed())
-		llm_fail(&why, LLM_MEMORY, "out of memory for the target");
-	else
-		b->plan->target = target_from_json(json, &why);
-	json_decref(json);
+	b->plan->target = target_of_numbers(name, b->last.width, &why);
 	return b->plan->target != NULL || as_invalid(&why, b->err);
 }
 
@@ -562,7 +517,7 @@ import_plan_new(const json_t *params, llm_error *err)
 	b.plan = calloc(1, sizeof(import_plan));
 	if (b.plan == NULL)
 		llm_fail(err, LLM_MEMORY, "out of memory for an import");
-	else if (check_keys(params, "parameter", keys, COUNT(keys), err) && has_layers(&b) && read_input(&b) &&
+	else if (keys_known(params, "parameter", keys, COUNT(keys), err) && has_layers(&b) && read_input(&b) &&
 			 read_layers(&b) && read_target(&b) && make_networks(&b) && make_names(&b) && make_settings(&b))
 		return b.plan;
 	import_plan_free(b.plan);

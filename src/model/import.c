@@ -65,22 +65,6 @@ OriginJson(const void *bytes, Size size)
 							 timestamptz_to_str(GetCurrentTimestamp())));
 }
 
-static json_t *
-ParamsJson(Jsonb *params)
-{
-	char *text = JsonbToCString(NULL, &params->root, VARSIZE(params));
-	llm_error err = {0};
-	json_t *json;
-
-	if (!JB_ROOT_IS_OBJECT(params))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("params is not a JSON object")));
-	text = pg_server_to_any(text, strlen(text), PG_UTF8);
-	json = json_parse(text, strlen(text), &err);
-	if (json == NULL)
-		ThrowError(&err);
-	return OwnJson(json);
-}
-
 /* ---- tensors that the parameters explain ---- */
 
 static void
@@ -201,12 +185,9 @@ static Oid
 Publish(const char *schema, const char *name, const Import *import)
 {
 	char *text = ManifestText(import->manifest);
-	Oid relid = CheckModelName(schema, name);
+	Oid relid = EnsureModelTable(schema, name);
 	int32 version;
 
-	if (!OidIsValid(relid))
-		relid = CreateModelTable(schema, name);
-	CommandCounterIncrement();
 	version = PublishVersion(relid, text, &(WeightBytes) {.network = import->weights, .network_size = import->bytes});
 	CommandCounterIncrement();
 	PromoteVersion(relid, version);
@@ -224,7 +205,7 @@ llm_import(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("llm_import()");
 	PreventCommandIfReadOnly("llm_import()");
 	ResolveModelName(text_to_cstring(PG_GETARG_TEXT_PP(0)), &schema, &name);
-	params = ParamsJson(PG_GETARG_JSONB_P(2));
+	params = JsonOfParams(PG_GETARG_DATUM(2));
 	import.file = OpenFile(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
 	import.origin = OriginJson(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
 	if (json_object_size(params) > 0)

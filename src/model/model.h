@@ -33,7 +33,8 @@ typedef enum DeployPolicy
 extern void ResolveModelName(const char *model, char **schema, char **name);
 /* Check that `name` can become, or is, a model the current user may write; InvalidOid when it is to be created. */
 extern Oid CheckModelName(const char *schema, const char *name);
-extern Oid CreateModelTable(const char *schema, const char *name);
+/* That model, created when there is none. */
+extern Oid EnsureModelTable(const char *schema, const char *name);
 /* What a version holds beside its manifest. */
 typedef struct WeightBytes
 {
@@ -45,17 +46,21 @@ typedef struct WeightBytes
 
 /* SHA-256 as 64 hexadecimal digits and a terminator, as a manifest holds it. */
 extern void HashWeights(const WeightBytes *weights, char *hex);
+/* The text of a manifest in the server's encoding, to publish; palloc'd. */
+extern char *ManifestText(const json_t *json);
 /* Returns the new version.  manifest comes from manifest_build(). */
 extern int32 PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights);
 
 /*
- * The same for weights that are larger than memory: after the last of WriteVersion(), EndWeights() returns the
- * SHA-256 for the manifest with which EndVersion() ends.  All in one transaction.
+ * The same for weights that are larger than memory: WriteNumbers() puts numbers of a tensor from `begin` on, whole
+ * blocks, into the type in which the network keeps it, ERROR where that cannot hold them; tensors and their numbers
+ * come in order.  EndWeights(), with the tokenizer, returns the SHA-256 for the manifest with which EndVersion()
+ * ends.  All in one transaction.
  */
 typedef struct VersionWriter VersionWriter;
 extern VersionWriter *BeginVersion(Oid relid);
-extern void WriteVersion(VersionWriter *w, const void *bytes, Size size);
-extern const char *EndWeights(VersionWriter *w);
+extern void WriteNumbers(VersionWriter *w, const net *n, int32 tensor, Size begin, const float *numbers, Size count);
+extern const char *EndWeights(VersionWriter *w, const net *n, const void *tokenizer, Size tokenizer_size);
 extern int32 EndVersion(VersionWriter *w, const char *manifest_text);
 
 /*
@@ -66,6 +71,8 @@ extern int32 EndVersion(VersionWriter *w, const char *manifest_text);
 extern void RequireMayDepend(Oid relid, Oid base);
 extern void DependOnBase(Oid relid, Oid base);
 extern void CheckWeights(Oid relid, int32 version);
+/* A snapshot that sees what this transaction did, and others before its locks. */
+extern void RenewSnapshot(void);
 /* Make a version live; 0 is not a version. */
 extern void PromoteVersion(Oid relid, int32 version);
 extern int32 LiveVersion(Oid relid); /* 0 when none; by the active snapshot */

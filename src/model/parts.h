@@ -77,9 +77,6 @@ extern manifest *ParseManifest(Oid relid, int32 version, const char *text);
 /* NULL when it is not sound; freed by the caller. */
 extern manifest *TryParseManifest(const char *text);
 
-/* The text of one, in the server's encoding, to publish; palloc'd. */
-extern char *ManifestText(const json_t *json);
-
 /* SHA-256 of bytes that come one after the other; hex as HashWeights(). */
 extern pg_cryptohash_ctx *BeginHash(void);
 extern void HashBytes(pg_cryptohash_ctx *hash, const void *bytes, Size size);

@@ -128,6 +128,8 @@ WriteManifest(Oid relid, int32 version, const char *text)
 
 /* ---- a version, piece by piece ---- */
 
+#define WRITTEN_NUMBERS 4096 /* at a time, whole blocks */
+
 struct VersionWriter
 {
 	Oid relid;
@@ -201,8 +203,8 @@ WritePart(VersionWriter *w)
 }
 
 /* Parts have MODEL_PART_BYTES, the last one has fewer. */
-void
-WriteVersion(VersionWriter *w, const void *bytes, Size size)
+static void
+WriteBytes(VersionWriter *w, const void *bytes, Size size)
 {
 	const char *next = bytes;
 
@@ -220,13 +222,49 @@ WriteVersion(VersionWriter *w, const void *bytes, Size size)
 	}
 }
 
-const char *
-EndWeights(VersionWriter *w)
+/* Zeros up to a place. */
+static void
+FillUpTo(VersionWriter *w, Size place)
+{
+	static const char zeros[64];
+
+	while (w->bytes < place)
+		WriteBytes(w, zeros, Min(place - w->bytes, sizeof(zeros)));
+}
+
+void
+WriteNumbers(VersionWriter *w, const net *n, int32 tensor, Size begin, const float *numbers, Size count)
+{
+	const net_tensor_info *t = net_tensor(n, tensor);
+
+	FillUpTo(w, t->place + weight_bytes(t->type, begin));
+	for (Size done = 0, some; done < count; done += some)
+	{
+		char kept[WRITTEN_NUMBERS * sizeof(float)];
+		llm_error err = {0};
+
+		some = Min(count - done, WRITTEN_NUMBERS);
+		if (!net_encode_numbers(n, tensor, numbers + done, some, kept, &err))
+			ThrowError(&err);
+		WriteBytes(w, kept, weight_bytes(t->type, some));
+	}
+}
+
+static const char *
+EndBytes(VersionWriter *w)
 {
 	if (w->filled > 0)
 		WritePart(w);
 	EndHash(w->hash, w->sha256);
 	return w->sha256;
+}
+
+const char *
+EndWeights(VersionWriter *w, const net *n, const void *tokenizer, Size tokenizer_size)
+{
+	FillUpTo(w, net_kept_bytes(n));
+	WriteBytes(w, tokenizer, tokenizer_size);
+	return EndBytes(w);
 }
 
 /* A version that could not be opened is not published. */
@@ -260,10 +298,19 @@ PublishVersion(Oid relid, const char *manifest_text, const WeightBytes *weights)
 {
 	VersionWriter *w = BeginVersion(relid);
 
-	WriteVersion(w, weights->network, weights->network_size);
-	WriteVersion(w, weights->tokenizer, weights->tokenizer_size);
-	EndWeights(w);
+	WriteBytes(w, weights->network, weights->network_size);
+	WriteBytes(w, weights->tokenizer, weights->tokenizer_size);
+	EndBytes(w);
 	return EndVersion(w, manifest_text);
+}
+
+void
+RenewSnapshot(void)
+{
+	CommandCounterIncrement();
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 /* ---- promote, drop ---- */

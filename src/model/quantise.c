@@ -58,14 +58,10 @@ NetworkInType(const Model *model, weight_type type)
 	return n;
 }
 
-static const void *
-Convert(const Model *model, const net *to)
+static void
+WriteWeights(VersionWriter *w, const Model *model, const net *to)
 {
-	const net *from = model->manifest->net;
-	char *kept =
-		MemoryContextAllocExtended(CurrentMemoryContext, net_kept_bytes(to), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	float *numbers = palloc(CHUNK_NUMBERS * sizeof(float));
-	llm_error err = {0};
 
 	for (int32 i = 0; i < net_tensor_count(to); i++)
 	{
@@ -76,26 +72,22 @@ Convert(const Model *model, const net *to)
 			size_t part = Min(count - at, CHUNK_NUMBERS);
 
 			CHECK_FOR_INTERRUPTS();
-			net_decode_tensor(from, i, at, part, model->weights, numbers);
-			if (!net_encode_tensor(to, i, at, part, numbers, kept, &err))
-				ThrowError(&err);
+			net_decode_tensor(model->manifest->net, i, at, part, model->weights, numbers);
+			WriteNumbers(w, to, i, at, numbers, part);
 		}
 	}
 	pfree(numbers);
-	return kept;
 }
 
 /* What the live version's says, of these weights. */
 static char *
-NewManifest(const Model *model, const net *n, const WeightBytes *weights)
+NewManifest(const Model *model, const net *n, Size tokenizer_size, const char *sha256)
 {
 	json_t *json = json_deep_copy(model->manifest->json);
 	const char *type = weight_type_name(net_kept_type(n));
-	char sha256[65];
 
 	OWN(json, json_decref);
-	HashWeights(weights, sha256);
-	manifest_keep(json, n, weights->tokenizer_size, sha256);
+	manifest_keep(json, n, tokenizer_size, sha256);
 	json_object_set_new(json_object_get(json, "settings"), "weights",
 						json_pack("{s:s, s:s}", "value", type, "source", "user"));
 	json_object_set_new(json_object_get(json, "lineage"), "quantised_from", json_integer(model->version));
@@ -107,7 +99,10 @@ llm_quantise(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(0);
 	weight_type type = ParseType(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	WeightBytes weights;
+	VersionWriter *w;
+	const void *tokenizer;
+	Size tokenizer_size;
+	const char *sha256;
 	const net *n;
 	Model *model;
 
@@ -117,8 +112,9 @@ llm_quantise(PG_FUNCTION_ARGS)
 	RequireWeightsPrivilege(relid);
 	model = OpenModel(relid, 0, CurrentMemoryContext);
 	n = NetworkInType(model, type);
-	weights.network = Convert(model, n);
-	weights.network_size = net_kept_bytes(n);
-	weights.tokenizer = ModelTokenizer(model, &weights.tokenizer_size);
-	PG_RETURN_INT32(PublishVersion(relid, NewManifest(model, n, &weights), &weights));
+	tokenizer = ModelTokenizer(model, &tokenizer_size);
+	w = BeginVersion(relid);
+	WriteWeights(w, model, n);
+	sha256 = EndWeights(w, n, tokenizer, tokenizer_size);
+	PG_RETURN_INT32(EndVersion(w, NewManifest(model, n, tokenizer_size, sha256)));
 }

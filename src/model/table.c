@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/xlog.h"
@@ -313,7 +314,7 @@ RunStatement(const char *sql)
 		elog(ERROR, "SPI_execute returned %s for: %s", SPI_result_code_string(result), sql);
 }
 
-Oid
+static Oid
 CreateModelTable(const char *schema, const char *name)
 {
 	const char *qualified = quote_qualified_identifier(schema, name);
@@ -331,4 +332,15 @@ CreateModelTable(const char *schema, const char *name)
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
 	return get_relname_relid(name, get_namespace_oid(schema, false));
+}
+
+Oid
+EnsureModelTable(const char *schema, const char *name)
+{
+	Oid relid = CheckModelName(schema, name);
+
+	if (!OidIsValid(relid))
+		relid = CreateModelTable(schema, name);
+	CommandCounterIncrement();
+	return relid;
 }

@@ -225,8 +225,8 @@ NewChat(LanguageCall *call, const NullableDatum *args, const Conversation *c)
 static Conversation
 ReadConversation(Jsonb *messages, NullableDatum tools, NullableDatum template)
 {
-	Conversation c = {.messages = JsonOfJsonb(messages),
-					  .tools = tools.isnull ? NULL : JsonOfJsonb(DatumGetJsonbP(tools.value)),
+	Conversation c = {.messages = JsonOfJsonb(JsonbPGetDatum(messages)),
+					  .tools = tools.isnull ? NULL : JsonOfJsonb(tools.value),
 					  .template = template.isnull ? NULL : DatumGetTextPP(template.value)};
 
 	CheckMessages(&c);

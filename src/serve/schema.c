@@ -20,21 +20,6 @@ typedef struct SharedSchema
 	int users;
 } SharedSchema;
 
-json_t *
-JsonOfJsonb(Jsonb *jsonb)
-{
-	char *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	llm_error err = {0};
-	json_t *json;
-
-	text = pg_server_to_any(text, strlen(text), PG_UTF8);
-	json = json_parse(text, strlen(text), &err);
-	if (json == NULL)
-		ThrowError(&err);
-	OWN(json, json_decref);
-	return json;
-}
-
 static void
 ReleaseSchema(void *arg)
 {
@@ -79,7 +64,7 @@ static SharedSchema *
 NewSharedSchema(LanguageCall *call, Jsonb *schema)
 {
 	SharedSchema *shared = calloc(1, sizeof(SharedSchema));
-	json_t *json = JsonOfJsonb(schema);
+	json_t *json = JsonOfJsonb(JsonbPGetDatum(schema));
 	llm_error err = {0};
 
 	if (shared != NULL)

@@ -15,9 +15,6 @@
 /* The constraint of a schema, valid until the current memory context is reset; ERROR when it is not supported. */
 extern constraint *UseSchema(LanguageCall *call, Jsonb *schema);
 
-/* A JSON value in UTF-8, freed with the current memory context. */
-extern json_t *JsonOfJsonb(Jsonb *jsonb);
-
 /* The schema of JSON that becomes a value of the type; ERROR for a type of which no JSON is known. */
 extern Jsonb *SchemaOfType(Oid type, int32 typmod);
 

@@ -231,13 +231,10 @@ DescribeRows(Dataset *d)
 {
 	llm_error err = {0};
 	encoder *e = d->roles->prompt < 0 ? encoder_none(&err) : encoder_of_text(&d->roles->columns[0], &err);
-	target_fitter *fitter = target_fitter_new(TARGET_TEXT, d->roles->target_columns, 1, &err);
-	target *t = NULL;
+	target *t = target_of_text(d->roles->target_columns, &err);
 
 	if (e != NULL)
 		OWN(e, encoder_free);
-	if (fitter != NULL && target_fitter_add(fitter, NULL, &err))
-		t = target_fitter_finish(fitter, &err);
 	if (e == NULL || t == NULL)
 		ThrowError(&err);
 	OWN(t, target_free);

@@ -3,8 +3,7 @@
  *	  The GPU of this training: chosen and opened by its worker, or why it trains on the CPU.
  *
  * A worker does one job, so there is one device.  What there is, a child process says; once a device was opened, the
- * process must not fork; after an error
- * that lost it, the job ends, and with it the process.
+ * process must not fork; after an error that lost it, the job ends, and with it the process.
  */
 #include "postgres.h"
 

@@ -153,7 +153,7 @@ AddedBytes(const TrainedNetwork *trained, json_t *manifest)
 
 /* The manifest's text in the server's encoding, and what is stored beside it. */
 static char *
-ManifestText(const TrainedNetwork *trained, json_t *findings, WeightBytes *stored)
+ManifestOf(const TrainedNetwork *trained, json_t *findings, WeightBytes *stored)
 {
 	const Dataset *d = trained->data;
 	const net *kept = KeptNetwork(trained);
@@ -242,16 +242,6 @@ ReportVersion(int32 version, bool live, const char *why)
 		JobReport("not_live_because", json_string(why));
 }
 
-/* A snapshot that sees what this transaction did, and others before its locks. */
-static void
-RenewSnapshot(void)
-{
-	CommandCounterIncrement();
-	if (ActiveSnapshotSet())
-		PopActiveSnapshot();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
 void
 PublishTraining(const TrainedNetwork *trained)
 {
@@ -269,16 +259,14 @@ PublishTraining(const TrainedNetwork *trained)
 	JobReport("findings", json_incref(findings));
 	StartTransactionCommand();
 	RenewSnapshot();
-	relid = CheckModelName(trained->spec->schema, trained->spec->model);
-	if (!OidIsValid(relid))
-		relid = CreateModelTable(trained->spec->schema, trained->spec->model);
+	relid = EnsureModelTable(trained->spec->schema, trained->spec->model);
 	if (KeepsApart(trained))
 		DependOnBase(relid, trained->base->relid);
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	RenewSnapshot();
 	before = LiveVersion(relid);
 	live = GoesLive(relid, before, trained, &why);
-	manifest = ManifestText(trained, findings, &stored);
+	manifest = ManifestOf(trained, findings, &stored);
 	version = PublishVersion(relid, manifest, &stored);
 	RenewSnapshot();
 	if (KeepsApart(trained))

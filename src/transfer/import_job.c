@@ -62,49 +62,6 @@ typedef struct Import
 /* ---- the call ---- */
 
 static json_t *
-ParamsOfCall(Jsonb *params)
-{
-	char *text = JsonbToCString(NULL, &params->root, VARSIZE(params));
-	llm_error err = {0};
-	json_t *json;
-
-	if (!JB_ROOT_IS_OBJECT(params))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("params is not a JSON object")));
-	text = pg_server_to_any(text, strlen(text), PG_UTF8);
-	json = json_parse(text, strlen(text), &err);
-	if (json == NULL)
-		ThrowError(&err);
-	OWN(json, json_decref);
-	return json;
-}
-
-static void
-CheckParams(json_t *params)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(params, key, value)
-	{
-		int best = NAME_DISTANCE_NEAR + 1;
-		const char *nearest = NULL;
-
-		for (int i = 0; i < (int) lengthof(known_params); i++)
-		{
-			int distance = name_distance(key, known_params[i]);
-
-			if (distance < best)
-				nearest = known_params[i];
-			best = Min(best, distance);
-		}
-		if (best > 0)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("parameter \"%s\" is not known to %s", key, FUNCTION),
-							nearest ? errhint("Did you mean \"%s\"?", nearest) : 0));
-	}
-}
-
-static json_t *
 SpecJson(const ImportSpec *spec)
 {
 	json_t *json = json_object();
@@ -143,6 +100,7 @@ llm_import_path(PG_FUNCTION_ARGS)
 	bool wait = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	JobRequest request = {.kind = "import", .function = FUNCTION, .verb = "import"};
 	ImportSpec spec = {.path = RequireText(fcinfo, 1, FUNCTION, "path")};
+	llm_error err = {0};
 
 	RequireSubmission(FUNCTION, request.verb, wait);
 	ResolveModelName(model, &spec.schema, &spec.model);
@@ -151,10 +109,11 @@ llm_import_path(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(2))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"params\" of %s must not be null", FUNCTION)));
-	spec.params = ParamsOfCall(PG_GETARG_JSONB_P(2));
-	CheckParams(spec.params);
+	spec.params = JsonOfParams(PG_GETARG_DATUM(2));
+	if (!keys_known(spec.params, "parameter", known_params, lengthof(known_params), &err))
+		ThrowError(&err);
 	request.model = quote_qualified_identifier(spec.schema, spec.model);
-	request.device = ResolveDevice("cpu");
+	request.device = "cpu";
 	request.spec = SpecJson(&spec);
 	PG_RETURN_INT64(SubmitJob(&request, wait));
 }
@@ -216,7 +175,6 @@ MakeClasses(Import *import, const char *name)
 	import->target = target_of_labels(name, labels, count, &err);
 	if (import->target == NULL)
 		ThrowError(&err);
-	OWN(import->target, target_free);
 	for (int32 i = 0; i < count; i++)
 	{
 		value label = {.kind = VALUE_STRING, .string = labels[i], .length = (int32) strlen(labels[i])};
@@ -224,34 +182,6 @@ MakeClasses(Import *import, const char *name)
 		order[target_class_of(import->target, &label)] = i;
 	}
 	checkpoint_set_classes(import->from->checkpoint, order);
-}
-
-/* One number, as it is, or a text. */
-static void
-MakeOtherTarget(Import *import, const char *name, bool number)
-{
-	column c = {.name = unconstify(char *, name), .sql_type = number ? "double precision" : "text"};
-	json_t *json = number ? json_pack("{s:s, s:[{s:s, s:s}], s:[i], s:[i]}", "kind", "number", "columns", "name",
-									  name, "type", c.sql_type, "means", 0, "scales", 1)
-						  : NULL;
-	llm_error err = {0};
-	target_fitter *f;
-
-	if (number)
-	{
-		OWN(json, json_decref);
-		import->target = target_from_json(json, &err);
-	}
-	else
-	{
-		c.kind = COLUMN_TEXT;
-		f = target_fitter_new(TARGET_TEXT, &c, 1, &err);
-		if (f != NULL && target_fitter_add(f, NULL, &err))
-			import->target = target_fitter_finish(f, &err);
-	}
-	if (import->target == NULL)
-		ThrowError(&err);
-	OWN(import->target, target_free);
 }
 
 /* The text that rows consist of, in a column of this name. */
@@ -297,25 +227,22 @@ DescribeRows(Import *import)
 {
 	const char *name =
 		ParamText(import, "target", net_predicts_rows(&import->c->config) ? DEFAULT_TARGET : DEFAULT_INPUT);
+	llm_error err = {0};
 
 	MakeEncoder(import);
 	if (IsTask(import, "classification"))
 		MakeClasses(import, name);
+	else if (IsTask(import, "regression"))
+		import->target = target_of_numbers(name, 1, &err);
 	else
-		MakeOtherTarget(import, name, IsTask(import, "regression"));
+		import->target = target_of_text(
+			&(column) {.name = unconstify(char *, name), .sql_type = "text", .kind = COLUMN_TEXT}, &err);
+	if (import->target == NULL)
+		ThrowError(&err);
+	OWN(import->target, target_free);
 }
 
 /* ---- weights ---- */
-
-/* Between tensors, and behind the last one. */
-static void
-WritePadding(VersionWriter *w, Size bytes)
-{
-	static const char zeros[64];
-
-	for (; bytes > 0; bytes -= Min(bytes, sizeof(zeros)))
-		WriteVersion(w, zeros, Min(bytes, sizeof(zeros)));
-}
 
 /* A pause ends the transaction, and the job begins anew when it is resumed. */
 static void
@@ -326,47 +253,27 @@ LookForRequests(void)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the import was paused")));
 }
 
-/* A piece of a tensor: its numbers, and how the version keeps them. */
-typedef struct Piece
-{
-	float *numbers;
-	char *kept;
-} Piece;
-
 static void
-WriteNumbers(VersionWriter *w, const net_tensor_info *info, const Piece *piece, Size count)
-{
-	if (!weight_encode(info->type, piece->numbers, count, piece->kept))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("tensor \"%s\" has numbers that %s cannot hold", info->name, weight_type_name(info->type)),
-				 errhint("Keep them as they are: params => '{\"weights\": \"f32\"}', or as \"bf16\".")));
-	WriteVersion(w, piece->kept, weight_bytes(info->type, count));
-}
-
-static void
-WriteTensor(const Import *import, VersionWriter *w, int32 i, const Piece *piece, Size *done)
+WriteTensor(const Import *import, VersionWriter *w, int32 i, float *numbers)
 {
 	const net_tensor_info *info = net_tensor(import->c->net, i);
 	int64 width = (int64) info->count / info->dims[0];
 	int64 step = Max(PIECE_FLOATS / Max(width, 1), 1);
 	llm_error err = {0};
 
-	WritePadding(w, info->place - *done);
 	for (int64 row = 0; row < info->dims[0]; row += step)
 	{
 		int64 rows = Min(step, info->dims[0] - row);
 
 		LookForRequests();
-		if (!checkpoint_read(import->c, i, row, rows, piece->numbers, JobPoll, NULL, &err))
+		if (!checkpoint_read(import->c, i, row, rows, numbers, JobPoll, NULL, &err))
 		{
 			LookForRequests();
 			ThrowError(&err);
 		}
-		WriteNumbers(w, info, piece, rows * width);
+		WriteNumbers(w, import->c->net, i, row * width, numbers, rows * width);
 		JobProgress((int64) ((info->place + weight_bytes(info->type, (row + rows) * width)) >> 20), 0, 0, 0);
 	}
-	*done = info->place + weight_bytes(info->type, info->count);
 }
 
 /* Floats of the largest piece. */
@@ -389,18 +296,12 @@ static void
 WriteWeights(const Import *import, VersionWriter *w)
 {
 	const net *n = import->c->net;
-	Size bytes = PieceFloats(n) * sizeof(float);
-	Piece piece = {MemoryContextAllocHuge(CurrentMemoryContext, bytes),
-				   MemoryContextAllocHuge(CurrentMemoryContext, bytes)};
-	Size done = 0;
+	float *numbers = MemoryContextAllocHuge(CurrentMemoryContext, PieceFloats(n) * sizeof(float));
 
 	JobPhase("saving", (int64) (net_kept_bytes(n) >> 20));
 	for (int32 i = 0; i < net_tensor_count(n); i++)
-		WriteTensor(import, w, i, &piece, &done);
-	WritePadding(w, net_kept_bytes(n) - done);
-	WriteVersion(w, import->from->tokenizer_block, import->from->tokenizer_size);
-	pfree(piece.numbers);
-	pfree(piece.kept);
+		WriteTensor(import, w, i, numbers);
+	pfree(numbers);
 }
 
 /* ---- the manifest ---- */
@@ -459,25 +360,18 @@ TokensJson(const checkpoint *c)
 }
 
 static char *
-ManifestText(const Import *import, int64 job, const char *sha256)
+ManifestOf(const Import *import, int64 job, const char *sha256)
 {
 	json_t *json = manifest_build(import->c->architecture, import->c->task, import->c->net, import->encoder,
 								  import->target, import->from->tokenizer_size, sha256, SettingsJson(import),
 								  json_object(), json_array(), LineageJson(import, job));
-	char *text;
 
+	OWN(json, json_decref);
 	if (IsTask(import, "generation") || IsTask(import, "token_classification"))
 		json_object_set_new(json, "tokens", TokensJson(import->c));
 	if (IsTask(import, "generation") && import->from->chat_template != NULL)
 		json_object_set_new(json, "chat_template", json_string(import->from->chat_template));
-	text = json ? json_text(json) : NULL;
-	if (json != NULL)
-		OWN(json, json_decref);
-	if (text == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing the manifest of the model")));
-	OWN(text, free);
-	return pg_any_to_server(text, strlen(text), PG_UTF8);
+	return ManifestText(json);
 }
 
 /* ---- publishing ---- */
@@ -521,30 +415,12 @@ JudgeModel(const Import *import, Oid relid)
 	}
 }
 
-static Oid
-RequireTable(const ImportSpec *spec)
-{
-	Oid relid = CheckModelName(spec->schema, spec->model);
-
-	if (!OidIsValid(relid))
-		relid = CreateModelTable(spec->schema, spec->model);
-	CommandCounterIncrement();
-	return relid;
-}
-
-static void
-RenewSnapshot(void)
-{
-	CommandCounterIncrement();
-	PopActiveSnapshot();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
 static void
 ImportModel(Import *import, int64 job)
 {
 	Oid relid;
 	VersionWriter *w;
+	const char *sha256;
 	int32 version;
 
 	JobPhase("loading", 0);
@@ -554,10 +430,11 @@ ImportModel(Import *import, int64 job)
 	KeepWeights(import);
 	JobReport("family", json_string(import->c->family));
 	JobReport("task", json_string(import->c->task));
-	relid = RequireTable(import->spec);
+	relid = EnsureModelTable(import->spec->schema, import->spec->model);
 	w = BeginVersion(relid);
 	WriteWeights(import, w);
-	version = EndVersion(w, ManifestText(import, job, EndWeights(w)));
+	sha256 = EndWeights(w, import->c->net, import->from->tokenizer_block, import->from->tokenizer_size);
+	version = EndVersion(w, ManifestOf(import, job, sha256));
 	RenewSnapshot();
 	PromoteVersion(relid, version);
 	RenewSnapshot();
