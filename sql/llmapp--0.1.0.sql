@@ -516,7 +516,7 @@ COMMENT ON FUNCTION llmapp.list_devices() IS 'what can train on this server; for
 
 CREATE VIEW llmapp.jobs WITH (security_barrier) AS
     SELECT j.job, j.model, j.version, j.owner, j.kind, llmapp.job_status(j.job, j.status, j.system_identifier) AS status,
-           coalesce(r.phase, j.phase) AS phase, j.device, j.sqlstate, j.message, j.detail, j.hint,
+           coalesce(r.phase, j.phase) AS phase, coalesce(j.report #>> '{device,used}', j.device) AS device, j.sqlstate, j.message, j.detail, j.hint,
            j.submitted_at, j.started_at, j.finished_at, j.report
     FROM llmapp.job AS j LEFT JOIN llmapp.running_jobs() AS r USING (job)
     WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
@@ -524,6 +524,7 @@ GRANT SELECT ON llmapp.jobs TO PUBLIC;
 COMMENT ON VIEW llmapp.jobs IS 'jobs of the roles of which the reader is a member';
 COMMENT ON COLUMN llmapp.jobs.status IS 'queued, running, paused, interrupted, succeeded, failed or cancelled';
 COMMENT ON COLUMN llmapp.jobs.phase IS 'loading, vocabulary, tokenizing, training, evaluating, saving, scoring or embedding; after a failure the one that failed';
+COMMENT ON COLUMN llmapp.jobs.device IS 'the device it ran on; before it has run, the one that was asked for';
 COMMENT ON COLUMN llmapp.jobs.report IS 'findings about the rows, counts, and how the result was judged';
 
 CREATE VIEW llmapp.job_metrics WITH (security_barrier) AS
