@@ -16,7 +16,7 @@ typedef struct page
 	bool known;
 	uint64_t before, chain;
 	int32_t ids[DECODER_PAGE];
-	int32_t same_hash;  /* the next known page of its bucket */
+	int32_t same_hash;    /* the next known page of its bucket */
 	int32_t older, newer; /* among those without users */
 } page;
 
@@ -78,7 +78,8 @@ known_page(const pages *p, uint64_t before, const int32_t *ids)
 {
 	int32_t i = *bucket_of(p, before, ids);
 
-	while (i != PAGE_NONE && (p->page[i].before != before || memcmp(p->page[i].ids, ids, sizeof(p->page[i].ids)) != 0))
+	while (i != PAGE_NONE &&
+		   (p->page[i].before != before || memcmp(p->page[i].ids, ids, sizeof(p->page[i].ids)) != 0))
 		i = p->page[i].same_hash;
 	return i;
 }
