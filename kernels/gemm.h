@@ -2,7 +2,7 @@
  * gemm.h
  *	  The one matrix product, by cuBLASLt.
  *
- * c (m, n) = op(a) op(b) + beta c + bias (n), all row-major and without gaps: a is (m, k), or (k, m)
+ * c (m, n) = op(a) op(b) + beta c + bias (n), all row-major and, but for c, without gaps: a is (m, k), or (k, m)
  * when transpose_a; b is (k, n), or (n, k) when transpose_b.  Sums are float32.  When a program is
  * made each product chooses its algorithm, which its runs then use.
  */
@@ -16,6 +16,7 @@ typedef struct gemm_shape
 	bool transpose_a, transpose_b;
 	int64_t m, n, k; /* at least 1 */
 	bool bf16;       /* a and b are rounded to it */
+	int64_t c_step;  /* numbers from one row of c to the next; 0: n */
 } gemm_shape;
 
 typedef struct gemm_set gemm_set; /* the products of one program */
@@ -32,6 +33,8 @@ extern void gemm_set_restart(gemm_set *s); /* the next product is the first agai
 /* bias may be NULL; beta 0 or 1. */
 extern void gemm(launch *l, const gemm_shape *s, const float *a, const float *b, const float *bias, float beta,
 				 float *c);
+/* n numbers rounded to bfloat16, in scratch. */
+extern const uint16_t *gemm_round(launch *l, const float *x, int64_t n);
 /* The product itself, of matrices that are float32, or bfloat16 when s->bf16. */
 extern void gemm_enqueue(launch *l, const gemm_shape *s, const void *a, const void *b, const float *bias, float beta,
 						 float *c);

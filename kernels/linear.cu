@@ -17,8 +17,8 @@ round_elements(int64_t n, const float *x, uint16_t *y)
 	y[i] = to_bf16(x[i]);
 }
 
-static const uint16_t *
-rounded(launch *l, const float *x, int64_t n)
+const uint16_t *
+gemm_round(launch *l, const float *x, int64_t n)
 {
 	uint16_t *y = launch_scratch<uint16_t>(l, n);
 
@@ -30,7 +30,7 @@ void
 gemm(launch *l, const gemm_shape *s, const float *a, const float *b, const float *bias, float beta, float *c)
 {
 	if (s->bf16)
-		gemm_enqueue(l, s, rounded(l, a, s->m * s->k), rounded(l, b, s->k * s->n), bias, beta, c);
+		gemm_enqueue(l, s, gemm_round(l, a, s->m * s->k), gemm_round(l, b, s->k * s->n), bias, beta, c);
 	else
 		gemm_enqueue(l, s, a, b, bias, beta, c);
 }

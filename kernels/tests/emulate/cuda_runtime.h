@@ -26,6 +26,18 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
+typedef struct __align__(16) float4
+{
+	float x, y, z, w;
+}
+float4;
+
+typedef struct __align__(8) uint2
+{
+	unsigned x, y;
+}
+uint2;
+
 typedef struct emulate_index
 {
 	unsigned x;
