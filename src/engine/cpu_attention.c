@@ -14,7 +14,7 @@
 
 #include "cpu_ops.h"
 
-#define BLOCK 64 /* queries, and keys: scores, keys and queries of a block fit the caches */
+#define BLOCK ATTENTION_PAGE /* queries, and keys: scores, keys and queries of a block fit the caches */
 #define ALIGNED __attribute__((aligned(64)))
 
 /* What is visible of one block of keys from one block of queries. */
@@ -166,6 +166,13 @@ bias_grad_block(const simd_kernels *simd, const attention_shape *s, const attent
 
 /* ---- forward ---- */
 
+/* Numbers before the first key of a block. */
+static inline int64_t
+block_offset(const attention_row *r, const block *b)
+{
+	return r->pages ? r->pages[b->key / BLOCK] * r->page_step : b->key * r->kv_step;
+}
+
 /* Keys or values of a block, and how far they are apart: where they lie, or decoded. */
 static const float *
 rows_of_block(const attention_row *r, const block *b, const float *x, int64_t kv, const uint16_t *x_f16, int64_t n,
@@ -173,8 +180,8 @@ rows_of_block(const attention_row *r, const block *b, const float *x, int64_t kv
 {
 	*step = r->kv_step;
 	if (!x_f16)
-		return x + b->key * r->kv_step + kv;
-	r->quant->decode[WEIGHT_F16](x_f16 + b->key * n, b->keys * n, decoded);
+		return x + block_offset(r, b) + kv;
+	r->quant->decode[WEIGHT_F16](x_f16 + block_offset(r, b), b->keys * n, decoded);
 	return decoded;
 }
 
@@ -233,10 +240,10 @@ score_keys(const simd_kernels *simd, const attention_shape *s, const attention_r
 
 	if (!r->k_f16)
 	{
-		simd->dots(q, n, r->k + b->key * r->kv_step + kv, r->kv_step, b->keys, s->scale, scores);
+		simd->dots(q, n, r->k + block_offset(r, b) + kv, r->kv_step, b->keys, s->scale, scores);
 		return;
 	}
-	r->quant->gemv[WEIGHT_F16](&query, r->k_f16 + b->key * n, NULL, scores, b->keys, b->keys);
+	r->quant->gemv[WEIGHT_F16](&query, r->k_f16 + block_offset(r, b), NULL, scores, b->keys, b->keys);
 	simd->scale(s->scale, scores, scores, b->keys);
 }
 
@@ -249,9 +256,9 @@ add_values(const simd_kernels *simd, const attention_shape *s, const attention_r
 	tile_shape t = {.runs = 1, .length = b->keys, .a_step = 1, .b_step = r->kv_step};
 
 	if (r->v_f16)
-		r->quant->add_f16_rows(r->v_f16 + b->key * n, scores, b->keys, b->key > 0, out, n);
+		r->quant->add_f16_rows(r->v_f16 + block_offset(r, b), scores, b->keys, b->key > 0, out, n);
 	else
-		product(simd, &t, 1, n, scores, r->v + b->key * r->kv_step + kv, b->key > 0, out);
+		product(simd, &t, 1, n, scores, r->v + block_offset(r, b) + kv, b->key > 0, out);
 }
 
 /* One query, as in generation: scores are a vector, and products of blocks would be mostly padding. */

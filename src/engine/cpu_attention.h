@@ -13,6 +13,8 @@
 #include "graph.h"
 #include "simd.h"
 
+#define ATTENTION_PAGE 64
+
 /* Addresses are those of the row's first token, head 0. */
 typedef struct attention_row
 {
@@ -22,9 +24,12 @@ typedef struct attention_row
 	const uint16_t *k_f16, *v_f16;
 	const quant_kernels *quant; /* for those */
 	int64_t q_step, kv_step;    /* floats from token to token */
-	const float *bias;          /* (buckets, heads), or NULL */
-	float *out;                 /* (queries, heads head_dim) */
-	float *log_sum;             /* (queries, heads): logarithms of the softmax's sums */
+	/* or keys and values in pages of ATTENTION_PAGE tokens, page_step numbers apart: which, in order of tokens; forward */
+	const int32_t *pages;
+	int64_t page_step;
+	const float *bias; /* (buckets, heads), or NULL */
+	float *out;        /* (queries, heads head_dim) */
+	float *log_sum;    /* (queries, heads): logarithms of the softmax's sums */
 	/* of the gradient */
 	const float *dout; /* as out */
 	float *dq, *dk, *dv;

@@ -16,6 +16,7 @@ struct decoder
 	void *state; /* of the device */
 	llm_poll poll;
 	void *poll_arg;
+	int32_t *ids; /* (shape.tokens): of the pass at hand, text behind text */
 	int32_t *row; /* (shape.texts): of its logits in the last run, -1: none */
 };
 

@@ -2,196 +2,18 @@
  * generator.c
  *	  Text by a transformer, with the keys and values of earlier tokens and of a source kept.
  *
- * A pass takes up to pass_rows() rows: tokens that follow each other of one sequence or, span by
+ * A pass takes up to room.rows rows: tokens that follow each other of one sequence or, span by
  * span, of several; a source goes through the encoder in one pass.
  */
 #include "generator_pass.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "cpu_attention.h"
-
-#define PASS_ROWS 128
-
-/* A bidirectional network and an encoder must see a text at once. */
-static int32_t
-pass_rows(const transformer_config *c, int32_t sequences, int32_t positions, int32_t sources)
+static const int32_t *
+pages_of(const generator *g, int32_t sequence)
 {
-	int32_t rows = c->bidirectional ? positions : PASS_ROWS;
-
-	if (sequences > rows)
-		rows = sequences;
-	return sources > rows ? sources : rows;
-}
-
-static int64_t
-logit_rows(int32_t sequences)
-{
-	return sequences > FEW_ROWS ? sequences : FEW_ROWS;
-}
-
-/* ---- memory ---- */
-
-/* One array of `rows` rows behind those before; *at counts floats. */
-static bool
-reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
-{
-	size_t count;
-
-	*begin = *at;
-	return !__builtin_mul_overflow((size_t) rows, (size_t) columns, &count) && count < SIZE_MAX / 8 &&
-		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
-}
-
-/*
- * Keys and values are kept in f16 where the weights are not float32, whose rounding is larger, in whole blocks as the
- * kernels read them.
- */
-static bool
-keeps_half(const net *n)
-{
-	return net_kept_type(n) != WEIGHT_F32 && n->config.text.head_dim % QUANT_BLOCK == 0;
-}
-
-/* Of weights in fewer bits, by the longest of their rows. */
-static int64_t
-scratch_floats(const net *n)
-{
-	int64_t longest = 0, rounded;
-
-	for (int32_t i = 0; i < n->tensor_count; i++)
-		if (n->tensors[i].type != WEIGHT_F32 && n->tensors[i].dims[1] > longest)
-			longest = n->tensors[i].dims[1];
-	rounded = (int64_t) (quant_scratch_bytes(longest) / sizeof(float));
-	return longest * PANEL_ROWS > rounded ? longest * PANEL_ROWS : rounded;
-}
-
-#define ARRAYS 15
-
-/* Where arrays begin, in floats, and how many floats there are. */
-static bool
-lay_out(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t begin[ARRAYS], size_t *floats)
-{
-	const transformer_config *c = &n->config.text;
-	int64_t cached = (int64_t) c->depth * sequences, numbers = positions * kv_width(c) / (keeps_half(n) ? 2 : 1);
-	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
-	int64_t rows = pass_rows(c, sequences, positions, sources);
-
-	*floats = 0;
-	return reserve(floats, cached, numbers, &begin[0]) && reserve(floats, cached, numbers, &begin[1]) &&
-		   reserve(floats, c->rotary ? positions : 0, transformer_rotary(c).dim, &begin[2]) &&
-		   reserve(floats, rows, c->width, &begin[3]) && reserve(floats, rows, c->width, &begin[4]) &&
-		   reserve(floats, rows, qkv, &begin[5]) &&
-		   reserve(floats, rows, (int64_t) c->heads * c->head_dim, &begin[6]) &&
-		   reserve(floats, rows, (c->gated ? 2 : 1) * (int64_t) c->ffn, &begin[7]) &&
-		   reserve(floats, rows, c->ffn, &begin[8]) && reserve(floats, rows, c->width, &begin[9]) &&
-		   reserve(floats, rows, c->heads, &begin[10]) &&
-		   reserve(floats, logit_rows(sequences), transformer_outputs(c), &begin[11]) &&
-		   reserve(floats, cached, sources * 2 * kv_width(c), &begin[12]) &&
-		   reserve(floats, sequences, c->width, &begin[13]) && reserve(floats, 1, scratch_floats(n), &begin[14]);
-}
-
-static bool
-check_room(const net *n, int32_t sequences, int32_t positions, int32_t sources, llm_error *err)
-{
-	const transformer_config *c = &n->config.text;
-
-	if (c->vocab == 0)
-		return llm_fail(err, LLM_INVALID, "the network is no language model");
-	if (sources == 0 && c->encoder_depth > 0)
-		return llm_fail(err, LLM_INVALID, "the network has an encoder, for whose sources there is no room");
-	if (sources < 0 || sources > c->source_context)
-		return llm_fail(err, LLM_INVALID, "sources of %d tokens are not possible with a source context of %d",
-						sources, c->source_context);
-	if (sequences < 1 || positions < 1 || positions > c->context)
-		return llm_fail(err, LLM_INVALID, "%d sequences of %d tokens are not possible with a context of %d",
-						sequences, positions, c->context);
-	return true;
-}
-
-bool
-generator_memory(const net *n, int32_t sequences, int32_t positions, int32_t sources, size_t *bytes, llm_error *err)
-{
-	size_t begin[ARRAYS], floats;
-
-	if (!check_room(n, sequences, positions, sources, err))
-		return false;
-	if (!lay_out(n, sequences, positions, sources, begin, &floats))
-		return llm_fail(err, LLM_MEMORY, "network is too large");
-	*bytes = floats * sizeof(float) + sizeof(generator) + (size_t) sequences * (3 * sizeof(int32_t) + sizeof(span));
-	return true;
-}
-
-static void
-place(generator *g, const size_t begin[ARRAYS])
-{
-	float *memory = g->memory;
-	float **arrays[ARRAYS - 2] = {&g->angles, &g->stream, &g->normed, &g->qkv,     &g->attended,
-								  &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits,
-								  &g->source, &g->last,   &g->scratch};
-
-	g->keys = memory + begin[0];
-	g->values = memory + begin[1];
-	for (int i = 2; i < ARRAYS; i++)
-		*arrays[i - 2] = memory + begin[i];
-}
-
-generator *
-generator_new(const net *n, const void *weights, int32_t sequences, int32_t positions, int32_t sources,
-			  llm_error *err)
-{
-	size_t begin[ARRAYS], floats, bytes;
-	generator *g;
-
-	if (!generator_memory(n, sequences, positions, sources, &bytes, err))
-		return NULL;
-	lay_out(n, sequences, positions, sources, begin, &floats);
-	g = calloc(1, sizeof(generator));
-	if (g)
-	{
-		g->length = calloc(sequences, sizeof(int32_t));
-		g->source_length = calloc(sequences, sizeof(int32_t));
-		g->row = calloc(sequences, sizeof(int32_t));
-		g->spans = calloc(sequences, sizeof(span));
-		g->memory = aligned_alloc(64, floats * sizeof(float));
-	}
-	if (!g || !g->length || !g->source_length || !g->row || !g->spans || !g->memory)
-	{
-		generator_free(g);
-		llm_fail(err, LLM_MEMORY, "out of memory: generation needs %zu bytes", bytes);
-		return NULL;
-	}
-	g->n = n;
-	g->weights = weights;
-	g->simd = simd_best();
-	g->quant = quant_best();
-	g->half = keeps_half(n);
-	g->shape = g->source_shape = transformer_attention(config_of(g));
-	g->source_shape.causal = false;
-	g->rotary = transformer_rotary(config_of(g));
-	g->sequences = sequences;
-	g->positions = positions;
-	g->sources = sources;
-	transformer_tensors_of(config_of(g), &g->numbers);
-	place(g, begin);
-	for (int32_t i = 0; config_of(g)->rotary && i < positions; i++)
-		rotary_angles(&g->rotary, i, g->angles + (int64_t) i * g->rotary.dim);
-	return g;
-}
-
-void
-generator_free(generator *g)
-{
-	if (!g)
-		return;
-	free(g->length);
-	free(g->source_length);
-	free(g->row);
-	free(g->spans);
-	free(g->memory);
-	free(g);
+	return g->pages + (int64_t) sequence * (g->room.pages / g->room.sequences);
 }
 
 void
@@ -247,39 +69,39 @@ check_writes(const generator *g, llm_error *err)
 static bool
 check_sequence(const generator *g, int32_t sequence, llm_error *err)
 {
-	return (sequence >= 0 && sequence < g->sequences) ||
-		   llm_fail(err, LLM_INVALID, "sequence %d is not between 0 and %d", sequence, g->sequences - 1);
+	return (sequence >= 0 && sequence < g->room.sequences) ||
+		   llm_fail(err, LLM_INVALID, "sequence %d is not between 0 and %d", sequence, g->room.sequences - 1);
 }
 
 static bool
 check_encoder(const generator *g, llm_error *err)
 {
-	return g->sources > 0 || llm_fail(err, LLM_INVALID, "the network has no encoder to read a source");
+	return g->room.sources > 0 || llm_fail(err, LLM_INVALID, "the network has no encoder to read a source");
 }
 
 /* What is written must have something to attend to. */
 static bool
 check_has_source(const generator *g, int32_t sequence, llm_error *err)
 {
-	return g->sources == 0 || g->source_length[sequence] > 0 ||
+	return g->room.sources == 0 || g->source_length[sequence] > 0 ||
 		   llm_fail(err, LLM_INVALID, "sequence %d has no source", sequence);
 }
 
 static bool
 check_source(const generator *g, const int32_t *ids, int32_t count, llm_error *err)
 {
-	if (count < 1 || count > g->sources)
-		return llm_fail(err, LLM_INVALID, "a source of %d tokens does not fit into %d", count, g->sources);
+	if (count < 1 || count > g->room.sources)
+		return llm_fail(err, LLM_INVALID, "a source of %d tokens does not fit into %d", count, g->room.sources);
 	return check_ids(g, ids, count, err);
 }
 
 static bool
 check_length(const generator *g, int32_t sequence, int32_t count, llm_error *err)
 {
-	if (count >= 1 && count <= g->positions - g->length[sequence])
+	if (count >= 1 && count <= g->room.positions - g->length[sequence])
 		return true;
 	return llm_fail(err, LLM_INVALID, "%d tokens more than %d do not fit into a context of %d", count,
-					g->length[sequence], g->positions);
+					g->length[sequence], g->room.positions);
 }
 
 /* Tokens of different sequences, laid end to end, and which layers they go through. */
@@ -308,9 +130,9 @@ sequence_of(const texts *t, int32_t i)
 static bool
 check_sequences(generator *g, const texts *t, llm_error *err)
 {
-	if (t->count < 1 || t->count > g->sequences)
-		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", t->count, g->sequences);
-	for (int32_t i = 0; i < g->sequences; i++)
+	if (t->count < 1 || t->count > g->room.sequences)
+		return llm_fail(err, LLM_INVALID, "%d sequences are not between 1 and %d", t->count, g->room.sequences);
+	for (int32_t i = 0; i < g->room.sequences; i++)
 		g->row[i] = -1;
 	for (int32_t i = 0; i < t->count; i++)
 	{
@@ -355,19 +177,24 @@ check_sources(generator *g, const texts *t, llm_error *err)
 static bool
 next_pass(const generator *g, const texts *t, int32_t *at, int32_t *done, pass *p)
 {
-	int32_t most = pass_rows(config_of(g), g->sequences, g->positions, g->sources);
 	bool source = encodes(g, t->stack), whole = source || config_of(g)->bidirectional;
 
 	p->ids += p->rows;
 	p->rows = p->span_count = 0;
 	while (*at < t->count)
 	{
-		int32_t sequence = sequence_of(t, *at), left = tokens_of(t, *at) - *done, room = most - p->rows;
+		int32_t sequence = sequence_of(t, *at), left = tokens_of(t, *at) - *done, room = g->room.rows - p->rows;
 		int32_t rows = left <= room ? left : whole ? 0 : room;
 
 		if (rows == 0)
 			break;
-		g->spans[p->span_count++] = (span) {sequence, source ? 0 : g->length[sequence] + *done, p->rows, rows};
+		g->spans[p->span_count++] = (span) {
+			.sequence = sequence,
+			.pages = pages_of(g, sequence),
+			.position = source ? 0 : g->length[sequence] + *done,
+			.row = p->rows,
+			.rows = rows,
+		};
 		p->rows += rows;
 		*done += rows;
 		if (rows < left)
@@ -516,8 +343,8 @@ run_text(generator *g, const int32_t *ids, int32_t count, span_done each, void *
 {
 	int32_t sequence = 0;
 
-	if (count < 1 || count > g->positions)
-		return llm_fail(err, LLM_INVALID, "%d tokens do not fit into a context of %d", count, g->positions);
+	if (count < 1 || count > g->room.positions)
+		return llm_fail(err, LLM_INVALID, "%d tokens do not fit into a context of %d", count, g->room.positions);
 	if (!check_ids(g, ids, count, err))
 		return false;
 	g->length[0] = 0;
@@ -565,7 +392,7 @@ label_span(generator *g, const span *s, void *arg, llm_error *err)
 static bool
 check_labels(const generator *g, const int32_t *positions, int32_t position_count, int32_t count, llm_error *err)
 {
-	if (config_of(g)->headless || g->sources > 0)
+	if (config_of(g)->headless || g->room.sources > 0)
 		return llm_fail(err, LLM_INVALID, "the network has no head for each token of a text");
 	if (position_count < 0 || position_count > count || (!positions && position_count != count))
 		return llm_fail(err, LLM_INVALID, "%d tokens do not have %d positions", count, position_count);
@@ -617,7 +444,7 @@ pool_span(generator *g, const span *s, void *arg, llm_error *err)
 static bool
 check_whole(generator *g, const texts *t, llm_error *err)
 {
-	int32_t room = g->sources > 0 ? g->sources : g->positions;
+	int32_t room = g->room.sources > 0 ? g->room.sources : g->room.positions;
 	const int32_t *ids = t->ids;
 
 	if (!check_sequences(g, t, err))
@@ -636,7 +463,7 @@ bool
 generator_embed_many(generator *g, const int32_t *counts, int32_t count, const int32_t *ids, text_pool pool,
 					 float *out, llm_error *err)
 {
-	bool source = g->sources > 0;
+	bool source = g->room.sources > 0;
 	texts t = {source ? &g->numbers.encoder : &g->numbers.stack, ids, count, NULL, counts};
 	pooling to = {pool, counts, out};
 

@@ -2,7 +2,7 @@
  * generator_pass.c
  *	  Tokens through the layers of a generator's network.
  *
- * Keys and values go to the cache (layer, sequence, kv head, position, head_dim), where a head's
+ * Keys and values go to pages of the cache (layer, page, kv head, position in it, head_dim), where a head's
  * lie one behind the other, before attention reads them, so a row sees those before it.  What the
  * encoder makes of a source is kept as keys and values of each layer that attends to it: (layer,
  * sequence, source token, 2 kv heads, head_dim).  The numbers are those of transformer.c's graph,
@@ -128,18 +128,18 @@ add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
 		norm(g, g->stream, rows, numbers, g->stream);
 }
 
-/* Numbers before those of a layer, sequence and kv head, (positions, head_dim). */
+/* Numbers before those of a layer, page and kv head, (ATTENTION_PAGE, head_dim). */
 static int64_t
-cache_offset(const generator *g, int32_t layer, int32_t sequence, int64_t kv_head)
+cache_offset(const generator *g, int32_t layer, int64_t page, int64_t kv_head)
 {
 	const transformer_config *c = config_of(g);
 
-	return ((((int64_t) layer * g->sequences + sequence) * c->kv_heads) + kv_head) * g->positions * c->head_dim;
+	return (((int64_t) layer * g->room.pages + page) * c->kv_heads + kv_head) * ATTENTION_PAGE * c->head_dim;
 }
 
-/* One token's (kv heads, head_dim) into the cache of its layer and sequence. */
+/* One token's (kv heads, head_dim) into its place of a page. */
 static void
-keep(const generator *g, void *cache, int32_t layer, int32_t sequence, int64_t position, const float *x)
+keep(const generator *g, void *cache, int32_t layer, int32_t page, int64_t place, const float *x)
 {
 	const transformer_config *c = config_of(g);
 	int64_t n = c->head_dim;
@@ -148,7 +148,7 @@ keep(const generator *g, void *cache, int32_t layer, int32_t sequence, int64_t p
 
 	for (int64_t head = 0; head < c->kv_heads; head++)
 	{
-		int64_t at = cache_offset(g, layer, sequence, head) + position * n;
+		int64_t at = cache_offset(g, layer, page, head) + place * n;
 
 		if (g->half)
 			g->quant->to_f16(x + head * n, n, half + at);
@@ -161,7 +161,8 @@ keep(const generator *g, void *cache, int32_t layer, int32_t sequence, int64_t p
 static float *
 source_of(const generator *g, int32_t layer, int32_t sequence)
 {
-	return g->source + ((int64_t) layer * g->sequences + sequence) * g->sources * 2 * kv_width(config_of(g));
+	return g->source +
+		   ((int64_t) layer * g->room.sequences + sequence) * g->room.sources * 2 * kv_width(config_of(g));
 }
 
 /* Norm and turn the heads of a row's queries and keys, and keep its keys and values unless it is of a source. */
@@ -184,8 +185,8 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 	}
 	if (encodes(g, p->stack))
 		return;
-	keep(g, g->keys, layer, s->sequence, position, k);
-	keep(g, g->values, layer, s->sequence, position, k + kv);
+	keep(g, g->keys, layer, s->pages[position / ATTENTION_PAGE], position % ATTENTION_PAGE, k);
+	keep(g, g->values, layer, s->pages[position / ATTENTION_PAGE], position % ATTENTION_PAGE, k + kv);
 }
 
 /* Tokens to those before them in their sequence. */
@@ -202,6 +203,8 @@ attend(const generator *g, int32_t layer, const span *s)
 					   .q_step = step,
 					   .kv_step = c->head_dim,
 					   .quant = g->quant,
+					   .pages = s->pages,
+					   .page_step = (int64_t) c->kv_heads * ATTENTION_PAGE * c->head_dim,
 					   .bias = tensor_of(g, g->numbers.stack.relative),
 					   .out = g->attended + s->row * q_width,
 					   .log_sum = g->log_sum + (int64_t) s->row * c->heads};
@@ -209,7 +212,7 @@ attend(const generator *g, int32_t layer, const span *s)
 	for (int32_t head = 0; head < c->heads; head++)
 	{
 		int64_t kv_head = head / (c->heads / c->kv_heads);
-		int64_t at = cache_offset(g, layer, s->sequence, kv_head);
+		int64_t at = cache_offset(g, layer, 0, kv_head);
 
 		if (g->half)
 		{

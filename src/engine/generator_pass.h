@@ -5,6 +5,7 @@
 #ifndef LLMAPP_GENERATOR_PASS_H
 #define LLMAPP_GENERATOR_PASS_H
 
+#include "cpu_attention.h"
 #include "generator.h"
 #include "simd.h"
 #include "transformer.h"
@@ -16,10 +17,19 @@
 typedef struct span
 {
 	int32_t sequence;
-	int32_t position; /* of the first */
-	int32_t row;      /* of the first */
+	const int32_t *pages; /* of its tokens, up to the last of these */
+	int32_t position;     /* of the first */
+	int32_t row;          /* of the first */
 	int32_t rows;
 } span;
+
+/* What memory is for. */
+typedef struct generator_room
+{
+	int32_t sequences, positions, sources;
+	int32_t pages; /* of keys and values, for all sequences together */
+	int32_t rows;  /* of a pass */
+} generator_room;
 
 struct generator
 {
@@ -32,17 +42,18 @@ struct generator
 	const quant_kernels *quant;
 	llm_poll poll;
 	void *poll_arg;
-	int32_t sequences, positions, sources;
+	generator_room room;
+	int32_t *pages;         /* (sequences, pages of one): of generator_new(), a row for each sequence */
 	int32_t *length;        /* (sequences) */
 	int32_t *source_length; /* (sequences), 0: it has none */
 	int32_t *row;           /* (sequences): of its logits, in the last call */
 	span *spans;            /* (sequences), of a pass */
 	void *memory;           /* of all that follows */
-	void *keys, *values;    /* (depth, sequences, kv heads, positions, head_dim), */
+	void *keys, *values;    /* (depth, pages, kv heads, ATTENTION_PAGE, head_dim), */
 	bool half;              /* in f16 */
 	float *source;          /* keys and values */
 	float *angles;          /* (positions, rotary.dim) */
-	/* one pass: (pass_rows(), ...) */
+	/* one pass: (room.rows, ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
 	float *last;    /* (sequences, width): what the last tokens of a call became */
@@ -83,6 +94,14 @@ normed_row(const generator *g, int32_t row)
 {
 	return g->normed + (int64_t) row * config_of(g)->width;
 }
+
+/* ---- generator_memory.c ---- */
+
+extern bool generator_room_bytes(const net *n, const generator_room *room, size_t *bytes, llm_error *err);
+/* Arguments are right.  All but pages, which are left to the caller. */
+extern generator *generator_make(const net *n, const void *weights, const generator_room *room, llm_error *err);
+
+/* ---- generator_pass.c ---- */
 
 /* All return false with LLM_CANCELLED when the poll asks to stop, and find room for what they are given. */
 
