@@ -116,9 +116,10 @@ describe(product *p, const gemm_shape *s, const float *bias)
 	cublasOperation_t turn_b = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
 	cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
 	cudaDataType_t type = s->bf16 ? CUDA_R_16BF : CUDA_R_32F;
+	cublasComputeType_t compute = s->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 	uint64_t n = s->n, m = s->m, k = s->k, c_step = s->c_step > 0 ? s->c_step : s->n;
 
-	return cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+	return cublasLtMatmulDescCreate(&p->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turn_a, sizeof(turn_a)) ==
 			   CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &turn_b, sizeof(turn_b)) ==

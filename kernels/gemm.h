@@ -17,6 +17,7 @@ typedef struct gemm_shape
 	int64_t m, n, k; /* at least 1 */
 	bool bf16;       /* a and b are rounded to it */
 	int64_t c_step;  /* numbers from one row of c to the next; 0: n */
+	bool tf32;       /* a and b are float32 with 10 bits behind the leading one; the others are not read */
 } gemm_shape;
 
 typedef struct gemm_set gemm_set; /* the products of one program */
@@ -33,8 +34,9 @@ extern void gemm_set_restart(gemm_set *s); /* the next product is the first agai
 /* bias may be NULL; beta 0 or 1. */
 extern void gemm(launch *l, const gemm_shape *s, const float *a, const float *b, const float *bias, float beta,
 				 float *c);
-/* n numbers rounded to bfloat16, in scratch. */
+/* n numbers rounded to bfloat16, or to float32 as products of tf32 read it, in scratch. */
 extern const uint16_t *gemm_round(launch *l, const float *x, int64_t n);
+extern const float *gemm_round_tf32(launch *l, const float *x, int64_t n);
 /* The product itself, of matrices that are float32, or bfloat16 when s->bf16. */
 extern void gemm_enqueue(launch *l, const gemm_shape *s, const void *a, const void *b, const float *bias, float beta,
 						 float *c);

@@ -3,9 +3,9 @@
  *	  Linear layers and tables whose weights are as a version keeps them.
  *
  * Up to FEW rows go through matrix-vector kernels: a warp makes some columns of y, its lanes take four numbers of each
- * row of w in turn, and every row of x meets what was read.  More rows are a product of cuBLASLt: of float32 with f32
- * and f16, otherwise of bf16, whose rounding is as the CPU's.  What is neither f32 nor bf16 is decoded for it a panel at a
- * time, small enough to be read from the cache of the device.
+ * row of w in turn, and every row of x meets what was read.  More rows are a product of cuBLASLt: of float32 with f32,
+ * of tf32 with f16, which it has all bits of, otherwise of bf16, as on the CPU.  What is neither f32 nor bf16 is decoded for
+ * it a panel at a time, small enough to be read from the cache of the device.
  */
 #include "kept.h"
 #include "gemm.h"
@@ -129,7 +129,10 @@ multiply_many(launch *l, const llmapp_cuda_step *s, int type, int64_t rows, int6
 	bool bf16 = type != LLMAPP_CUDA_F32 && type != LLMAPP_CUDA_F16;
 	bool decoded = type != LLMAPP_CUDA_F32 && type != LLMAPP_CUDA_BF16;
 	int64_t panel = decoded ? s->in[3].dims[0] / (k * (bf16 ? 2 : 4)) : n;
-	const void *x = bf16 ? (const void *) gemm_round(l, FLOATS(s->in[0]), rows * k) : s->in[0].data;
+	bool tf32 = type == LLMAPP_CUDA_F16;
+	const void *x = bf16   ? (const void *) gemm_round(l, FLOATS(s->in[0]), rows * k)
+					: tf32 ? gemm_round_tf32(l, FLOATS(s->in[0]), rows * k)
+						   : s->in[0].data;
 
 	if (panel < 1)
 	{
@@ -140,7 +143,7 @@ multiply_many(launch *l, const llmapp_cuda_step *s, int type, int64_t rows, int6
 	{
 		int64_t columns = n - j < panel ? n - j : panel;
 		const void *w = (const char *) s->in[1].data + kept_bytes(type, j * k);
-		gemm_shape shape = {false, true, rows, columns, k, bf16, n};
+		gemm_shape shape = {false, true, rows, columns, k, bf16, n, tf32};
 
 		if (decoded)
 			decode(l, type, w, columns * k, bf16, s->in[3].data);

@@ -26,6 +26,22 @@ gemm_round(launch *l, const float *x, int64_t n)
 	return y;
 }
 
+static __global__ void
+round_to_tf32(int64_t n, const float *x, float *y)
+{
+	FOR_ELEMENTS(i, n)
+	y[i] = to_tf32(x[i]);
+}
+
+const float *
+gemm_round_tf32(launch *l, const float *x, int64_t n)
+{
+	float *y = launch_scratch<float>(l, n);
+
+	LAUNCH(l, round_to_tf32, element_blocks(n), BLOCK, 0, n, x, y);
+	return y;
+}
+
 void
 gemm(launch *l, const gemm_shape *s, const float *a, const float *b, const float *bias, float beta, float *c)
 {

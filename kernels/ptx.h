@@ -25,6 +25,17 @@ to_bf16(float x)
 	return (uint16_t) ((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
+/* 10 bits behind the leading one, as tensor cores read a float32 that is to be a tf32; ties to even. */
+static __device__ inline float
+to_tf32(float x)
+{
+	unsigned bits = __float_as_uint(x);
+
+	if ((bits & 0x7f800000u) == 0x7f800000u)
+		return x;
+	return __uint_as_float((bits + 0xfffu + ((bits >> 13) & 1)) & ~0x1fffu);
+}
+
 static __device__ inline float
 from_bf16(uint16_t x)
 {

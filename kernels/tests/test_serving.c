@@ -4,8 +4,8 @@
  *	  and put into pages, attention to pages, rows picked out, and steps that are refused.
  *
  * Each runs three times, with the emulator in three orders of threads and blocks, which must make the same bytes.  Sums
- * in float32 are within 1e-12; of more rows than the matrix-vector kernels have, numbers are compared with those that
- * are rounded to bfloat16 where the product's are.
+ * in float32 are within 1e-12; of more rows than the matrix-vector kernels have, they are compared with sums of numbers
+ * that are rounded as the product's are: to bf16, or those that meet f16 to tf32.
  */
 #include "bench.h"
 
@@ -92,6 +92,14 @@ rounded_to_bf16(float x)
 	return x;
 }
 
+static float
+rounded_to_tf32(float x)
+{
+	double step = ldexp(1, ilogb(x) - 10);
+
+	return (float) (nearbyint(x / step) * step);
+}
+
 /* Numbers as they are kept, and what they are then. */
 static void *
 kept(weight_type type, float *x, int64_t n)
@@ -128,8 +136,8 @@ test_linear(weight_type type, const linear_case *c)
 	s.in[3] = tensor_on_device(panel, c->panel * c->k * 4, AXIS_NONE, c->panel * c->k * (rounded ? 2 : 4), 0);
 	s.out[0] = floats_on_device(y, AXIS_TOKEN, c->rows, c->n);
 	s.accumulate[0] = c->accumulate;
-	for (int64_t i = 0; i < c->rows * c->k && rounded; i++)
-		x[i] = rounded_to_bf16(x[i]);
+	for (int64_t i = 0; i < c->rows * c->k && c->rows > 8 && type != WEIGHT_F32; i++)
+		x[i] = rounded ? rounded_to_bf16(x[i]) : rounded_to_tf32(x[i]);
 	for (int64_t i = 0; i < c->n * c->k && rounded; i++)
 		w[i] = rounded_to_bf16(w[i]);
 	for (int64_t r = 0; r < c->rows; r++)

@@ -136,6 +136,10 @@ emulate_launch(unsigned grid, unsigned threads, size_t bytes, K *kernel, A... ar
 
 /* 0 ascending, 1 descending, 2 shuffled */
 extern "C" void emulate_set_order(int order);
+/* The count-th allocation ("memory") or run of a graph ("lost") from now on fails; 0: none. */
+extern "C" void emulate_fail(const char *kind, int count);
+/* Bytes that are allocated, of a device or pinned. */
+extern "C" size_t emulate_allocated(void);
 
 /* ---- the runtime's functions that kernels' host code calls ---- */
 
