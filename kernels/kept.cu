@@ -21,12 +21,10 @@ static __device__ inline void
 row_four(const void *w, int64_t row, int64_t k, int64_t i, float x[4])
 {
 	if (WHOLE)
-	{
 		kept_four<TYPE>(w, row * k + i, x);
-		return;
-	}
-	for (int j = 0; j < 4; j++)
-		x[j] = i + j < k ? ((const float *) w)[row * k + i + j] : 0;
+	else
+		for (int j = 0; j < 4; j++)
+			x[j] = i + j < k ? ((const float *) w)[row * k + i + j] : 0;
 }
 
 /* ROWS: at least `rows`; what is read of x serves several columns where rows are many. */
