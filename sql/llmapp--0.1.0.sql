@@ -703,6 +703,28 @@ COMMENT ON COLUMN llmapp.stat_models.total_time IS 'milliseconds spent on predic
 COMMENT ON COLUMN llmapp.stat_models.mean_time IS 'milliseconds per row';
 COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
 
+CREATE FUNCTION llmapp.inference_servers(OUT device text, OUT name text, OUT pid integer, OUT models integer, OUT memory bigint,
+                                         OUT calls integer, OUT passes bigint, OUT tokens bigint, OUT shared_tokens bigint,
+                                         OUT preempted bigint) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'llmapp_inference_servers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION llmapp.inference_servers() IS 'processes that write texts of all sessions together; for llmapp.stat_inference';
+
+CREATE VIEW llmapp.stat_inference AS
+    SELECT s.device, s.name, s.pid, s.models, s.memory, s.calls, s.passes, s.tokens, s.shared_tokens, s.preempted
+    FROM llmapp.inference_servers() AS s;
+GRANT SELECT ON llmapp.stat_inference TO PUBLIC;
+COMMENT ON VIEW llmapp.stat_inference IS 'inference servers: what each has in memory, and what it has done since it started';
+COMMENT ON COLUMN llmapp.stat_inference.device IS 'cpu or cuda:N';
+COMMENT ON COLUMN llmapp.stat_inference.name IS 'of the GPU';
+COMMENT ON COLUMN llmapp.stat_inference.pid IS 'process';
+COMMENT ON COLUMN llmapp.stat_inference.models IS 'in memory';
+COMMENT ON COLUMN llmapp.stat_inference.memory IS 'bytes of the device that they take, weights on the CPU aside';
+COMMENT ON COLUMN llmapp.stat_inference.calls IS 'calls of sessions that have texts there now';
+COMMENT ON COLUMN llmapp.stat_inference.passes IS 'passes through a network of the models in memory';
+COMMENT ON COLUMN llmapp.stat_inference.tokens IS 'tokens in these passes';
+COMMENT ON COLUMN llmapp.stat_inference.shared_tokens IS 'tokens that needed no pass, as another text began with the same ones';
+COMMENT ON COLUMN llmapp.stat_inference.preempted IS 'texts whose memory was given to others, and which are computed again';
+
 -- section: language
 
 CREATE FUNCTION llm_generate(model regclass, prompt text, max_tokens integer DEFAULT 128, temperature float8 DEFAULT 0,

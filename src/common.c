@@ -27,6 +27,8 @@ int llmapp_threads = 0;
 int llmapp_train_memory = 1024 * 1024;
 int llmapp_gpu_memory = 0;
 int llmapp_max_gpu_jobs = 1;
+char *llmapp_inference_device = NULL;
+int llmapp_gpu_queue_timeout = 1000;
 int llmapp_cache_size = 4096;
 int llmapp_max_jobs = 2;
 int llmapp_checkpoint_interval = 60;
@@ -49,12 +51,29 @@ CheckDevice(char **value, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+CheckInferenceDevice(char **value, void **extra, GucSource source)
+{
+	if (strcmp(*value, "off") == 0 || CheckDevice(value, extra, source))
+		return true;
+	GUC_check_errhint("Use auto, off, cpu, cuda or cuda:N.");
+	return false;
+}
+
 void
 DefineSettings(void)
 {
-	DefineCustomStringVariable("llmapp.device", "Device that trains when a call names none.",
-							   "auto, cpu, cuda or cuda:N.", &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice,
-							   NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomStringVariable("llmapp.inference_device", "Where texts of all sessions are written together.",
+								   "auto (on all GPUs, if there are any), off, cpu, cuda or cuda:N.",
+								   &llmapp_inference_device, "auto", PGC_POSTMASTER, 0, CheckInferenceDevice, NULL,
+								   NULL);
+	DefineCustomIntVariable("llmapp.gpu_queue_timeout", "Time to wait for an inference server.",
+							"A session that none has taken by then computes alone.", &llmapp_gpu_queue_timeout, 1000,
+							0, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"llmapp.device", "Device of trainings that name none; cpu also keeps texts from inference servers.",
+		"auto, cpu, cuda or cuda:N.", &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice, NULL, NULL);
 	DefineCustomIntVariable("llmapp.threads", "Threads of a job worker.",
 							"0 means half the processors, at most 4. Results do not depend on it.", &llmapp_threads,
 							0, 0, 256, PGC_USERSET, 0, NULL, NULL, NULL);
@@ -62,7 +81,8 @@ DefineSettings(void)
 							"Rows beyond it are read from a temporary file; a model that needs more is refused.",
 							&llmapp_train_memory, 1024 * 1024, 16 * 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);
-	DefineCustomIntVariable("llmapp.gpu_memory", "Memory of a GPU that a training job may use.",
+	DefineCustomIntVariable("llmapp.gpu_memory",
+							"Memory of a GPU that a training job or an inference server may use.",
 							"0 means what is free. A model that needs more is refused.", &llmapp_gpu_memory, 0, 0,
 							MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("llmapp.max_gpu_jobs", "Jobs that use one GPU at the same time.",

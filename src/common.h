@@ -24,6 +24,8 @@ extern int llmapp_train_memory;        /* kB */
 extern int llmapp_cache_size;          /* MB of weight cache files */
 extern int llmapp_gpu_memory;          /* kB of a GPU that a job may use, 0: what is free */
 extern int llmapp_max_gpu_jobs;        /* jobs on one GPU at once */
+extern char *llmapp_inference_device;  /* auto, off, cpu, cuda, cuda:N; NULL unless preloaded */
+extern int llmapp_gpu_queue_timeout;   /* ms */
 extern int llmapp_max_jobs;            /* jobs running at once in the cluster */
 extern int llmapp_checkpoint_interval; /* seconds */
 extern bool llmapp_progress_notices;   /* NOTICE while llm_train(wait => true) waits */

@@ -13,6 +13,7 @@
 
 #include "common.h"
 #include "embed/embed.h"
+#include "infer/infer.h"
 #include "job/job.h"
 #include "score/scoring.h"
 #include "serve/batching.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		RequestStatMemory();
+		InitInference();
 		InstallBatching();
 	}
 }

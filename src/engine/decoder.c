@@ -98,8 +98,8 @@ check_text(const decoder *d, const decoder_text *t, llm_error *err)
 	const transformer_config *c = &net_get_config(d->n)->text;
 
 	if (t->first < 0 || t->count < 1 || t->count > c->context - t->first)
-		return llm_fail(err, LLM_INVALID, "%d tokens more than %d do not fit into a context of %d", t->count, t->first,
-						c->context);
+		return llm_fail(err, LLM_INVALID, "%d tokens more than %d do not fit into a context of %d", t->count,
+						t->first, c->context);
 	for (int32_t i = 0; i < t->count; i++)
 		if (t->ids[i] < 0 || t->ids[i] >= c->vocab)
 			return llm_fail(err, LLM_INVALID, "token %d is not between 0 and %d", t->ids[i], c->vocab - 1);

@@ -52,7 +52,8 @@ cpu_run(decoder *d, const decoder_text *texts, int32_t count, llm_error *err)
 	{
 		const decoder_text *t = &texts[i];
 
-		g->spans[i] = (span) {.sequence = i, .pages = t->pages, .position = t->first, .row = p.rows, .rows = t->count};
+		g->spans[i] =
+			(span) {.sequence = i, .pages = t->pages, .position = t->first, .row = p.rows, .rows = t->count};
 		p.rows += t->count;
 	}
 	if (!pass_run(g, &p, err))

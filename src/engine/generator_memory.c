@@ -80,8 +80,8 @@ generator_room_bytes(const net *n, const generator_room *r, size_t *bytes, llm_e
 
 	if (!lay_out(n, r, begin, &floats))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
-	*bytes = floats * sizeof(float) + sizeof(generator) + (size_t) r->sequences * (3 * sizeof(int32_t) + sizeof(span)) +
-			 (size_t) r->pages * sizeof(int32_t);
+	*bytes = floats * sizeof(float) + sizeof(generator) +
+			 (size_t) r->sequences * (3 * sizeof(int32_t) + sizeof(span)) + (size_t) r->pages * sizeof(int32_t);
 	return true;
 }
 

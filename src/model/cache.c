@@ -58,9 +58,9 @@ FillHeader(FileHeader *header, const manifest *m)
 }
 
 static char *
-FilePath(Oid relid, int32 version)
+FilePath(Oid database, Oid relid, int32 version)
 {
-	return psprintf(CACHE_DIR "/" CACHE_FILE_FORMAT, MyDatabaseId, relid, version);
+	return psprintf(CACHE_DIR "/" CACHE_FILE_FORMAT, database, relid, version);
 }
 
 /* ---- map ---- */
@@ -253,7 +253,7 @@ MapWeightFile(WeightFile *file, const ModelTable *table, int32 version, const ma
 
 	if (m->weight_bytes < CACHE_BYTES_MIN || m->weight_bytes > limit)
 		return false;
-	path = FilePath(table->relid, version);
+	path = FilePath(MyDatabaseId, table->relid, version);
 	if (MapFile(file, path, m))
 		return true;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, table->relid, (uint32) version, FILE_LOCK_CLASS);
@@ -263,8 +263,14 @@ MapWeightFile(WeightFile *file, const ModelTable *table, int32 version, const ma
 	return mapped;
 }
 
+bool
+MapExistingWeightFile(WeightFile *file, Oid database, Oid relid, int32 version, const manifest *m)
+{
+	return MapFile(file, FilePath(database, relid, version), m);
+}
+
 void
 ForgetWeights(Oid relid, int32 version)
 {
-	(void) unlink(FilePath(relid, version));
+	(void) unlink(FilePath(MyDatabaseId, relid, version));
 }

@@ -28,6 +28,9 @@ typedef bool (*WeightGiver)(const ModelTable *table, int32 version, const manife
 extern bool MapWeightFile(WeightFile *file, const ModelTable *table, int32 version, const manifest *m,
 						  WeightGiver give);
 
+/* The same for a process without a database, when the file is there. */
+extern bool MapExistingWeightFile(WeightFile *file, Oid database, Oid relid, int32 version, const manifest *m);
+
 /* Remove the file of a version that is no more; sessions that have it open keep it. */
 extern void ForgetWeights(Oid relid, int32 version);
 

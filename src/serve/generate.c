@@ -17,7 +17,7 @@ StartGeneration(LanguageCall *call, FunctionCallInfo fcinfo)
 {
 	Generation *gen = NewGeneration(call, fcinfo->args);
 
-	RequireGenerator(call, GenerationPositions(gen));
+	RequireTexts(call, 1, GenerationPositions(gen));
 	return gen;
 }
 

@@ -260,39 +260,80 @@ GenerationPositions(const Generation *gen)
 
 /* ---- one token after the other ---- */
 
-static bool
-ContextIsFull(const Generation *gen)
-{
-	return generator_length(gen->call->generator, gen->sequence) == gen->call->context;
-}
-
-bool
-ReadsOneToken(const Generation *gen)
-{
-	return gen->made > 0 && !ContextIsFull(gen);
-}
-
-int32
-LastToken(const Generation *gen)
-{
-	return gen->tokens.id[gen->tokens.count - 1];
-}
-
-/* The network reads what it has not yet: the prompt, the last token, or half the context anew when that is full. */
+/* Which tokens the network sees: all, or, when that are more than fit, as many as half the context. */
 static void
-Feed(Generation *gen)
+PlaceWindow(Generation *gen)
 {
-	int64 count = gen->made == 0 ? gen->tokens.count : ContextIsFull(gen) ? Max(gen->call->context / 2, 1) : 1;
+	const LanguageCall *call = gen->call;
+
+	if (gen->tokens.count - gen->begin > call->context)
+	{
+		gen->begin = gen->tokens.count - Max(call->context / 2, 1);
+		gen->fed = 0;
+	}
+	if (gen->writer != call->writers)
+		gen->fed = 0;
+	gen->writer = call->writers;
+}
+
+static const int32 *
+Unread(const Generation *gen, int32 *count)
+{
+	*count = (int32) (gen->tokens.count - gen->begin - gen->fed);
+	return gen->tokens.id + gen->begin + gen->fed;
+}
+
+/* The network of this session reads what it has not yet. */
+static void
+FeedGenerator(Generation *gen)
+{
 	generator *g = gen->call->generator;
 	llm_error err = {0};
+	const int32 *ids;
+	int32 count;
 
-	if (!ReadsOneToken(gen))
+	PlaceWindow(gen);
+	ids = Unread(gen, &count);
+	if (gen->fed == 0)
 		generator_truncate(g, gen->sequence, 0);
 	if (gen->made == 0 && gen->source.count > 0 &&
 		!generator_source(g, gen->sequence, gen->source.id, (int32) gen->source.count, &err))
 		ThrowError(&err);
-	if (!generator_append(g, gen->sequence, gen->tokens.id + gen->tokens.count - count, (int32) count, &err))
+	if (!generator_append(g, gen->sequence, ids, count, &err))
 		ThrowError(&err);
+	gen->fed += count;
+}
+
+/* The same of a server for several texts.  False when it is gone, and the session has a generator in its place. */
+static bool
+FeedServer(LanguageCall *call, Generation **texts, int32 n)
+{
+	if (call->inference == NULL)
+		return false;
+	for (int32 i = 0; i < n; i++)
+	{
+		Generation *gen = texts[i];
+		const int32 *ids;
+		int32 count;
+
+		PlaceWindow(gen);
+		ids = Unread(gen, &count);
+		GiveTokens(call->inference, gen->sequence, gen->fed, ids, count);
+		gen->fed += count;
+	}
+	if (AwaitLogits(call->inference))
+		return true;
+	WriteAlone(call);
+	return false;
+}
+
+static const float *
+NextLogits(const Generation *gen)
+{
+	const LanguageCall *call = gen->call;
+
+	return call->inference != NULL ? InferenceLogits(call->inference, gen->sequence)
+								   : generator_logits(call->generator, gen->sequence);
 }
 
 /* Where the text of the new token ends a stop string that begins in it or before; the text's size if nowhere. */
@@ -328,10 +369,11 @@ EndsText(const Generation *gen, int32 id)
 	return id == gen->end || id == gen->turn_end;
 }
 
-bool
+/* From what the network says. */
+static bool
 MakeToken(Generation *gen, float *logprob)
 {
-	const float *logits = generator_logits(gen->call->generator, gen->sequence);
+	const float *logits = NextLogits(gen);
 	Size before = gen->text.size, stop;
 	llm_error err = {0};
 	int32 id;
@@ -357,36 +399,57 @@ NextToken(Generation *gen, float *logprob)
 	if (gen->done)
 		return false;
 	CHECK_FOR_INTERRUPTS();
-	Feed(gen);
+	if (!FeedServer(gen->call, &gen, 1))
+		FeedGenerator(gen);
 	return MakeToken(gen, logprob);
 }
 
 /* ---- several texts ---- */
 
-/* One token more for each of the texts, none of which has ended. */
+/* Those that are to read one token only, the last one made, read it in one pass; other texts one by one. */
 static void
-NextTokens(LanguageCall *call, Generation **texts, int32 count)
+FeedTogether(LanguageCall *call, Generation **texts, int32 count)
 {
 	Generation *group[TOGETHER];
 	int32 sequences[TOGETHER], ids[TOGETHER], n = 0;
 	llm_error err = {0};
 
-	CHECK_FOR_INTERRUPTS();
 	for (int32 i = 0; i < count; i++)
 	{
-		if (!ReadsOneToken(texts[i]))
+		const int32 *unread;
+		int32 unread_count;
+
+		PlaceWindow(texts[i]);
+		unread = Unread(texts[i], &unread_count);
+		if (texts[i]->fed == 0 || unread_count > 1)
 		{
-			NextToken(texts[i], NULL);
+			FeedGenerator(texts[i]);
+			MakeToken(texts[i], NULL);
 			continue;
 		}
 		sequences[n] = texts[i]->sequence;
-		ids[n] = LastToken(texts[i]);
+		ids[n] = unread[0];
 		group[n++] = texts[i];
 	}
 	if (n > 0 && !generator_step(call->generator, sequences, ids, n, &err))
 		ThrowError(&err);
 	for (int32 i = 0; i < n; i++)
+	{
+		group[i]->fed++;
 		MakeToken(group[i], NULL);
+	}
+}
+
+/* One token more for each of the texts, none of which has ended. */
+static void
+NextTokens(LanguageCall *call, Generation **texts, int32 count)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!FeedServer(call, texts, count))
+		FeedTogether(call, texts, count);
+	else
+		for (int32 i = 0; i < count; i++)
+			MakeToken(texts[i], NULL);
 }
 
 void
@@ -399,7 +462,7 @@ GenerateTogether(LanguageCall *call, Generation **texts, int32 count)
 		return;
 	for (int32 i = 0; i < count; i++)
 		positions = Max(positions, GenerationPositions(texts[i]));
-	places = RequireSequences(call, Min(count, TOGETHER), positions);
+	places = RequireTexts(call, Min(count, TOGETHER), positions);
 	for (; next < places; next++)
 	{
 		at_work[working++] = texts[next];

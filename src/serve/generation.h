@@ -5,11 +5,10 @@
  * Intended use:
  *	 1. NewGeneration() reads the arguments of a call of llm_generate(), tokenises the prompt, and
  *		runs nothing.
- *	 2. The caller gives the call's generator room for GenerationPositions() tokens, and sets the
+ *	 2. The caller lets RequireTexts() make room for GenerationPositions() tokens, and sets the
  *		number of the sequence that is this text's alone.
- *	 3. NextToken() until it is false.  Several texts may take turns; those that are
- *		ReadsOneToken() may also be fed together by generator_step(), each with LastToken(), and
- *		MakeToken() afterwards.  GenerateTogether() does 2 and 3 for many texts.
+ *	 3. NextToken() until it is false.  Several texts may take turns.  GenerateTogether() does 2 and 3 for many
+ *		texts.
  *
  * A text depends on its arguments only, not on what is generated beside it.  What a generation
  * holds is freed with the memory context in which it was made.  Include after postgres.h.
@@ -42,7 +41,10 @@ enum
 typedef struct Generation
 {
 	LanguageCall *call;
-	int32 sequence; /* of the call's generator */
+	int32 sequence; /* of the call's generator, or text at its server */
+	int32 writer;   /* of the call, that the next two are about */
+	int64 begin;    /* the first token that the network sees, */
+	int32 fed;      /* and how many from there it has read */
 	sampler *sampler;
 	token_list source; /* what an encoder reads */
 	token_list tokens; /* prompt and what was made */
@@ -72,12 +74,6 @@ extern Generation *NewGenerationOf(LanguageCall *call, const NullableDatum *args
 extern int32 GenerationPositions(const Generation *gen);
 /* Make the next token and add its text; false at the end.  *logprob: as sampler_next(), or NULL. */
 extern bool NextToken(Generation *gen, float *logprob);
-
-/* The network is to read one token, the last one made; otherwise it is a prompt, or begins anew. */
-extern bool ReadsOneToken(const Generation *gen);
-extern int32 LastToken(const Generation *gen);
-/* The half of NextToken() behind the network. */
-extern bool MakeToken(Generation *gen, float *logprob);
 
 /*
  * Make all tokens of several texts.  Each pass through the network reads the next token of up to eight of

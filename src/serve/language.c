@@ -47,7 +47,9 @@ static void
 CloseGenerator(LanguageCall *call)
 {
 	call->generator = NULL;
+	call->inference = NULL;
 	call->sequences = call->positions = 0;
+	call->writers++;
 	MemoryContextReset(call->generator_cxt);
 }
 
@@ -77,6 +79,7 @@ OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 	call->vocabulary = NULL;
 	call->schema = NULL;
 	call->schema_cxt = NULL;
+	call->alone = false;
 	CloseGenerator(call);
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
@@ -251,10 +254,16 @@ MakeGenerator(LanguageCall *call, int32 sequences, int32 positions)
 	call->positions = positions;
 }
 
+static int32
+RoomFor(const LanguageCall *call, int32 positions)
+{
+	return Min(call->context, (positions + POSITION_STEP - 1) / POSITION_STEP * POSITION_STEP);
+}
+
 int32
 RequireSequences(LanguageCall *call, int32 wanted, int32 positions)
 {
-	int32 room = Min(call->context, (positions + POSITION_STEP - 1) / POSITION_STEP * POSITION_STEP);
+	int32 room = RoomFor(call, positions);
 	int32 sequences = AffordedSequences(call, wanted, room);
 
 	if (call->generator == NULL || call->positions < room || call->sequences < sequences)
@@ -262,6 +271,36 @@ RequireSequences(LanguageCall *call, int32 wanted, int32 positions)
 	for (int32 i = 0; i < call->sequences; i++)
 		generator_truncate(call->generator, i, 0);
 	return sequences;
+}
+
+/* A server is given no more than a generator could take over. */
+int32
+RequireTexts(LanguageCall *call, int32 wanted, int32 positions)
+{
+	int32 room = RoomFor(call, positions);
+	int32 texts = Min(AffordedSequences(call, wanted, room), INFERENCE_TEXTS);
+
+	if (!call->alone && (call->inference == NULL || call->inference_texts < texts))
+	{
+		CloseGenerator(call);
+		call->inference = OpenInference(call->model, texts, call->generator_cxt);
+		call->inference_texts = texts;
+		call->alone = call->inference == NULL;
+	}
+	if (call->alone)
+		return RequireSequences(call, texts, positions);
+	call->positions = Max(call->positions, room);
+	return texts;
+}
+
+void
+WriteAlone(LanguageCall *call)
+{
+	int32 texts = call->inference_texts, positions = call->positions;
+
+	call->alone = true;
+	CloseGenerator(call);
+	RequireSequences(call, texts, positions);
 }
 
 generator *

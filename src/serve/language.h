@@ -12,6 +12,7 @@
 #include "utils/array.h"
 
 #include "../engine/generator.h"
+#include "../infer/infer.h"
 #include "../model/model.h"
 #include "../text/tokenizer.h"
 #include "stat.h"
@@ -30,10 +31,14 @@ typedef struct LanguageCall
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;
-	int32 sequences;   /* that the generator has room for, */
-	int32 positions;   /* each of so many tokens */
-	token_list tokens; /* of the text at hand */
-	token_list batch;  /* of several texts */
+	int32 sequences;          /* that the generator has room for, */
+	int32 positions;          /* each of so many tokens */
+	InferenceCall *inference; /* where texts are written in its place; NULL: nowhere else */
+	int32 inference_texts;    /* that it has room for */
+	bool alone;               /* no server takes texts of this call */
+	int32 writers;            /* generators and servers that it has had */
+	token_list tokens;        /* of the text at hand */
+	token_list batch;         /* of several texts */
 	text_buffer text;
 	UseMeter meter;
 	MemoryContextCallback release;
@@ -65,6 +70,13 @@ extern void EncodeWholeUtf8(LanguageCall *call, const char *utf8, Size length, i
 extern generator *RequireGenerator(LanguageCall *call, int32 positions);
 /* The same for several sequences: how many of those wanted call->generator has room for, at least 1. */
 extern int32 RequireSequences(LanguageCall *call, int32 wanted, int32 positions);
+/*
+ * Room for up to `wanted` texts of so many tokens that are to be written, at a server if one takes them, else in the
+ * generator: how many, at least 1.
+ */
+extern int32 RequireTexts(LanguageCall *call, int32 wanted, int32 positions);
+/* The server is gone: go on in a generator with as much room. */
+extern void WriteAlone(LanguageCall *call);
 /* Append the text of a token. */
 extern void DecodeToken(LanguageCall *call, int32 id, text_buffer *out);
 /* Bytes of UTF-8 as text; what is no character becomes U+FFFD. */

@@ -1,0 +1,137 @@
+/*
+ * board.h
+ *	  Where sessions and inference servers meet: places in shared memory, and a segment for each call.
+ *
+ * A call takes a free place and puts a segment of dynamic shared memory there, which says of which model, and has a
+ * cell for each text.  The server that the place names opens or refuses it.  Then the session writes tokens into cells and
+ * raises `asked`; the server answers with logits and sets `answered` to what was asked.  Whoever changed something
+ * sets the latch of the other.  A place goes
+ *
+ *	free -> taken -> asked -> open -> closed -> free
+ *
+ * where all but the steps to open and refused, and from closed to free, are the session's.  A server that ends makes
+ * what it has lost; the session then frees it.  Include after postgres.h.
+ */
+#ifndef LLMAPP_BOARD_H
+#define LLMAPP_BOARD_H
+
+#include "port/atomics.h"
+#include "storage/dsm.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+
+#define INFERENCE_SERVERS 16
+
+typedef enum PlaceState
+{
+	PLACE_FREE,
+	PLACE_TAKEN,   /* the session prepares it */
+	PLACE_ASKED,   /* the server is to open it */
+	PLACE_OPEN,
+	PLACE_REFUSED, /* the server does not take it */
+	PLACE_CLOSED,  /* the session does not want it any more */
+	PLACE_LOST     /* the server is gone */
+} PlaceState;
+
+typedef struct Place
+{
+	PlaceState state;
+	int server;
+	PGPROC *session;
+	dsm_handle segment;
+} Place;
+
+/* What a server has done since it started; written by it alone. */
+typedef struct ServerCounts
+{
+	int64 passes;
+	int64 tokens;    /* that went through a network */
+	int64 shared;    /* that others' pages had */
+	int64 preempted; /* texts whose pages others got */
+	int32 models;
+	int64 memory;    /* bytes */
+} ServerCounts;
+
+typedef struct Server
+{
+	PGPROC *proc; /* NULL: none */
+	int pid;
+	char device[16]; /* "cpu", "cuda:N" */
+	char name[64];   /* of the GPU */
+	int32 calls;     /* places that name it */
+	ServerCounts counts;
+} Server;
+
+/* A text in a segment. */
+typedef struct Cell
+{
+	pg_atomic_uint32 asked;    /* by the session */
+	pg_atomic_uint32 answered; /* by the server */
+	int32 keep, count;         /* of tokens */
+	bool failed;               /* the server could not */
+} Cell;
+
+/* The beginning of a segment; what follows lies at these offsets. */
+typedef struct Segment
+{
+	Oid database, relid;
+	int32 version;
+	int32 texts, context, vocab;
+	Size manifest, manifest_bytes;
+	Size weights, weights_bytes; /* 0: they are in the file of the version */
+	Size cells;                  /* (texts) */
+	Size ids;                    /* (texts, context) */
+	Size logits;                 /* (texts, vocab) */
+	char device[16];             /* by the server that opens it */
+} Segment;
+
+static inline void *
+InSegment(Segment *s, Size offset)
+{
+	return (char *) s + offset;
+}
+
+static inline Cell *
+CellOf(Segment *s, int32 text)
+{
+	return (Cell *) InSegment(s, s->cells) + text;
+}
+
+static inline int32 *
+IdsOf(Segment *s, int32 text)
+{
+	return (int32 *) InSegment(s, s->ids) + (Size) text * s->context;
+}
+
+static inline float *
+LogitsOf(Segment *s, int32 text)
+{
+	return (float *) InSegment(s, s->logits) + (Size) text * s->vocab;
+}
+
+extern void RequestBoardMemory(void); /* in the postmaster */
+/* False when llmapp was not preloaded. */
+extern bool AttachBoard(void);
+
+extern int BoardPlaces(void); /* in all */
+extern int PlacesInUse(void); /* behind the last one that is not free */
+extern Place *PlaceAt(int number);
+/* The state may be changed by the other side. */
+extern PlaceState ReadPlace(const Place *place);
+/* False unless the state was `from`. */
+extern bool MovePlace(Place *place, PlaceState from, PlaceState to);
+
+/* A free place at the server with the fewest calls, taken by this session; NULL: there is none. */
+extern Place *TakePlace(void);
+/* The session's end of a place, whatever its state. */
+extern void LeavePlace(Place *place);
+extern void WakeServer(const Place *place);
+
+/* This process as server of a device: its number, or -1 when there are too many, or one that has the device. */
+extern int RegisterServer(const char *device, const char *name);
+extern void UnregisterServer(int server); /* its places are lost */
+extern void FreePlace(Place *place);      /* one that was closed */
+extern void ReportCounts(int server, const ServerCounts *counts);
+extern int CopyServers(Server copies[INFERENCE_SERVERS]); /* those that are there */
+
+#endif /* LLMAPP_BOARD_H */

@@ -1,0 +1,421 @@
+/*
+ * server.c
+ *	  The inference server: a loop of passes over the texts of all sessions.
+ *
+ * The process has no database.  What it needs of a model a session gives it, which has opened it and may use it: the
+ * manifest, and the number of its weight file.  A failure of the device ends the process; its sessions go on alone,
+ * and the postmaster starts another one.
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "../common.h"
+#include "../job/device.h"
+#include "infer.h"
+#include "loaded.h"
+
+/* What bgw_main_arg says in place of the number of a GPU. */
+#define DEVICE_CPU (-1)
+#define DEVICE_GPUS (-2) /* all that there are */
+
+#define RESTART_SECONDS 5
+#define COUNT_MS 500             /* between two reports of what was done */
+#define CPU_BYTES ((Size) 1 << 30) /* of keys and values of all models */
+#define GPU_SHARE 0.8            /* of what is free: jobs want some */
+
+PGDLLEXPORT void llmapp_inference(Datum arg);
+PG_FUNCTION_INFO_V1(llmapp_inference_servers);
+
+/* What the server knows of a place. */
+typedef struct Visitor
+{
+	dsm_segment *mapping; /* NULL: none */
+	Segment *segment;
+	LoadedModel *model;
+	int32 text[INFERENCE_TEXTS]; /* of the model's scheduler, -1: none */
+	bool busy[INFERENCE_TEXTS];  /* given to it and not answered */
+	uint32 asked[INFERENCE_TEXTS];
+} Visitor;
+
+static int number = -1;
+static Visitor *visitors = NULL; /* by place */
+static char device_name[16];
+static cuda_device *gpu = NULL;
+static TimestampTz counted = 0;
+
+/* ---- calls ---- */
+
+static void
+Leave(Visitor *v)
+{
+	if (v->mapping == NULL)
+		return;
+	if (v->model != NULL)
+	{
+		for (int32 i = 0; i < INFERENCE_TEXTS; i++)
+			if (v->text[i] >= 0)
+				scheduler_close(v->model->scheduler, v->text[i]);
+		v->model->calls--;
+	}
+	dsm_detach(v->mapping);
+	*v = (Visitor) {0};
+}
+
+/* False while other calls have the texts it wants. */
+static bool
+OpenTexts(Visitor *v)
+{
+	for (int32 i = 0; i < INFERENCE_TEXTS; i++)
+		v->text[i] = -1;
+	for (int32 i = 0; i < v->segment->texts; i++)
+	{
+		v->text[i] = scheduler_open(v->model->scheduler);
+		if (v->text[i] >= 0)
+			continue;
+		while (i-- > 0)
+			scheduler_close(v->model->scheduler, v->text[i]);
+		return false;
+	}
+	return true;
+}
+
+/* One that does not fit now stays and is looked at again when another leaves, until its session has enough of it. */
+static void
+Open(Place *place, Visitor *v)
+{
+	PlaceState to = PLACE_REFUSED;
+
+	if (v->mapping == NULL)
+	{
+		v->mapping = dsm_attach(place->segment);
+		if (v->mapping == NULL)
+			return; /* the session has gone */
+		dsm_pin_mapping(v->mapping);
+		v->segment = dsm_segment_address(v->mapping);
+	}
+	v->model = RequireLoaded(v->segment);
+	if (v->model != NULL)
+	{
+		if (!OpenTexts(v))
+		{
+			v->model = NULL;
+			return;
+		}
+		v->model->calls++;
+		to = PLACE_OPEN;
+	}
+	strlcpy(v->segment->device, device_name, sizeof(v->segment->device));
+	if (to == PLACE_REFUSED)
+		Leave(v);
+	(void) MovePlace(place, PLACE_ASKED, to); /* one that was closed meanwhile is left at the next look */
+	SetLatch(&place->session->procLatch);
+}
+
+/* logits NULL: the session has to do without. */
+static void
+Answer(Visitor *v, int32 i, const float *logits)
+{
+	Cell *cell = CellOf(v->segment, i);
+
+	cell->failed = logits == NULL;
+	if (logits != NULL)
+		memcpy(LogitsOf(v->segment, i), logits, v->segment->vocab * sizeof(float));
+	pg_write_barrier();
+	pg_atomic_write_u32(&cell->answered, v->asked[i]);
+	v->busy[i] = false;
+}
+
+/* Its texts that have new tokens. */
+static void
+TakeTokens(Visitor *v)
+{
+	for (int32 i = 0; i < v->segment->texts; i++)
+	{
+		Cell *cell = CellOf(v->segment, i);
+		uint32 asked = pg_atomic_read_u32(&cell->asked);
+		llm_error err = {0};
+
+		if (v->busy[i] || asked == pg_atomic_read_u32(&cell->answered))
+			continue;
+		pg_read_barrier();
+		v->asked[i] = asked;
+		v->busy[i] = true;
+		if (!scheduler_give(v->model->scheduler, v->text[i], cell->keep, IdsOf(v->segment, i), cell->count, &err))
+			Answer(v, i, NULL);
+	}
+}
+
+/* Texts of the model that the last pass has done with, or all that wait when it failed. */
+static void
+AnswerAll(const LoadedModel *m, bool failed)
+{
+	for (int p = 0; p < PlacesInUse(); p++)
+	{
+		Visitor *v = &visitors[p];
+		bool answered = false;
+
+		if (v->model != m)
+			continue;
+		for (int32 i = 0; i < v->segment->texts; i++)
+		{
+			if (!v->busy[i] || !(failed || scheduler_done(m->scheduler, v->text[i])))
+				continue;
+			Answer(v, i, failed ? NULL : scheduler_logits(m->scheduler, v->text[i]));
+			answered = true;
+		}
+		if (answered)
+			SetLatch(&PlaceAt(p)->session->procLatch);
+	}
+}
+
+/* ---- the loop ---- */
+
+/* What sessions have changed at their places. */
+static void
+LookAtPlaces(void)
+{
+	for (int p = 0; p < PlacesInUse(); p++)
+	{
+		Place *place = PlaceAt(p);
+		PlaceState state = ReadPlace(place);
+
+		if (place->server != number || state == PLACE_FREE)
+			continue;
+		if (state == PLACE_ASKED)
+			Open(place, &visitors[p]);
+		else if (state == PLACE_OPEN)
+			TakeTokens(&visitors[p]);
+		else if (state == PLACE_CLOSED)
+		{
+			Leave(&visitors[p]);
+			FreePlace(place);
+		}
+	}
+}
+
+/* A pass of every model that has tokens; false when none has. */
+static bool
+RunPasses(void)
+{
+	bool any = false;
+
+	for (LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
+	{
+		llm_error err = {0};
+		bool done;
+
+		if (!scheduler_waits(m->scheduler))
+			continue;
+		any = true;
+		done = scheduler_pass(m->scheduler, &err);
+		CHECK_FOR_INTERRUPTS();
+		if (err.code == LLM_LOST)
+			ThrowError(&err);
+		if (!done && err.code == LLM_CANCELLED)
+			continue;
+		AnswerAll(m, !done);
+	}
+	return any;
+}
+
+static void
+ReportWork(bool always)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ServerCounts counts = {0};
+
+	if (!always && !TimestampDifferenceExceeds(counted, now, COUNT_MS))
+		return;
+	counted = now;
+	for (const LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
+	{
+		scheduler_counts c = scheduler_count(m->scheduler);
+
+		counts.models++;
+		counts.passes += c.passes;
+		counts.tokens += c.tokens;
+		counts.shared += c.shared;
+		counts.preempted += c.preempted;
+	}
+	counts.memory = LoadedBytes();
+	ReportCounts(number, &counts);
+}
+
+static void
+Serve(void)
+{
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		LookAtPlaces();
+		if (RunPasses())
+		{
+			ReportWork(false);
+			continue;
+		}
+		ReportWork(true);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
+	}
+}
+
+/* ---- the process ---- */
+
+static void
+EndServer(int code, Datum arg)
+{
+	UnregisterServer(number);
+	UnloadAll();
+	if (gpu != NULL)
+		cuda_close(gpu);
+}
+
+static void
+StartServer(int device, bool dynamic)
+{
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS,
+							   .bgw_start_time = BgWorkerStart_ConsistentState,
+							   .bgw_restart_time = RESTART_SECONDS,
+							   .bgw_main_arg = Int32GetDatum(device)};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "llmapp inference");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "llmapp inference");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "llmapp");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "llmapp_inference");
+	if (!dynamic)
+		RegisterBackgroundWorker(&worker);
+	else if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(WARNING, (errmsg("could not start an inference server for GPU cuda:%d", device),
+						  errdetail("All of max_worker_processes are in use.")));
+}
+
+/* Of several GPUs the first is this process's, and each other one gets a server. */
+static int
+FindGpu(const GpuList *gpus)
+{
+	int first = -1;
+
+	for (int i = 0; i < gpus->count; i++)
+	{
+		if (gpus->list[i].major < LEAST_CAPABILITY)
+			continue;
+		if (first < 0)
+			first = i;
+		else
+			StartServer(i, true);
+	}
+	return first;
+}
+
+/* False where there is no GPU, which ends the process for good. */
+static bool
+OpenGpu(int wanted)
+{
+	GpuList gpus;
+	llm_error err = {0};
+
+	AskForGpus(&gpus);
+	if (wanted == DEVICE_GPUS)
+		wanted = FindGpu(&gpus);
+	if (wanted < 0 || wanted >= gpus.count)
+		return false;
+	gpu = cuda_open(GpuLibrary(), wanted, &gpus.list[wanted], &err);
+	if (gpu == NULL)
+		ThrowError(&err);
+	snprintf(device_name, sizeof(device_name), "cuda:%d", wanted);
+	return true;
+}
+
+static Size
+Budget(void)
+{
+	Size room = gpu != NULL ? (Size) (GPU_SHARE * gpu->info.memory_free) : CPU_BYTES;
+
+	return llmapp_gpu_memory > 0 ? Min(room, (Size) llmapp_gpu_memory * 1024) : room;
+}
+
+void
+llmapp_inference(Datum arg)
+{
+	int wanted = DatumGetInt32(arg);
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
+	BackgroundWorkerUnblockSignals();
+	strlcpy(device_name, "cpu", sizeof(device_name));
+	if (wanted != DEVICE_CPU && !OpenGpu(wanted))
+		proc_exit(0);
+	InitLoadedModels(gpu, Budget());
+	visitors = MemoryContextAllocZero(TopMemoryContext, BoardPlaces() * sizeof(Visitor));
+	number = RegisterServer(device_name, gpu != NULL ? gpu->info.name : "");
+	if (number < 0)
+		proc_exit(0);
+	before_shmem_exit(EndServer, 0);
+	Serve();
+}
+
+/* ---- settings and views ---- */
+
+void
+InitInference(void)
+{
+	int device = GpuNumber(llmapp_inference_device);
+
+	RequestBoardMemory();
+	if (strcmp(llmapp_inference_device, "off") == 0)
+		return;
+	if (strcmp(llmapp_inference_device, "cpu") == 0)
+		device = DEVICE_CPU;
+	else if (device < 0)
+		device = DEVICE_GPUS;
+	StartServer(device, false);
+}
+
+/* llmapp.inference_servers(): one row each */
+Datum
+llmapp_inference_servers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Server servers[INFERENCE_SERVERS];
+	int count = AttachBoard() ? CopyServers(servers) : 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < count; i++)
+	{
+		const Server *s = &servers[i];
+		Datum values[] = {CStringGetTextDatum(s->device),
+						  CStringGetTextDatum(s->name),
+						  Int32GetDatum(s->pid),
+						  Int32GetDatum(s->counts.models),
+						  Int64GetDatum(s->counts.memory),
+						  Int32GetDatum(s->calls),
+						  Int64GetDatum(s->counts.passes),
+						  Int64GetDatum(s->counts.tokens),
+						  Int64GetDatum(s->counts.shared),
+						  Int64GetDatum(s->counts.preempted)};
+		bool nulls[lengthof(values)] = {false};
+
+		nulls[1] = s->name[0] == '\0';
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
