@@ -10,8 +10,9 @@
 #include "kept.h"
 #include "gemm.h"
 
-#define FEW 8
+#define FEW LLMAPP_CUDA_FEW_ROWS
 #define WARPS 4
+#define PANEL_ROWS 64 /* of which panels are multiples, as products like their addresses to be */
 
 /* ---- few rows ---- */
 
@@ -27,17 +28,18 @@ row_four(const void *w, int64_t row, int64_t k, int64_t i, float x[4])
 			x[j] = i + j < k ? ((const float *) w)[row * k + i + j] : 0;
 }
 
-/* ROWS: at least `rows`; what is read of x serves several columns where rows are many. */
+/* ROWS: at least those of the run; what is read of x serves several columns where they are many. */
 template <int TYPE, bool WHOLE, int ROWS>
 static __global__ void
-multiply_few(int rows, int64_t k, int64_t n, const float *x, const void *w, const float *bias, int accumulate,
-			 float *y)
+multiply_few(const llmapp_cuda_batch *batch, int axis, int64_t k, int64_t n, const float *x, const void *w,
+			 const float *bias, int accumulate, float *y)
 {
 	constexpr int COLUMNS = ROWS > 2 ? ROWS / 2 : 1;
 	int64_t first = (blockIdx.x * (int64_t) WARPS + threadIdx.x / WARP) * COLUMNS;
+	int rows = (int) batch->rows[axis];
 	float sum[ROWS][COLUMNS] = {};
 
-	if (first >= n)
+	if (first >= n || rows == 0)
 		return;
 #pragma unroll 4
 	for (int64_t i = threadIdx.x % WARP * 4; i < k; i += 4 * WARP)
@@ -64,8 +66,8 @@ multiply_few(int rows, int64_t k, int64_t n, const float *x, const void *w, cons
 		}
 }
 
-typedef void (*few_kernel)(int rows, int64_t k, int64_t n, const float *x, const void *w, const float *bias,
-						   int accumulate, float *y);
+typedef void (*few_kernel)(const llmapp_cuda_batch *batch, int axis, int64_t k, int64_t n, const float *x,
+						   const void *w, const float *bias, int accumulate, float *y);
 
 template <int TYPE, bool WHOLE>
 static few_kernel
@@ -132,6 +134,8 @@ multiply_many(launch *l, const llmapp_cuda_step *s, int type, int64_t rows, int6
 					: tf32 ? gemm_round_tf32(l, FLOATS(s->in[0]), rows * k)
 						   : s->in[0].data;
 
+	if (panel > PANEL_ROWS)
+		panel -= panel % PANEL_ROWS;
 	if (panel < 1)
 	{
 		l->what = "there is no room to decode weights";
@@ -172,8 +176,8 @@ launch_kept_linear(launch *l, const llmapp_cuda_step *s)
 		few_kernel kernel = few_kernel_of(type, rows, k);
 		int64_t columns = WARPS * (rows <= 2 ? 1 : rows <= 4 ? 2 : FEW / 2);
 
-		LAUNCH(l, kernel, (n + columns - 1) / columns, WARPS * WARP, 0, (int) rows, k, n, FLOATS(s->in[0]),
-			   s->in[1].data, FLOATS(s->in[2]), s->accumulate[0], FLOATS(s->out[0]));
+		LAUNCH(l, kernel, (n + columns - 1) / columns, WARPS * WARP, 0, l->batch, s->in[0].axis, k, n,
+			   FLOATS(s->in[0]), s->in[1].data, FLOATS(s->in[2]), s->accumulate[0], FLOATS(s->out[0]));
 		return;
 	}
 	multiply_many(l, s, type, rows, k, n);

@@ -131,6 +131,9 @@ typedef enum llmapp_cuda_kept
 	LLMAPP_CUDA_Q4_0  /* fp16 d, 16 bytes, low nibbles first; w = (q - 8) d */
 } llmapp_cuda_kept;
 
+/* So many rows of a step need no memory to decode weights into. */
+#define LLMAPP_CUDA_FEW_ROWS 8
+
 typedef struct llmapp_cuda_context llmapp_cuda_context;
 typedef struct llmapp_cuda_program llmapp_cuda_program;
 typedef struct llmapp_cuda_optim llmapp_cuda_optim;
