@@ -720,7 +720,7 @@ COMMENT ON COLUMN llmapp.stat_inference.pid IS 'process';
 COMMENT ON COLUMN llmapp.stat_inference.models IS 'in memory';
 COMMENT ON COLUMN llmapp.stat_inference.memory IS 'bytes of the device that they take, weights on the CPU aside';
 COMMENT ON COLUMN llmapp.stat_inference.calls IS 'calls of sessions that have texts there now';
-COMMENT ON COLUMN llmapp.stat_inference.passes IS 'passes through a network of the models in memory';
+COMMENT ON COLUMN llmapp.stat_inference.passes IS 'passes through networks';
 COMMENT ON COLUMN llmapp.stat_inference.tokens IS 'tokens in these passes';
 COMMENT ON COLUMN llmapp.stat_inference.shared_tokens IS 'tokens that needed no pass, as another text began with the same ones';
 COMMENT ON COLUMN llmapp.stat_inference.preempted IS 'texts whose memory was given to others, and which are computed again';

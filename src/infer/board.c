@@ -17,7 +17,7 @@
 typedef struct Board
 {
 	LWLock lock; /* of all that follows */
-	int used; /* places behind the last one that is not free */
+	int used;    /* places behind the last one that is not free */
 	Server servers[INFERENCE_SERVERS];
 	Place place[FLEXIBLE_ARRAY_MEMBER];
 } Board;

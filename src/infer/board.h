@@ -20,13 +20,15 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 
+#include "../engine/scheduler.h"
+
 #define INFERENCE_SERVERS 16
 
 typedef enum PlaceState
 {
 	PLACE_FREE,
-	PLACE_TAKEN,   /* the session prepares it */
-	PLACE_ASKED,   /* the server is to open it */
+	PLACE_TAKEN, /* the session prepares it */
+	PLACE_ASKED, /* the server is to open it */
 	PLACE_OPEN,
 	PLACE_REFUSED, /* the server does not take it */
 	PLACE_CLOSED,  /* the session does not want it any more */
@@ -41,15 +43,12 @@ typedef struct Place
 	dsm_handle segment;
 } Place;
 
-/* What a server has done since it started; written by it alone. */
+/* What a server has done since it started, and has in memory; written by it alone. */
 typedef struct ServerCounts
 {
-	int64 passes;
-	int64 tokens;    /* that went through a network */
-	int64 shared;    /* that others' pages had */
-	int64 preempted; /* texts whose pages others got */
+	scheduler_counts work;
 	int32 models;
-	int64 memory;    /* bytes */
+	int64 memory; /* bytes */
 } ServerCounts;
 
 typedef struct Server

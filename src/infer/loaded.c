@@ -12,7 +12,7 @@
 #include "../common.h"
 #include "loaded.h"
 
-#define TEXTS 64      /* of a model, of all calls */
+#define TEXTS 64       /* of a model, of all calls */
 #define GPU_TOKENS 512 /* of a pass */
 #define CPU_TOKENS 128
 #define CPU_TEXTS 8 /* of a pass: what the kernels for few rows take */
@@ -21,6 +21,7 @@ static struct cuda_device *device = NULL;
 static Size budget = 0;
 static LoadedModel *models = NULL;
 static int64 uses = 0;
+static scheduler_counts of_gone = {0};
 
 void
 InitLoadedModels(struct cuda_device *gpu, Size bytes)
@@ -45,6 +46,27 @@ LoadedBytes(void)
 	return bytes;
 }
 
+static void
+AddCounts(scheduler_counts *sum, const LoadedModel *m)
+{
+	scheduler_counts c = scheduler_count(m->scheduler);
+
+	sum->passes += c.passes;
+	sum->tokens += c.tokens;
+	sum->shared += c.shared;
+	sum->preempted += c.preempted;
+}
+
+scheduler_counts
+CountWork(void)
+{
+	scheduler_counts sum = of_gone;
+
+	for (const LoadedModel *m = models; m != NULL; m = m->next)
+		AddCounts(&sum, m);
+	return sum;
+}
+
 /* ---- giving up ---- */
 
 static void
@@ -67,6 +89,7 @@ Unload(LoadedModel *m)
 	while (*at != m)
 		at = &(*at)->next;
 	*at = m->next;
+	AddCounts(&of_gone, m);
 	FreeModel(m);
 }
 
@@ -96,7 +119,8 @@ UnloadOne(void)
 static decoder_shape
 ShapeFor(int32 pages)
 {
-	return device != NULL ? (decoder_shape) {pages, GPU_TOKENS, TEXTS} : (decoder_shape) {pages, CPU_TOKENS, CPU_TEXTS};
+	return device != NULL ? (decoder_shape) {pages, GPU_TOKENS, TEXTS}
+						  : (decoder_shape) {pages, CPU_TOKENS, CPU_TEXTS};
 }
 
 /* Pages for every text as long as the context, or as many as fit into so much memory; 0: not even one text does. */
@@ -141,7 +165,8 @@ static const void *
 ModelWeights(LoadedModel *m, Segment *s)
 {
 	if (s->weights_bytes == 0)
-		return MapExistingWeightFile(&m->file, s->database, s->relid, s->version, m->manifest) ? m->file.weights : NULL;
+		return MapExistingWeightFile(&m->file, s->database, s->relid, s->version, m->manifest) ? m->file.weights
+																							   : NULL;
 	if (s->weights_bytes != net_kept_bytes(m->manifest->net))
 		return NULL;
 	m->weights = aligned_alloc(64, s->weights_bytes);

@@ -19,8 +19,8 @@ typedef struct LoadedModel
 	decoder *decoder;
 	scheduler *scheduler;
 	Size bytes;
-	int32 calls; /* that have texts of it */
-	int64 used;  /* in the order of uses */
+	int32 calls;   /* that have texts of it */
+	int64 used;    /* in the order of uses */
 	void *weights; /* of a model without a file */
 	struct LoadedModel *next;
 } LoadedModel;
@@ -32,5 +32,6 @@ extern LoadedModel *RequireLoaded(Segment *s);
 extern LoadedModel *FirstLoaded(void);
 extern void UnloadAll(void);
 extern Size LoadedBytes(void);
+extern scheduler_counts CountWork(void); /* with that of models that were unloaded */
 
 #endif /* LLMAPP_LOADED_H */

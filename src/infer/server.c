@@ -32,9 +32,9 @@
 #define DEVICE_GPUS (-2) /* all that there are */
 
 #define RESTART_SECONDS 5
-#define COUNT_MS 500             /* between two reports of what was done */
+#define COUNT_MS 500               /* between two reports of what was done */
 #define CPU_BYTES ((Size) 1 << 30) /* of keys and values of all models */
-#define GPU_SHARE 0.8            /* of what is free: jobs want some */
+#define GPU_SHARE 0.8              /* of what is free: jobs want some */
 
 PGDLLEXPORT void llmapp_inference(Datum arg);
 PG_FUNCTION_INFO_V1(llmapp_inference_servers);
@@ -235,22 +235,13 @@ static void
 ReportWork(bool always)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ServerCounts counts = {0};
+	ServerCounts counts = {.work = CountWork(), .memory = LoadedBytes()};
 
 	if (!always && !TimestampDifferenceExceeds(counted, now, COUNT_MS))
 		return;
 	counted = now;
 	for (const LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
-	{
-		scheduler_counts c = scheduler_count(m->scheduler);
-
 		counts.models++;
-		counts.passes += c.passes;
-		counts.tokens += c.tokens;
-		counts.shared += c.shared;
-		counts.preempted += c.preempted;
-	}
-	counts.memory = LoadedBytes();
 	ReportCounts(number, &counts);
 }
 
@@ -408,10 +399,10 @@ llmapp_inference_servers(PG_FUNCTION_ARGS)
 						  Int32GetDatum(s->counts.models),
 						  Int64GetDatum(s->counts.memory),
 						  Int32GetDatum(s->calls),
-						  Int64GetDatum(s->counts.passes),
-						  Int64GetDatum(s->counts.tokens),
-						  Int64GetDatum(s->counts.shared),
-						  Int64GetDatum(s->counts.preempted)};
+						  Int64GetDatum(s->counts.work.passes),
+						  Int64GetDatum(s->counts.work.tokens),
+						  Int64GetDatum(s->counts.work.shared),
+						  Int64GetDatum(s->counts.work.preempted)};
 		bool nulls[lengthof(values)] = {false};
 
 		nulls[1] = s->name[0] == '\0';
