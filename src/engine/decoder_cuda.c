@@ -143,6 +143,19 @@ succeeded(const cuda_decoder *c, int code, llm_error *err)
 						 "others have ended on this GPU.");
 }
 
+/* Where things are, by their offsets. */
+static void *
+on_device(const cuda_decoder *c, size_t offset)
+{
+	return c->memory + offset;
+}
+
+static void *
+in_staging(const cuda_decoder *c, size_t offset)
+{
+	return c->staging + offset;
+}
+
 /* ---- start ---- */
 
 typedef void (*fill_rows)(const decoder *d, int64_t first, int64_t rows, void *to);
@@ -194,23 +207,23 @@ static decoder_arrays
 arrays_of(const cuda_decoder *c, const net *n, const decoder_shape *s)
 {
 	const memory_layout *at = &c->at;
-	int32_t *inputs = (int32_t *) (c->memory + at->inputs);
+	int32_t *inputs = on_device(c, at->inputs);
 
 	return (decoder_arrays) {
-		.weights = c->memory + at->weights,
-		.keys = c->memory + at->keys,
-		.values = c->memory + at->values,
-		.angles = (float *) (c->memory + at->angles),
-		.stream = (float *) (c->memory + at->stream),
-		.normed = (float *) (c->memory + at->normed),
-		.stats = (float *) (c->memory + at->stats),
-		.qkv = (float *) (c->memory + at->qkv),
-		.attended = (float *) (c->memory + at->attended),
-		.up = (float *) (c->memory + at->up),
-		.gated = (float *) (c->memory + at->gated),
-		.last = (float *) (c->memory + at->last),
-		.logits = (float *) (c->memory + at->logits),
-		.panel = c->memory + at->panel,
+		.weights = on_device(c, at->weights),
+		.keys = on_device(c, at->keys),
+		.values = on_device(c, at->values),
+		.angles = on_device(c, at->angles),
+		.stream = on_device(c, at->stream),
+		.normed = on_device(c, at->normed),
+		.stats = on_device(c, at->stats),
+		.qkv = on_device(c, at->qkv),
+		.attended = on_device(c, at->attended),
+		.up = on_device(c, at->up),
+		.gated = on_device(c, at->gated),
+		.last = on_device(c, at->last),
+		.logits = on_device(c, at->logits),
+		.panel = on_device(c, at->panel),
 		.panel_bytes = (int64_t) at->panel_bytes,
 		.id = inputs,
 		.position = inputs + s->tokens,
@@ -308,7 +321,7 @@ static size_t
 fill_inputs(const decoder *d, const decoder_text *texts, int32_t count)
 {
 	const cuda_decoder *c = d->state;
-	int32_t *id = (int32_t *) (c->staging + c->at.host_inputs), *position = id + d->shape.tokens;
+	int32_t *id = in_staging(c, c->at.host_inputs), *position = id + d->shape.tokens;
 	int32_t *first = position + d->shape.tokens, *wanted = first + d->shape.tokens, *pages = wanted + d->shape.texts;
 	int32_t page = 0, row = 0;
 
@@ -367,7 +380,7 @@ cuda_logits(const decoder *d)
 {
 	const cuda_decoder *c = d->state;
 
-	return (const float *) (c->staging + c->at.host_logits);
+	return in_staging(c, c->at.host_logits);
 }
 
 const decoder_device decoder_cuda = {cuda_memory, cuda_start, cuda_stop, cuda_run, cuda_logits};
