@@ -278,9 +278,6 @@ llmapp_cuda_get(uint32_t version, size_t api_size, size_t step_size, char *text,
 		optim_new,
 		optim_free,
 		optim_run,
-		decode_bytes,
-		decode,
-		quant_gemv,
 	};
 
 	if (version == LLMAPP_CUDA_VERSION && api_size == sizeof(llmapp_cuda_api) &&

@@ -1,278 +1,417 @@
 /*
  * decode.cu
- *	  What generation of one token at a time needs: attention over a paged cache of keys and values, and
- *	  products with weights in blocks of 8 or 4 bits.
+ *	  Tokens of texts whose keys and values lie in pages: heads made ready and put there, attention, rows picked out.
  *
- * Attention is split over the sequence: a block takes SPLIT tokens of a sequence for up to four heads
- * that share keys and values, a warp a token at a time; a second kernel puts the splits together in
- * their order.  Splits do not depend on how long other sequences are.
+ * Attention is of rows: each reads the keys of its text up to its own, so tokens that a text begins with and those that
+ * follow one by one are the same.  Where rows are few their keys are split: a block takes a share of the pages of a row
+ * for up to four heads that have the same keys and values, half a warp a key at a time, and a second kernel puts shares
+ * together in their order.  How a row is split depends on its length and the program, not on other rows.
  */
-#include "context.h"
-#include "device.h"
-#include "ptx.h"
+#include "attention.h"
+#include "kept.h"
 
-#define SPLIT 256
-#define HEADS 4 /* of a block */
 #define THREADS 128
 #define WARPS (THREADS / WARP)
 #define MAX_DIM 256
-#define PARTS (MAX_DIM / WARP)
 
-typedef struct decode_shape
+/* Which page has a token of a row's text. */
+typedef struct page_table
 {
-	int splits, groups, packs; /* packs: of HEADS heads of a group */
-} decode_shape;
+	const int32_t *position, *first, *pages;
+	int tokens; /* of a page */
+} page_table;
 
-static decode_shape
-shape_of(const llmapp_cuda_decode *d)
+/* Numbers before those of a kv head of a page. */
+static __device__ inline int64_t
+head_of_page(const page_table &t, int64_t row, int page, int kv_heads, int kv_head, int n)
 {
-	int group = d->heads / d->kv_heads;
-
-	return (decode_shape) {(d->longest + SPLIT - 1) / SPLIT, group, (group + HEADS - 1) / HEADS};
+	return ((int64_t) t.pages[t.first[row] + page] * kv_heads + kv_head) * t.tokens * n;
 }
 
-/* Of each split, sequence and head: the result, the maximum and the sum. */
-static __device__ inline float *
-part_of(const llmapp_cuda_decode &d, float *parts, int64_t split, int64_t sequence, int64_t head)
+static bool
+heads_fit(launch *l, const llmapp_cuda_attr *a)
 {
-	return parts + ((split * d.sequences + sequence) * d.heads + head) * (d.head_dim + 2);
+	if (a->kv_heads >= 1 && a->heads >= 1 && a->heads % a->kv_heads == 0 && a->head_dim >= 1 &&
+		a->head_dim <= MAX_DIM && a->count >= 1 && (!a->flag || a->head_dim % KEPT_BLOCK == 0))
+		return true;
+	l->what = "pages of keys and values have an impossible shape";
+	return false;
 }
 
+/* ---- heads of new tokens ---- */
+
+typedef struct head_args
+{
+	page_table table;
+	int heads, kv_heads, n, half;
+	int turned; /* numbers of a head, at most n */
+	float epsilon;
+	const float *q_gain, *k_gain, *angles;
+	float *qkv;
+	void *k, *v;
+} head_args;
+
+/* Number j of a head turned by (turned) cosines and sines; the two of a pair lie half of them apart. */
 static __device__ inline float
-element(const void *x, int bf16, int64_t i)
+turn(const float *x, int j, int turned, const float *angles)
 {
-	return bf16 ? from_bf16(((const uint16_t *) x)[i]) : ((const float *) x)[i];
+	int half = turned / 2;
+
+	if (j >= turned)
+		return x[j];
+	return j < half ? x[j] * angles[j] - x[j + half] * angles[half + j]
+					: x[j] * angles[j - half] + x[j - half] * angles[j];
 }
 
+/* A block is a row, its warps take heads in turn. */
 static __global__ void
-attend_split(llmapp_cuda_decode d, decode_shape z, float *parts)
+finish_heads(const llmapp_cuda_batch *batch, head_args a)
 {
-	SHARED(float, states, WARPS *HEADS *(MAX_DIM + 2));
-	int pack = blockIdx.x % z.packs, kv_head = blockIdx.x / z.packs % d.kv_heads;
-	int64_t sequence = blockIdx.x / z.packs / d.kv_heads % d.sequences;
-	int64_t split = blockIdx.x / z.packs / d.kv_heads / d.sequences;
-	int n = d.head_dim, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-	int first = kv_head * z.groups + pack * HEADS, heads = z.groups - pack * HEADS;
-	int64_t end = (split + 1) * SPLIT < d.lengths[sequence] ? (split + 1) * SPLIT : d.lengths[sequence];
-	float q[HEADS][PARTS], out[HEADS][PARTS], top[HEADS], sum[HEADS];
+	SHARED(float, memory, WARPS *MAX_DIM);
+	int64_t row = blockIdx.x;
+	int lane = threadIdx.x % WARP, n = a.n;
+	float *x = memory + threadIdx.x / WARP * MAX_DIM;
+	int position;
 
-	if (split * SPLIT >= end)
+	if (row >= batch->rows[AXIS_TOKEN])
+		return;
+	position = a.table.position[row];
+	for (int head = threadIdx.x / WARP; head < a.heads + 2 * a.kv_heads; head += WARPS)
+	{
+		float *from = a.qkv + (row * (a.heads + 2 * a.kv_heads) + head) * n, squares = 0;
+		bool query = head < a.heads, value = head >= a.heads + a.kv_heads;
+		const float *gain = value ? NULL : query ? a.q_gain : a.k_gain;
+		int kv_head = (head - a.heads) % a.kv_heads;
+		int64_t at = 0;
+
+		if (!query)
+			at = head_of_page(a.table, row, position / a.table.tokens, a.kv_heads, kv_head, n) +
+				 position % a.table.tokens * n;
+		for (int j = lane; j < n; j += WARP)
+		{
+			x[j] = from[j];
+			squares += x[j] * x[j];
+		}
+		if (gain)
+		{
+			float rstd = 1 / sqrtf(warp_sum(squares) / n + a.epsilon);
+
+			for (int j = lane; j < n; j += WARP)
+				x[j] *= rstd * gain[j];
+		}
+		__syncwarp();
+		for (int j = lane; j < n; j += WARP)
+		{
+			float y = value || !a.angles ? x[j] : turn(x, j, a.turned, a.angles + (int64_t) position * a.turned);
+
+			if (query)
+				from[j] = y;
+			else if (a.half)
+				((uint16_t *) (value ? a.v : a.k))[at + j] = to_half(y);
+			else
+				((float *) (value ? a.v : a.k))[at + j] = y;
+		}
+		__syncwarp();
+	}
+}
+
+void
+launch_page_heads(launch *l, const llmapp_cuda_step *s)
+{
+	const llmapp_cuda_attr *t = &s->attr;
+	head_args a = {{INTS(s->in[4]), INTS(s->in[5]), INTS(s->in[6]), t->count},
+				   t->heads,
+				   t->kv_heads,
+				   t->head_dim,
+				   t->flag,
+				   (int) (s->in[3].data ? columns_of(&s->in[3]) : 0),
+				   t->number,
+				   FLOATS(s->in[1]),
+				   FLOATS(s->in[2]),
+				   FLOATS(s->in[3]),
+				   FLOATS(s->out[0]),
+				   s->out[1].data,
+				   s->out[2].data};
+
+	if (heads_fit(l, t))
+		LAUNCH(l, finish_heads, bucket_of(l, &s->in[0]), THREADS, 0, l->batch, a);
+}
+
+/* ---- attention ---- */
+
+#define MOST_HEADS 4           /* of a block */
+#define LANES 16               /* that have a key */
+#define KEYS (THREADS / LANES) /* at a time */
+#define ENOUGH_BLOCKS 4096     /* to fill any device */
+
+typedef struct page_args
+{
+	page_table table;
+	int heads, kv_heads, n, half;
+	int group, packs; /* heads that share keys, and blocks for them */
+	int splits;       /* most of a row */
+	int buckets, distance;
+	float scale;
+	int64_t rows;
+	const float *q, *bias;
+	const void *k, *v;
+	float *parts, *out;
+} page_args;
+
+/* Keys of each split of a row but the last: whole pages. */
+static __device__ inline int
+split_keys(const page_args &a, int keys)
+{
+	int all = a.splits * a.table.tokens;
+
+	return (keys + all - 1) / all * a.table.tokens;
+}
+
+/* Of each split, row and head: the result, the maximum and the sum. */
+static __device__ inline float *
+part_of(const page_args &a, int64_t split, int64_t row, int64_t head)
+{
+	return a.parts + ((split * a.rows + row) * a.heads + head) * (a.n + 2);
+}
+
+/* Numbers first .. first + EACH of a key or value at x + at, zeros behind n. */
+template <int EACH>
+static __device__ inline void
+load_part(const page_args &a, const void *x, int64_t at, int first, float y[EACH])
+{
+	for (int e = 0; e < EACH; e += 4)
+	{
+		int j = first + e;
+
+		if (a.half && j < a.n)
+			kept_four<LLMAPP_CUDA_F16>(x, at + j, y + e);
+		else if (a.n % 4 == 0 && j < a.n)
+			kept_four<LLMAPP_CUDA_F32>(x, at + j, y + e);
+		else
+			for (int i = 0; i < 4; i++)
+				y[e + i] = j + i < a.n ? ((const float *) x)[at + j + i] : 0;
+	}
+}
+
+/* What a half warp knows of a head: numbers of the result, their maximum and sum. */
+template <int EACH> struct head_state
+{
+	float q[EACH], out[EACH], top, sum;
+};
+
+/* One key more, unless it is not there. */
+template <int EACH>
+static __device__ inline void
+add_key(head_state<EACH> &s, bool there, float scale, float bias, const float *k, const float *v)
+{
+	float score = 0, most, factor, share;
+
+	for (int e = 0; e < EACH; e++)
+		score += s.q[e] * k[e];
+	for (int step = LANES / 2; step > 0; step /= 2)
+		score += __shfl_xor_sync(ALL_LANES, score, step);
+	score = there ? scale * score + bias : -INFINITY;
+	most = fmaxf(s.top, score);
+	factor = s.top == most ? 1 : expf(s.top - most);
+	share = there ? expf(score - most) : 0;
+	s.top = most;
+	s.sum = s.sum * factor + share;
+	for (int e = 0; e < EACH; e++)
+		s.out[e] = s.out[e] * factor + share * v[e];
+}
+
+/* Of the half warps of a block, in their order, `step` apart, each (room - 2 numbers, maximum, sum). */
+static __device__ inline void
+join_states(const page_args &a, const float *states, int room, int step, bool only, float *part, float *out)
+{
+	float most = -INFINITY, total = 0;
+
+	for (int i = 0; i < KEYS; i++)
+		most = fmaxf(most, states[i * step + room - 2]);
+	for (int i = 0; i < KEYS; i++)
+		total += states[i * step + room - 1] * expf(states[i * step + room - 2] - most);
+	FOR_COLUMNS(j, a.n)
+	{
+		float value = 0;
+
+		for (int i = 0; i < KEYS; i++)
+			value += states[i * step + j] * expf(states[i * step + room - 2] - most);
+		if (only)
+			out[j] = value / total;
+		else
+			part[j] = value;
+	}
+	if (!only && threadIdx.x == 0)
+	{
+		part[a.n] = most;
+		part[a.n + 1] = total;
+	}
+}
+
+/* EACH: numbers of a head that a lane has; HEADS: of a block. */
+template <int EACH, int HEADS>
+static __global__ void
+attend_split(const llmapp_cuda_batch *batch, page_args a)
+{
+	constexpr int ROOM = EACH * LANES + 2;
+	SHARED(float, states, KEYS *HEADS *ROOM);
+	int64_t row = blockIdx.x / a.packs / a.kv_heads % a.rows;
+	int pack = blockIdx.x % a.packs, kv_head = blockIdx.x / a.packs % a.kv_heads;
+	int split = (int) (blockIdx.x / a.packs / a.kv_heads / a.rows), lane = threadIdx.x % LANES * EACH;
+	int key = threadIdx.x / LANES, head = kv_head * a.group + pack * HEADS, heads = a.group - pack * HEADS;
+	int keys, begin, end, size = a.table.tokens;
+	head_state<EACH> state[HEADS];
+
+	if (row >= batch->rows[AXIS_TOKEN])
+		return;
+	keys = a.table.position[row] + 1;
+	begin = split * split_keys(a, keys);
+	end = begin + split_keys(a, keys) < keys ? begin + split_keys(a, keys) : keys;
+	if (begin >= end)
 		return;
 	heads = heads < HEADS ? heads : HEADS;
 	for (int h = 0; h < HEADS; h++)
 	{
-		top[h] = -INFINITY;
-		sum[h] = 0;
-		for (int p = 0; p < PARTS; p++)
+		state[h].top = -INFINITY;
+		state[h].sum = 0;
+		for (int e = 0; e < EACH; e++)
 		{
-			int j = p * WARP + lane;
+			bool inside = h < heads && lane + e < a.n;
 
-			q[h][p] = h < heads && j < n ? d.q[(sequence * d.heads + first + h) * n + j] : 0;
-			out[h][p] = 0;
+			state[h].q[e] = inside ? a.q[(row * (a.heads + 2 * a.kv_heads) + head + h) * a.n + lane + e] : 0;
+			state[h].out[e] = 0;
 		}
 	}
-	for (int64_t t = split * SPLIT + warp; t < end; t += WARPS)
+	for (int page = begin / size; page * size < end; page++)
 	{
-		int64_t page = d.pages[sequence * d.max_pages + t / d.page_tokens];
-		int64_t at = ((page * d.page_tokens + t % d.page_tokens) * d.kv_heads + kv_head) * n;
-		float k[PARTS], v[PARTS];
+		int64_t at = head_of_page(a.table, row, page, a.kv_heads, kv_head, a.n);
+		int count = end - page * size < size ? end - page * size : size;
 
-		for (int p = 0; p < PARTS; p++)
+		for (int base = 0; base < count; base += KEYS)
 		{
-			bool inside = p * WARP + lane < n;
+			bool there = base + key < count;
+			int64_t from = at + (there ? base + key : 0) * a.n;
+			float k[EACH], v[EACH];
+			int bucket = 0;
 
-			k[p] = inside ? element(d.k, d.bf16, at + p * WARP + lane) : 0;
-			v[p] = inside ? element(d.v, d.bf16, at + p * WARP + lane) : 0;
-		}
-		for (int h = 0; h < HEADS; h++)
-		{
-			float score = 0, most, factor, share;
-
-			for (int p = 0; p < PARTS; p++)
-				score += q[h][p] * k[p];
-			score = d.scale * warp_sum(score);
-			most = fmaxf(top[h], score);
-			factor = expf(top[h] - most);
-			share = expf(score - most);
-			top[h] = most;
-			sum[h] = sum[h] * factor + share;
-			for (int p = 0; p < PARTS; p++)
-				out[h][p] = out[h][p] * factor + share * v[p];
+			load_part<EACH>(a, a.k, from, lane, k);
+			load_part<EACH>(a, a.v, from, lane, v);
+			if (a.bias)
+				bucket = relative_bucket(1, a.buckets, a.distance, page * size + base + key - (keys - 1));
+			for (int h = 0; h < HEADS; h++)
+				add_key<EACH>(state[h], there, a.scale, a.bias && h < heads ? a.bias[bucket * a.heads + head + h] : 0,
+							  k, v);
 		}
 	}
 	for (int h = 0; h < HEADS; h++)
 	{
-		float *state = states + (warp * HEADS + h) * (MAX_DIM + 2);
+		float *to = states + (key * HEADS + h) * ROOM;
 
-		for (int p = 0; p < PARTS; p++)
-			state[p * WARP + lane] = out[h][p];
+		for (int e = 0; e < EACH; e++)
+			to[lane + e] = state[h].out[e];
 		if (lane == 0)
 		{
-			state[MAX_DIM] = top[h];
-			state[MAX_DIM + 1] = sum[h];
+			to[ROOM - 2] = state[h].top;
+			to[ROOM - 1] = state[h].sum;
 		}
 	}
 	__syncthreads();
 	for (int h = 0; h < heads; h++)
-	{
-		float *part = part_of(d, parts, split, sequence, first + h), most = -INFINITY, total = 0;
-
-		for (int w = 0; w < WARPS; w++)
-			most = fmaxf(most, states[(w * HEADS + h) * (MAX_DIM + 2) + MAX_DIM]);
-		for (int w = 0; w < WARPS; w++)
-		{
-			const float *state = states + (w * HEADS + h) * (MAX_DIM + 2);
-
-			total += state[MAX_DIM + 1] * expf(state[MAX_DIM] - most);
-		}
-		FOR_COLUMNS(j, n)
-		{
-			float value = 0;
-
-			for (int w = 0; w < WARPS; w++)
-			{
-				const float *state = states + (w * HEADS + h) * (MAX_DIM + 2);
-
-				value += state[j] * expf(state[MAX_DIM] - most);
-			}
-			part[j] = value;
-		}
-		if (threadIdx.x == 0)
-		{
-			part[n] = most;
-			part[n + 1] = total;
-		}
-	}
+		join_states(a, states + h * ROOM, ROOM, HEADS * ROOM, a.splits == 1,
+					a.splits > 1 ? part_of(a, split, row, head + h) : NULL, a.out + (row * a.heads + head + h) * a.n);
 }
 
-/* A block is a head of a sequence. */
+/* A block is a head of a row. */
 static __global__ void
-join_splits(llmapp_cuda_decode d, float *parts)
+join_splits(const llmapp_cuda_batch *batch, page_args a)
 {
-	int64_t sequence = blockIdx.x / d.heads, head = blockIdx.x % d.heads;
-	int64_t splits = (d.lengths[sequence] + SPLIT - 1) / SPLIT;
-	int n = d.head_dim;
+	int64_t row = blockIdx.x / a.heads, head = blockIdx.x % a.heads;
+	int keys, splits, n = a.n;
 	float most = -INFINITY, total = 0;
 
-	for (int64_t s = 0; s < splits; s++)
-		most = fmaxf(most, part_of(d, parts, s, sequence, head)[n]);
-	for (int64_t s = 0; s < splits; s++)
-		total += part_of(d, parts, s, sequence, head)[n + 1] * expf(part_of(d, parts, s, sequence, head)[n] - most);
+	if (row >= batch->rows[AXIS_TOKEN])
+		return;
+	keys = a.table.position[row] + 1;
+	splits = (keys + split_keys(a, keys) - 1) / split_keys(a, keys);
+	for (int s = 0; s < splits; s++)
+		most = fmaxf(most, part_of(a, s, row, head)[n]);
+	for (int s = 0; s < splits; s++)
+		total += part_of(a, s, row, head)[n + 1] * expf(part_of(a, s, row, head)[n] - most);
 	FOR_COLUMNS(j, n)
 	{
 		float value = 0;
 
-		for (int64_t s = 0; s < splits; s++)
-			value += part_of(d, parts, s, sequence, head)[j] * expf(part_of(d, parts, s, sequence, head)[n] - most);
-		d.out[(sequence * d.heads + head) * n + j] = splits > 0 ? value / total : 0;
+		for (int s = 0; s < splits; s++)
+			value += part_of(a, s, row, head)[j] * expf(part_of(a, s, row, head)[n] - most);
+		a.out[(row * a.heads + head) * n + j] = value / total;
 	}
 }
 
-size_t
-decode_bytes(const llmapp_cuda_decode *d)
+/* As many as give the device enough blocks, of at least a page. */
+static int
+splits_of(int64_t blocks, int64_t longest, int page_tokens)
 {
-	return (size_t) shape_of(d).splits * d->sequences * d->heads * (d->head_dim + 2) * sizeof(float);
+	int64_t pages = (longest + page_tokens - 1) / page_tokens, splits = ENOUGH_BLOCKS / blocks;
+
+	splits = splits < pages ? splits : pages;
+	return splits > 1 ? (int) splits : 1;
 }
 
-int
-decode(llmapp_cuda_context *c, const llmapp_cuda_decode *d, void *scratch)
-{
-	decode_shape z;
-	launch l = {};
-	int code = context_enter(c);
+typedef void (*attend_kernel)(const llmapp_cuda_batch *batch, page_args a);
 
-	if (code != LLMAPP_CUDA_OK)
-		return code;
-	if (d->sequences < 1 || d->kv_heads < 1 || d->heads < 1 || d->heads % d->kv_heads != 0 || d->head_dim < 1 ||
-		d->head_dim > MAX_DIM || d->page_tokens < 1 || d->longest < 1 ||
-		(int64_t) d->max_pages * d->page_tokens < d->longest)
-		return context_fail(c, LLMAPP_CUDA_INVALID, "attention to a cache has an impossible shape");
-	z = shape_of(d);
-	l.stream = c->stream;
-	LAUNCH(&l, attend_split, (int64_t) z.splits * d->sequences * d->kv_heads * z.packs, THREADS, 0, *d, z,
-		   (float *) scratch);
-	LAUNCH(&l, join_splits, (int64_t) d->sequences * d->heads, THREADS, 0, *d, (float *) scratch);
-	return context_check(c, l.error);
+template <int HEADS>
+static attend_kernel
+attend_kernel_of(int n)
+{
+	return n <= 4 * LANES   ? attend_split<4, HEADS>
+		   : n <= 8 * LANES ? attend_split<8, HEADS>
+							: attend_split<MAX_DIM / LANES, HEADS>;
 }
 
-/* ---- weights in blocks of 32 ---- */
-
-#define QUANT 32
-#define Q8_BYTES 34
-#define Q4_BYTES 18
-#define FEW_ROWS 8 /* of x at a time */
-#define GEMV_WARPS 4
-
-/* 32 weights; blocks lie at multiples of 2 bytes. */
-static __device__ inline void
-unpack(int quant, const unsigned char *block, float w[QUANT])
+void
+launch_page_attention(launch *l, const llmapp_cuda_step *s)
 {
-	const uint16_t *halves = (const uint16_t *) block;
-	float d = from_half(halves[0]);
+	const llmapp_cuda_attr *t = &s->attr;
+	int64_t blocks;
+	page_args a = {
+		{INTS(s->in[3]), INTS(s->in[4]), INTS(s->in[5]), t->count}, t->heads, t->kv_heads, t->head_dim, t->flag};
+	attend_kernel kernel = t->heads == t->kv_heads ? attend_kernel_of<1>(a.n) : attend_kernel_of<MOST_HEADS>(a.n);
 
-	if (quant == LLMAPP_CUDA_Q8_0)
-		for (int i = 0; i < QUANT / 2; i++)
-		{
-			uint16_t pair = halves[1 + i];
-
-			w[2 * i] = d * (signed char) (pair & 0xff);
-			w[2 * i + 1] = d * (signed char) (pair >> 8);
-		}
-	else
-		for (int i = 0; i < QUANT / 4; i++)
-		{
-			uint16_t pair = halves[1 + i];
-
-			w[2 * i] = d * ((pair & 15) - 8);
-			w[2 * i + 1] = d * ((pair >> 8 & 15) - 8);
-			w[2 * i + QUANT / 2] = d * ((pair >> 4 & 15) - 8);
-			w[2 * i + 1 + QUANT / 2] = d * ((pair >> 12) - 8);
-		}
-}
-
-/* A warp makes one column of y; lanes take blocks of its row of w in turn. */
-static __global__ void
-multiply_blocks(int quant, int rows, int64_t k, int64_t n, const float *x, const unsigned char *w, float *y)
-{
-	int64_t column = blockIdx.x * (int64_t) GEMV_WARPS + threadIdx.x / WARP, blocks = k / QUANT;
-	int bytes = quant == LLMAPP_CUDA_Q8_0 ? Q8_BYTES : Q4_BYTES;
-	float sum[FEW_ROWS] = {0};
-
-	if (column >= n)
+	if (!heads_fit(l, t))
 		return;
-	for (int64_t b = threadIdx.x % WARP; b < blocks; b += WARP)
-	{
-		float weights[QUANT];
-
-		unpack(quant, w + (column * blocks + b) * bytes, weights);
-		for (int r = 0; r < FEW_ROWS; r++)
-			for (int i = 0; i < QUANT && r < rows; i++)
-				sum[r] += x[r * k + b * QUANT + i] * weights[i];
-	}
-	for (int r = 0; r < FEW_ROWS; r++)
-	{
-		float total = warp_sum(sum[r]);
-
-		if (r < rows && threadIdx.x % WARP == 0)
-			y[r * n + column] = total;
-	}
+	a.rows = bucket_of(l, &s->in[0]);
+	a.group = t->heads / t->kv_heads;
+	a.packs = (a.group + MOST_HEADS - 1) / MOST_HEADS;
+	blocks = a.rows * t->kv_heads * a.packs;
+	a.splits = splits_of(blocks, t->index, t->count);
+	a.buckets = t->buckets;
+	a.distance = t->distance;
+	a.scale = t->scale;
+	a.q = FLOATS(s->in[0]);
+	a.k = s->in[1].data;
+	a.v = s->in[2].data;
+	a.bias = FLOATS(s->in[6]);
+	a.out = FLOATS(s->out[0]);
+	a.parts = launch_scratch<float>(l, a.splits > 1 ? a.splits * a.rows * a.heads * (a.n + 2) : 0);
+	LAUNCH(l, kernel, blocks * a.splits, THREADS, 0, l->batch, a);
+	if (a.splits > 1)
+		LAUNCH(l, join_splits, a.rows * a.heads, THREADS, 0, l->batch, a);
 }
 
-int
-quant_gemv(llmapp_cuda_context *c, int quant, const float *x, int64_t rows, int64_t k, const void *w, int64_t n,
-		   float *y)
-{
-	launch l = {};
-	int code = context_enter(c);
+/* ---- rows ---- */
 
-	if (code != LLMAPP_CUDA_OK)
-		return code;
-	if ((quant != LLMAPP_CUDA_Q8_0 && quant != LLMAPP_CUDA_Q4_0) || rows < 0 || n < 1 || k < 1 || k % QUANT != 0)
-		return context_fail(c, LLMAPP_CUDA_INVALID, "a product with weights in blocks has an impossible shape");
-	l.stream = c->stream;
-	for (int64_t first = 0; first < rows; first += FEW_ROWS)
-		LAUNCH(&l, multiply_blocks, (n + GEMV_WARPS - 1) / GEMV_WARPS, GEMV_WARPS * WARP, 0, quant,
-			   (int) (rows - first < FEW_ROWS ? rows - first : FEW_ROWS), k, n, x + first * k,
-			   (const unsigned char *) w, y + first * n);
-	return context_check(c, l.error);
+static __global__ void
+pick_rows(const llmapp_cuda_batch *batch, int64_t n, const float *x, const int32_t *which, float *y)
+{
+	FOR_ELEMENTS(i, batch->rows[AXIS_ROW] * n)
+	y[i] = x[which[i / n] * n + i % n];
+}
+
+void
+launch_gather_rows(launch *l, const llmapp_cuda_step *s)
+{
+	int64_t n = columns_of(&s->in[0]);
+
+	LAUNCH(l, pick_rows, element_blocks(bucket_of(l, &s->in[1]) * n), BLOCK, 0, l->batch, n, FLOATS(s->in[0]),
+		   INTS(s->in[1]), FLOATS(s->out[0]));
 }

@@ -116,9 +116,10 @@ describe(product *p, const gemm_shape *s, const float *bias)
 	cublasOperation_t turn_b = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
 	cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
 	cudaDataType_t type = s->bf16 ? CUDA_R_16BF : CUDA_R_32F;
-	uint64_t n = s->n, m = s->m, k = s->k;
+	cublasComputeType_t compute = s->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+	uint64_t n = s->n, m = s->m, k = s->k, c_step = s->c_step > 0 ? s->c_step : s->n;
 
-	return cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+	return cublasLtMatmulDescCreate(&p->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turn_a, sizeof(turn_a)) ==
 			   CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &turn_b, sizeof(turn_b)) ==
@@ -131,7 +132,7 @@ describe(product *p, const gemm_shape *s, const float *bias)
 									  s->transpose_b ? k : n) == CUBLAS_STATUS_SUCCESS &&
 		   cublasLtMatrixLayoutCreate(&p->b, type, s->transpose_a ? m : k, s->transpose_a ? k : m,
 									  s->transpose_a ? m : k) == CUBLAS_STATUS_SUCCESS &&
-		   cublasLtMatrixLayoutCreate(&p->c, CUDA_R_32F, n, m, n) == CUBLAS_STATUS_SUCCESS;
+		   cublasLtMatrixLayoutCreate(&p->c, CUDA_R_32F, n, m, c_step) == CUBLAS_STATUS_SUCCESS;
 }
 
 static bool

@@ -2,7 +2,7 @@
  * launch.h
  *	  The host's side of operations: what a launcher is given, and the helpers it is written with.
  *
- * An operation of ops.def is one function launch_NAME(l, s) that enqueues its kernels.  It is called
+ * An operation of ops.def or serving.def is one function launch_NAME(l, s) that enqueues its kernels.  It is called
  * twice: first to measure, when a program is made, where launches do nothing, scratch is only added
  * up and matrix products choose their algorithms; then to enqueue, in the same order.  So it must
  * depend on l and s alone, and neither allocates nor waits.
@@ -102,5 +102,8 @@ bucket_of(const launch *l, const llmapp_cuda_tensor *t)
 #define OP(name, inplace, shape, gradient) extern void launch_##name(launch *l, const llmapp_cuda_step *s);
 #include "../src/engine/ops.def"
 #undef OP
+#define STEP(name) extern void launch_##name(launch *l, const llmapp_cuda_step *s);
+#include "serving.def"
+#undef STEP
 
 #endif /* LLMAPP_CUDA_LAUNCH_H */

@@ -17,8 +17,8 @@ round_elements(int64_t n, const float *x, uint16_t *y)
 	y[i] = to_bf16(x[i]);
 }
 
-static const uint16_t *
-rounded(launch *l, const float *x, int64_t n)
+const uint16_t *
+gemm_round(launch *l, const float *x, int64_t n)
 {
 	uint16_t *y = launch_scratch<uint16_t>(l, n);
 
@@ -26,11 +26,27 @@ rounded(launch *l, const float *x, int64_t n)
 	return y;
 }
 
+static __global__ void
+round_to_tf32(int64_t n, const float *x, float *y)
+{
+	FOR_ELEMENTS(i, n)
+	y[i] = to_tf32(x[i]);
+}
+
+const float *
+gemm_round_tf32(launch *l, const float *x, int64_t n)
+{
+	float *y = launch_scratch<float>(l, n);
+
+	LAUNCH(l, round_to_tf32, element_blocks(n), BLOCK, 0, n, x, y);
+	return y;
+}
+
 void
 gemm(launch *l, const gemm_shape *s, const float *a, const float *b, const float *bias, float beta, float *c)
 {
 	if (s->bf16)
-		gemm_enqueue(l, s, rounded(l, a, s->m * s->k), rounded(l, b, s->k * s->n), bias, beta, c);
+		gemm_enqueue(l, s, gemm_round(l, a, s->m * s->k), gemm_round(l, b, s->k * s->n), bias, beta, c);
 	else
 		gemm_enqueue(l, s, a, b, bias, beta, c);
 }

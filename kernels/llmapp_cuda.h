@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LLMAPP_CUDA_VERSION 1
+#define LLMAPP_CUDA_VERSION 2
 #define LLMAPP_CUDA_SYMBOL "llmapp_cuda_get"
 #define LLMAPP_CUDA_INPUTS 8
 #define LLMAPP_CUDA_OUTPUTS 4
@@ -121,27 +121,18 @@ typedef struct llmapp_cuda_update
 	int64_t floats; /* of weights, for average */
 } llmapp_cuda_update;
 
-/* Tokens of sequences in pages, as attention of one new token of each reads them. */
-typedef struct llmapp_cuda_decode
+/* How weights are kept: weight_type of quant.h, whose layouts these are. */
+typedef enum llmapp_cuda_kept
 {
-	int32_t sequences, heads, kv_heads, head_dim;
-	int32_t page_tokens; /* tokens of a page */
-	int32_t max_pages;   /* columns of pages */
-	int32_t longest;     /* most tokens of a sequence: the bucket of lengths */
-	int32_t bf16;        /* keys and values are bf16, otherwise float32 */
-	float scale;
-	const float *q;         /* (sequences, heads head_dim) */
-	const void *k, *v;      /* (pages, page_tokens, kv_heads, head_dim) */
-	const int32_t *pages;   /* (sequences, max_pages): which pages, in order of tokens */
-	const int32_t *lengths; /* (sequences): tokens, 0: the result is 0 */
-	float *out;             /* (sequences, heads head_dim) */
-} llmapp_cuda_decode;
-
-typedef enum llmapp_cuda_quant
-{
+	LLMAPP_CUDA_F32,
+	LLMAPP_CUDA_F16,
+	LLMAPP_CUDA_BF16,
 	LLMAPP_CUDA_Q8_0, /* blocks of 32: fp16 d, int8[32]; w = q d */
 	LLMAPP_CUDA_Q4_0  /* fp16 d, 16 bytes, low nibbles first; w = (q - 8) d */
-} llmapp_cuda_quant;
+} llmapp_cuda_kept;
+
+/* So many rows of a step need no memory to decode weights into. */
+#define LLMAPP_CUDA_FEW_ROWS 8
 
 typedef struct llmapp_cuda_context llmapp_cuda_context;
 typedef struct llmapp_cuda_program llmapp_cuda_program;
@@ -155,7 +146,7 @@ typedef struct llmapp_cuda_api
 	int (*open)(int device, llmapp_cuda_context **c, char *text, size_t text_bytes);
 	void (*close)(llmapp_cuda_context *c); /* frees all that was made of it, but for programs and optimizers */
 	const char *(*error)(const llmapp_cuda_context *c); /* of the last call that failed */
-	/* Number of an operation of ops.def by its name, -1: there is none. */
+	/* Number of an operation of ops.def, or a step of serving.def, by its name, -1: there is none. */
 	int (*op)(const char *name);
 
 	int (*allocate)(llmapp_cuda_context *c, size_t bytes, void **memory);
@@ -186,13 +177,6 @@ typedef struct llmapp_cuda_api
 	 * gradient times share; where it is not finite nothing else is changed.
 	 */
 	int (*optim_run)(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
-
-	/* Bytes of scratch that decode() needs; device memory. */
-	size_t (*decode_bytes)(const llmapp_cuda_decode *d);
-	int (*decode)(llmapp_cuda_context *c, const llmapp_cuda_decode *d, void *scratch);
-	/* y (rows, n) = x (rows, k) w^T, w (n, k) in blocks along k, which is a multiple of 32; few rows. */
-	int (*quant_gemv)(llmapp_cuda_context *c, int quant, const float *x, int64_t rows, int64_t k, const void *w,
-					  int64_t n, float *y);
 } llmapp_cuda_api;
 
 /* NULL and a reason when version or sizes are not those of the library. */

@@ -32,6 +32,9 @@ static const op_entry ops[] = {
 #define OP(name, inplace, shape, gradient) {#name, launch_##name},
 #include "../src/engine/ops.def"
 #undef OP
+#define STEP(name) {#name, launch_##name},
+#include "serving.def"
+#undef STEP
 };
 
 #define OP_COUNT ((int) (sizeof(ops) / sizeof(*ops)))

@@ -25,6 +25,17 @@ to_bf16(float x)
 	return (uint16_t) ((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
+/* 10 bits behind the leading one, as tensor cores read a float32 that is to be a tf32; ties to even. */
+static __device__ inline float
+to_tf32(float x)
+{
+	unsigned bits = __float_as_uint(x);
+
+	if ((bits & 0x7f800000u) == 0x7f800000u)
+		return x;
+	return __uint_as_float((bits + 0xfffu + ((bits >> 13) & 1)) & ~0x1fffu);
+}
+
 static __device__ inline float
 from_bf16(uint16_t x)
 {
@@ -84,6 +95,16 @@ from_half(uint16_t x)
 	float r;
 
 	asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+	return r;
+}
+
+/* To nearest even; what is too large is infinite. */
+static __device__ inline uint16_t
+to_half(float x)
+{
+	uint16_t r;
+
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
 	return r;
 }
 
@@ -169,6 +190,22 @@ from_half(uint16_t x)
 	if (exponent == 31)
 		return __uint_as_float(sign | 0x7f800000u | fraction << 13);
 	return __uint_as_float(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+static inline uint16_t
+to_half(float x)
+{
+	uint16_t sign = (uint16_t) (__float_as_uint(x) >> 16 & 0x8000);
+	float size = fabsf(x);
+	int exponent;
+
+	if (!(size < 65520)) /* halfway to 2^16 */
+		return sign | (size != size ? 0x7e00 : 0x7c00);
+	if (size < ldexpf(1, -14))
+		return sign | (uint16_t) nearbyintf(ldexpf(size, 24));
+	frexpf(size,
+		   &exponent); /* size in [2^(exponent - 1), 2^exponent); the leading bit adds 1 to the stored exponent */
+	return sign | (uint16_t) (((exponent + 13) << 10) + (int) nearbyintf(ldexpf(size, 11 - exponent)));
 }
 
 #endif

@@ -1,7 +1,6 @@
 /*
  * test_parts.c
- *	  What of the CUDA interface is no operation: optimizers against the CPU's, attention to a paged
- *	  cache and products with quantised weights against sums in double, and calls that are refused.
+ *	  What of the CUDA interface is no operation: optimizers against the CPU's, and calls that are refused.
  */
 #include "bench.h"
 
@@ -160,174 +159,6 @@ test_optim(const optim_case *c)
 	free(got);
 }
 
-/* ---- attention to a cache ---- */
-
-#define PAGE 16
-#define PAGES 80
-#define SEQUENCES 4
-
-static uint16_t
-to_bf16(float x)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &x, sizeof(bits));
-	return (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static float
-from_bf16(uint16_t x)
-{
-	uint32_t bits = (uint32_t) x << 16;
-	float f;
-
-	memcpy(&f, &bits, sizeof(f));
-	return f;
-}
-
-static void
-test_decode(int heads, int kv_heads, int n, bool bf16)
-{
-	const int32_t lengths[SEQUENCES] = {0, 1, 300, 517};
-	int64_t q_floats = SEQUENCES * heads * n, kv_floats = (int64_t) PAGES * PAGE * kv_heads * n;
-	float *q = malloc(q_floats * sizeof(float)), *k = malloc(kv_floats * sizeof(float));
-	float *v = malloc(kv_floats * sizeof(float)), *out = malloc(q_floats * sizeof(float));
-	uint16_t *k16 = malloc(kv_floats * 2), *v16 = malloc(kv_floats * 2);
-	double *expected = calloc(q_floats, sizeof(double));
-	int32_t pages[SEQUENCES][33];
-	llmapp_cuda_decode d = {
-		.sequences = SEQUENCES,
-		.heads = heads,
-		.kv_heads = kv_heads,
-		.head_dim = n,
-		.page_tokens = PAGE,
-		.max_pages = 33,
-		.longest = 520,
-		.bf16 = bf16,
-		.scale = 0.3f,
-	};
-	void *scratch;
-
-	random_fill(q, q_floats);
-	random_fill(k, kv_floats);
-	random_fill(v, kv_floats);
-	for (int64_t i = 0; i < kv_floats; i++)
-	{
-		k16[i] = to_bf16(k[i]);
-		v16[i] = to_bf16(v[i]);
-		k[i] = bf16 ? from_bf16(k16[i]) : k[i];
-		v[i] = bf16 ? from_bf16(v16[i]) : v[i];
-	}
-	for (int s = 0; s < SEQUENCES; s++)
-		for (int p = 0; p < 33; p++)
-			pages[s][p] = (p * 7 + s * 31) % PAGES;
-	for (int s = 0; s < SEQUENCES; s++)
-		for (int h = 0; h < heads; h++)
-		{
-			double sum = 0, *to = expected + (s * heads + h) * n;
-
-			for (int t = 0; t < lengths[s]; t++)
-			{
-				int64_t at =
-					((int64_t) (pages[s][t / PAGE] * PAGE + t % PAGE) * kv_heads + h / (heads / kv_heads)) * n;
-				double score = 0, p;
-
-				for (int j = 0; j < n; j++)
-					score += (double) q[(s * heads + h) * n + j] * k[at + j];
-				p = exp(score * d.scale);
-				sum += p;
-				for (int j = 0; j < n; j++)
-					to[j] += p * v[at + j];
-			}
-			for (int j = 0; j < n && sum > 0; j++)
-				to[j] /= sum;
-		}
-	d.q = device_copy(q, q_floats * sizeof(float));
-	d.k = bf16 ? device_copy(k16, kv_floats * 2) : device_copy(k, kv_floats * 4);
-	d.v = bf16 ? device_copy(v16, kv_floats * 2) : device_copy(v, kv_floats * 4);
-	d.pages = device_copy(pages, sizeof(pages));
-	d.lengths = device_copy(lengths, sizeof(lengths));
-	d.out = device_copy(out, q_floats * sizeof(float));
-	check_code(api->allocate(device, api->decode_bytes(&d), &scratch));
-	for (int order = 0; order < ORDERS; order++)
-	{
-		if (emulate_set_order)
-			emulate_set_order(order);
-		check_code(api->decode(device, &d, scratch));
-		check_code(api->copy_from(device, out, d.out, q_floats * sizeof(float)));
-		CHECK_CLOSE(out, expected, q_floats, 1e-11);
-	}
-	d.max_pages = 2;
-	CHECK_INT(api->decode(device, &d, scratch), LLMAPP_CUDA_INVALID);
-	api->release(device, (void *) d.q);
-	api->release(device, (void *) d.k);
-	api->release(device, (void *) d.v);
-	api->release(device, (void *) d.pages);
-	api->release(device, (void *) d.lengths);
-	api->release(device, d.out);
-	api->release(device, scratch);
-	free(q);
-	free(k);
-	free(v);
-	free(k16);
-	free(v16);
-	free(out);
-	free(expected);
-}
-
-/* ---- quantised weights ---- */
-
-/* Scales as half-precision numbers, some of them negative and one below the normal ones. */
-static const struct
-{
-	uint16_t bits;
-	float value;
-} scales[] = {{0x3c00, 1}, {0xb800, -0.5f}, {0x2e66, 0.0999755859375f}, {0x0001, 5.9604644775390625e-8f}};
-
-static void
-test_gemv(int quant, int64_t rows, int64_t k, int64_t n)
-{
-	int64_t bytes = quant == LLMAPP_CUDA_Q8_0 ? 34 : 18;
-	unsigned char *w = malloc(n * k / 32 * bytes);
-	float *x = malloc(rows * k * sizeof(float)), *y = malloc(rows * n * sizeof(float)), *at_x, *at_y;
-	double *expected = calloc(rows * n, sizeof(double));
-	void *at_w;
-
-	random_fill(x, rows * k);
-	for (int64_t b = 0; b < n * k / 32; b++)
-	{
-		unsigned char *block = w + b * bytes;
-		int which = next_below(4);
-
-		memcpy(block, &scales[which].bits, 2);
-		for (int i = 2; i < bytes; i++)
-			block[i] = (unsigned char) next_below(256);
-		for (int i = 0; i < 32; i++)
-		{
-			int q = quant == LLMAPP_CUDA_Q8_0 ? (signed char) block[2 + i]
-											  : (i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4) - 8;
-
-			for (int64_t r = 0; r < rows; r++)
-				expected[r * n + b / (k / 32)] += (double) scales[which].value * q * x[r * k + b % (k / 32) * 32 + i];
-		}
-	}
-	at_w = device_copy(w, n * k / 32 * bytes);
-	at_x = device_copy(x, rows * k * sizeof(float));
-	at_y = device_copy(y, rows * n * sizeof(float));
-	check_code(api->quant_gemv(device, quant, at_x, rows, k, at_w, n, at_y));
-	check_code(api->copy_from(device, y, at_y, rows * n * sizeof(float)));
-	CHECK_CLOSE(y, expected, rows * n, 1e-12);
-	CHECK_INT(api->quant_gemv(device, quant, at_x, rows, k - 1, at_w, n, at_y), LLMAPP_CUDA_INVALID);
-	CHECK_INT(api->quant_gemv(device, 7, at_x, rows, k, at_w, n, at_y), LLMAPP_CUDA_INVALID);
-	api->release(device, at_w);
-	api->release(device, at_x);
-	api->release(device, at_y);
-	free(w);
-	free(x);
-	free(y);
-	free(expected);
-}
-
 /* ---- what is refused ---- */
 
 static void
@@ -377,15 +208,6 @@ main(int argc, char **argv)
 		test_optim(&(optim_case) {OPT_ADAMW, 1, 0.5, true});
 		test_optim(&(optim_case) {OPT_ADAMW, 0, 1, false});
 		test_optim(&(optim_case) {OPT_SGD, 1000, 1, true});
-		test_decode(4, 4, 8, false);
-		test_decode(6, 1, 40, true);
-		test_decode(8, 4, 128, true);
-		test_decode(1, 1, 256, false);
-		for (int quant = 0; quant < 2; quant++)
-		{
-			test_gemv(quant, 1, 2080, 37);
-			test_gemv(quant, 11, 96, 5);
-		}
 		test_refused(bench_entry);
 		api->close(device);
 	}

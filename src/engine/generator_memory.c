@@ -19,16 +19,6 @@ reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
 		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
 }
 
-/*
- * Keys and values are kept in f16 where the weights are not float32, whose rounding is larger, in whole blocks as the
- * kernels read them.
- */
-static bool
-keeps_half(const net *n)
-{
-	return net_kept_type(n) != WEIGHT_F32 && n->config.text.head_dim % QUANT_BLOCK == 0;
-}
-
 /* Of weights in fewer bits, by the longest of their rows. */
 static int64_t
 scratch_floats(const net *n)

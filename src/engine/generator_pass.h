@@ -76,6 +76,16 @@ config_of(const generator *g)
 	return &g->n->config.text;
 }
 
+/*
+ * Keys and values are kept in f16 where the weights are not float32, whose rounding is larger, in whole blocks as the
+ * kernels read them.
+ */
+static inline bool
+keeps_half(const net *n)
+{
+	return net_kept_type(n) != WEIGHT_F32 && n->config.text.head_dim % QUANT_BLOCK == 0;
+}
+
 static inline int64_t
 kv_width(const transformer_config *c)
 {

@@ -16,6 +16,7 @@ struct emulate_desc
 	cublasOperation_t turn_a, turn_b;
 	cublasLtEpilogue_t epilogue;
 	const float *bias;
+	bool tf32; /* the last 13 bits of numbers are not read */
 };
 
 struct emulate_layout
@@ -47,7 +48,8 @@ cublasLtDestroy(cublasLtHandle_t h)
 cublasStatus_t
 cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType scale)
 {
-	*d = new emulate_desc {CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL};
+	*d = new emulate_desc {CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL,
+						   compute == CUBLAS_COMPUTE_32F_FAST_TF32};
 	return scale == CUDA_R_32F ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
@@ -144,12 +146,13 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmulDesc_t d, cubla
 }
 
 static double
-element(const emulate_layout *l, cublasOperation_t turn, const void *x, int64_t row, int64_t column)
+element(const emulate_desc *d, const emulate_layout *l, cublasOperation_t turn, const void *x, int64_t row,
+		int64_t column)
 {
 	int64_t i = turn ? column + row * l->ld : row + column * l->ld;
 
-	return l->type == CUDA_R_16BF ? __uint_as_float((unsigned) ((const uint16_t *) x)[i] << 16)
-								  : ((const float *) x)[i];
+	return __uint_as_float(l->type == CUDA_R_16BF ? (unsigned) ((const uint16_t *) x)[i] << 16
+												  : ((const unsigned *) x)[i] & (d->tf32 ? ~0x1fffu : ~0u));
 }
 
 static void
@@ -163,15 +166,15 @@ multiply(emulate_desc d, emulate_layout a, emulate_layout b, emulate_layout c, c
 	{
 		sum.assign(c.rows, 0.0);
 		for (int64_t p = 0; p < k; p++)
-			column[p] = element(&b, d.turn_b, y, p, j);
+			column[p] = element(&d, &b, d.turn_b, y, p, j);
 		if (d.turn_a)
 			for (int64_t i = 0; i < c.rows; i++)
 				for (int64_t p = 0; p < k; p++)
-					sum[i] += element(&a, CUBLAS_OP_T, x, i, p) * column[p];
+					sum[i] += element(&d, &a, CUBLAS_OP_T, x, i, p) * column[p];
 		else
 			for (int64_t p = 0; p < k; p++)
 				for (int64_t i = 0; i < c.rows; i++)
-					sum[i] += element(&a, CUBLAS_OP_N, x, i, p) * column[p];
+					sum[i] += element(&d, &a, CUBLAS_OP_N, x, i, p) * column[p];
 		for (int64_t i = 0; i < c.rows; i++)
 		{
 			float *to = z + i + j * c.ld;

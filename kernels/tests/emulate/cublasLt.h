@@ -31,7 +31,8 @@ typedef enum cudaDataType_t
 
 typedef enum cublasComputeType_t
 {
-	CUBLAS_COMPUTE_32F = 68
+	CUBLAS_COMPUTE_32F = 68,
+	CUBLAS_COMPUTE_32F_FAST_TF32 = 77
 } cublasComputeType_t;
 
 typedef enum cublasLtEpilogue_t

@@ -26,6 +26,18 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
+typedef struct __align__(16) float4
+{
+	float x, y, z, w;
+}
+float4;
+
+typedef struct __align__(8) uint2
+{
+	unsigned x, y;
+}
+uint2;
+
 typedef struct emulate_index
 {
 	unsigned x;
@@ -124,6 +136,10 @@ emulate_launch(unsigned grid, unsigned threads, size_t bytes, K *kernel, A... ar
 
 /* 0 ascending, 1 descending, 2 shuffled */
 extern "C" void emulate_set_order(int order);
+/* The count-th allocation ("memory") or run of a graph ("lost") from now on fails; 0: none. */
+extern "C" void emulate_fail(const char *kind, int count);
+/* Bytes that are allocated, of a device or pinned. */
+extern "C" size_t emulate_allocated(void);
 
 /* ---- the runtime's functions that kernels' host code calls ---- */
 

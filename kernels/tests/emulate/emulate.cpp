@@ -320,6 +320,16 @@ emulate_grid(unsigned grid, unsigned threads, size_t bytes, const std::function<
 
 /* ---- faults ---- */
 
+static const char *failing = "";
+static int failing_after;
+
+void
+emulate_fail(const char *kind, int count)
+{
+	failing = kind;
+	failing_after = count;
+}
+
 /*
  * A file that LLMAPP_EMULATE_FAULT names may say "memory N" or "lost N": the N-th allocation of this process fails,
  * or the device at the N-th run of a graph.
@@ -335,6 +345,8 @@ is_faulty(const char *kind, int *count)
 
 	if (file)
 		fclose(file);
+	if (strcmp(failing, kind) == 0 && failing_after > 0 && --failing_after == 0)
+		return true;
 	return ++*count == at && named;
 }
 
@@ -346,7 +358,19 @@ struct emulate_graph
 };
 
 static emulate_graph *capturing;
-static std::map<void *, size_t> allocated;
+static std::map<void *, size_t> allocated, pinned;
+static int allocations; /* tried */
+
+size_t
+emulate_allocated(void)
+{
+	size_t bytes = 0;
+
+	for (const std::map<void *, size_t> *m : {&allocated, &pinned})
+		for (const std::pair<void *const, size_t> &a : *m)
+			bytes += a.second;
+	return bytes;
+}
 
 void
 emulate_enqueue(const std::function<void()> &call)
@@ -422,10 +446,9 @@ cudaError_t
 cudaMalloc(void **memory, size_t bytes)
 {
 	size_t page = 4096, room = (bytes + page - 1) / page * page, kept = (bytes + 63) / 64 * 64;
-	static int calls;
 	char *base;
 
-	if (capturing || bytes > (size_t) 1 << 30 || is_faulty("memory", &calls))
+	if (capturing || bytes > (size_t) 1 << 30 || is_faulty("memory", &allocations))
 		return cudaErrorMemoryAllocation;
 	base = (char *) mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (base == MAP_FAILED)
@@ -455,13 +478,17 @@ cudaFree(void *memory)
 cudaError_t
 cudaMallocHost(void **memory, size_t bytes)
 {
-	*memory = malloc(bytes);
-	return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
+	*memory = is_faulty("memory", &allocations) ? NULL : malloc(bytes);
+	if (!*memory)
+		return cudaErrorMemoryAllocation;
+	pinned[*memory] = bytes;
+	return cudaSuccess;
 }
 
 cudaError_t
 cudaFreeHost(void *memory)
 {
+	pinned.erase(memory);
 	free(memory);
 	return cudaSuccess;
 }
