@@ -149,6 +149,18 @@ cuda_allocate(const cuda_device *d, size_t bytes, llm_error *err)
 	return cuda_ok(d, d->api->allocate(d->context, bytes, &memory), err) ? memory : NULL;
 }
 
+bool
+cuda_copy_to(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err)
+{
+	return bytes == 0 || cuda_ok(d, d->api->copy_to(d->context, to, from, bytes), err);
+}
+
+bool
+cuda_copy_from(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err)
+{
+	return bytes == 0 || cuda_ok(d, d->api->copy_from(d->context, to, from, bytes), err);
+}
+
 /* ---- plans ---- */
 
 static llmapp_cuda_tensor
