@@ -168,13 +168,13 @@ cuda_plans_bytes(const cuda_plans *c)
 	return bytes;
 }
 
-char *
+void *
 cuda_plans_device(const cuda_plans *c)
 {
 	return c->memory;
 }
 
-char *
+void *
 cuda_plans_host(const cuda_plans *c)
 {
 	return c->staging;
@@ -283,7 +283,7 @@ cuda_plans_run(const cuda_plans *c, int i, const batch *b, run_args *r, llm_erro
 const float *
 cuda_plans_result(const cuda_plans *c, int i, int32_t tensor, int64_t count, llm_error *err)
 {
-	float *to = (float *) (c->staging + c->at.result);
+	void *to = c->staging + c->at.result;
 
 	return cuda_copy_from(c->device, to, plan_address(c->plans[i].p->plan, tensor), count * sizeof(float), err)
 			   ? to

@@ -37,12 +37,12 @@ extern cuda_plans *cuda_plans_new(const cuda_device *d, net_plan *const *plans, 
  * programs, each for a quarter of the tokens down to so many, of which a run takes the smallest that its batch fits.
  */
 extern bool cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least_tokens, llm_error *err);
-extern void cuda_plans_free(cuda_plans *c); /* c may be NULL */
+extern void cuda_plans_free(cuda_plans *c);          /* c may be NULL */
 extern size_t cuda_plans_bytes(const cuda_plans *c); /* of the device, with scratch of programs */
 
 /* Memory of the caller's, at its begin. */
-extern char *cuda_plans_device(const cuda_plans *c);
-extern char *cuda_plans_host(const cuda_plans *c);
+extern void *cuda_plans_device(const cuda_plans *c);
+extern void *cuda_plans_host(const cuda_plans *c);
 
 /* Enqueue plan i on a batch that was checked; r->rows become those of the batch.  LLM_CANCELLED when r->poll says so. */
 extern bool cuda_plans_run(const cuda_plans *c, int i, const batch *b, run_args *r, llm_error *err);

@@ -95,7 +95,7 @@ make_optim(trainer *t, llm_error *err)
 static void *
 on_device(const cuda_training *c, size_t offset)
 {
-	return cuda_plans_device(c->plans) + offset;
+	return (char *) cuda_plans_device(c->plans) + offset;
 }
 
 /* Where a number of this memory's state is on the device. */
@@ -166,7 +166,8 @@ push(trainer *t, llm_error *err)
 		ok = push_floats(t, t->weights, parameters, err) &&
 			 (!t->average || push_floats(t, t->average, t->part_floats, err));
 	if (ok && (t->changed & CHANGED_MERGED))
-		ok = cuda_copy_to(t->cuda->device, on_device(t->cuda, t->cuda->merged), t->merged, net_weight_bytes(t->n), err);
+		ok = cuda_copy_to(t->cuda->device, on_device(t->cuda, t->cuda->merged), t->merged, net_weight_bytes(t->n),
+						  err);
 	if (ok)
 		t->changed = 0;
 	return ok;
@@ -226,7 +227,7 @@ cuda_update(trainer *t, open_step *o, double rate, double share, double *norm, l
 {
 	const cuda_training *c = t->cuda;
 	const train_config *config = &t->config;
-	double *to = on_device(c, c->norm), *pinned = (double *) cuda_plans_host(c->plans);
+	double *to = on_device(c, c->norm), *pinned = cuda_plans_host(c->plans);
 	float *trained = twin(t, t->trained);
 	llmapp_cuda_update u = {
 		.adamw = config->optimizer == OPT_ADAMW,

@@ -280,7 +280,7 @@ check_predicts_no_rows(const net *n, trainer *t, const batch *b)
 
 	CHECK(!trainer_predict(t, b, NULL, NULL, NULL, &err) && err.code == LLM_INVALID);
 	err.code = LLM_OK;
-	CHECK(predictor_new(n, trainer_weights(t), 1, &err) == NULL && err.code == LLM_INVALID);
+	CHECK(predictor_new(n, trainer_weights(t), 1, NULL, &err) == NULL && err.code == LLM_INVALID);
 }
 
 static inline train_config
