@@ -23,10 +23,11 @@ typedef struct ScoringSpec
 	char *table;
 	int keys;
 	char **key; /* (keys) columns of the source */
-	char *device;
+	char *device; /* auto, cpu, cuda, cuda:N: what was asked for */
 	char *search_path; /* of the submitter, for the query */
 	char *timezone;
 	char *datestyle;
+	int32 gpu_memory;
 } ScoringSpec;
 
 extern bool RunScoring(const ClaimedJob *claimed); /* does jobs of kind "score" */

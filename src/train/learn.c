@@ -22,7 +22,7 @@
 #include "../common.h"
 #include "../metrics/metrics.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "learn.h"
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
@@ -80,7 +80,7 @@ CheckGpuMemory(const Learning *l)
 	Size bytes = trainer_device_bytes(l->trainer);
 
 	if (bytes > 0 && bytes > GpuMemory())
-		ThrowGpuMemory(l, bytes);
+		RefuseGpuMemory(l, bytes);
 }
 
 /* Parameters and moments come to this memory. */

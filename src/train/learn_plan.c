@@ -14,7 +14,7 @@
 #include "../format/layers.h"
 #include "../engine/cuda.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "learn_plan.h"
 
 #define TEXT_EMBED_DIM 16 /* of categories beside a text */
@@ -169,8 +169,8 @@ TrainerConfig(const Learning *l)
 					  .seed = p->seed,
 					  .threads = ThreadCount(),
 					  .poll = JobPoll,
-					  .gpu = TrainingGpu() != NULL,
-					  .device = TrainingGpu()};
+					  .gpu = JobGpu() != NULL,
+					  .device = JobGpu()};
 
 	c.total_steps = p->steps;
 	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, l->batches, &c.total_steps))
@@ -299,21 +299,16 @@ FittingBatch(Learning *l)
 }
 
 void
-ThrowGpuMemory(const Learning *l, Size bytes)
+RefuseGpuMemory(const Learning *l, Size bytes)
 {
 	Learning smaller = *l;
 	int64 samples = FittingBatch(&smaller);
 
-	ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-					errmsg("this training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
-						   GpuMemory() / (1024 * 1024)),
-					errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
-							  (Size) l->config.device->info.memory_free / (1024 * 1024),
-							  GetConfigOption("llmapp.gpu_memory", false, false)),
-					samples > 0 && samples < l->batch_samples
-						? errhint("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
-						: errhint("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
-								  bytes / (1024 * 1024) + 1)));
+	ThrowGpuMemory("this training", bytes,
+				   samples > 0 && samples < l->batch_samples
+					   ? psprintf("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
+					   : psprintf("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
+								  bytes / (1024 * 1024) + 1));
 }
 
 /* Whole batches only: first with all that layers make, then with layers computed again.  False: the CPU is to do it. */
@@ -332,7 +327,7 @@ PlanOnGpu(Learning *l)
 		return true;
 	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
 							 GpuMemory() / (1024 * 1024))))
-		ThrowGpuMemory(l, bytes);
+		RefuseGpuMemory(l, bytes);
 	l->config.gpu = false;
 	l->config.device = NULL;
 	return false;
