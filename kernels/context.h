@@ -25,10 +25,11 @@ extern int context_check(llmapp_cuda_context *c, cudaError_t error);
 extern int context_enter(llmapp_cuda_context *c);
 extern int context_allocate(llmapp_cuda_context *c, size_t bytes, void **memory);
 
-/* optim.cu and decode.cu, for the table of functions. */
+/* optim.cu, sums.cu and decode.cu, for the table of functions. */
 extern int optim_new(llmapp_cuda_context *c, const llmapp_cuda_param *params, int32_t count, llmapp_cuda_optim **o);
 extern void optim_free(llmapp_cuda_optim *o);
 extern int optim_run(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
+extern int sum_add(llmapp_cuda_context *c, const llmapp_cuda_sum *sums, int32_t count, float weight, int first);
 extern size_t decode_bytes(const llmapp_cuda_decode *d);
 extern int decode(llmapp_cuda_context *c, const llmapp_cuda_decode *d, void *scratch);
 extern int quant_gemv(llmapp_cuda_context *c, int quant, const float *x, int64_t rows, int64_t k, const void *w,

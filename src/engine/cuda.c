@@ -95,7 +95,9 @@ fail(int code, int number, const char *what, llm_error *err)
 	if (code == LLMAPP_CUDA_MEMORY)
 	{
 		llm_fail(err, LLM_MEMORY, "out of memory on GPU cuda:%d", number);
-		return llm_hint(err, "Use a smaller batch_size or network, device => 'cpu', or wait until others have ended on this GPU.");
+		return llm_hint(
+			err,
+			"Use a smaller batch_size or network, device => 'cpu', or wait until others have ended on this GPU.");
 	}
 	return llm_fail(err, LLM_UNAVAILABLE, "GPU cuda:%d: %s", number, what);
 }

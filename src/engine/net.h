@@ -326,8 +326,8 @@ typedef struct train_config
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	/*
-	 * Steps and scores are computed on a GPU, which has parameters, moments and what layers make; micro_rows are
-	 * refused.  Checkpoints are those of the CPU.  trainer_new() needs the device, opened; planning does not.
+	 * Steps and scores are computed on a GPU, which has parameters, moments, sums over passes and what layers
+	 * make.  Checkpoints are those of the CPU.  trainer_new() needs the device, opened; planning does not.
 	 */
 	bool gpu;
 	struct cuda_device *device;

@@ -3,7 +3,7 @@
  *	  Steps of a training on a GPU.
  *
  * Device memory of its own, before that of the plans (cuda_plans.h), has the state at the offsets that it has in
- * this memory, merged weights and the norm of a step.  A step waits once, for the norm of its gradient; its losses
+ * this memory, merged weights, sums over passes and the norm of a step.  A step waits once, for the norm of its gradient; its losses
  * are there by then.  With batch norm it waits for their statistics, too, which the moving average has to have.
  */
 #include "trainer.h"
@@ -16,9 +16,11 @@
 typedef struct cuda_training
 {
 	const cuda_device *device;
-	size_t merged, norm; /* offsets in device memory; the state begins it */
+	size_t merged, sums, norm; /* offsets in device memory; the state begins it */
 	cuda_plans *plans;
 	llmapp_cuda_optim *optim;
+	int32_t sum_count;
+	llmapp_cuda_sum *sum; /* (sum_count), of steps of several passes */
 } cuda_training;
 
 /* ---- memory ---- */
@@ -40,7 +42,7 @@ lay_out(trainer *t, const trainer_sizes *z, cuda_training *c, cuda_layout *at, l
 	size_t state, own = 0;
 
 	if (!cuda_place(z->state, &state, &own) || !cuda_place(z->merged, &c->merged, &own) ||
-		!cuda_place(sizeof(double), &c->norm, &own))
+		!cuda_place(z->sums, &c->sums, &own) || !cuda_place(sizeof(double), &c->norm, &own))
 		return llm_fail(err, LLM_MEMORY, "network is too large");
 	return cuda_lay_out((const net_plan *const *) plans, count, own, sizeof(double), at, err);
 }
@@ -68,6 +70,41 @@ trainer_cuda_bytes(const cuda_training *c)
 
 /* ---- construction ---- */
 
+static void *
+on_device(const cuda_training *c, size_t offset)
+{
+	return (char *) cuda_plans_device(c->plans) + offset;
+}
+
+/* tensors become those of the sums. */
+static bool
+make_sums(trainer *t, optim_tensor *tensors, int32_t count, llm_error *err)
+{
+	cuda_training *c = t->cuda;
+	gradient_sum *sums = calloc(count + 1, sizeof(gradient_sum));
+	size_t bytes = 0;
+	bool ok;
+
+	c->sum = calloc(count + 1, sizeof(llmapp_cuda_sum));
+	ok = (sums && c->sum && accumulator_bytes(tensors, count, trainer_passes(t), &bytes)) ||
+		 llm_fail(err, LLM_MEMORY, "out of memory");
+	if (ok)
+		accumulator_lay_out(sums, tensors, count, trainer_passes(t), on_device(c, c->sums));
+	for (int32_t i = 0; ok && i < count; i++)
+		c->sum[i] = (llmapp_cuda_sum) {
+			.rows = sums[i].pass.rows,
+			.width = sums[i].pass.width,
+			.gradient = sums[i].pass.gradient,
+			.used = sums[i].pass.used,
+			.total = sums[i].total,
+			.total_used = sums[i].used,
+			.place = sums[i].place,
+		};
+	c->sum_count = count;
+	free(sums);
+	return ok && cuda_ok(c->device, c->device->api->clear(c->device->context, on_device(c, c->sums), bytes), err);
+}
+
 static bool
 make_optim(trainer *t, llm_error *err)
 {
@@ -76,6 +113,8 @@ make_optim(trainer *t, llm_error *err)
 	optim_tensor *tensors = trainer_gradients(t, &count, err);
 	llmapp_cuda_param *params = tensors ? calloc(count + 1, sizeof(llmapp_cuda_param)) : NULL;
 	bool ok = params || llm_fail(err, LLM_MEMORY, "out of memory");
+
+	ok = ok && (trainer_passes(t) == 1 || make_sums(t, tensors, count, err));
 
 	for (int32_t i = 0; ok && i < count; i++)
 		params[i] = (llmapp_cuda_param) {
@@ -90,12 +129,6 @@ make_optim(trainer *t, llm_error *err)
 	free(params);
 	free(tensors);
 	return ok;
-}
-
-static void *
-on_device(const cuda_training *c, size_t offset)
-{
-	return (char *) cuda_plans_device(c->plans) + offset;
 }
 
 /* Where a number of this memory's state is on the device. */
@@ -140,6 +173,7 @@ cuda_stop(trainer *t)
 	{
 		c->device->api->optim_free(c->optim);
 		cuda_plans_free(c->plans);
+		free(c->sum);
 	}
 	free(c);
 	t->cuda = NULL;
@@ -205,6 +239,16 @@ cuda_result(trainer *t, const net_plan *p, int32_t tensor, int64_t count, llm_er
 	return cuda_plans_result(t->cuda->plans, number_of(t, p), tensor, count, err);
 }
 
+static bool
+cuda_add_pass(trainer *t, open_step *o, float weight, llm_error *err)
+{
+	const cuda_training *c = t->cuda;
+
+	return trainer_read_losses(t, o, err) &&
+		   cuda_ok(c->device,
+				   c->device->api->sum_add(c->device->context, c->sum, c->sum_count, weight, o->passes == 1), err);
+}
+
 /* Statistics go to the device before the update, whose average reads them. */
 static bool
 push_statistics(trainer *t, llm_error *err)
@@ -256,4 +300,5 @@ cuda_update(trainer *t, open_step *o, double rate, double share, double *norm, l
 	return trainer_finite(t, *norm, o->loss_sum, err);
 }
 
-const trainer_device trainer_cuda = {cuda_start, cuda_stop, cuda_run, cuda_result, NULL, cuda_update, cuda_fetch};
+const trainer_device trainer_cuda = {cuda_start,    cuda_stop,   cuda_run,  cuda_result,
+									 cuda_add_pass, cuda_update, cuda_fetch};

@@ -129,8 +129,8 @@ ChooseDevice(const char *device, const char *against_auto)
 		reason = gpus.count == 0 ? pstrdup(gpus.reason) : NULL;
 	}
 	if (reason != NULL && !is_auto)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("device \"%s\" is not available", device), errdetail_internal("%s.", reason),
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
+						errdetail_internal("%s.", reason),
 						errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
 	if (reason == NULL && is_auto)
 		reason = TryGpu(path, &gpus);
@@ -163,15 +163,15 @@ GpuMemory(void)
 void
 ThrowGpuMemory(const char *what, Size bytes, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-					errmsg("%s needs %zu MB of GPU memory, it may use %zu MB", what, bytes / (1024 * 1024) + 1,
-						   GpuMemory() / (1024 * 1024)),
-					errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
-							  (Size) gpu->info.memory_free / (1024 * 1024),
-							  GetConfigOption("llmapp.gpu_memory", false, false)),
-					hint ? errhint("%s", hint)
-						 : errhint("SET llmapp.gpu_memory = '%zuMB'; or use device => 'cpu'.",
-								   bytes / (1024 * 1024) + 1)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OUT_OF_MEMORY),
+		 errmsg("%s needs %zu MB of GPU memory, it may use %zu MB", what, bytes / (1024 * 1024) + 1,
+				GpuMemory() / (1024 * 1024)),
+		 errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
+				   (Size) gpu->info.memory_free / (1024 * 1024), GetConfigOption("llmapp.gpu_memory", false, false)),
+		 hint ? errhint("%s", hint)
+			  : errhint("SET llmapp.gpu_memory = '%zuMB'; or use device => 'cpu'.", bytes / (1024 * 1024) + 1)));
 }
 
 bool

@@ -22,8 +22,8 @@ typedef struct ScoringSpec
 	char *schema;  /* of the table to fill */
 	char *table;
 	int keys;
-	char **key; /* (keys) columns of the source */
-	char *device; /* auto, cpu, cuda, cuda:N: what was asked for */
+	char **key;        /* (keys) columns of the source */
+	char *device;      /* auto, cpu, cuda, cuda:N: what was asked for */
 	char *search_path; /* of the submitter, for the query */
 	char *timezone;
 	char *datestyle;

@@ -30,13 +30,13 @@ typedef struct LanguageCall
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;
-	int32 sequences;   /* that the generator has room for, */
-	int32 positions;   /* each of so many tokens */
+	int32 sequences;           /* that the generator has room for, */
+	int32 positions;           /* each of so many tokens */
 	struct embedder *embedder; /* of the model on a GPU, kept by who set it; NULL: EmbedTexts() uses the generator */
 	int32 embedder_texts;      /* most of a pass, */
 	int32 embedder_tokens;     /* and theirs */
-	token_list tokens; /* of the text at hand */
-	token_list batch;  /* of several texts */
+	token_list tokens;         /* of the text at hand */
+	token_list batch;          /* of several texts */
 	text_buffer text;
 	UseMeter meter;
 	MemoryContextCallback release;

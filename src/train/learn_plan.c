@@ -26,7 +26,8 @@
 #define TEXT_ROW_DROPOUT (5 / 3.0) /* times dropout: half of the rows at 0.3 */
 #define MOST_ROW_DROPOUT 0.8
 #define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
-#define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again */
+#define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again; */
+#define GPU_PASS_TOKENS 8192            /* a GPU needs more of them to be busy */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
@@ -215,11 +216,25 @@ PassRows(const Learning *l)
 	return RowsOf(l, l->pass_samples);
 }
 
+static Size
+DeviceMemory(const Learning *l, int64 rows)
+{
+	size_t bytes = 0;
+	llm_error err = {0};
+
+	if (!trainer_device_memory(l->net, &l->config, rows, &bytes, &err))
+		ThrowError(&err);
+	return bytes;
+}
+
+/* Choose a pass of so many samples; whether the memory suffices, of the GPU where it is one's. */
 static bool
 SetPass(Learning *l, int64 samples)
 {
 	l->pass_samples = Min(samples, l->batch_samples);
 	l->config.micro_rows = PassRows(l);
+	if (l->config.gpu)
+		return DeviceMemory(l, BatchRows(l)) <= GpuMemory();
 	return add_size(LearningMemory(l), KeptWeights(l)) <= (Size) llmapp_train_memory * 1024;
 }
 
@@ -269,21 +284,12 @@ LeastSamples(const Learning *l)
 	const transformer_config *text = &net_get_config(l->net)->text;
 	int64 tokens = text->context + text->source_context;
 
-	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, PASS_TOKENS / tokens));
+	int64 least = l->config.gpu ? GPU_PASS_TOKENS : PASS_TOKENS;
+
+	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, least / tokens));
 }
 
 /* ---- on a GPU ---- */
-
-static Size
-DeviceMemory(const Learning *l, int64 rows)
-{
-	size_t bytes = 0;
-	llm_error err = {0};
-
-	if (!trainer_device_memory(l->net, &l->config, rows, &bytes, &err))
-		ThrowError(&err);
-	return bytes;
-}
 
 /* The largest of halves of the batch that fits, in samples; 0: none does. */
 static int64
@@ -311,41 +317,41 @@ RefuseGpuMemory(const Learning *l, Size bytes)
 								  bytes / (1024 * 1024) + 1));
 }
 
-/* Whole batches only: first with all that layers make, then with layers computed again.  False: the CPU is to do it. */
-static bool
-PlanOnGpu(Learning *l)
+/* Nothing that can be chosen fits: an error, or the CPU is to do it. */
+static void
+LeaveGpuToOthers(Learning *l)
 {
-	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
-	Size bytes;
+	Size bytes = DeviceMemory(l, BatchRows(l));
 
-	l->config.recompute = l->params->recompute;
-	(void) SetPass(l, l->params->micro_batch > 0 ? l->params->micro_batch : l->batch_samples);
-	if (open && DeviceMemory(l, BatchRows(l)) > GpuMemory())
-		l->config.recompute = true;
-	bytes = DeviceMemory(l, BatchRows(l));
-	if (bytes <= GpuMemory())
-		return true;
 	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
 							 GpuMemory() / (1024 * 1024))))
 		RefuseGpuMemory(l, bytes);
 	l->config.gpu = false;
 	l->config.device = NULL;
-	return false;
 }
 
 /* Smaller passes first, while they cost nothing; then layers that are computed again; then as small as it takes. */
-void
-PlanPasses(Learning *l)
+static bool
+TryPasses(Learning *l)
 {
 	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
 
-	if (l->config.gpu && PlanOnGpu(l))
-		return;
 	l->config.recompute = l->params->recompute;
-	if (FitPasses(l, open ? LeastSamples(l) : 1) || !open)
-		return;
+	if (FitPasses(l, open ? LeastSamples(l) : 1))
+		return true;
+	if (!open)
+		return false;
 	l->config.recompute = true;
-	(void) FitPasses(l, 1); /* when even this is too much, RecordMemory() says so */
+	return FitPasses(l, 1);
+}
+
+void
+PlanPasses(Learning *l)
+{
+	if (l->config.gpu && !TryPasses(l))
+		LeaveGpuToOthers(l);
+	if (!l->config.gpu)
+		(void) TryPasses(l); /* when even this is too much, RecordMemory() says so */
 }
 
 Learning *

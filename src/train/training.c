@@ -209,7 +209,7 @@ Train(int64 job, const TrainingSpec *spec)
 		return false;
 	ChooseFolds(t->data, t->params, t->base != NULL);
 	OpenCheckpoint(t);
-	if (!ChooseDevice(spec->device, t->params->micro_batch > 0 ? "micro_batch is set" : NULL))
+	if (!ChooseDevice(spec->device, NULL))
 		return false;
 	done = t->params->folds > 0        ? TrainFolds(t, &learned)
 		   : t->params->ranges != NULL ? TrainTrials(t, &learned)

@@ -70,9 +70,14 @@ fails(q{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('b', 'points', target 
 	qr/needs \d+ MB of GPU memory, it may use 0 MB.*DETAIL:  cuda:0 has 1024 MB free.*HINT:.*batch_size": \d+/s, 'too much for its memory is an error that says what fits');
 $job = sql(qq{SET llmapp.gpu_memory = '4kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
 like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*GPU memory/, 'auto falls back and says why');
-$job = sql(q{SELECT llm_train('b', 'points', target => 'above', params => '{"epochs": 1, "batch_size": 50, "micro_batch": 10}', wait => true)});
-like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*micro_batch/, 'so it does where a setting does not allow it');
-fails(q{SELECT llm_train('b', 'points', target => 'above', params => '{"micro_batch": 10}', device => 'cuda', wait => true)}, qr/DETAIL:  micro_batch is not possible on a GPU/, 'which is an error otherwise');
+my $passes = q({"epochs": 4, "hidden": [8], "batch_size": 50, "micro_batch": 16, "early_stopping": 0});
+$job = sql("SELECT llm_train('b', 'points', target => 'above', params => '$passes', device => 'cuda', wait => true)");
+is(report($job, 'used'), 'cuda:0', 'steps of several passes run on it');
+$on_cpu = sql("SELECT llm_train('c', 'points', target => 'above', params => '$passes', device => 'cpu', wait => true)");
+is(sql($loss . $job), sql($loss . $on_cpu), 'with the losses of the CPU');
+my $wide = q({"epochs": 1, "hidden": [64], "batch_size": 150});
+$job = sql(qq{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('split', 'points', target => 'above', params => '$wide', device => 'cuda', wait => true)});
+like(sql(q{SELECT value || ' ' || source FROM llmapp.model_settings WHERE model = 'split'::regclass AND setting = 'micro_batch'}), qr/^\d\d? auto$/, 'a batch that does not fit is split');
 
 # a checkpoint of the GPU goes on on the CPU; places
 $job = submit('p', $long, 'auto');
