@@ -26,6 +26,7 @@
 static cuda_device *gpu = NULL;
 static bool declined = false;
 static bool is_auto = false;
+static Size scratch = 0; /* of operations */
 
 static void
 CloseGpu(void *arg)
@@ -155,9 +156,17 @@ TooLittleForGpu(double multiplications)
 Size
 GpuMemory(void)
 {
-	Size free = (Size) (FREE_SHARE * gpu->info.memory_free);
+	Size limit = (Size) (FREE_SHARE * gpu->info.memory_free);
 
-	return llmapp_gpu_memory == 0 ? free : Min(free, (Size) llmapp_gpu_memory * 1024);
+	if (llmapp_gpu_memory > 0)
+		limit = Min(limit, (Size) llmapp_gpu_memory * 1024);
+	return limit > scratch ? limit - scratch : 0;
+}
+
+void
+LeaveGpuScratch(Size bytes)
+{
+	scratch = Max(scratch, bytes);
 }
 
 void

@@ -19,8 +19,10 @@ extern bool ChooseDevice(const char *device, const char *against_auto);
 extern const char *TooLittleForGpu(double multiplications);
 /* For the next network that is planned; NULL: the CPU, as always in a session. */
 extern struct cuda_device *JobGpu(void);
-/* Bytes of it that this job may use. */
+/* Bytes of it that this job may plan with. */
 extern Size GpuMemory(void);
+/* From now on so many are left for scratch of operations, if not more were before. */
+extern void LeaveGpuScratch(Size bytes);
 /* ERROR: the GPU has not the bytes that `what` takes there; hint may be NULL. */
 pg_noreturn extern void ThrowGpuMemory(const char *what, Size bytes, const char *hint);
 /* Networks planned from now on are the CPU's, for this reason; false: the GPU was asked for. */

@@ -227,6 +227,12 @@ DeviceMemory(const Learning *l, int64 rows)
 	return bytes;
 }
 
+Size
+LearningDeviceMemory(const Learning *l)
+{
+	return DeviceMemory(l, BatchRows(l));
+}
+
 /* Choose a pass of so many samples; whether the memory suffices, of the GPU where it is one's. */
 static bool
 SetPass(Learning *l, int64 samples)
@@ -234,7 +240,7 @@ SetPass(Learning *l, int64 samples)
 	l->pass_samples = Min(samples, l->batch_samples);
 	l->config.micro_rows = PassRows(l);
 	if (l->config.gpu)
-		return DeviceMemory(l, BatchRows(l)) <= GpuMemory();
+		return LearningDeviceMemory(l) <= GpuMemory();
 	return add_size(LearningMemory(l), KeptWeights(l)) <= (Size) llmapp_train_memory * 1024;
 }
 
@@ -321,7 +327,7 @@ RefuseGpuMemory(const Learning *l, Size bytes)
 static void
 LeaveGpuToOthers(Learning *l)
 {
-	Size bytes = DeviceMemory(l, BatchRows(l));
+	Size bytes = LearningDeviceMemory(l);
 
 	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
 							 GpuMemory() / (1024 * 1024))))

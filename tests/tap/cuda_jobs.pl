@@ -66,18 +66,18 @@ $job = sql("SELECT llm_train('a', 'points', target => 'above', params => '$small
 is(report($job, 'used'), 'cuda:0', 'auto takes it');
 
 # memory
-fails(q{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('b', 'points', target => 'above', params => '{"hidden": [256], "batch_size": 200}', device => 'cuda', wait => true)},
+fails(q{SET llmapp.gpu_memory = '150kB'; SELECT llm_train('b', 'points', target => 'above', params => '{"layers": [{"type": "linear", "width": 64}, {"type": "batch_norm"}], "batch_size": 200}', device => 'cuda', wait => true)},
 	qr/needs \d+ MB of GPU memory, it may use 0 MB.*DETAIL:  cuda:0 has 1024 MB free.*HINT:.*batch_size": \d+/s, 'too much for its memory is an error that says what fits');
-$job = sql(qq{SET llmapp.gpu_memory = '4kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
+$job = sql(qq{SET llmapp.gpu_memory = '1kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
 like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*GPU memory/, 'auto falls back and says why');
 my $passes = q({"epochs": 4, "hidden": [8], "batch_size": 50, "micro_batch": 16, "early_stopping": 0});
 $job = sql("SELECT llm_train('b', 'points', target => 'above', params => '$passes', device => 'cuda', wait => true)");
 is(report($job, 'used'), 'cuda:0', 'steps of several passes run on it');
 $on_cpu = sql("SELECT llm_train('c', 'points', target => 'above', params => '$passes', device => 'cpu', wait => true)");
 is(sql($loss . $job), sql($loss . $on_cpu), 'with the losses of the CPU');
-my $wide = q({"epochs": 1, "hidden": [64], "batch_size": 150});
-$job = sql(qq{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('split', 'points', target => 'above', params => '$wide', device => 'cuda', wait => true)});
-like(sql(q{SELECT value || ' ' || source FROM llmapp.model_settings WHERE model = 'split'::regclass AND setting = 'micro_batch'}), qr/^\d\d? auto$/, 'a batch that does not fit is split');
+my $wide = q({"epochs": 1, "hidden": [64], "batch_size": 150, "early_stopping": 0});
+$job = sql(qq{SET llmapp.gpu_memory = '60kB'; SELECT llm_train('split', 'points', target => 'above', params => '$wide', device => 'cuda', wait => true)});
+like(sql(q{SELECT (value #>> '{}') || ' ' || source FROM llmapp.model_settings WHERE model = 'split'::regclass AND setting = 'micro_batch'}), qr/^\d\d? auto$/, 'a batch that does not fit is split');
 
 # a checkpoint of the GPU goes on on the CPU; places
 $job = submit('p', $long, 'auto');
