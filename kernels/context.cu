@@ -278,6 +278,7 @@ llmapp_cuda_get(uint32_t version, size_t api_size, size_t step_size, char *text,
 		optim_new,
 		optim_free,
 		optim_run,
+		sum_add,
 	};
 
 	if (version == LLMAPP_CUDA_VERSION && api_size == sizeof(llmapp_cuda_api) &&

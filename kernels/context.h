@@ -25,10 +25,11 @@ extern int context_check(llmapp_cuda_context *c, cudaError_t error);
 extern int context_enter(llmapp_cuda_context *c);
 extern int context_allocate(llmapp_cuda_context *c, size_t bytes, void **memory);
 
-/* optim.cu, for the table of functions. */
+/* optim.cu and sums.cu, for the table of functions. */
 extern int optim_new(llmapp_cuda_context *c, const llmapp_cuda_param *params, int32_t count, llmapp_cuda_optim **o);
 extern void optim_free(llmapp_cuda_optim *o);
 extern int optim_run(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
+extern int sum_add(llmapp_cuda_context *c, const llmapp_cuda_sum *sums, int32_t count, float weight, int first);
 /* program.cu */
 extern int op_number(const char *name);
 extern int program_new(llmapp_cuda_context *c, const llmapp_cuda_step *steps, int32_t count,

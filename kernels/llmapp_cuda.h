@@ -107,6 +107,17 @@ typedef struct llmapp_cuda_param
 	const int32_t *used;   /* NULL, or used[0] rows used[1..] of the parameter */
 } llmapp_cuda_param;
 
+/* The gradient of a parameter in one pass, and its sum over the passes of a step. */
+typedef struct llmapp_cuda_sum
+{
+	int64_t rows, width; /* of the gradient */
+	const float *gradient;
+	const int32_t *used; /* as in llmapp_cuda_param */
+	float *total;        /* (rows, width), of a compact gradient as many rows as all passes use */
+	int32_t *total_used; /* as used; before the first step total_used[0] */
+	int32_t *place;      /* and all of (rows of the parameter), where sums of its rows are, are 0 */
+} llmapp_cuda_sum;
+
 typedef struct llmapp_cuda_update
 {
 	int32_t adamw; /* otherwise SGD with momentum */
@@ -177,6 +188,8 @@ typedef struct llmapp_cuda_api
 	 * gradient times share; where it is not finite nothing else is changed.
 	 */
 	int (*optim_run)(llmapp_cuda_optim *o, const llmapp_cuda_update *u, double *norm);
+	/* Add weight times the gradients to the sums, which the first pass of a step begins anew. */
+	int (*sum_add)(llmapp_cuda_context *c, const llmapp_cuda_sum *sums, int32_t count, float weight, int first);
 } llmapp_cuda_api;
 
 /* NULL and a reason when version or sizes are not those of the library. */

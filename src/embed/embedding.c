@@ -7,6 +7,9 @@
  * meanwhile is in the queue again when that is committed.  Two jobs never work on one target at a time, else
  * the older text could be written last; the job's row, of which a target has one, sees to that.
  *
+ * Where the queue is long for the size of the model, or llmapp.device of the owner names a GPU, texts are embedded
+ * there.  The weights stay there while batches find the same version.
+ *
  * A row whose text cannot be embedded gets a row with the error in the target: a batch is tried as
  * a whole, in a subtransaction, and row by row only when that fails.
  */
@@ -27,6 +30,9 @@
 #include "utils/wait_event.h"
 
 #include "../common.h"
+#include "../engine/embedder.h"
+#include "../job/device.h"
+#include "../job/gpu.h"
 #include "../job/job_table.h"
 #include "../job/slots.h"
 #include "../job/wake.h"
@@ -53,10 +59,17 @@ LockTarget(Oid target, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* A job has no caller whose device it could keep: it goes by the setting of the owner whenever it runs. */
+static const char *
+AskedDevice(void)
+{
+	return GpuLibrary() != NULL ? llmapp_device : "cpu";
+}
+
 static int64
 InsertEmbeddingJob(Oid target, Oid model)
 {
-	return InsertJob(EMBED_KIND, TableName(model), "cpu", psprintf("{\"target\": %u}", target));
+	return InsertJob(EMBED_KIND, TableName(model), AskedDevice(), psprintf("{\"target\": %u}", target));
 }
 
 int64
@@ -93,7 +106,7 @@ FindEmbeddingJob(Oid target)
 	return runs ? 0 : job;
 }
 
-/* ---- a batch ---- */
+/* ---- what a run works with ---- */
 
 /* A row of the source, in batch_cxt. */
 typedef struct Row
@@ -104,6 +117,15 @@ typedef struct Row
 	int64 count;
 } Row;
 
+/* A version on the GPU; in a memory context of its own. */
+typedef struct GpuModel
+{
+	MemoryContext cxt;
+	Model *model; /* pinned, so that its manifest is told from others by its address; NULL: none */
+	embedder *embedder;
+	int32 texts, tokens; /* of a pass */
+} GpuModel;
+
 typedef struct Run
 {
 	const ClaimedJob *claimed;
@@ -112,6 +134,7 @@ typedef struct Run
 	EmbedColumns columns;
 	EmbedStatements statements;
 	LanguageCall *call;
+	GpuModel gpu;
 	ChunkOptions options;    /* of this batch */
 	MemoryContext batch_cxt; /* emptied with each */
 	Row *rows;
@@ -121,6 +144,94 @@ typedef struct Run
 	int64 errors; /* of them */
 	TimestampTz started;
 } Run;
+
+/* ---- on a GPU ---- */
+
+#define PASS_TEXTS 256
+#define PASS_TOKENS 4096
+
+/* Of a pass: enough to keep a GPU busy, and the longest piece. */
+static int32
+PassTokens(Run *run)
+{
+	int32 frame = EmbeddingContext(run->call) - EmbeddingRoom(run->call);
+
+	return Max(PASS_TOKENS, run->options.max_tokens + frame);
+}
+
+static void
+DropGpuModel(GpuModel *g)
+{
+	g->model = NULL;
+	g->embedder = NULL;
+	MemoryContextReset(g->cxt);
+}
+
+/* Weights of this version to the GPU; false and *bytes when they do not fit. */
+static bool
+LoadGpuModel(GpuModel *g, const Model *m, int32 tokens, Size *bytes)
+{
+	MemoryContext old = MemoryContextSwitchTo(g->cxt);
+	const net *n = m->manifest->net;
+	llm_error err = {0};
+
+	*g = (GpuModel) {.cxt = g->cxt, .texts = PASS_TEXTS, .tokens = tokens};
+	if (!embedder_device_memory(n, g->texts, g->tokens, bytes, &err))
+		ThrowError(&err);
+	if (*bytes <= GpuMemory())
+	{
+		g->model = OpenModel(m->relid, m->version, g->cxt);
+		g->embedder = embedder_new(g->model->manifest->net, g->model->weights, net_get_config(n)->pool, g->texts,
+								   g->tokens, JobGpu(), &err);
+		if (g->embedder == NULL)
+			ThrowError(&err);
+		OWN(g->embedder, embedder_free);
+		embedder_set_poll(g->embedder, InterruptRequested, NULL);
+		*bytes = embedder_device_bytes(g->embedder);
+	}
+	MemoryContextSwitchTo(old);
+	return *bytes <= GpuMemory();
+}
+
+/* Let the open model's texts be embedded on the GPU, if there is one. */
+static void
+UseGpu(Run *run)
+{
+	GpuModel *g = &run->gpu;
+	const Model *m = run->call->model;
+	Size bytes;
+
+	if (JobGpu() == NULL)
+		return;
+	if (g->model == NULL || g->model->manifest != m->manifest || g->tokens < PassTokens(run))
+	{
+		DropGpuModel(g);
+		if (!LoadGpuModel(g, m, PassTokens(run), &bytes))
+		{
+			DropGpuModel(g);
+			if (!DeclineGpu(psprintf("the model needs %zu MB of GPU memory, it may use %zu MB",
+									 bytes / (1024 * 1024) + 1, GpuMemory() / (1024 * 1024))))
+				ThrowGpuMemory("this model", bytes, NULL);
+			return;
+		}
+	}
+	run->call->embedder = g->embedder;
+	run->call->embedder_texts = g->texts;
+	run->call->embedder_tokens = g->tokens;
+}
+
+/* Multiplications for what is in the queue, if its rows are as long as the model reads; within a transaction. */
+static double
+QueuedWork(const Run *run, int64 rows)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp model to embed by", ALLOCSET_SMALL_SIZES);
+	double work = rows * net_multiplications(OpenModel(run->binding.model, 0, cxt)->manifest->net);
+
+	MemoryContextDelete(cxt);
+	return work;
+}
+
+/* ---- a batch ---- */
 
 /* What a batch works with may have been renamed, altered or promoted since the last one. */
 static void
@@ -138,6 +249,7 @@ OpenBatch(Run *run)
 	OpenTokenModel(run->call, run->binding.model);
 	run->options = run->binding.options;
 	ResolveChunkOptions(run->call, &run->options);
+	UseGpu(run);
 	PrepareStatements(&run->binding, &run->columns, &run->statements);
 }
 
@@ -399,12 +511,14 @@ EmbedBatch(Run *run)
 	return run->row_count;
 }
 
-/* Rows in the queue. */
+/* Rows in the queue, and the work that they are. */
 static int64
-Begin(Run *run)
+Begin(Run *run, double *work)
 {
 	MemoryContext old = BeginShortTransaction();
 	int64 count = 0;
+
+	*work = 0;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
@@ -415,6 +529,8 @@ Begin(Run *run)
 		ExecuteSql(psprintf("SELECT pg_catalog.count(*) FROM %s", TableName(run->binding.queue)), SPI_OK_SELECT);
 		count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 		TieQueue(&run->binding);
+		if (GpuLibrary() != NULL)
+			*work = QueuedWork(run, count);
 	}
 	SPI_finish();
 	EndShortTransaction(old);
@@ -453,9 +569,13 @@ Succeed(const Run *run)
 static bool
 Embed(Run *run)
 {
+	double work;
+
 	AnswerFor(EMBED_KIND, run->target);
 	BeginLook();
-	JobPhase("embedding", Begin(run));
+	JobPhase("embedding", Begin(run, &work));
+	if (!ChooseDevice(ResolveDevice(NULL), TooLittleForGpu(work)))
+		return false;
 	run->started = GetCurrentTimestamp();
 	while (!JobPauseRequested())
 	{
@@ -492,6 +612,7 @@ RunEmbedding(const ClaimedJob *claimed)
 	run->claimed = claimed;
 	run->target = TargetOf(claimed);
 	run->call = NewLanguageCall(cxt);
+	run->gpu.cxt = AllocSetContextCreate(cxt, "llmapp model on a GPU", ALLOCSET_SMALL_SIZES);
 	run->batch_cxt = AllocSetContextCreate(cxt, "llmapp embedding batch", ALLOCSET_DEFAULT_SIZES);
 	run->wanted = FIRST_ROWS;
 	done = Embed(run);

@@ -15,18 +15,10 @@
 #define TILE_FLOATS 16384
 #define ALIGNMENT 64
 
-typedef struct sum
-{
-	optim_tensor pass; /* gradient of one */
-	float *total;      /* (rows, width), of a compact one (used[0], width) */
-	int32_t *used;     /* as in optim_tensor; NULL: not compact */
-	int32_t *place;    /* (table_rows): 1 + row of total, 0: none yet */
-} sum;
-
 struct accumulator
 {
 	int32_t count;
-	sum *sums;
+	gradient_sum *sums;
 	char *memory;
 };
 
@@ -79,18 +71,15 @@ accumulator_bytes(const optim_tensor *tensors, int32_t count, int64_t passes, si
 
 /* Take the tensor's memory from `at`; returns what is behind it. */
 static char *
-place_sum(sum *s, optim_tensor *t, int64_t passes, char *at)
+place_sum(gradient_sum *s, optim_tensor *t, int64_t passes, char *at)
 {
-	s->pass = *t;
-	s->total = (void *) at;
+	*s = (gradient_sum) {.pass = *t, .total = (void *) at};
 	at += total_bytes(t, passes);
 	if (t->table_rows > 0)
 	{
 		s->used = (void *) at;
-		s->used[0] = 0;
 		at += used_bytes(t, passes);
 		s->place = (void *) at;
-		memset(s->place, 0, t->table_rows * sizeof(int32_t));
 		at += place_bytes(t);
 	}
 	t->rows = sum_rows(t, passes);
@@ -99,16 +88,24 @@ place_sum(sum *s, optim_tensor *t, int64_t passes, char *at)
 	return at;
 }
 
+void
+accumulator_lay_out(gradient_sum *sums, optim_tensor *tensors, int32_t count, int64_t passes, void *memory)
+{
+	char *at = memory;
+
+	for (int32_t i = 0; i < count; i++)
+		at = place_sum(&sums[i], &tensors[i], passes, at);
+}
+
 accumulator *
 accumulator_new(optim_tensor *tensors, int32_t count, int64_t passes, llm_error *err)
 {
 	accumulator *a = calloc(1, sizeof(accumulator));
 	size_t bytes;
-	char *at;
 
 	if (a && accumulator_bytes(tensors, count, passes, &bytes))
 	{
-		a->sums = calloc(count + 1, sizeof(sum));
+		a->sums = calloc(count + 1, sizeof(gradient_sum));
 		a->memory = backend_cpu.allocate(bytes);
 	}
 	if (!a || !a->sums || !a->memory)
@@ -118,9 +115,13 @@ accumulator_new(optim_tensor *tensors, int32_t count, int64_t passes, llm_error 
 		return NULL;
 	}
 	a->count = count;
-	at = a->memory;
+	accumulator_lay_out(a->sums, tensors, count, passes, a->memory);
 	for (int32_t i = 0; i < count; i++)
-		at = place_sum(&a->sums[i], &tensors[i], passes, at);
+		if (a->sums[i].used)
+		{
+			a->sums[i].used[0] = 0;
+			memset(a->sums[i].place, 0, a->sums[i].pass.table_rows * sizeof(int32_t));
+		}
 	return a;
 }
 
@@ -135,7 +136,7 @@ accumulator_free(accumulator *a)
 }
 
 static void
-forget_rows(sum *s)
+forget_rows(gradient_sum *s)
 {
 	for (int32_t i = 1; i <= s->used[0]; i++)
 		s->place[s->used[i]] = 0;
@@ -144,7 +145,7 @@ forget_rows(sum *s)
 
 /* Rows that no pass used before start at zero. */
 static void
-place_rows(sum *s)
+place_rows(gradient_sum *s)
 {
 	for (int32_t i = 1; i <= s->pass.used[0]; i++)
 	{
@@ -160,7 +161,7 @@ place_rows(sum *s)
 
 typedef struct add_args
 {
-	const sum *s;
+	const gradient_sum *s;
 	float weight;
 	bool first;
 	const simd_kernels *simd;
@@ -171,7 +172,7 @@ static void
 add_tile(void *arg, int64_t i)
 {
 	const add_args *a = arg;
-	const sum *s = a->s;
+	const gradient_sum *s = a->s;
 	int64_t begin = i * a->tile, width = s->pass.width;
 	int64_t end = begin + a->tile < a->units ? begin + a->tile : a->units;
 
@@ -189,7 +190,7 @@ accumulator_add(accumulator *a, float weight, bool first, const simd_kernels *si
 {
 	for (int32_t i = 0; i < a->count; i++)
 	{
-		sum *s = &a->sums[i];
+		gradient_sum *s = &a->sums[i];
 		add_args args = {s, weight, first, simd, s->pass.rows * s->pass.width, TILE_FLOATS};
 
 		if (s->used)

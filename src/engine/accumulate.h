@@ -13,8 +13,23 @@
 
 typedef struct accumulator accumulator;
 
+/* The sum of a tensor. */
+typedef struct gradient_sum
+{
+	optim_tensor pass; /* gradient of one */
+	float *total;      /* (rows, width), of a compact one (used[0], width) */
+	int32_t *used;     /* as in optim_tensor; NULL: not compact */
+	int32_t *place;    /* (table_rows): 1 + row of total, 0: none yet */
+} gradient_sum;
+
 /* Bytes that accumulator_new() will allocate; addresses in tensors are not read.  False on overflow. */
 extern bool accumulator_bytes(const optim_tensor *tensors, int32_t count, int64_t passes, size_t *bytes);
+/*
+ * Where sums lie in accumulator_bytes() bytes of memory, which may be a device's and is not touched: used[0] and
+ * place are to be 0.  tensors are changed as accumulator_new() does.
+ */
+extern void accumulator_lay_out(gradient_sum *sums, optim_tensor *tensors, int32_t count, int64_t passes,
+								void *memory);
 /*
  * tensors have the gradients of one pass and are changed to have those of the step.  passes: all
  * together use at most so many times the rows that a compact gradient has room for.

@@ -95,7 +95,9 @@ fail(int code, int number, const char *what, llm_error *err)
 	if (code == LLMAPP_CUDA_MEMORY)
 	{
 		llm_fail(err, LLM_MEMORY, "out of memory on GPU cuda:%d", number);
-		return llm_hint(err, "Use a smaller batch_size or network, or wait until others have ended on this GPU.");
+		return llm_hint(
+			err,
+			"Use a smaller batch_size or network, device => 'cpu', or wait until others have ended on this GPU.");
 	}
 	return llm_fail(err, LLM_UNAVAILABLE, "GPU cuda:%d: %s", number, what);
 }
@@ -147,6 +149,18 @@ cuda_allocate(const cuda_device *d, size_t bytes, llm_error *err)
 	void *memory = NULL;
 
 	return cuda_ok(d, d->api->allocate(d->context, bytes, &memory), err) ? memory : NULL;
+}
+
+bool
+cuda_copy_to(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err)
+{
+	return bytes == 0 || cuda_ok(d, d->api->copy_to(d->context, to, from, bytes), err);
+}
+
+bool
+cuda_copy_from(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err)
+{
+	return bytes == 0 || cuda_ok(d, d->api->copy_from(d->context, to, from, bytes), err);
 }
 
 /* ---- plans ---- */

@@ -39,6 +39,9 @@ extern void cuda_close(cuda_device *d); /* what was made of it is freed before *
 extern bool cuda_ok(const cuda_device *d, int code, llm_error *err);
 /* Device memory, NULL on failure. */
 extern void *cuda_allocate(const cuda_device *d, size_t bytes, llm_error *err);
+/* Enqueued: `from` stays as it is until the next wait.  The second waits.  0 bytes: nothing is done. */
+extern bool cuda_copy_to(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err);
+extern bool cuda_copy_from(const cuda_device *d, void *to, const void *from, size_t bytes, llm_error *err);
 
 /*
  * A plan that was attached to device memory, as steps; malloc'd.  inputs: device memory by slot, of at least

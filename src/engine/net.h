@@ -11,7 +11,7 @@
  *		gives names, shapes and offsets.  A version of a network on tokens may keep them in fewer
  *		bits: net_keep_all(), net_encode().
  *	 4. predictor_new() takes those bytes, read-only and possibly shared between
- *		processes, and plans a forward pass for up to max_rows rows.
+ *		processes, and plans a forward pass for up to max_rows rows, here or on a GPU.
  */
 #ifndef LLMAPP_NET_H
 #define LLMAPP_NET_H
@@ -326,8 +326,8 @@ typedef struct train_config
 	uint64_t seed;
 	int32_t threads; /* size of the pool, >= 1; results do not depend on it */
 	/*
-	 * Steps and scores are computed on a GPU, which has parameters, moments and what layers make; micro_rows are
-	 * refused.  Checkpoints are those of the CPU.  trainer_new() needs the device, opened; planning does not.
+	 * Steps and scores are computed on a GPU, which has parameters, moments, sums over passes and what layers
+	 * make.  Checkpoints are those of the CPU.  trainer_new() needs the device, opened; planning does not.
 	 */
 	bool gpu;
 	struct cuda_device *device;
@@ -426,15 +426,22 @@ extern bool trainer_restore(trainer *t, const void *state, size_t bytes, llm_err
 /* ---- prediction ---- */
 
 typedef struct predictor predictor;
+struct cuda_device;
 
-/* Bytes that predictor_new() will allocate for max_rows rows. */
+/* Bytes that predictor_new() will allocate for max_rows rows in this memory, without a device. */
 extern bool predictor_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err);
+/* And on one, without scratch of its operations. */
+extern bool predictor_device_memory(const net *n, int64_t max_rows, size_t *bytes, llm_error *err);
 /*
  * weights: net_kept_bytes() bytes, all of them float32, 64-byte aligned, kept by the caller as long as
- * the predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.
+ * the predictor lives, never written.  One thread, no pool; OpenBLAS only for more than 8 rows.  device: a
+ * GPU that is open as long, which has a copy of the weights and runs the plan; NULL: the CPU.
  */
-extern predictor *predictor_new(const net *n, const void *weights, int64_t max_rows, llm_error *err);
+extern predictor *predictor_new(const net *n, const void *weights, int64_t max_rows, struct cuda_device *device,
+								llm_error *err);
 extern void predictor_free(predictor *p);
+/* On the device, with that scratch; 0 without one. */
+extern size_t predictor_device_bytes(const predictor *p);
 extern batch *predictor_batch(predictor *p); /* fill this, then run; owned by the predictor */
 /* Returns (rows, outputs) as trainer_predict() does, valid until the next run, or NULL. */
 extern const float *predictor_run(predictor *p, llm_error *err);

@@ -51,6 +51,21 @@ typedef struct recorder
 } recorder;
 
 static void
+record_token_inputs(recorder *r)
+{
+	r->text.token = graph_input(r->g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
+	r->text.start = graph_input(r->g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, r->g->capacity[AXIS_ROW] + 1, 0);
+}
+
+static void
+record_source_inputs(recorder *r)
+{
+	r->text.source = graph_input(r->g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
+	r->text.source_start =
+		graph_input(r->g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, r->g->capacity[AXIS_ROW] + 1, 0);
+}
+
+static void
 record_tokens(recorder *r)
 {
 	const batch_shape *s = &r->n->config.shape;
@@ -60,12 +75,9 @@ record_tokens(recorder *r)
 	g->capacity[AXIS_SOURCE] = g->capacity[AXIS_ROW] * s->source_context;
 	r->text = (transformer_graph) {
 		.g = g, .n = r->n, .tuning = r->tuning, .training = r->training, .recompute = r->recompute};
-	r->text.token = graph_input(g, SLOT_TOKEN, TENSOR_I32, AXIS_TOKEN, 0, 1);
-	r->text.start = graph_input(g, SLOT_TOKEN_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
-	if (s->source_context == 0)
-		return;
-	r->text.source = graph_input(g, SLOT_SOURCE, TENSOR_I32, AXIS_SOURCE, 0, 1);
-	r->text.source_start = graph_input(g, SLOT_SOURCE_START, TENSOR_I32, AXIS_NONE, g->capacity[AXIS_ROW] + 1, 0);
+	record_token_inputs(r);
+	if (s->source_context > 0)
+		record_source_inputs(r);
 }
 
 static void
@@ -439,6 +451,51 @@ bool
 net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err)
 {
 	return net_plan_tuned(p, n, NULL, PRECISION_F32, false, mode, capacity, err);
+}
+
+/* Places for weights that the graph reads, as net.c would lay them out alone. */
+static size_t
+place_weights(const graph *g, const net *n, size_t *offsets)
+{
+	size_t floats = 0;
+
+	for (int32_t i = 0; i < n->tensor_count; i++)
+		offsets[i] = NET_UNREAD;
+	for (int32_t i = 0; i < g->tensor_count; i++)
+	{
+		const tensor *t = &g->tensors[i];
+
+		if (t->role != ROLE_PARAM || offsets[t->slot] != NET_UNREAD)
+			continue;
+		offsets[t->slot] = floats;
+		floats += (n->tensors[t->slot].count + 15) & ~(size_t) 15;
+	}
+	return floats;
+}
+
+bool
+net_plan_embed(net_plan *p, const net *n, text_pool pool, int64_t texts, int64_t tokens, size_t *offsets,
+			   size_t *floats, llm_error *err)
+{
+	recorder r = {.n = n, .g = graph_new(texts, err), .p = p};
+	bool source = n->config.text.encoder_depth > 0;
+	int32_t x;
+
+	*p = (net_plan) {.output = TENSOR_NONE, .loss = TENSOR_NONE, .correct = TENSOR_NONE};
+	if (!r.g)
+		return false;
+	r.g->capacity[source ? AXIS_SOURCE : AXIS_TOKEN] = tokens;
+	r.text = (transformer_graph) {.g = r.g, .n = n};
+	if (source)
+		record_source_inputs(&r);
+	else
+		record_token_inputs(&r);
+	x = source ? transformer_record_encoder(&r.text) : transformer_record(&r.text);
+	p->output = op_pool_tokens(r.g, x, source ? r.text.source_start : r.text.start, pool);
+	graph_keep(r.g, p->output);
+	*floats = place_weights(r.g, n, offsets);
+	p->plan = plan_new(r.g, &backend_cpu, offsets, err);
+	return p->plan != NULL;
 }
 
 void

@@ -10,6 +10,8 @@
 #include "plan.h"
 #include "tuning.h"
 
+#define NET_UNREAD SIZE_MAX
+
 /* A layer has up to four; one embedding. */
 #define NET_MAX_TENSORS (NET_MAX_MEMBERS * (4 * (NET_MAX_LAYERS + 1) + 1))
 
@@ -61,6 +63,13 @@ extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capac
  */
 extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision,
 						   bool recompute, net_mode mode, int64_t capacity, llm_error *err);
+/*
+ * Of what a transformer makes of whole texts, pooled: output is (texts, width).  Texts are sources where there is an
+ * encoder.  Only weights that it reads are laid out: offsets (NET_MAX_TENSORS) gets where, in floats, or
+ * NET_UNREAD, and *floats how many there are.
+ */
+extern bool net_plan_embed(net_plan *p, const net *n, text_pool pool, int64_t texts, int64_t tokens, size_t *offsets,
+						   size_t *floats, llm_error *err);
 extern void net_plan_free(net_plan *p);
 extern void net_plan_bind(net_plan *p, const batch *b);
 

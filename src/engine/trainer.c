@@ -67,12 +67,6 @@ check_passes(const net *n, const train_config *c, int64_t batch_rows, llm_error 
 	if (c->micro_rows > 0 && c->micro_rows < batch_rows && n->config.loss == LOSS_CONTRASTIVE)
 		return llm_fail(err, LLM_INVALID,
 						"texts are compared within a batch, which cannot be computed in micro batches");
-	if (c->micro_rows > 0 && c->micro_rows < batch_rows && c->gpu)
-	{
-		llm_fail(err, LLM_INVALID, "a GPU does not sum the gradients of micro batches");
-		return llm_hint(err,
-						"Leave out micro_batch and use a smaller batch_size, or set recompute or device => 'cpu'.");
-	}
 	return true;
 }
 
@@ -205,7 +199,10 @@ count_memory(const net *n, const train_config *config, int64_t batch_rows, memor
 			  count_sums(&t, &sums, err);
 
 	if (ok && config->gpu)
-		ok = trainer_cuda_memory(&t, &(trainer_sizes) {state, merged, arena}, &need->device, &arena, err);
+	{
+		ok = trainer_cuda_memory(&t, &(trainer_sizes) {state, merged, arena, sums}, &need->device, &arena, err);
+		sums = 0;
+	}
 	free_plans(&t);
 	tuning_free(t.tuning);
 	if (ok && (__builtin_add_overflow(state + merged, arena, &need->host) ||
@@ -248,7 +245,8 @@ allocate(trainer *t, llm_error *err)
 {
 	trainer_sizes z;
 
-	if (!make_plans(t, &z.arena, err) || !count_bytes(t->n, t->tuning, &t->config, &z.state, &z.merged, err))
+	if (!make_plans(t, &z.arena, err) || !count_bytes(t->n, t->tuning, &t->config, &z.state, &z.merged, err) ||
+		!count_sums(t, &z.sums, err))
 		return false;
 	t->parts = part_count(&t->config);
 	t->frozen_floats = tuning_begin(t->tuning);
@@ -419,26 +417,27 @@ trainer_accumulate(trainer *t, const batch *b, llm_error *err)
 {
 	open_step *o = &t->open;
 	double weight_sum = 0;
+	bool sums = trainer_passes(t) > 1;
 
 	if (!check_batch(t, b, err))
 		return false;
 	if (b->rows == 0)
 		return llm_fail(err, LLM_INVALID, "batch has no rows");
-	if (o->passes > 0 && (!t->sums || o->rows + b->rows > t->batch_rows))
+	if (o->passes > 0 && (!sums || o->rows + b->rows > t->batch_rows))
 		return llm_fail(err, LLM_INVALID, "step has more than %lld rows", (long long) t->batch_rows);
 	add_weights(b, &weight_sum);
 	t->run.step = (uint64_t) t->steps | (uint64_t) o->passes << PASS_SHIFT;
 	if (!t->device->run(t, &t->train, b, err))
 		return false;
 	*o = (open_step) {o->passes + 1, o->rows + b->rows, loss_count(b), o->loss_sum, o->weight_sum + weight_sum};
-	return !t->sums || t->device->add_pass(t, o, (float) weight_sum, err);
+	return !sums || t->device->add_pass(t, o, (float) weight_sum, err);
 }
 
 bool
 trainer_update(trainer *t, double *loss, llm_error *err)
 {
 	open_step o = t->open;
-	double norm, share = !t->sums ? 1 : o.weight_sum > 0 ? 1 / o.weight_sum : 0;
+	double norm, share = trainer_passes(t) == 1 ? 1 : o.weight_sum > 0 ? 1 / o.weight_sum : 0;
 	double rate = scheduled_rate(&t->config, t->steps + 1);
 
 	if (o.passes == 0)

@@ -49,7 +49,7 @@ struct trainer
 	int changed;
 	bool ahead;
 	uint64_t frozen;   /* checksum */
-	accumulator *sums; /* NULL: a step is one pass */
+	accumulator *sums; /* of the CPU; NULL: a step is one pass */
 	optim *optim;
 	run_args run;
 	open_step open;
@@ -58,10 +58,10 @@ struct trainer
 	double gradient_norm;
 };
 
-/* Bytes: of the state, of merged weights, of the largest plan. */
+/* Bytes: of the state, of merged weights, of the largest plan, of sums over passes. */
 typedef struct trainer_sizes
 {
-	size_t state, merged, arena;
+	size_t state, merged, arena, sums;
 } trainer_sizes;
 
 /* Where plans run. */
@@ -74,7 +74,7 @@ typedef struct trainer_device
 	bool (*run)(trainer *t, net_plan *p, const batch *b, llm_error *err);
 	/* The first `count` numbers of a tensor of the plan that ran last, valid until the next call; or NULL. */
 	const float *(*result)(trainer *t, const net_plan *p, int32_t tensor, int64_t count, llm_error *err);
-	/* Add the pass that was run to the sums; NULL where steps are one pass. */
+	/* Add the pass that was run to the sums; of steps of several. */
 	bool (*add_pass)(trainer *t, open_step *o, float weight, llm_error *err);
 	/* Read losses, then update parameters, running statistics and average; nothing of it when not finite. */
 	bool (*update)(trainer *t, open_step *o, double rate, double share, double *norm, llm_error *err);
@@ -84,8 +84,7 @@ typedef struct trainer_device
 extern const trainer_device trainer_cpu, trainer_cuda;
 
 /* What a GPU takes of its memory, and of this in place of an arena. */
-extern bool trainer_cuda_memory(const trainer *t, const trainer_sizes *z, size_t *device, size_t *host,
-								llm_error *err);
+extern bool trainer_cuda_memory(trainer *t, const trainer_sizes *z, size_t *device, size_t *host, llm_error *err);
 extern size_t trainer_cuda_bytes(const struct cuda_training *c);
 
 /* ---- trainer_steps.c: for devices ---- */

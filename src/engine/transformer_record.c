@@ -178,6 +178,16 @@ record_stack(transformer_graph *t, stack *s, int32_t position, int32_t types)
 	return norm_before(t, x, s->numbers->norm);
 }
 
+static int32_t
+record_encoder(transformer_graph *t, const transformer_tensors *numbers)
+{
+	stack s = {&numbers->encoder, t->source, t->source_start, TENSOR_NONE,
+			   .attention = transformer_attention(&t->n->config.text)};
+
+	s.attention.causal = false;
+	return record_stack(t, &s, TENSOR_NONE, TENSOR_NONE);
+}
+
 int32_t
 transformer_record(transformer_graph *t)
 {
@@ -189,15 +199,20 @@ transformer_record(transformer_graph *t)
 	transformer_tensors_of(c, &numbers);
 	t->embed = param(t, numbers.embed);
 	if (c->encoder_depth > 0)
-	{
-		stack encoder = {&numbers.encoder, t->source, t->source_start, TENSOR_NONE, .attention = s.attention};
-
-		encoder.attention.causal = false;
-		s.source = record_stack(t, &encoder, TENSOR_NONE, TENSOR_NONE);
-	}
+		s.source = record_encoder(t, &numbers);
 	position = param(t, numbers.position);
 	types = param(t, numbers.types);
 	return record_stack(t, &s, position, types);
+}
+
+int32_t
+transformer_record_encoder(transformer_graph *t)
+{
+	transformer_tensors numbers;
+
+	transformer_tensors_of(&t->n->config.text, &numbers);
+	t->embed = param(t, numbers.embed);
+	return record_encoder(t, &numbers);
 }
 
 transformer_head

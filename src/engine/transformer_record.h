@@ -23,6 +23,8 @@ typedef struct transformer_graph
 
 /* The stream behind the last norm, (tokens, width). */
 extern int32_t transformer_record(transformer_graph *t);
+/* That of the encoder alone, (source tokens, width). */
+extern int32_t transformer_record_encoder(transformer_graph *t);
 /* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
 typedef struct transformer_head
 {

@@ -77,13 +77,20 @@ params_choose(train_params *p, int64_t training_rows)
 	choose(p, "epochs", &p->epochs, epochs);
 }
 
+/* Open, or chosen before: memory may turn out to be less. */
+static bool
+may_choose(train_params *p, const char *key)
+{
+	return is_open(p, key) || (params_index(key, p->architecture->bit) >= 0 && *params_source(p, key) == SOURCE_AUTO);
+}
+
+/* Fields stay: another network of the job may have room for other passes. */
 void
 params_choose_memory(train_params *p, int64_t rows, bool recompute)
 {
-	int64_t open = 0; /* fields stay: another network of the job may have room for other passes */
-
-	choose(p, "micro_batch", &open, rows);
-	if (is_open(p, "recompute"))
+	if (may_choose(p, "micro_batch"))
+		set_chosen(p, "micro_batch", json_integer(rows));
+	if (may_choose(p, "recompute"))
 		set_chosen(p, "recompute", json_boolean(recompute));
 }
 

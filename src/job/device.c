@@ -196,7 +196,7 @@ IsGpu(const char *device)
 }
 
 char *
-ResolveTrainingDevice(const char *device)
+ResolveDevice(const char *device)
 {
 	GpuList gpus;
 	const char *problem;
@@ -210,12 +210,4 @@ ResolveTrainingDevice(const char *device)
 	if (problem != NULL)
 		ThrowNoDevice(device, problem);
 	return pstrdup(device);
-}
-
-char *
-ResolveDevice(const char *device)
-{
-	if (device != NULL && IsGpu(device))
-		ThrowNoDevice(device, "Only trainings run on a GPU");
-	return pstrdup("cpu");
 }

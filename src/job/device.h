@@ -4,7 +4,7 @@
  *
  * A session never opens CUDA: it may fork, and a driver that fails must not take it along.  It asks a child
  * process, which opens the library, answers and ends.  So does the worker of a job before it opens one device
- * itself (src/train/gpu.c).  Include after postgres.h.
+ * itself (gpu.c).  Include after postgres.h.
  */
 #ifndef LLMAPP_JOB_DEVICE_H
 #define LLMAPP_JOB_DEVICE_H
@@ -26,9 +26,7 @@ extern char *GpuLibrary(void);
 extern void AskForGpus(GpuList *gpus);
 /* cuda is -1, any; cuda:N is N; -2: another device. */
 extern int GpuNumber(const char *device);
-/* The device that a training on this one, or on none (NULL), asks for; ERROR when there is no such GPU.  palloc'd. */
-extern char *ResolveTrainingDevice(const char *device);
-/* The same of a job that is no training: cpu. */
+/* The device that a job on this one, or on none (NULL), asks for; ERROR when there is no such GPU.  palloc'd. */
 extern char *ResolveDevice(const char *device);
 
 #endif /* LLMAPP_JOB_DEVICE_H */

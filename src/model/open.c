@@ -184,7 +184,7 @@ NewPredictor(const OpenVersion *version, int64 rows)
 {
 	MemoryContextCallback *release = MemoryContextAllocZero(version->cxt, sizeof(MemoryContextCallback));
 	llm_error err = {0};
-	predictor *p = predictor_new(version->manifest->net, version->weights, rows, &err);
+	predictor *p = predictor_new(version->manifest->net, version->weights, rows, NULL, &err);
 
 	if (p == NULL)
 		ThrowError(&err);

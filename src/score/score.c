@@ -132,6 +132,7 @@ CopySettings(ScoringSpec *spec)
 	spec->search_path = pstrdup(GetConfigOption("search_path", false, false));
 	spec->timezone = pstrdup(GetConfigOption("TimeZone", false, false));
 	spec->datestyle = pstrdup(GetConfigOption("DateStyle", false, false));
+	spec->gpu_memory = llmapp_gpu_memory;
 }
 
 /* ---- to and from JSON ---- */
@@ -155,6 +156,7 @@ ScoringSpecJson(const ScoringSpec *spec)
 	SetSpecText(json, "search_path", spec->search_path);
 	SetSpecText(json, "timezone", spec->timezone);
 	SetSpecText(json, "datestyle", spec->datestyle);
+	json_object_set_new(json, "gpu_memory", json_integer(spec->gpu_memory));
 	return json;
 }
 
@@ -190,6 +192,7 @@ ScoringSpecFromJson(const char *text, Size length)
 	spec->search_path = GetSpecText(json, "search_path");
 	spec->timezone = GetSpecText(json, "timezone");
 	spec->datestyle = GetSpecText(json, "datestyle");
+	spec->gpu_memory = json_integer_value(json_object_get(json, "gpu_memory"));
 	json_decref(json);
 	if (!IsComplete(spec))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the description of the job is incomplete")));

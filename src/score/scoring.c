@@ -9,6 +9,8 @@
  * snapshot is held longer than a chunk.  Whatever ends a run, the next one asks the table what
  * is done (score_table.c).
  *
+ * On a GPU, batches are predicted there, and rows that are tried one by one on the CPU.
+ *
  * A row that cannot be predicted becomes that row's error: a batch is tried as a whole, in a
  * subtransaction, and row by row only when that fails.
  */
@@ -34,6 +36,7 @@
 #include "../metrics/metrics.h"
 #include "../serve/output.h"
 #include "../serve/predict.h"
+#include "../job/gpu.h"
 #include "../job/job_table.h"
 #include "scoring.h"
 #include "../row/source.h"
@@ -61,6 +64,7 @@ typedef struct Scoring
 	InputBinding *binding;
 	TupleDesc source; /* blessed */
 	Portal portal;    /* holds the rows that are still to be scored */
+	predictor *bulk;  /* for batches of them; on the GPU, if there is one */
 	MemoryContext batch_cxt;
 	HeapTuple *tuples; /* (rows) of the batch at hand, ours only until the next fetch */
 	int rows;
@@ -79,8 +83,10 @@ typedef struct Scoring
 static void
 ApplySettings(const ScoringSpec *spec)
 {
-	const char *const settings[][2] = {
-		{"search_path", spec->search_path}, {"TimeZone", spec->timezone}, {"DateStyle", spec->datestyle}};
+	const char *const settings[][2] = {{"search_path", spec->search_path},
+									   {"TimeZone", spec->timezone},
+									   {"DateStyle", spec->datestyle},
+									   {"llmapp.gpu_memory", psprintf("%d", spec->gpu_memory)}};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0,
@@ -143,12 +149,61 @@ Load(Scoring *s)
 	s->output = MakeOutput(s->model->manifest->target,
 						   TupleDescAttr(s->table->desc, s->spec->keys + SCORE_PREDICTION)->atttypid, cxt);
 	EndShortTransaction(old);
-	predictor_set_poll(s->model->predictor, InterruptRequested, NULL);
-	predictor_set_poll(ModelBulkPredictor(s->model), InterruptRequested, NULL);
+	s->bulk = ModelBulkPredictor(s->model);
 	s->values = palloc0(s->table->desc->natts * sizeof(Datum));
 	s->nulls = palloc0(s->table->desc->natts * sizeof(bool));
 	ReadReport(s);
 	s->total = s->done + tuplestore_tuple_count(s->portal->holdStore);
+}
+
+/* ---- on a GPU ---- */
+
+/* With room for as many rows as fit; NULL, and what one takes, when not even that does. */
+static predictor *
+GpuPredictor(const Model *m, Size *bytes)
+{
+	for (int64 rows = MODEL_BULK_ROWS; rows > 0; rows /= 2)
+	{
+		llm_error err = {0};
+		predictor *p;
+
+		if (!predictor_device_memory(m->manifest->net, rows, bytes, &err))
+			ThrowError(&err);
+		if (*bytes > GpuMemory())
+			continue;
+		p = predictor_new(m->manifest->net, m->weights, rows, JobGpu(), &err);
+		if (p == NULL)
+			ThrowError(&err);
+		*bytes = predictor_device_bytes(p);
+		if (*bytes <= GpuMemory())
+			return p;
+		predictor_free(p);
+	}
+	return NULL;
+}
+
+/* Take a GPU where that was asked for, or pays; false when the job is to pause. */
+static bool
+MoveToGpu(Scoring *s)
+{
+	double work = net_multiplications(s->model->manifest->net) * (s->total - s->done);
+	predictor *p;
+	Size bytes;
+
+	if (!ChooseDevice(s->spec->device, TooLittleForGpu(work)))
+		return false;
+	if (JobGpu() == NULL)
+		return true;
+	p = GpuPredictor(s->model, &bytes);
+	if (p != NULL)
+	{
+		OWN(p, predictor_free);
+		s->bulk = p;
+	}
+	else if (!DeclineGpu(psprintf("the model needs %zu MB of GPU memory, it may use %zu MB",
+								  bytes / (1024 * 1024) + 1, GpuMemory() / (1024 * 1024))))
+		ThrowGpuMemory("this model", bytes, NULL);
+	return true;
 }
 
 /* ---- prediction of a batch ---- */
@@ -222,7 +277,7 @@ TryTogether(Scoring *s, int first, int count, predictor *p)
 static void
 PredictBatch(Scoring *s)
 {
-	if (s->rows == 0 || TryTogether(s, 0, s->rows, ModelBulkPredictor(s->model)) == NULL)
+	if (s->rows == 0 || TryTogether(s, 0, s->rows, s->bulk) == NULL)
 		return;
 	for (int i = 0; i < s->rows; i++)
 	{
@@ -270,6 +325,12 @@ StoreRow(Scoring *s, int i, TimestampTz at, Tuplestorestate *scored)
 	tuplestore_putvalues(scored, s->table->desc, s->values, s->nulls);
 }
 
+static int64
+BatchRows(const Scoring *s)
+{
+	return predictor_batch(s->bulk)->capacity;
+}
+
 /* Fetch and predict; the number of rows, 0 at the end. */
 static int
 ScoreBatch(Scoring *s, Tuplestorestate *scored)
@@ -278,7 +339,7 @@ ScoreBatch(Scoring *s, Tuplestorestate *scored)
 	instr_time start;
 	MemoryContext old = CurrentMemoryContext;
 
-	SPI_cursor_fetch(s->portal, true, ModelBulkRows(s->model));
+	SPI_cursor_fetch(s->portal, true, BatchRows(s));
 	INSTR_TIME_SET_CURRENT(start);
 	s->tuples = SPI_tuptable->vals;
 	s->rows = (int) SPI_processed;
@@ -358,7 +419,7 @@ FillChunk(Scoring *s, Tuplestorestate *scored, int64 before)
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), CHUNK_MS))
 	{
 		CHECK_FOR_INTERRUPTS();
-		more = ScoreBatch(s, scored) == ModelBulkRows(s->model);
+		more = ScoreBatch(s, scored) == BatchRows(s);
 		s->done += s->rows;
 		ReportProgress(s, s->done - before);
 	}
@@ -399,6 +460,10 @@ Score(Scoring *s)
 
 	ApplySettings(s->spec);
 	Load(s);
+	if (!MoveToGpu(s))
+		return false;
+	predictor_set_poll(s->model->predictor, InterruptRequested, NULL);
+	predictor_set_poll(s->bulk, InterruptRequested, NULL);
 	before = s->done;
 	s->batch_cxt = AllocSetContextCreate(CurrentMemoryContext, "llmapp scoring batch", ALLOCSET_DEFAULT_SIZES);
 	JobPhase("scoring", s->total);

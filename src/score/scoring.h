@@ -22,11 +22,12 @@ typedef struct ScoringSpec
 	char *schema;  /* of the table to fill */
 	char *table;
 	int keys;
-	char **key; /* (keys) columns of the source */
-	char *device;
+	char **key;        /* (keys) columns of the source */
+	char *device;      /* auto, cpu, cuda, cuda:N: what was asked for */
 	char *search_path; /* of the submitter, for the query */
 	char *timezone;
 	char *datestyle;
+	int32 gpu_memory;
 } ScoringSpec;
 
 extern bool RunScoring(const ClaimedJob *claimed); /* does jobs of kind "score" */

@@ -76,6 +76,7 @@ OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 	if (call->model != NULL && call->model->relid == relid && ModelIsCurrent(call->model))
 		return;
 	call->model = NULL;
+	call->embedder = NULL;
 	call->vocabulary = NULL;
 	call->schema = NULL;
 	call->schema_cxt = NULL;

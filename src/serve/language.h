@@ -31,14 +31,17 @@ typedef struct LanguageCall
 	const net *net;
 	int32 context; /* of the model */
 	generator *generator;
-	int32 sequences;          /* that the generator has room for, */
-	int32 positions;          /* each of so many tokens */
-	InferenceCall *inference; /* where texts are written in its place; NULL: nowhere else */
-	int32 inference_texts;    /* that it has room for */
-	bool alone;               /* no server takes texts of this call */
-	int32 writers;            /* generators and servers that it has had */
-	token_list tokens;        /* of the text at hand */
-	token_list batch;         /* of several texts */
+	int32 sequences;           /* that the generator has room for, */
+	int32 positions;           /* each of so many tokens */
+	InferenceCall *inference;  /* where texts are written in its place; NULL: nowhere else */
+	int32 inference_texts;     /* that it has room for */
+	bool alone;                /* no server takes texts of this call */
+	int32 writers;             /* generators and servers that it has had */
+	struct embedder *embedder; /* of the model on a GPU, kept by who set it; NULL: EmbedTexts() uses the generator */
+	int32 embedder_texts;      /* most of a pass, */
+	int32 embedder_tokens;     /* and theirs */
+	token_list tokens;         /* of the text at hand */
+	token_list batch;          /* of several texts */
 	text_buffer text;
 	UseMeter meter;
 	MemoryContextCallback release;
@@ -88,8 +91,9 @@ extern text *TextOfTokens(LanguageCall *call, const int32 *ids, int64 count);
 /* ERROR that says both lengths, unless a text of the tokens fits the context; hint: what to do about it. */
 extern void CheckContext(const LanguageCall *call, int64 tokens, const char *hint);
 
-/* Tokens of the longest text that the model embeds as a whole. */
+/* Tokens of the longest text that the model embeds as a whole, without and with those that stand around it. */
 extern int32 EmbeddingRoom(LanguageCall *call);
+extern int32 EmbeddingContext(const LanguageCall *call);
 /* UTF-8 texts that each have a token and fit, as the model was trained to embed them, of length 1: (count, width). */
 extern void EmbedTexts(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out);
 extern int32 EmbeddingWidth(const LanguageCall *call);

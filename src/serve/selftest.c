@@ -176,7 +176,7 @@ PlainForward(const net *n, const float *weights, const float *row, double *out)
 static double
 ForwardError(const net *n, const float *weights, int64 rows, llm_error *err)
 {
-	predictor *p = predictor_new(n, weights, rows, err);
+	predictor *p = predictor_new(n, weights, rows, NULL, err);
 	double error = -1;
 	const float *out;
 	batch *b;

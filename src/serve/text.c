@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "../common.h"
+#include "../engine/embedder.h"
 #include "language.h"
 
 #define EMBEDDED_TOGETHER 8
@@ -150,14 +151,20 @@ ReadsFramed(const LanguageCall *call)
 }
 
 int32
-EmbeddingRoom(LanguageCall *call)
+EmbeddingContext(const LanguageCall *call)
 {
 	int32 source = net_get_config(call->net)->text.source_context;
 
+	return source > 0 ? Min(call->context, source) : call->context;
+}
+
+int32
+EmbeddingRoom(LanguageCall *call)
+{
 	call->tokens.count = 0;
 	if (ReadsFramed(call))
 		EncodeWholeUtf8(call, "", 0, call->context, &call->tokens);
-	return (source > 0 ? Min(call->context, source) : call->context) - (int32) call->tokens.count;
+	return EmbeddingContext(call) - (int32) call->tokens.count;
 }
 
 /* Tokens of a text as the network reads them. */
@@ -185,30 +192,60 @@ EmbeddingArray(const LanguageCall *call, const float *embedding)
 	return NewArray(FLOAT4OID, embedding, EmbeddingWidth(call));
 }
 
-/* As many of them as there is memory for, at most EMBEDDED_TOGETHER; how many. */
+/* Their tokens into call->batch, of as many texts as have at most so many tokens together, at least one; how many. */
 static int32
-EmbedSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out)
+EncodeSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, int64 most, int32 *counts)
 {
-	int32 counts[EMBEDDED_TOGETHER], longest = 1, width = EmbeddingWidth(call);
 	llm_error err = {0};
 
-	count = Min(count, EMBEDDED_TOGETHER);
 	call->batch.count = 0;
 	for (int32 i = 0; i < count; i++)
 	{
 		EncodeInput(call, utf8[i], lengths[i]);
+		if (i > 0 && call->batch.count + call->tokens.count > most)
+			return i;
 		counts[i] = (int32) call->tokens.count;
-		longest = Max(longest, counts[i]);
 		for (int32 k = 0; k < counts[i]; k++)
 			if (!token_list_append(&call->batch, call->tokens.id[k], &err))
 				ThrowError(&err);
 	}
+	return count;
+}
+
+/* By the generator: as many of them as there is memory for; how many. */
+static int32
+EmbedHere(LanguageCall *call, const int32 *counts, int32 count, float *out, llm_error *err)
+{
+	int32 longest = 1;
+
+	for (int32 i = 0; i < count; i++)
+		longest = Max(longest, counts[i]);
 	count = Min(count, RequireSequences(call, EMBEDDED_TOGETHER, longest));
-	if (!generator_embed_many(call->generator, counts, count, call->batch.id, net_get_config(call->net)->pool, out,
-							  &err))
+	return generator_embed_many(call->generator, counts, count, call->batch.id, net_get_config(call->net)->pool, out,
+								err)
+			   ? count
+			   : 0;
+}
+
+/* As many of them as share a pass; how many. */
+static int32
+EmbedSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out)
+{
+	int32 most = call->embedder ? call->embedder_texts : EMBEDDED_TOGETHER, width = EmbeddingWidth(call);
+	int32 *counts = palloc(most * sizeof(int32));
+	llm_error err = {0};
+
+	count = EncodeSome(call, utf8, lengths, Min(count, most), call->embedder ? call->embedder_tokens : PG_INT64_MAX,
+					   counts);
+	if (call->embedder == NULL)
+		count = EmbedHere(call, counts, count, out, &err);
+	else if (!embedder_run(call->embedder, counts, count, call->batch.id, out, &err))
+		count = 0;
+	if (count == 0)
 		ThrowError(&err);
 	for (int32 i = 0; i < count; i++)
 		Normalise(out + (Size) i * width, width);
+	pfree(counts);
 	return count;
 }
 

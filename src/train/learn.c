@@ -22,7 +22,7 @@
 #include "../common.h"
 #include "../metrics/metrics.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "learn.h"
 
 #define REPORTED_LOSSES 500                      /* losses of single steps that a network records, about */
@@ -73,16 +73,6 @@ StartAtShares(const Learning *l)
 	trainer_set_output_bias(l->trainer, bias);
 }
 
-/* What its operations need besides is known now. */
-static void
-CheckGpuMemory(const Learning *l)
-{
-	Size bytes = trainer_device_bytes(l->trainer);
-
-	if (bytes > 0 && bytes > GpuMemory())
-		ThrowGpuMemory(l, bytes);
-}
-
 /* Parameters and moments come to this memory. */
 static void
 FetchState(const Learning *l)
@@ -95,15 +85,10 @@ FetchState(const Learning *l)
 
 /* False when the job is to pause. */
 static bool
-CreateTrainer(Learning *l)
+MakeTrainer(Learning *l)
 {
-	const batch_shape *shape = &net_get_config(l->net)->shape;
 	llm_error err = {0};
 
-	l->batch = batch_new(shape, PassRows(l), &err);
-	if (l->batch == NULL)
-		ThrowError(&err);
-	OWN(l->batch, batch_free);
 	while ((l->trainer = trainer_new(l->net, &l->config, BatchRows(l), &err)) == NULL)
 	{
 		if (err.code != LLM_CANCELLED)
@@ -113,8 +98,45 @@ CreateTrainer(Learning *l)
 			return false;
 		err.code = LLM_OK;
 	}
+	return true;
+}
+
+/* What operations need besides is known now; false and smaller passes are planned when there is no room for it. */
+static bool
+HasScratch(Learning *l)
+{
+	Size bytes = trainer_device_bytes(l->trainer), planned;
+
+	if (bytes == 0)
+		return true;
+	planned = LearningDeviceMemory(l);
+	LeaveGpuScratch(bytes - planned);
+	if (planned <= GpuMemory())
+		return true;
+	trainer_free(l->trainer);
+	l->trainer = NULL;
+	PlanPasses(l);
+	params_choose_memory(l->params, l->pass_samples, l->config.recompute);
+	return false;
+}
+
+/* False when the job is to pause. */
+static bool
+CreateTrainer(Learning *l)
+{
+	const batch_shape *shape = &net_get_config(l->net)->shape;
+	llm_error err = {0};
+
+	do
+	{
+		if (!MakeTrainer(l))
+			return false;
+	} while (!HasScratch(l));
 	OWN(l->trainer, trainer_free);
-	CheckGpuMemory(l);
+	l->batch = batch_new(shape, PassRows(l), &err);
+	if (l->batch == NULL)
+		ThrowError(&err);
+	OWN(l->batch, batch_free);
 	if (l->base == NULL || ChangesTask(l->base->manifest, l->data->task))
 		StartAtShares(l);
 	if (l->base != NULL)

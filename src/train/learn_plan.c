@@ -14,7 +14,7 @@
 #include "../format/layers.h"
 #include "../engine/cuda.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "learn_plan.h"
 
 #define TEXT_EMBED_DIM 16 /* of categories beside a text */
@@ -26,7 +26,8 @@
 #define TEXT_ROW_DROPOUT (5 / 3.0) /* times dropout: half of the rows at 0.3 */
 #define MOST_ROW_DROPOUT 0.8
 #define TEXT_BETA2 0.99                 /* gradients of rare tokens come seldom */
-#define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again */
+#define PASS_TOKENS 256                 /* fewer at once soon cost as much time as computing layers again; */
+#define GPU_PASS_TOKENS 8192            /* a GPU needs more of them to be busy */
 #define RECORD_MEMORY (8 * 1024 * 1024) /* least memory beside the network's: windows of records */
 
 /* What an architecture other than mlp consists of; that of a base stays, but for its dropout. */
@@ -169,8 +170,8 @@ TrainerConfig(const Learning *l)
 					  .seed = p->seed,
 					  .threads = ThreadCount(),
 					  .poll = JobPoll,
-					  .gpu = TrainingGpu() != NULL,
-					  .device = TrainingGpu()};
+					  .gpu = JobGpu() != NULL,
+					  .device = JobGpu()};
 
 	c.total_steps = p->steps;
 	if (p->steps == 0 && pg_mul_s64_overflow(p->epochs, l->batches, &c.total_steps))
@@ -215,11 +216,31 @@ PassRows(const Learning *l)
 	return RowsOf(l, l->pass_samples);
 }
 
+static Size
+DeviceMemory(const Learning *l, int64 rows)
+{
+	size_t bytes = 0;
+	llm_error err = {0};
+
+	if (!trainer_device_memory(l->net, &l->config, rows, &bytes, &err))
+		ThrowError(&err);
+	return bytes;
+}
+
+Size
+LearningDeviceMemory(const Learning *l)
+{
+	return DeviceMemory(l, BatchRows(l));
+}
+
+/* Choose a pass of so many samples; whether the memory suffices, of the GPU where it is one's. */
 static bool
 SetPass(Learning *l, int64 samples)
 {
 	l->pass_samples = Min(samples, l->batch_samples);
 	l->config.micro_rows = PassRows(l);
+	if (l->config.gpu)
+		return LearningDeviceMemory(l) <= GpuMemory();
 	return add_size(LearningMemory(l), KeptWeights(l)) <= (Size) llmapp_train_memory * 1024;
 }
 
@@ -269,21 +290,12 @@ LeastSamples(const Learning *l)
 	const transformer_config *text = &net_get_config(l->net)->text;
 	int64 tokens = text->context + text->source_context;
 
-	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, PASS_TOKENS / tokens));
+	int64 least = l->config.gpu ? GPU_PASS_TOKENS : PASS_TOKENS;
+
+	return tokens == 0 ? 1 : Max(1, Min(l->batch_samples, least / tokens));
 }
 
 /* ---- on a GPU ---- */
-
-static Size
-DeviceMemory(const Learning *l, int64 rows)
-{
-	size_t bytes = 0;
-	llm_error err = {0};
-
-	if (!trainer_device_memory(l->net, &l->config, rows, &bytes, &err))
-		ThrowError(&err);
-	return bytes;
-}
 
 /* The largest of halves of the batch that fits, in samples; 0: none does. */
 static int64
@@ -299,58 +311,53 @@ FittingBatch(Learning *l)
 }
 
 void
-ThrowGpuMemory(const Learning *l, Size bytes)
+RefuseGpuMemory(const Learning *l, Size bytes)
 {
 	Learning smaller = *l;
 	int64 samples = FittingBatch(&smaller);
 
-	ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-					errmsg("this training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
-						   GpuMemory() / (1024 * 1024)),
-					errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
-							  (Size) l->config.device->info.memory_free / (1024 * 1024),
-							  GetConfigOption("llmapp.gpu_memory", false, false)),
-					samples > 0 && samples < l->batch_samples
-						? errhint("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
-						: errhint("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
-								  bytes / (1024 * 1024) + 1)));
+	ThrowGpuMemory("this training", bytes,
+				   samples > 0 && samples < l->batch_samples
+					   ? psprintf("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
+					   : psprintf("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
+								  bytes / (1024 * 1024) + 1));
 }
 
-/* Whole batches only: first with all that layers make, then with layers computed again.  False: the CPU is to do it. */
-static bool
-PlanOnGpu(Learning *l)
+/* Nothing that can be chosen fits: an error, or the CPU is to do it. */
+static void
+LeaveGpuToOthers(Learning *l)
 {
-	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
-	Size bytes;
+	Size bytes = LearningDeviceMemory(l);
 
-	l->config.recompute = l->params->recompute;
-	(void) SetPass(l, l->params->micro_batch > 0 ? l->params->micro_batch : l->batch_samples);
-	if (open && DeviceMemory(l, BatchRows(l)) > GpuMemory())
-		l->config.recompute = true;
-	bytes = DeviceMemory(l, BatchRows(l));
-	if (bytes <= GpuMemory())
-		return true;
 	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
 							 GpuMemory() / (1024 * 1024))))
-		ThrowGpuMemory(l, bytes);
+		RefuseGpuMemory(l, bytes);
 	l->config.gpu = false;
 	l->config.device = NULL;
-	return false;
 }
 
 /* Smaller passes first, while they cost nothing; then layers that are computed again; then as small as it takes. */
-void
-PlanPasses(Learning *l)
+static bool
+TryPasses(Learning *l)
 {
 	bool open = net_get_config(l->net)->text.vocab > 0 && !l->params->recompute_given;
 
-	if (l->config.gpu && PlanOnGpu(l))
-		return;
 	l->config.recompute = l->params->recompute;
-	if (FitPasses(l, open ? LeastSamples(l) : 1) || !open)
-		return;
+	if (FitPasses(l, open ? LeastSamples(l) : 1))
+		return true;
+	if (!open)
+		return false;
 	l->config.recompute = true;
-	(void) FitPasses(l, 1); /* when even this is too much, RecordMemory() says so */
+	return FitPasses(l, 1);
+}
+
+void
+PlanPasses(Learning *l)
+{
+	if (l->config.gpu && !TryPasses(l))
+		LeaveGpuToOthers(l);
+	if (!l->config.gpu)
+		(void) TryPasses(l); /* when even this is too much, RecordMemory() says so */
 }
 
 Learning *

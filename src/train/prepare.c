@@ -448,7 +448,7 @@ PrepareTraining(const char *model, const char *source, const char *target, const
 {
 	TrainingSpec *spec = palloc0(sizeof(TrainingSpec));
 
-	spec->device = ResolveTrainingDevice(device);
+	spec->device = ResolveDevice(device);
 	spec->params = pstrdup(params ? params : "{}");
 	spec->base = base;
 	spec->target = target ? pstrdup(target) : NULL;

@@ -21,7 +21,7 @@
 #include "../common.h"
 #include "../model/model.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "trials.h"
 #include "version.h"
 
@@ -209,7 +209,7 @@ Train(int64 job, const TrainingSpec *spec)
 		return false;
 	ChooseFolds(t->data, t->params, t->base != NULL);
 	OpenCheckpoint(t);
-	if (!ChooseDevice(spec, t->params))
+	if (!ChooseDevice(spec->device, NULL))
 		return false;
 	done = t->params->folds > 0        ? TrainFolds(t, &learned)
 		   : t->params->ranges != NULL ? TrainTrials(t, &learned)

@@ -23,7 +23,7 @@
 #include "../common.h"
 #include "../model/model.h"
 #include "corpus.h"
-#include "gpu.h"
+#include "../job/gpu.h"
 #include "version.h"
 
 static json_t *

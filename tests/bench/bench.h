@@ -160,7 +160,7 @@ predict_time(const net *n, int64_t rows)
 
 	for (size_t i = 0; i < net_weight_bytes(n) / sizeof(float); i++)
 		w[i] = 0.01f * (float) (i % 17);
-	p = predictor_new(n, w, rows, &err);
+	p = predictor_new(n, w, rows, NULL, &err);
 	check(&err);
 	fill(predictor_batch(p), rows);
 	time = median_time(1, predict, p);

@@ -97,7 +97,7 @@ static void
 predict(const net *n, const float *weights)
 {
 	llm_error err = {.code = LLM_OK};
-	predictor *p = predictor_new(n, weights, ROWS, &err);
+	predictor *p = predictor_new(n, weights, ROWS, NULL, &err);
 
 	if (p == NULL)
 	{

@@ -1,5 +1,5 @@
-# Trainings on a GPU through SQL, with the backend's emulated GPU in a copy of the private tree: devices, a training, memory,
-# a checkpoint of the GPU continued on the CPU, places, and what becomes of a job whose GPU fails.
+# Jobs on a GPU through SQL, with the backend's emulated GPU in a copy of the private tree: devices, a training, memory,
+# a checkpoint of the GPU continued on the CPU, places, scorings, embeddings, and what becomes of a job whose GPU fails.
 use strict;
 use warnings;
 use LlmappTest;
@@ -53,7 +53,6 @@ fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda', wai
 plug();
 is(sql(q{SELECT concat_ws('|', device, available, name, kernels, memory) FROM llmapp.devices WHERE device LIKE 'cuda%'}), 'cuda:0|t|emulated GPU|compute capability 8.0, 4 multiprocessors|1073741824', 'the GPU is listed');
 fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda:1')}, qr/device "cuda:1" is not available\nDETAIL:  There are 1 GPUs/, 'another one is not there');
-fails(q{SELECT llm_score('m', 'points', 'into', device => 'cuda')}, qr/ERROR/, 'scoring does not run there');
 my $job = sql("SELECT llm_train('m', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)");
 is(report($job, 'used') . report($job, 'name'), 'cuda:0emulated GPU', 'a training runs on it');
 is(sql(q{SELECT lineage ->> 'device' FROM llmapp.model_versions WHERE model = 'm'::regclass}), 'cuda:0', 'its version says so');
@@ -67,13 +66,18 @@ $job = sql("SELECT llm_train('a', 'points', target => 'above', params => '$small
 is(report($job, 'used'), 'cuda:0', 'auto takes it');
 
 # memory
-fails(q{SET llmapp.gpu_memory = '400kB'; SELECT llm_train('b', 'points', target => 'above', params => '{"hidden": [256], "batch_size": 200}', device => 'cuda', wait => true)},
+fails(q{SET llmapp.gpu_memory = '150kB'; SELECT llm_train('b', 'points', target => 'above', params => '{"layers": [{"type": "linear", "width": 64}, {"type": "batch_norm"}], "batch_size": 200}', device => 'cuda', wait => true)},
 	qr/needs \d+ MB of GPU memory, it may use 0 MB.*DETAIL:  cuda:0 has 1024 MB free.*HINT:.*batch_size": \d+/s, 'too much for its memory is an error that says what fits');
-$job = sql(qq{SET llmapp.gpu_memory = '4kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
+$job = sql(qq{SET llmapp.gpu_memory = '1kB'; SELECT llm_train('b', 'points', target => 'above', params => '$small', wait => true)});
 like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*GPU memory/, 'auto falls back and says why');
-$job = sql(q{SELECT llm_train('b', 'points', target => 'above', params => '{"epochs": 1, "batch_size": 50, "micro_batch": 10}', wait => true)});
-like(report($job, 'used') . report($job, 'reason'), qr/^cpu.*micro_batch/, 'so it does where a setting does not allow it');
-fails(q{SELECT llm_train('b', 'points', target => 'above', params => '{"micro_batch": 10}', device => 'cuda', wait => true)}, qr/DETAIL:  micro_batch is not possible on a GPU/, 'which is an error otherwise');
+my $passes = q({"epochs": 4, "hidden": [8], "batch_size": 50, "micro_batch": 16, "early_stopping": 0});
+$job = sql("SELECT llm_train('b', 'points', target => 'above', params => '$passes', device => 'cuda', wait => true)");
+is(report($job, 'used'), 'cuda:0', 'steps of several passes run on it');
+$on_cpu = sql("SELECT llm_train('c', 'points', target => 'above', params => '$passes', device => 'cpu', wait => true)");
+is(sql($loss . $job), sql($loss . $on_cpu), 'with the losses of the CPU');
+my $wide = q({"epochs": 1, "hidden": [64], "batch_size": 150, "early_stopping": 0});
+$job = sql(qq{SET llmapp.gpu_memory = '60kB'; SELECT llm_train('split', 'points', target => 'above', params => '$wide', device => 'cuda', wait => true)});
+like(sql(q{SELECT (value #>> '{}') || ' ' || source FROM llmapp.model_settings WHERE model = 'split'::regclass AND setting = 'micro_batch'}), qr/^\d\d? auto$/, 'a batch that does not fit is split');
 
 # a checkpoint of the GPU goes on on the CPU; places
 $job = submit('p', $long, 'auto');
@@ -113,5 +117,56 @@ unlink $fault;
 sql("SELECT llm_resume($job)");
 ok(trains($job), 'and it goes on in a new process');
 sql("SELECT llm_cancel($job)");
+
+# scorings
+sql(q{CREATE TABLE many AS SELECT i AS id, sin(i) AS x, cos(i) AS y FROM generate_series(1, 2000) AS i});
+sub score { return sql("SELECT llm_score('m', 'many', '$_[0]', key => ARRAY['id'], device => '$_[1]', wait => true)"); }
+score('scored_cpu', 'cpu');
+$job = score('scored_gpu', 'cuda');
+is(report($job, 'used'), 'cuda:0', 'a scoring runs on it');
+my $differ = q{SELECT count(*) FROM scored_cpu AS c FULL JOIN scored_gpu AS g USING (id) WHERE abs(c.probability - g.probability) < 1e-5 IS NOT true OR (c.prediction <> g.prediction AND abs(c.probability - .5) > 1e-5)};
+is(sql($differ), '0', 'with the predictions of the CPU');
+$job = score('scored_auto', 'auto');
+is(report($job, 'used') . report($job, 'reason'), 'cputhe work is too little for a GPU', 'auto leaves little work to the CPU');
+fails(q{SELECT llm_score('m', 'many', 'scored_other', key => ARRAY['id'], device => 'cuda:1')}, qr/device "cuda:1" is not available/, 'another GPU is an error');
+fails(q{SELECT llm_score('m', 'many', 'scored_other', key => ARRAY['id'], device => 'gpu')}, qr/unknown device "gpu"/, 'so is another name');
+fails(q{SET llmapp.gpu_memory = '1kB'; SELECT llm_score('m', 'many', 'scored_small', key => ARRAY['id'], device => 'cuda', wait => true)},
+	qr/this model needs 1 MB of GPU memory, it may use 0 MB.*DETAIL:  cuda:0 has 1024 MB free.*HINT:  SET llmapp.gpu_memory/s, 'too much for its memory is refused');
+$job = sql(q{SET llmapp.gpu_memory = '64kB'; SELECT llm_score('m', 'many', 'scored_few', key => ARRAY['id'], device => 'cuda', wait => true)});
+is(report($job, 'used') . sql('SELECT count(*) FROM scored_few WHERE error IS NULL'), 'cuda:02000', 'batches are as small as its memory wants');
+foreach my $n (2, 3)
+{
+	break("memory $n");
+	fails("SELECT llm_score('m', 'many', 'scored_fault', key => ARRAY['id'], device => 'cuda', wait => true)", qr/ERROR:  out of memory on GPU cuda:0\nHINT:/, "allocation $n that fails ends a scoring");
+	unlink $fault;
+}
+break('lost 3');
+$job = sql(q{SELECT llm_score('m', 'many', 'scored_lost', key => ARRAY['id'], device => 'cuda')});
+is(sql("SELECT llm_wait($job)"), 'interrupted', 'a device that fails interrupts a scoring');
+like(row($job), qr/58L01.*llm_resume/, 'which can go on');
+unlink $fault;
+sql("SELECT llm_resume($job)");
+is(sql("SELECT llm_wait($job)") . sql('SELECT count(*) FROM scored_lost WHERE error IS NULL'), 'succeeded2000', 'and does');
+
+# embeddings
+sql(q{ALTER TABLE songs ADD id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY});
+sub embedded { return sql(q{SELECT count(*) FROM songs AS s JOIN song_vectors AS v USING (id) WHERE (SELECT max(abs(a - b)) FROM unnest(v.embedding, llm_embed('g', s.song)) AS e(a, b)) < 1e-5 AND v.error IS NULL}); }
+$job = sql(q{SELECT llm_embed_column('songs', 'song', 'g', 'song_vectors')});
+is(sql("SELECT llm_wait($job)") . report($job, 'used'), 'succeededcpu', 'a short queue is embedded on the CPU');
+is(embedded(), '40', 'as a session embeds');
+sql(q{DROP TABLE song_vectors CASCADE; ALTER DATABASE postgres SET llmapp.device = 'cuda'});
+$job = sql(q{SELECT llm_embed_column('songs', 'song', 'g', 'song_vectors')});
+is(sql("SELECT llm_wait($job)") . report($job, 'used') . report($job, 'name'), 'succeededcuda:0emulated GPU', 'the setting lets a GPU do it');
+is(embedded(), '40', 'as a session embeds, too');
+sql(q{UPDATE songs SET song = 'lo' WHERE id % 2 = 0; INSERT INTO songs (song) VALUES ('li la')});
+ok(wait_for($node, q{SELECT pending FROM llmapp.embedded_columns WHERE target = 'song_vectors'::regclass}, '0', 30), 'changes are followed');
+is(embedded(), '41', 'there as well');
+ok(wait_for($node, "SELECT status FROM llmapp.jobs WHERE job = $job", 'succeeded', 30), 'the job ends');
+break('lost 1');
+sql(q{UPDATE songs SET song = 'lu' WHERE id = 1});
+ok(wait_for($node, "SELECT status FROM llmapp.jobs WHERE job = $job", 'interrupted', 30), 'a device that fails interrupts it');
+unlink $fault;
+sql(q{SELECT llm_embed_column('songs', 'song', 'g', 'song_vectors')});
+is(sql("SELECT llm_wait($job)") . embedded(), 'succeeded41', 'and nothing is lost');
 unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal|exited with exit code [^01]/, 'nothing crashed');
 done_testing();

@@ -280,7 +280,7 @@ check_predicts_no_rows(const net *n, trainer *t, const batch *b)
 
 	CHECK(!trainer_predict(t, b, NULL, NULL, NULL, &err) && err.code == LLM_INVALID);
 	err.code = LLM_OK;
-	CHECK(predictor_new(n, trainer_weights(t), 1, &err) == NULL && err.code == LLM_INVALID);
+	CHECK(predictor_new(n, trainer_weights(t), 1, NULL, &err) == NULL && err.code == LLM_INVALID);
 }
 
 static inline train_config
@@ -295,6 +295,60 @@ fast_training(int32_t threads)
 						   .clip_norm = 1,
 						   .seed = 5,
 						   .threads = threads};
+}
+
+/* ---- parts of a batch ---- */
+
+/* Starts of rows from `begin` on, as many as `to` has; returns where the first of them starts. */
+static inline int32_t
+copy_starts(int32_t *to, const int32_t *from, int64_t begin, int64_t rows)
+{
+	for (int64_t i = 0; i <= rows; i++)
+		to[i] = from[begin + i] - from[begin];
+	return from[begin];
+}
+
+static inline void
+copy_tokens(batch *to, const batch *from, int64_t begin)
+{
+	int32_t first = copy_starts(to->token_start, from->token_start, begin, to->rows);
+	int32_t count = to->token_start[to->rows];
+
+	memcpy(to->token, from->token + first, count * sizeof(int32_t));
+	if (from->shape.token_target)
+	{
+		memcpy(to->token_target, from->token_target + first, count * sizeof(int32_t));
+		memcpy(to->token_weight, from->token_weight + first, count * sizeof(float));
+	}
+	if (from->source)
+	{
+		first = copy_starts(to->source_start, from->source_start, begin, to->rows);
+		memcpy(to->source, from->source + first, to->source_start[to->rows] * sizeof(int32_t));
+	}
+}
+
+/* Rows from `begin` on, at most so many. */
+static inline void
+copy_rows(batch *to, const batch *from, int64_t begin, int64_t most)
+{
+	const batch_shape *s = &from->shape;
+	int32_t first;
+
+	to->rows = from->rows - begin < most ? from->rows - begin : most;
+	if (s->vocab > 0)
+		copy_tokens(to, from, begin);
+	if (s->token_target)
+		return;
+	memcpy(to->dense, from->dense + begin * s->dense, to->rows * s->dense * sizeof(float));
+	memcpy(to->embed, from->embed + begin * s->embed_columns, to->rows * s->embed_columns * sizeof(int32_t));
+	first = copy_starts(to->bag_start, from->bag_start, begin, to->rows);
+	memcpy(to->bag_index, from->bag_index + first, to->bag_start[to->rows] * sizeof(int32_t));
+	memcpy(to->bag_value, from->bag_value + first, to->bag_start[to->rows] * sizeof(float));
+	if (s->class_target)
+		memcpy(to->target_class, from->target_class + begin, to->rows * sizeof(int32_t));
+	else
+		memcpy(to->target_number, from->target_number + begin * s->outputs, to->rows * s->outputs * sizeof(float));
+	memcpy(to->weight, from->weight + begin, to->rows * sizeof(float));
 }
 
 #endif /* LLMAPP_NET_CHECK_H */

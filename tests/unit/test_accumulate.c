@@ -8,44 +8,6 @@
 #define ROWS 40
 #define PASS 16 /* the last of three is short */
 
-static void
-copy_tokens(batch *to, const batch *from, int64_t begin)
-{
-	int32_t first = from->token_start[begin];
-	int32_t count = from->token_start[begin + to->rows] - first;
-
-	for (int64_t i = 0; i <= to->rows; i++)
-		to->token_start[i] = from->token_start[begin + i] - first;
-	memcpy(to->token, from->token + first, count * sizeof(int32_t));
-	memcpy(to->token_target, from->token_target + first, count * sizeof(int32_t));
-	memcpy(to->token_weight, from->token_weight + first, count * sizeof(float));
-}
-
-/* Rows from `begin` on, as many as a pass has. */
-static void
-copy_rows(batch *to, const batch *from, int64_t begin)
-{
-	const batch_shape *s = &from->shape;
-	int64_t left = from->rows - begin;
-	int32_t first;
-
-	to->rows = left < PASS ? left : PASS;
-	if (s->token_target)
-	{
-		copy_tokens(to, from, begin);
-		return;
-	}
-	first = from->bag_start[begin];
-	memcpy(to->dense, from->dense + begin * s->dense, to->rows * s->dense * sizeof(float));
-	memcpy(to->embed, from->embed + begin * s->embed_columns, to->rows * s->embed_columns * sizeof(int32_t));
-	for (int64_t i = 0; i <= to->rows; i++)
-		to->bag_start[i] = from->bag_start[begin + i] - first;
-	memcpy(to->bag_index, from->bag_index + first, to->bag_start[to->rows] * sizeof(int32_t));
-	memcpy(to->bag_value, from->bag_value + first, to->bag_start[to->rows] * sizeof(float));
-	memcpy(to->target_class, from->target_class + begin, to->rows * sizeof(int32_t));
-	memcpy(to->weight, from->weight + begin, to->rows * sizeof(float));
-}
-
 /* One step on b in passes. */
 static void
 step_in_passes(trainer *t, const batch *b, double *loss)
@@ -55,7 +17,7 @@ step_in_passes(trainer *t, const batch *b, double *loss)
 
 	for (int64_t begin = 0; begin < b->rows; begin += PASS)
 	{
-		copy_rows(part, b, begin);
+		copy_rows(part, b, begin, PASS);
 		CHECK(trainer_accumulate(t, part, &err));
 	}
 	CHECK(trainer_update(t, loss, &err));
@@ -175,9 +137,9 @@ test_cancel(void)
 	int stops;
 
 	trainer_save(t, before);
-	copy_rows(part, b, 0);
+	copy_rows(part, b, 0, PASS);
 	CHECK(trainer_accumulate(t, part, &err));
-	copy_rows(part, b, PASS);
+	copy_rows(part, b, PASS, PASS);
 	trainer_set_poll(t, poll_countdown, NULL);
 	for (stops = 0; !done && stops < 1000; stops++)
 	{
@@ -191,7 +153,7 @@ test_cancel(void)
 	trainer_set_poll(t, NULL, NULL);
 	trainer_save(t, after);
 	CHECK_BYTES(before, after, bytes);
-	copy_rows(part, b, 2 * PASS);
+	copy_rows(part, b, 2 * PASS, PASS);
 	CHECK(trainer_accumulate(t, part, &err));
 	CHECK(trainer_update(t, &loss, &err));
 	step_in_passes(undisturbed, b, &expected);
@@ -253,7 +215,7 @@ test_refused(void)
 	batch *b = make_batch(&config), *part = batch_new(&config.shape, PASS, &err);
 	double loss;
 
-	copy_rows(part, b, 0);
+	copy_rows(part, b, 0, PASS);
 	check_refused(trainer_update(t, &loss, &err), &err, "step has no rows");
 	check_refused(trainer_accumulate(t, b, &err), &err, "rows");
 	CHECK(trainer_accumulate(t, part, &err) && trainer_accumulate(t, part, &err));

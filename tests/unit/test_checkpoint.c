@@ -420,7 +420,7 @@ check_outputs(const trial *t, const float *logits)
 	const batch_shape *s = &t->c->config.shape;
 	int32_t labels = t->c->label_count > 0 ? t->c->label_count : s->outputs;
 	llm_error err = {0};
-	predictor *p = predictor_new(t->c->net, t->weights, t->rows, &err);
+	predictor *p = predictor_new(t->c->net, t->weights, t->rows, NULL, &err);
 	batch *b = predictor_batch(p), *filled = batch_of(t);
 	float want[64];
 	const float *got;

@@ -277,7 +277,7 @@ test_learning(void)
 	}
 	CHECK(trainer_predict(t, b, out, &sum, &weight, &err));
 	CHECK(sum / weight < 0.3);
-	p = predictor_new(n, trainer_weights(t), 1, &err);
+	p = predictor_new(n, trainer_weights(t), 1, NULL, &err);
 	predictor_batch(p)->rows = 1;
 	for (int r = 0; r < ROWS; r++)
 	{

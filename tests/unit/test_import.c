@@ -136,7 +136,7 @@ predict(const import_plan *plan, const float *weights, const float *pixels, int3
 	const float *result = NULL;
 
 	memcpy(aligned, weights, net_weight_bytes(plan->net));
-	p = predictor_new(plan->net, aligned, 1, &err);
+	p = predictor_new(plan->net, aligned, 1, NULL, &err);
 	if (p != NULL && encoder_row(plan->encoder, &row, predictor_batch(p), &err))
 		result = predictor_run(p, &err);
 	if (result != NULL)

@@ -248,7 +248,7 @@ static bool
 prediction_story(llm_error *err)
 {
 	static _Alignas(64) float weights[1 << 20];
-	predictor *p = predictor_new(network, weights, 4, err);
+	predictor *p = predictor_new(network, weights, 4, NULL, err);
 	const float *out = NULL;
 
 	if (p != NULL && encoder_row(s->encoder, s->rows, predictor_batch(p), err))

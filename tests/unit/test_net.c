@@ -228,7 +228,7 @@ test_learning(net_loss loss)
 	CHECK(trainer_predict(t, b, out, &sum, &weight, &err));
 	CHECK_NEAR(sum / weight, last, 0.2);
 
-	p = predictor_new(n, trainer_weights(t), 64, &err);
+	p = predictor_new(n, trainer_weights(t), 64, NULL, &err);
 	for (int rows = 1; rows <= 64; rows += rows < 9 ? 1 : 55)
 	{
 		batch *mine = predictor_batch(p);
@@ -282,7 +282,7 @@ test_ensemble(net_loss loss)
 	{
 		memset(weights + m * bytes, 0, bytes);
 		net_initialise(one, 10 + m, (float *) (weights + m * bytes), NULL, NULL, NULL);
-		p = predictor_new(one, (float *) (weights + m * bytes), ROWS, &err);
+		p = predictor_new(one, (float *) (weights + m * bytes), ROWS, NULL, &err);
 		fixture_counter = 0;
 		fill_batch(predictor_batch(p), ROWS);
 		predictor_run(p, &err);
@@ -294,7 +294,7 @@ test_ensemble(net_loss loss)
 	all = net_new(&c, &err);
 	CHECK_INT(net_weight_bytes(all), MEMBERS * bytes);
 	CHECK_STR(net_tensor(all, net_tensor_count(all) - 1)->name, "member.2.output.bias");
-	p = predictor_new(all, (float *) weights, ROWS, &err);
+	p = predictor_new(all, (float *) weights, ROWS, NULL, &err);
 	fixture_counter = 0;
 	fill_batch(predictor_batch(p), ROWS);
 	CHECK_CLOSE(predictor_run(p, &err), mean, ROWS * outputs, 1e-12);

@@ -250,7 +250,7 @@ test_row_predictions(void)
 	net *n = net_new(&config, &err);
 	trainer *t = trainer_new(n, &training, 8, &err);
 	batch *b = batch_new(&config.shape, 8, &err);
-	predictor *p = predictor_new(n, trainer_weights(t), 1, &err);
+	predictor *p = predictor_new(n, trainer_weights(t), 1, NULL, &err);
 	float out[8 * 3];
 	double first = 0, last = 0;
 

@@ -1,6 +1,6 @@
 /*
  * gpu.c
- *	  The GPU of this training: chosen and opened by its worker, or why it trains on the CPU.
+ *	  The GPU of this job: chosen and opened by its worker, or why it runs on the CPU.
  *
  * A worker does one job, so there is one device.  What there is, a child process says; once a device was opened, the
  * process must not fork; after an error that lost it, the job ends, and with it the process.
@@ -9,19 +9,24 @@
 
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 
 #include "../common.h"
-#include "../job/device.h"
-#include "../job/slots.h"
+#include "device.h"
 #include "gpu.h"
+#include "job.h"
+#include "slots.h"
 
 #define RETRY_MS 100
 #define FREE_SHARE 0.95 /* of what is free: the driver takes some for itself */
+/* Multiplications below which a job that is no training would rather not open a driver and copy weights. */
+#define LEAST_WORK 1e12
 
 static cuda_device *gpu = NULL;
 static bool declined = false;
 static bool is_auto = false;
+static Size scratch = 0; /* of operations */
 
 static void
 CloseGpu(void *arg)
@@ -36,7 +41,7 @@ ReportDevice(const char *reason)
 {
 	json_t *report = json_pack("{s:s}", "used", DeviceName());
 
-	if (TrainingGpu() != NULL)
+	if (JobGpu() != NULL)
 		json_object_set_new(report, "name", json_string(gpu->info.name));
 	if (reason != NULL)
 		json_object_set_new(report, "reason", json_string(reason));
@@ -78,15 +83,6 @@ OpenGpu(const char *path, const GpuList *gpus, int number, llm_error *err)
 		OWN(gpu, CloseGpu);
 }
 
-/* What stands against a GPU whatever there is. */
-static const char *
-Objection(const train_params *params, const char *path)
-{
-	if (path == NULL)
-		return "llmapp_cuda.so is not installed";
-	return params->micro_batch > 0 ? "micro_batch is not possible on a GPU" : NULL;
-}
-
 /* NULL, or why it is the CPU. */
 static const char *
 TryGpu(const char *path, const GpuList *gpus)
@@ -117,44 +113,74 @@ RequireGpu(const char *path, const GpuList *gpus, int number)
 }
 
 bool
-ChooseDevice(const TrainingSpec *spec, const train_params *params)
+ChooseDevice(const char *device, const char *against_auto)
 {
 	char *path = GpuLibrary();
-	const char *reason = Objection(params, path);
+	const char *reason = path == NULL ? "llmapp_cuda.so is not installed" : NULL;
 	GpuList gpus = {0};
 
-	if (spec->device == NULL || strcmp(spec->device, "cpu") == 0)
+	if (device == NULL || strcmp(device, "cpu") == 0)
 		return true;
-	is_auto = strcmp(spec->device, "auto") == 0;
+	is_auto = strcmp(device, "auto") == 0;
+	if (is_auto && reason == NULL)
+		reason = against_auto;
 	if (reason == NULL)
 	{
 		AskForGpus(&gpus);
 		reason = gpus.count == 0 ? pstrdup(gpus.reason) : NULL;
 	}
 	if (reason != NULL && !is_auto)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("device \"%s\" is not available", spec->device), errdetail_internal("%s.", reason),
-						errhint("Train on another device => 'cpu' or 'auto'; see SELECT * FROM llmapp.devices;")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("device \"%s\" is not available", device),
+						errdetail_internal("%s.", reason),
+						errhint("Use device => 'auto' or 'cpu'; see SELECT * FROM llmapp.devices;")));
 	if (reason == NULL && is_auto)
 		reason = TryGpu(path, &gpus);
-	else if (reason == NULL && !RequireGpu(path, &gpus, GpuNumber(spec->device)))
+	else if (reason == NULL && !RequireGpu(path, &gpus, GpuNumber(device)))
 		return false;
 	ReportDevice(reason);
 	return true;
 }
 
 cuda_device *
-TrainingGpu(void)
+JobGpu(void)
 {
 	return declined ? NULL : gpu;
+}
+
+const char *
+TooLittleForGpu(double multiplications)
+{
+	return multiplications < LEAST_WORK ? "the work is too little for a GPU" : NULL;
 }
 
 Size
 GpuMemory(void)
 {
-	Size free = (Size) (FREE_SHARE * gpu->info.memory_free);
+	Size limit = (Size) (FREE_SHARE * gpu->info.memory_free);
 
-	return llmapp_gpu_memory == 0 ? free : Min(free, (Size) llmapp_gpu_memory * 1024);
+	if (llmapp_gpu_memory > 0)
+		limit = Min(limit, (Size) llmapp_gpu_memory * 1024);
+	return limit > scratch ? limit - scratch : 0;
+}
+
+void
+LeaveGpuScratch(Size bytes)
+{
+	scratch = Max(scratch, bytes);
+}
+
+void
+ThrowGpuMemory(const char *what, Size bytes, const char *hint)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OUT_OF_MEMORY),
+		 errmsg("%s needs %zu MB of GPU memory, it may use %zu MB", what, bytes / (1024 * 1024) + 1,
+				GpuMemory() / (1024 * 1024)),
+		 errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
+				   (Size) gpu->info.memory_free / (1024 * 1024), GetConfigOption("llmapp.gpu_memory", false, false)),
+		 hint ? errhint("%s", hint)
+			  : errhint("SET llmapp.gpu_memory = '%zuMB'; or use device => 'cpu'.", bytes / (1024 * 1024) + 1)));
 }
 
 bool
@@ -170,5 +196,5 @@ DeclineGpu(const char *reason)
 const char *
 DeviceName(void)
 {
-	return TrainingGpu() != NULL ? psprintf("cuda:%d", gpu->number) : "cpu";
+	return JobGpu() != NULL ? psprintf("cuda:%d", gpu->number) : "cpu";
 }
