@@ -379,13 +379,20 @@ token_value(const builder *b, const char *name)
 	return value ? value : value_get(b->config, name);
 }
 
+/* Ascending, each once, for their order means nothing and not every file keeps it. */
 static void
 add_end(builder *b, const json_t *value)
 {
-	int32_t id = token_id(b, value);
+	int32_t id = token_id(b, value), at = b->c->end_count;
 
-	if (id >= 0 && b->c->end_count < CHECKPOINT_MAX_ENDS)
-		b->c->ends[b->c->end_count++] = id;
+	for (int32_t i = 0; i < b->c->end_count; i++)
+		if (b->c->ends[i] == id)
+			return;
+	if (id < 0 || at == CHECKPOINT_MAX_ENDS)
+		return;
+	for (b->c->end_count++; at > 0 && b->c->ends[at - 1] > id; at--)
+		b->c->ends[at] = b->c->ends[at - 1];
+	b->c->ends[at] = id;
 }
 
 /* Ids beyond the vocabulary stand in many files, for tokens that there are not. */

@@ -76,19 +76,7 @@ is(sql(q{SELECT llm_generate('small', 'Once upon a time', 20)}), sql(q{SELECT ll
 
 # ---- networks that read one text or two, with the numbers that transformers gives for them ----
 
-my @words = (qw([PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog eats sees runs bird city street house is in on what where who old new red blue
-	man woman child plays with and of to from likes ? .), ',', '!');
-foreach my $name (qw(bert-score bert-classes bert-labels))
-{
-	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
-	my ($text) = substr($bytes, 8, unpack 'Q<', $bytes) =~ /"config\.json":"((?:[^"\\]|\\.)*)"/;
-	$text =~ s/\\(.)/$1/g;
-	mkdir "$folder/$name";
-	write_file("$folder/$name/config.json", $text);
-	write_file("$folder/$name/model.safetensors", $bytes);
-	write_file("$folder/$name/vocab.txt", join("\n", @words) . "\n");
-	write_file("$folder/$name/tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 1000000000000000019884624838656}');
-}
+write_golden("$folder/$_", $_) foreach qw(bert-score bert-classes bert-labels);
 sql(q{SELECT llm_import('score', '} . $folder . q{/bert-score', '{"ignore": ["golden.*"]}', wait => true)});
 sql(q{SELECT llm_import('classes', '} . $folder . q{/bert-classes', '{"ignore": ["golden.*"], "classes": ["yes", "no", "maybe"]}', wait => true)});
 is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
