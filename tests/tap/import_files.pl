@@ -69,6 +69,30 @@ is(sql(q{SELECT llm_perplexity('stories_gguf', 'Once upon a time, there was a li
 is( sql(q{SELECT string_agg(file ->> 'name', ',') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
 	WHERE model = 'stories_gguf'::regclass}), 'stories.gguf', 'the file is in the lineage');
 
+# ---- and as a GGUF file in three parts ----
+
+mkdir "$folder/parts";
+write_stories_parts("$folder/parts/stories", "$data/weights");
+sql("SELECT llm_import('$_->[0]', '$folder/parts$_->[1]', wait => true)") foreach [ 'parts', '' ], [ 'first_part', '/stories-00001-of-00003.gguf' ];
+is(sql("SELECT 'Once upon a time' || llm_generate('$_', 'Once upon a time', 240)"), $text, "$_: three parts write the same text") foreach qw(parts first_part);
+my @sums = map { (split ' ', `sha256sum $folder/parts/stories-0000$_-of-00003.gguf`)[0] } 1 .. 3;
+is( sql(qq{SELECT string_agg(file ->> 'sha256', ',' ORDER BY file ->> 'name') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
+	WHERE model = '$_'::regclass}), join(',', @sums), "$_: each is in the lineage") foreach qw(parts first_part);
+fails("$folder/parts/stories-00002-of-00003.gguf", '{}', qr/is part 2 of the 3 of a model.*HINT.*stories-00001-of-00003\.gguf/s, 'a part that is not the first');
+mkdir "$folder/$_" foreach qw(lacking swapped counted renamed);
+write_stories_parts("$folder/lacking/stories", "$data/weights");
+unlink "$folder/lacking/stories-00003-of-00003.gguf";
+fails("$folder/lacking", '{}', qr/lacks file "stories-00003-of-00003\.gguf".*part 3 of the 3/s, 'a part that is not there');
+write_stories_parts("$folder/swapped/stories", "$data/weights", swap => 1);
+fails("$folder/swapped", '{}', qr/"stories-00002-of-00003\.gguf" says that it is part 3 of 3, not 2 of 3/, 'parts in another order');
+write_stories_parts("$folder/counted/stories", "$data/weights", count => 7);
+fails("$folder/counted", '{}', qr/3 parts of the model have \d+ tensors, .* says that there are 7/, 'parts of something else');
+rename "$folder/lacking/stories-00001-of-00003.gguf", "$folder/renamed/stories.gguf";
+fails("$folder/renamed/stories.gguf", '{}', qr/one of 3 parts.*NAME-00001-of-00003\.gguf/s, 'a part with another name');
+write_stories_parts("$folder/lacking/tales", "$data/weights");
+write_stories_parts("$folder/lacking/stories", "$data/weights");
+fails("$folder/lacking", '{}', qr/more than one model.*first part/s, 'two models in a folder');
+
 sql("SELECT llm_import('small', '$folder/stories', '{\"weights\": \"q8_0\"}', wait => true)");
 cmp_ok(sql(q{SELECT size FROM llmapp.models WHERE model = 'small'::regclass}), '<', 0.6 * sql(q{SELECT size / 2 FROM llmapp.models WHERE model = 'stories'::regclass}),
 	'weights in fewer bits take less room');
