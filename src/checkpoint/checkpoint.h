@@ -82,7 +82,6 @@ typedef struct checkpoint
 	net_config config; /* pool is that of the checkpoint */
 	net *net;
 	bool normalised; /* an embedding is divided by its length */
-	bool lower_case; /* texts are made so before they become tokens */
 	bool sigmoid;    /* of a network with one number: scores are its sigmoid */
 	/* Of classes, in the order of the checkpoint's outputs; NULL: none. */
 	int32_t label_count;

@@ -299,8 +299,7 @@ read_max_tokens(builder *b)
 {
 	int32_t context = b->c->config.text.context, most;
 
-	if (!value_integer(b, b->sentence_config, "max_seq_length", 1, INT32_MAX, context, &most) ||
-		!value_flag(b, b->sentence_config, "do_lower_case", false, &b->c->lower_case))
+	if (!value_integer(b, b->sentence_config, "max_seq_length", 1, INT32_MAX, context, &most))
 		return false;
 	b->c->max_tokens = most < context ? most : context;
 	return true;

@@ -155,6 +155,7 @@ OpenTokenizerFiles(ImportFiles *f)
 		.special_tokens_map_json = TokenizerFile(f, "special_tokens_map.json"),
 		.added_tokens_json = TokenizerFile(f, "added_tokens.json"),
 		.chat_template = TokenizerFile(f, "chat_template.jinja"),
+		.sentence_bert_config_json = TokenizerFile(f, "sentence_bert_config.json"),
 	};
 	tokenizer_file_info info = {0};
 	llm_error err = {0};

@@ -608,7 +608,7 @@ test_surroundings(void)
 	if (open_trial(&t, "bert-embedding", "bert-embedding", NULL))
 	{
 		CHECK_INT(t.c->max_tokens, 32);
-		CHECK(t.c->normalised && !t.c->lower_case && t.c->config.pool == POOL_MEAN);
+		CHECK(t.c->normalised && t.c->config.pool == POOL_MEAN);
 		CHECK_INT(t.c->config.text.types, 0);
 	}
 	close_trial(&t);
