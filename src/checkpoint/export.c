@@ -143,6 +143,9 @@ set_task(json_t *config, const family *f, const export_request *r)
 		return;
 	set(config, "num_labels", json_integer(net_get_config(r->net)->shape.outputs));
 	set(config, "problem_type", json_string("regression"));
+	set(config, "sentence_transformers",
+		json_pack("{s:s}", "activation_fn",
+				  r->sigmoid ? "torch.nn.modules.activation.Sigmoid" : "torch.nn.modules.linear.Identity"));
 }
 
 static json_t *

@@ -23,6 +23,7 @@ typedef struct export_request
 	int32_t start; /* token before the first one that is generated, of a network with an encoder; -1: none */
 	/* Of the tokenizer, which is one of the ends in a GGUF file; -1: none. */
 	int32_t end;
+	bool sigmoid; /* of a network with one number: a score is its sigmoid */
 	bool gguf;
 } export_request;
 

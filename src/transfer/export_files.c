@@ -510,6 +510,7 @@ OpenExport(Export *x)
 	x->request.net = m->net;
 	x->request.architecture = size > 0 ? m->architecture : "";
 	x->request.task = m->task;
+	x->request.sigmoid = m->sigmoid;
 	TakeLabels(x, m);
 	TakeTokens(x, m);
 	x->whole = strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0;

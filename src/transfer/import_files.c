@@ -196,6 +196,7 @@ OpenFolder(ImportFiles *f, const json_t *params)
 		.modules = JsonFile(f, "modules.json"),
 		.pooling = JsonFile(f, "1_Pooling/config.json"),
 		.sentence_config = JsonFile(f, "sentence_bert_config.json"),
+		.settings = JsonFile(f, "config_sentence_transformers.json"),
 	};
 	llm_error err = {0};
 

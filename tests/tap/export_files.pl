@@ -77,6 +77,17 @@ my $config = read_file("$folder/entities_safetensors/config.json") =~ s/\s+/ /gr
 like($config, qr/"BertForTokenClassification".*"id2label": \{ "0": "O", "1": "B-PER", "2": "I-PER", "3": "B-LOC", "4": "I-LOC" \}, "label2id": \{ "O": 0, "B-PER": 1,/,
 	'for other libraries, too');
 
+foreach my $function (qw(activation.Sigmoid linear.Identity))
+{
+	my $name = lc substr $function, -8;
+	$name =~ s/.*\.//;
+	write_golden("$folder/$name", 'bert-score', '"add_cross_attention"' => qq("sentence_transformers": {"activation_fn": "torch.nn.modules.$function"}, "add_cross_attention"));
+	sql(qq{SELECT llm_import('$name', '$folder/$name', '{"ignore": ["golden.*"]}', wait => true)});
+	is(manifest(round_trip($name, 'safetensors')), manifest($name), "a score is one of $function after a round trip, too");
+	my $ranked = q{SELECT string_agg(document || ' ' || score, ', ') FROM llm_rerank('%s', 'Where is the cat?', '{the cat is in the house.,a man plays with a child}')};
+	is(sql(sprintf $ranked, "${name}_safetensors"), sql(sprintf $ranked, $name), 'and ranks as before');
+}
+
 # ---- weights in fewer bits ----
 
 foreach my $type (qw(bf16 q8_0 q4_0))

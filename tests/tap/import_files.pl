@@ -105,7 +105,16 @@ sql(q{SELECT llm_import('score', '} . $folder . q{/bert-score', '{"ignore": ["go
 sql(q{SELECT llm_import('classes', '} . $folder . q{/bert-classes', '{"ignore": ["golden.*"], "classes": ["yes", "no", "maybe"]}', wait => true)});
 is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
 	llm_rerank('score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
-	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'a cross-encoder ranks documents');
+	'2 0.39990, 4 0.38902, 1 0.38381', 'a cross-encoder ranks documents by the sigmoid of what it computes');
+write_golden("$folder/cross", 'bert-score');
+write_file("$folder/cross/modules.json", '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]');
+write_file("$folder/cross/config_sentence_transformers.json", '{"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}');
+sql(q{SELECT llm_import('plain_score', '} . $folder . q{/cross', '{"ignore": ["golden.*"]}', wait => true)});
+is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
+	llm_rerank('plain_score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
+	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'or by itself, if its files say so');
+write_file("$folder/cross/modules.json", '[{"type": "sentence_transformers.base.modules.transformer.Transformer"}, {"type": "sentence_transformers.base.modules.dense.Dense"}]');
+fails("$folder/cross", '{"ignore": ["golden.*"]}', qr/module Dense of the sentence transformer is not supported/, 'what comes behind a network');
 is(sql(q{SELECT count(*) FROM llm_rerank('score', 'Where?', '{a,b,c}', 2)}), '2', 'the best ones alone');
 is( sql(q{SELECT string_agg(label || ' ' || round(probability::numeric, 5), ', ' ORDER BY label)
 	FROM llm_probabilities('classes', '{"text": "a man plays with a child"}'::jsonb)}),

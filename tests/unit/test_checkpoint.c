@@ -779,6 +779,7 @@ test_refused_values(void)
 		{"bert-classes", NULL, "problem_type", "\"multi_label_classification\"", "problem_type"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\", \"2\": \"b\", \"1\": 7}", "id2label"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\"}", "another shape"},
+		{"bert-score", NULL, "sentence_transformers", "{\"activation_fn\": \"torch.nn.ReLU\"}", "activation_fn"},
 		{"bert-score", NULL, "sbert_ce_default_activation_function", "\"torch.nn.ReLU\"", "activation_fn"},
 		{"t5", NULL, "feed_forward_proj", "\"gated-mish\"", "feed_forward_proj"},
 		{"bert-embedding", "{\"pool\": \"max\"}", "vocab_size", "40", "parameter \"pool\""},
