@@ -166,6 +166,8 @@ config_of(const family *f, const export_request *r)
 		set(config, "hidden_act", json_string(text->activation == ACT_GELU_TANH ? "gelu_pytorch_tanh" : name));
 		set(config, "hidden_activation", json_incref(json_object_get(config, "hidden_act")));
 	}
+	if (strcmp(f->model_type, "mistral") == 0)
+		set(config, "sliding_window", text->window > 0 ? json_integer(text->window) : json_null());
 	if (text->buckets > 0)
 		set_t5(config, text);
 	set(config, "tie_word_embeddings", json_boolean(text->tied));

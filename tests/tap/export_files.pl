@@ -88,6 +88,18 @@ foreach my $function (qw(activation.Sigmoid linear.Identity))
 	is(sql(sprintf $ranked, "${name}_safetensors"), sql(sprintf $ranked, $name), 'and ranks as before');
 }
 
+write_stories("$folder/window", "$data/weights");
+my $sliding = read_file("$folder/window/config.json") =~ s/LlamaFor/MistralFor/r =~ s/"llama"/"mistral", "sliding_window": 16/r;
+write_file("$folder/window/config.json", $sliding);
+sql("SELECT llm_import('sliding', '$folder/window', wait => true)");
+isnt(numbers('sliding'), $expected, 'a window of attention changes a story');
+my $within = q{SELECT llm_generate('%s', 'Once upon a time', 8)};
+is(sql(sprintf $within, 'sliding'), sql(sprintf $within, 'stories'), 'but not its beginning');
+is(numbers(round_trip('sliding', 'safetensors')), numbers('sliding'), 'and goes out and comes in');
+is(manifest('sliding_safetensors'), manifest('sliding'), 'as part of the network');
+my ($refused, undef, $why) = $node->psql('postgres', "SELECT llm_export('sliding', '$folder/sliding.gguf', 'gguf')");
+like($why, qr/"window"/, 'a GGUF file cannot say it');
+
 # ---- weights in fewer bits ----
 
 foreach my $type (qw(bf16 q8_0 q4_0))

@@ -532,6 +532,7 @@ test_families(void)
 		"llama3-tied",
 		"llama-linear",
 		"mistral",
+		"mistral-window",
 		"qwen2",
 		"qwen3",
 		"gemma",
@@ -619,7 +620,7 @@ test_surroundings(void)
 	}
 	close_trial(&t);
 	if (open_trial(&t, "mistral", "mistral", NULL))
-		CHECK_INT(t.c->config.text.context, 72); /* its window */
+		CHECK(t.c->config.text.context == 80 && t.c->config.text.window == 72);
 	close_trial(&t);
 	if (open_trial(&t, "qwen2", "qwen2", NULL))
 		CHECK_INT(t.c->config.text.context, 80); /* a window that is not used */
