@@ -13,7 +13,7 @@ typedef struct builder
 	checkpoint *c;
 	const family *family;
 	/* parsed; NULL: not there */
-	const json_t *config, *generation_config, *modules, *pooling, *sentence_config, *params;
+	const json_t *config, *generation_config, *modules, *pooling, *sentence_config, *settings, *params;
 	const tensor_source *tensors;
 	bool gguf; /* config was made of metadata */
 	int32_t separator;

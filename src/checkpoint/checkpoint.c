@@ -53,7 +53,7 @@ checkpoint *
 checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, const json_t *params, llm_error *err)
 {
 	builder b = {.tensors = tensors, .params = params, .separator = files->separator, .err = err};
-	json_t *config = NULL, *generation = NULL, *modules = NULL, *pooling = NULL, *sentence = NULL;
+	json_t *config = NULL, *generation = NULL, *modules = NULL, *pooling = NULL, *sentence = NULL, *settings = NULL;
 	bool ok;
 
 	b.c = new_checkpoint(tensors, err);
@@ -63,18 +63,21 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 		 parse("generation_config.json", &files->generation_config, &generation, err) &&
 		 parse("modules.json", &files->modules, &modules, err) &&
 		 parse("1_Pooling/config.json", &files->pooling, &pooling, err) &&
-		 parse("sentence_bert_config.json", &files->sentence_config, &sentence, err);
+		 parse("sentence_bert_config.json", &files->sentence_config, &sentence, err) &&
+		 parse("config_sentence_transformers.json", &files->settings, &settings, err);
 	b.config = config;
 	b.generation_config = generation;
 	b.modules = modules;
 	b.pooling = pooling;
 	b.sentence_config = sentence;
+	b.settings = settings;
 	ok = ok && make(&b);
 	json_decref(config);
 	json_decref(generation);
 	json_decref(modules);
 	json_decref(pooling);
 	json_decref(sentence);
+	json_decref(settings);
 	if (ok)
 		return b.c;
 	checkpoint_free(b.c);

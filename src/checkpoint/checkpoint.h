@@ -32,8 +32,11 @@ typedef struct checkpoint_files
 {
 	checkpoint_text config;            /* config.json */
 	checkpoint_text generation_config; /* generation_config.json */
-	/* of sentence-transformers: modules.json, 1_Pooling/config.json, sentence_bert_config.json */
-	checkpoint_text modules, pooling, sentence_config;
+	/*
+	 * Of sentence-transformers: modules.json, 1_Pooling/config.json, sentence_bert_config.json,
+	 * config_sentence_transformers.json
+	 */
+	checkpoint_text modules, pooling, sentence_config, settings;
 	/*
 	 * Of the tokenizer, between the two texts of a pair, as [SEP]; -1: it has none.  What is behind it in a
 	 * row has the second type of tokens, where the network has types.
@@ -82,7 +85,6 @@ typedef struct checkpoint
 	net_config config; /* pool is that of the checkpoint */
 	net *net;
 	bool normalised; /* an embedding is divided by its length */
-	bool lower_case; /* texts are made so before they become tokens */
 	bool sigmoid;    /* of a network with one number: scores are its sigmoid */
 	/* Of classes, in the order of the checkpoint's outputs; NULL: none. */
 	int32_t label_count;

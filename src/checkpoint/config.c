@@ -212,7 +212,7 @@ has_sliding_layer(builder *b, bool *sliding)
 	return true;
 }
 
-/* Tokens that see a window of those before: within it they see all, so no text is longer. */
+/* Tokens that see a window of those before.  Where only some layers have one no text is longer: within it all see all. */
 static bool
 limit_to_window(builder *b)
 {
@@ -224,7 +224,11 @@ limit_to_window(builder *b)
 	if (!value_integer(b, b->config, "sliding_window", 1, INT32_MAX, usual ? MISTRAL_WINDOW : 0, &window) ||
 		!value_flag(b, b->config, "use_sliding_window", sliding, &sliding) || !has_sliding_layer(b, &sliding))
 		return false;
-	if (sliding && window > 0 && window < text->context)
+	if (!sliding || window == 0 || window >= text->context)
+		return true;
+	if (strcmp(b->family->model_type, "mistral") == 0)
+		text->window = window;
+	else
 		text->context = window;
 	return true;
 }

@@ -60,6 +60,21 @@ set_id(json_t *config, const char *name, int32_t id)
 	set(config, name, id >= 0 ? json_integer(id) : json_null());
 }
 
+/* A number where there is one, as everybody reads it. */
+static void
+set_ends(json_t *config, const export_request *r)
+{
+	json_t *ends = json_array();
+
+	for (int32_t i = 0; i < r->end_count; i++)
+		json_array_append_new(ends, json_integer(r->ends[i]));
+	if (r->end_count > 1)
+		set(config, "eos_token_id", json_incref(ends));
+	else
+		set_id(config, "eos_token_id", r->end_count == 1 ? r->ends[0] : -1);
+	json_decref(ends);
+}
+
 /* GPT-NeoX has names of its own. */
 static void
 set_rope(json_t *config, const family *f, const transformer_config *text)
@@ -82,7 +97,7 @@ set_rope(json_t *config, const family *f, const transformer_config *text)
 
 /* GPT-2's gelu is what T5 calls gated-gelu. */
 static void
-set_t5(json_t *config, const transformer_config *text, int32_t pad)
+set_t5(json_t *config, const transformer_config *text)
 {
 	const char *name =
 		text->gated && text->activation == ACT_GELU_TANH ? "gelu" : value_activation_name(text->activation);
@@ -91,7 +106,6 @@ set_t5(json_t *config, const transformer_config *text, int32_t pad)
 	snprintf(projection, sizeof(projection), "%s%s", text->gated ? "gated-" : "", name ? name : "none");
 	set(config, "feed_forward_proj", json_string(projection));
 	set(config, "is_encoder_decoder", json_true());
-	set_id(config, "decoder_start_token_id", pad);
 	if (text->head_scale != text->tied)
 		set(config, "scale_decoder_outputs", json_boolean(text->head_scale));
 }
@@ -111,7 +125,8 @@ set_labels(json_t *config, const export_request *r)
 	}
 	set(config, "id2label", names);
 	set(config, "label2id", numbers);
-	set(config, "problem_type", json_string("single_label_classification"));
+	if (strcmp(r->task, "classification") == 0)
+		set(config, "problem_type", json_string("single_label_classification"));
 }
 
 static void
@@ -128,6 +143,9 @@ set_task(json_t *config, const family *f, const export_request *r)
 		return;
 	set(config, "num_labels", json_integer(net_get_config(r->net)->shape.outputs));
 	set(config, "problem_type", json_string("regression"));
+	set(config, "sentence_transformers",
+		json_pack("{s:s}", "activation_fn",
+				  r->sigmoid ? "torch.nn.modules.activation.Sigmoid" : "torch.nn.modules.linear.Identity"));
 }
 
 static json_t *
@@ -148,11 +166,15 @@ config_of(const family *f, const export_request *r)
 		set(config, "hidden_act", json_string(text->activation == ACT_GELU_TANH ? "gelu_pytorch_tanh" : name));
 		set(config, "hidden_activation", json_incref(json_object_get(config, "hidden_act")));
 	}
+	if (strcmp(f->model_type, "mistral") == 0)
+		set(config, "sliding_window", text->window > 0 ? json_integer(text->window) : json_null());
 	if (text->buckets > 0)
-		set_t5(config, text, r->pad);
+		set_t5(config, text);
 	set(config, "tie_word_embeddings", json_boolean(text->tied));
 	set_id(config, "bos_token_id", r->begin);
-	set_id(config, "eos_token_id", r->end);
+	set_ends(config, r);
+	if (r->start >= 0)
+		set_id(config, "decoder_start_token_id", r->start);
 	set_id(config, "pad_token_id", r->pad);
 	set(config, "torch_dtype", json_string("float32"));
 	return config;
@@ -194,6 +216,25 @@ describe_embedding(checkpoint_export *e)
 	e->pooling = json_pack("{s:i}", "word_embedding_dimension", config->text.width);
 	for (int i = 0; i < POOLS; i++)
 		set(e->pooling, pools[i].key, json_boolean(pools[i].pool == config->pool));
+}
+
+/* ---- GGUF ---- */
+
+/* What ends a text beside the tokenizer's own token, as far as there are keys: of a turn, and of a message. */
+static void
+describe_tokens(json_t *config, const family *f, const export_request *r)
+{
+	static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+	size_t next = 0;
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s.decoder_start_token_id", f->gguf);
+	if (r->start >= 0)
+		set_id(config, key, r->start);
+
+	for (int32_t i = 0; i < r->end_count && next < sizeof(keys) / sizeof(keys[0]); i++)
+		if (r->ends[i] != r->end)
+			set_id(config, keys[next++], r->ends[i]);
 }
 
 /* ---- reading it back ---- */
@@ -279,6 +320,8 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 	if (e->r->gguf && config->text.rope_low > 0)
 		return llm_fail(err, LLM_INVALID, "a GGUF file with the scaling of positions of Llama 3 is not written");
 	e->config = e->r->gguf ? gguf_values(f, &config->text) : config_of(f, e->r);
+	if (e->r->gguf)
+		describe_tokens(e->config, f, e->r);
 	if (embeds && !e->r->gguf)
 		describe_embedding(e);
 	for (int i = 0; embeds && e->r->gguf && i < POOLS; i++)

@@ -15,9 +15,15 @@ typedef struct export_request
 {
 	const net *net;
 	const char *architecture, *task; /* of the manifest */
-	char *const *labels;             /* of classes, (label_count) */
+	const char *const *labels;       /* of classes, or of tokens, (label_count) */
 	int32_t label_count;
-	int32_t separator, begin, end, pad; /* ids of tokens, -1: none */
+	int32_t separator, begin, pad; /* ids of tokens, -1: none */
+	const int32_t *ends;           /* of which each ends a text, ascending, (end_count) */
+	int32_t end_count;
+	int32_t start; /* token before the first one that is generated, of a network with an encoder; -1: none */
+	/* Of the tokenizer, which is one of the ends in a GGUF file; -1: none. */
+	int32_t end;
+	bool sigmoid; /* of a network with one number: a score is its sigmoid */
 	bool gguf;
 } export_request;
 

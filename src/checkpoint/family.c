@@ -539,7 +539,7 @@ static const family families[] = {
 	 .rotary = true,
 	 .pool = POOL_LAST},
 	LLAMA("llama", .class_name = "Llama", .keys = llama_keys, .gguf = "llama", .gguf_names = gguf_llama_names),
-	LLAMA("mistral", .keys = llama_keys),
+	LLAMA("mistral", .class_name = "Mistral", .keys = llama_keys),
 	LLAMA("qwen2", .class_name = "Qwen2", .keys = qwen2_keys, .gguf = "qwen2", .gguf_names = gguf_names,
 		  .qkv_bias = true),
 	LLAMA("qwen3", .class_name = "Qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names,

@@ -53,8 +53,14 @@ static const struct
 	const char *name, *ours;
 } tokens[] = {
 	{"tokenizer.ggml.bos_token_id", "bos_token_id"},
-	{"tokenizer.ggml.eos_token_id", "eos_token_id"},
 	{"tokenizer.ggml.padding_token_id", "pad_token_id"},
+};
+
+/* Each ends a text: of a text, of a turn, of a message. */
+static const char *const ends[] = {
+	"tokenizer.ggml.eos_token_id",
+	"tokenizer.ggml.eot_token_id",
+	"tokenizer.ggml.eom_token_id",
 };
 
 typedef struct reader
@@ -195,6 +201,18 @@ read_rope(const reader *r)
 /* ---- all ---- */
 
 static void
+set_ends(const reader *r)
+{
+	json_t *list = json_array();
+	double number;
+
+	for (int i = 0; i < COUNT(ends); i++)
+		if (r->m->number(r->m->arg, ends[i], &number))
+			json_array_append_new(list, number_json(number));
+	set(r, "eos_token_id", list);
+}
+
+static void
 read_values(const reader *r)
 {
 	double number;
@@ -208,6 +226,7 @@ read_values(const reader *r)
 	for (int i = 0; i < COUNT(tokens); i++)
 		if (r->m->number(r->m->arg, tokens[i].name, &number))
 			set(r, tokens[i].ours, number_json(number));
+	set_ends(r);
 	set_rows(r, "token_embd.weight", AT(vocab));
 	set_rows(r, "token_types.weight", AT(types));
 }

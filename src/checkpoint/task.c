@@ -67,12 +67,50 @@ fits_family(const builder *b, const char *task)
 			   : f->labels.names != NULL && !b->gguf;
 }
 
+/* The class of module i of a sentence transformer, without the package; NULL: there is none. */
+static const char *
+module_class(const builder *b, size_t i)
+{
+	const char *type = json_string_value(json_object_get(json_array_get(b->modules, i), "type"));
+
+	return type && strrchr(type, '.') ? strrchr(type, '.') + 1 : type;
+}
+
+static bool
+has_module(const builder *b, const char *name)
+{
+	for (size_t i = 0; i < json_array_size(b->modules); i++)
+		if (module_class(b, i) && strcmp(module_class(b, i), name) == 0)
+			return true;
+	return false;
+}
+
+static bool
+refuse_module(builder *b, const char *name)
+{
+	llm_fail(b->err, LLM_INVALID, "module %s of the sentence transformer is not supported",
+			 name ? SHOWN(name) : "without a type");
+	return llm_hint(b->err, "Modules that are: Transformer, Pooling, Normalize.");
+}
+
+/* A cross-encoder is a network of its class, with nothing behind. */
+static bool
+check_cross_encoder(builder *b)
+{
+	for (size_t i = 0; i < json_array_size(b->modules); i++)
+		if (!module_class(b, i) || strcmp(module_class(b, i), "Transformer") != 0)
+			return refuse_module(b, module_class(b, i));
+	return true;
+}
+
 static bool
 read_task(builder *b)
 {
 	const json_t *given = json_object_get(b->params, "task"), *classes = value_get(b->config, "architectures");
 	const char *class_name = json_string_value(json_array_get(classes, 0));
-	const char *task = given ? json_string_value(given) : b->modules ? "embedding" : task_of_class(class_name);
+	const char *task = given                      ? json_string_value(given)
+					   : has_module(b, "Pooling") ? "embedding"
+												  : task_of_class(class_name);
 
 	if (task == NULL)
 	{
@@ -88,7 +126,7 @@ read_task(builder *b)
 	if (strcmp(task, "regression") == 0)
 		b->c->task = "regression";
 	if (b->c->task != NULL && fits_family(b, task))
-		return true;
+		return given || strcmp(task, "embedding") == 0 || check_cross_encoder(b);
 	return llm_fail(b->err, LLM_INVALID, "a network of family %s has no task \"%s\"", b->family->model_type,
 					SHOWN(task));
 }
@@ -134,15 +172,23 @@ count_labels(builder *b, int32_t *count)
 		   (names == NULL || (*count = (int32_t) json_object_size(names)) > 0);
 }
 
-/* A score of a pair is a sigmoid, as sentence-transformers has it, unless the file says otherwise. */
-static bool
-read_sigmoid(builder *b)
+/* What sentence-transformers does to a score, in files of today, of before and of old; NULL: they do not say. */
+static const json_t *
+score_function(const builder *b)
 {
-	const json_t *settings = value_get(b->config, "sentence_transformers");
-	const json_t *function = value_get(settings, "activation_fn")
-								 ? value_get(settings, "activation_fn")
-								 : value_get(b->config, "sbert_ce_default_activation_function");
-	const char *name = function ? json_string_value(function) : ".Sigmoid";
+	const json_t *function = value_get(b->settings, "activation_fn");
+
+	if (function == NULL)
+		function = value_get(value_get(b->config, "sentence_transformers"), "activation_fn");
+	return function ? function : value_get(b->config, "sbert_ce_default_activation_function");
+}
+
+/* Its sigmoid where they do not, unless it is a number that transformers was to learn. */
+static bool
+read_sigmoid(builder *b, bool learned)
+{
+	const json_t *function = score_function(b);
+	const char *name = function ? json_string_value(function) : learned ? ".Identity" : ".Sigmoid";
 	const char *last = name ? strrchr(name, '.') : NULL;
 
 	b->c->sigmoid = last && strcmp(last, ".Sigmoid") == 0;
@@ -173,7 +219,7 @@ read_labels(builder *b)
 		b->c->task = "regression";
 		c->shape.outputs = count;
 		c->loss = LOSS_MSE;
-		return count > 1 || strcmp(name, "regression") == 0 || read_sigmoid(b);
+		return count > 1 || read_sigmoid(b, strcmp(name, "regression") == 0);
 	}
 	c->shape.outputs = count == 2 ? 1 : count;
 	c->shape.class_target = true;
@@ -253,8 +299,7 @@ read_modules(builder *b)
 {
 	for (size_t i = 0; i < json_array_size(b->modules); i++)
 	{
-		const char *type = json_string_value(json_object_get(json_array_get(b->modules, i), "type"));
-		const char *name = type && strrchr(type, '.') ? strrchr(type, '.') + 1 : type;
+		const char *name = module_class(b, i);
 
 		if (name && (strcmp(name, "Transformer") == 0 || strcmp(name, "Dropout") == 0))
 			continue;
@@ -266,11 +311,7 @@ read_modules(builder *b)
 		else if (name && strcmp(name, "Normalize") == 0)
 			b->c->normalised = true;
 		else
-		{
-			llm_fail(b->err, LLM_INVALID, "module %s of the sentence transformer is not supported",
-					 name ? SHOWN(name) : "without a type");
-			return llm_hint(b->err, "Modules that are: Transformer, Pooling, Normalize.");
-		}
+			return refuse_module(b, name);
 	}
 	return true;
 }
@@ -299,8 +340,7 @@ read_max_tokens(builder *b)
 {
 	int32_t context = b->c->config.text.context, most;
 
-	if (!value_integer(b, b->sentence_config, "max_seq_length", 1, INT32_MAX, context, &most) ||
-		!value_flag(b, b->sentence_config, "do_lower_case", false, &b->c->lower_case))
+	if (!value_integer(b, b->sentence_config, "max_seq_length", 1, INT32_MAX, context, &most))
 		return false;
 	b->c->max_tokens = most < context ? most : context;
 	return true;
@@ -379,13 +419,20 @@ token_value(const builder *b, const char *name)
 	return value ? value : value_get(b->config, name);
 }
 
+/* Ascending, each once, for their order means nothing and not every file keeps it. */
 static void
 add_end(builder *b, const json_t *value)
 {
-	int32_t id = token_id(b, value);
+	int32_t id = token_id(b, value), at = b->c->end_count;
 
-	if (id >= 0 && b->c->end_count < CHECKPOINT_MAX_ENDS)
-		b->c->ends[b->c->end_count++] = id;
+	for (int32_t i = 0; i < b->c->end_count; i++)
+		if (b->c->ends[i] == id)
+			return;
+	if (id < 0 || at == CHECKPOINT_MAX_ENDS)
+		return;
+	for (b->c->end_count++; at > 0 && b->c->ends[at - 1] > id; at--)
+		b->c->ends[at] = b->c->ends[at - 1];
+	b->c->ends[at] = id;
 }
 
 /* Ids beyond the vocabulary stand in many files, for tokens that there are not. */

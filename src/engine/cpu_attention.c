@@ -5,7 +5,8 @@
  * Blocks of queries meet blocks of keys; scores of a block lie as (keys, queries).  Of each
  * block of queries (and of the gradient of its results) a transposed copy is made once, with the
  * scale in it; all else is read and written where it lies by the kernel of strided products.
- * Under a causal mask, tiles of a product that nothing sees are left out.
+ * Under a causal mask, tiles of a product that nothing sees are left out.  A window is a bias of those
+ * outside; blocks before it are left out.
  */
 #include "cpu_attention.h"
 
@@ -15,12 +16,14 @@
 #include "cpu_ops.h"
 
 #define BLOCK ATTENTION_PAGE /* queries, and keys: scores, keys and queries of a block fit the caches */
+#define OUTSIDE (-1e30f)     /* added to a score: its exponential is as good as 0, and no difference is a NaN */
 #define ALIGNED __attribute__((aligned(64)))
 
 /* What is visible of one block of keys from one block of queries. */
 typedef struct block
 {
 	int64_t query, key;    /* the first */
+	int64_t start;         /* the first key of all blocks that meet the queries */
 	int64_t queries, keys; /* how many */
 	int64_t width;         /* queries, up to whole vectors */
 	int64_t visible;       /* query j sees keys below visible + j */
@@ -32,13 +35,22 @@ positive(int64_t a)
 	return a > 0 ? a : 0;
 }
 
-static block
-block_of_queries(const simd_kernels *simd, const attention_row *r, int64_t query)
+/* Where the block of the first key begins that query sees. */
+static int64_t
+first_key(const attention_shape *s, const attention_row *r, int64_t query)
 {
-	int64_t queries = smaller(BLOCK, r->queries - query);
+	return s->window > 0 ? positive(r->keys - r->queries + query + 1 - s->window) / BLOCK * BLOCK : 0;
+}
+
+static block
+block_of_queries(const simd_kernels *simd, const attention_shape *s, const attention_row *r, int64_t query)
+{
+	int64_t queries = smaller(BLOCK, r->queries - query), start = first_key(s, r, query);
 
 	return (block) {
 		.query = query,
+		.key = start,
+		.start = start,
 		.queries = queries,
 		.width = (queries + simd->lanes - 1) / simd->lanes * simd->lanes,
 	};
@@ -119,7 +131,7 @@ scatter_block(const simd_kernels *simd, const block *b, int64_t n, const float *
 	}
 }
 
-/* ---- relative positions ---- */
+/* ---- what is added to scores: relative positions, windows ---- */
 
 int32_t
 relative_bucket(const attention_shape *s, int64_t distance)
@@ -144,11 +156,23 @@ distance_of(const attention_row *r, const block *b, int64_t d)
 
 #define DISTANCES (2 * BLOCK) /* of d, which is above -BLOCK and below BLOCK */
 
+static bool
+has_bias(const attention_shape *s, const attention_row *r)
+{
+	return r->bias || s->window > 0;
+}
+
 static void
 bias_block(const attention_shape *s, const attention_row *r, const block *b, int32_t head, float *bias)
 {
 	for (int64_t d = 1 - b->keys; d < b->width; d++)
-		bias[d + BLOCK] = r->bias[relative_bucket(s, distance_of(r, b, d)) * s->heads + head];
+	{
+		int64_t distance = distance_of(r, b, d);
+
+		bias[d + BLOCK] = r->bias ? r->bias[relative_bucket(s, distance) * s->heads + head] : 0;
+		if (s->window > 0 && distance <= -s->window)
+			bias[d + BLOCK] = OUTSIDE;
+	}
 }
 
 /* Add the slopes of a block to the row's part of the bias's gradient. */
@@ -213,13 +237,14 @@ forward_queries(const simd_kernels *simd, const attention_shape *s, const attent
 	{
 		from = rows_of_block(r, &b, r->k, kv, r->k_f16, n, decoded, &from_step);
 		score_block(simd, &b, n, from, from_step, q, scores);
-		if (r->bias)
+		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
-		simd->attention_softmax(scores, b.keys, b.width, b.visible, r->bias ? bias + BLOCK : NULL, top, sum, factor);
-		if (b.key > 0)
+		simd->attention_softmax(scores, b.keys, b.width, b.visible, has_bias(s, r) ? bias + BLOCK : NULL, top, sum,
+								factor);
+		if (b.key > b.start)
 			scale_rows(simd, factor, b.queries, out, step, n);
 		from = rows_of_block(r, &b, r->v, kv, r->v_f16, n, decoded, &from_step);
-		gather_block(simd, &b, n, scores, from, from_step, b.key > 0, out, step);
+		gather_block(simd, &b, n, scores, from, from_step, b.key > b.start, out, step);
 	}
 	for (int64_t i = 0; i < b.queries; i++)
 	{
@@ -256,9 +281,9 @@ add_values(const simd_kernels *simd, const attention_shape *s, const attention_r
 	tile_shape t = {.runs = 1, .length = b->keys, .a_step = 1, .b_step = r->kv_step};
 
 	if (r->v_f16)
-		r->quant->add_f16_rows(r->v_f16 + block_offset(r, b), scores, b->keys, b->key > 0, out, n);
+		r->quant->add_f16_rows(r->v_f16 + block_offset(r, b), scores, b->keys, b->key > b->start, out, n);
 	else
-		product(simd, &t, 1, n, scores, r->v + block_offset(r, b) + kv, b->key > 0, out);
+		product(simd, &t, 1, n, scores, r->v + block_offset(r, b) + kv, b->key > b->start, out);
 }
 
 /* One query, as in generation: scores are a vector, and products of blocks would be mostly padding. */
@@ -269,21 +294,21 @@ forward_one_query(const simd_kernels *simd, const attention_shape *s, const atte
 	float bias[DISTANCES], top = -INFINITY, sum = 0;
 	int64_t n = s->head_dim;
 	float *out = r->out + head * n;
-	block b = {.queries = 1, .width = 1};
+	block b = {.key = first_key(s, r, 0), .start = first_key(s, r, 0), .queries = 1, .width = 1};
 
 	while (next_keys(s, r, &b))
 	{
 		float before = top, factor;
 
 		score_keys(simd, s, r, &b, head, scores);
-		if (r->bias)
+		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
-		for (int64_t k = 0; r->bias && k < b.keys; k++)
+		for (int64_t k = 0; has_bias(s, r) && k < b.keys; k++)
 			scores[k] += bias[BLOCK - k];
 		top = fmaxf(before, simd->max(scores, b.keys));
 		factor = expf(before - top);
 		sum = sum * factor + simd->exp_sum(scores, top, scores, b.keys);
-		if (b.key > 0)
+		if (b.key > b.start)
 			scale_rows(simd, &factor, 1, out, n, n);
 		add_values(simd, s, r, &b, head, scores, out);
 	}
@@ -307,7 +332,7 @@ attention_forward(const simd_kernels *simd, const attention_shape *s, const atte
 		forward_one_query(simd, s, r, head);
 	else
 		for (int64_t query = 0; query < r->queries; query += BLOCK)
-			forward_queries(simd, s, r, block_of_queries(simd, r, query), head);
+			forward_queries(simd, s, r, block_of_queries(simd, s, r, query), head);
 }
 
 /* ---- backward ---- */
@@ -349,9 +374,9 @@ backward_queries(const simd_kernels *simd, const attention_shape *s, const atten
 
 		score_block(simd, &b, n, k, r->kv_step, q, scores);
 		score_block(simd, &b, n, v, r->kv_step, dout, slopes);
-		if (r->bias)
+		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
-		simd->attention_softmax_grad(scores, slopes, b.keys, b.width, b.visible, r->bias ? bias + BLOCK : NULL,
+		simd->attention_softmax_grad(scores, slopes, b.keys, b.width, b.visible, has_bias(s, r) ? bias + BLOCK : NULL,
 									 log_sum, delta, s->scale);
 		scatter_block(simd, &b, n, scores, from_dout, step, r->dv + b.key * r->dkv_step + kv, r->dkv_step);
 		scatter_block(simd, &b, n, slopes, from_q, r->q_step, r->dk + b.key * r->dkv_step + kv, r->dkv_step);
@@ -378,5 +403,5 @@ attention_backward(const simd_kernels *simd, const attention_shape *s, const att
 		memset(r->dbias + bucket * s->heads + first, 0, group * sizeof(float));
 	for (int32_t head = first; head < first + group; head++)
 		for (int64_t query = 0; query < r->queries && r->keys > 0; query += BLOCK)
-			backward_queries(simd, s, r, block_of_queries(simd, r, query), head);
+			backward_queries(simd, s, r, block_of_queries(simd, s, r, query), head);
 }

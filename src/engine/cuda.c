@@ -238,9 +238,15 @@ cuda_steps(const llmapp_cuda_api *api, const plan *p, void *const *inputs, llm_e
 
 		steps[i].op = api->op(name);
 		describe_step(g, &g->nodes[i], plan_step(p, i), inputs, &steps[i]);
-		if (steps[i].op >= 0)
+		if (steps[i].op >= 0 && plan_step(p, i)->attr.attention.window == 0)
 			continue;
-		llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no operation %s", name);
+		if (steps[i].op < 0)
+			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no operation %s", name);
+		else
+		{
+			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no attention with a window");
+			llm_hint(err, "Choose device => 'cpu'.");
+		}
 		free(steps);
 		return NULL;
 	}

@@ -8,12 +8,14 @@
 #include <string.h>
 
 static bool
-check_network(const net *n, llm_error *err)
+check_network(const net *n, bool gpu, llm_error *err)
 {
 	const transformer_config *c = &net_get_config(n)->text;
 
 	if (c->vocab == 0 || c->bidirectional || c->headless || c->labels > 0)
 		return llm_fail(err, LLM_INVALID, "the network does not write texts");
+	if (gpu && c->window > 0)
+		return llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no attention with a window");
 	return c->encoder_depth == 0 || llm_fail(err, LLM_INVALID, "the network has an encoder");
 }
 
@@ -34,7 +36,7 @@ device_of(bool gpu)
 bool
 decoder_memory(const net *n, const decoder_shape *s, bool gpu, size_t *bytes, llm_error *err)
 {
-	return check_network(n, err) && check_shape(s, err) && device_of(gpu)->memory(n, s, bytes, err);
+	return check_network(n, gpu, err) && check_shape(s, err) && device_of(gpu)->memory(n, s, bytes, err);
 }
 
 static void
@@ -52,7 +54,7 @@ decoder_new(const net *n, const void *weights, const decoder_shape *s, struct cu
 {
 	decoder *d;
 
-	if (!check_network(n, err) || !check_shape(s, err))
+	if (!check_network(n, gpu != NULL, err) || !check_shape(s, err))
 		return NULL;
 	d = calloc(1, sizeof(decoder));
 	if (d)

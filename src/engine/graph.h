@@ -83,6 +83,7 @@ typedef struct attention_shape
 	bool causal;
 	float scale;
 	int32_t buckets, distance; /* of relative positions: how many, and where the last one begins */
+	int32_t window;            /* causal: most keys that a query sees, itself the last of them; 0: all */
 } attention_shape;
 
 /* How positions turn heads; see transformer_config. */

@@ -137,6 +137,7 @@ typedef struct transformer_config
 	bool embed_scale;    /* embeddings times width^0.5 */
 	bool tied;           /* logits by the table of embeddings */
 	bool bidirectional;  /* tokens see their whole row, otherwise themselves and those before */
+	int32_t window;      /* of those before and themselves, most tokens that are seen; 0: all.  Not on a GPU */
 	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
 	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
 	bool head_scale;     /* stream times width^-0.5 before logits */

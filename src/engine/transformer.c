@@ -143,6 +143,8 @@ transformer_check(const net_config *config, llm_error *err)
 						c->distance);
 	if (c->encoder_depth > 0 && c->buckets == 0)
 		return llm_fail(err, LLM_INVALID, "an encoder before a decoder needs relative positions");
+	if (c->window < 0 || (c->window > 0 && (c->bidirectional || c->encoder_depth > 0)))
+		return llm_fail(err, LLM_INVALID, "a window of attention is one of a decoder alone");
 	if (c->head_transform && !c->bidirectional)
 		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
 	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
@@ -357,7 +359,8 @@ transformer_attention(const transformer_config *c)
 							  .causal = !c->bidirectional,
 							  .scale = c->buckets > 0 ? 1 : 1 / sqrtf((float) c->head_dim),
 							  .buckets = c->buckets,
-							  .distance = c->distance};
+							  .distance = c->distance,
+							  .window = c->window};
 }
 
 rotary_shape

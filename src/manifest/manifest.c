@@ -595,6 +595,22 @@ read_tokens(manifest *m, llm_error *err)
 	return true;
 }
 
+static bool
+read_score(manifest *m, llm_error *err)
+{
+	const char *score;
+
+	if (json_object_get(m->json, "score") == NULL)
+		return true;
+	if (!json_read_string(m->json, "score", &score, err))
+		return false;
+	m->sigmoid = strcmp(score, "sigmoid") == 0;
+	if (!m->sigmoid)
+		return llm_fail(err, LLM_CORRUPT, "\"score\" is \"%.32s\", which this version does not know", score);
+	return (m->target->kind == TARGET_NUMBER && m->target->outputs == 1) ||
+		   llm_fail(err, LLM_CORRUPT, "\"score\" does not fit \"target\"");
+}
+
 /* What views and reports read: only its types matter here. */
 static bool
 check_rest(const json_t *json, llm_error *err)
@@ -625,7 +641,7 @@ manifest_parse(const char *text, size_t length, llm_error *err)
 	m->json = json_parse(text, length, err);
 	if (m->json != NULL && check_format(m->json, err) && read_names(m, err) && read_features(m, err) &&
 		read_network(m, err) && check_tensors(m, err) && read_weights(m, err) && read_adapter(m, err) &&
-		read_chat_template(m, err) && read_tokens(m, err) && check_rest(m->json, err))
+		read_chat_template(m, err) && read_tokens(m, err) && read_score(m, err) && check_rest(m->json, err))
 		return m;
 	manifest_free(m);
 	return NULL;

@@ -18,6 +18,7 @@
  *	  "seed", "device", "extension_version", "job", "trained_at"},
  *	  "chat_template": of a language model, how messages become its prompt, if that is known (text/template.h),
  *	  "tokens": {"ends": [ids], "start": id, "labels": [names]}, where they are not as training has them,
+ *	  "score": "sigmoid" or absent: what becomes of the one number of a pair of texts when they are ranked,
  *	  "adapter": {...} of a version that is kept apart from its base, see adapter.h }
  */
 #ifndef LLMAPP_MANIFEST_H
@@ -42,6 +43,7 @@ typedef struct manifest
 	const json_t *labels;      /* strings, of tokens; NULL: the network has none */
 	int32_t end_count;         /* tokens that end a text beside the tokenizer's SPECIAL_END */
 	int32_t ends[MANIFEST_ENDS_MAX];
+	bool sigmoid;  /* what llm_rerank() says of a pair is the sigmoid of the network's number */
 	int32_t start; /* of a network with an encoder: token before the first of a text; -1: SPECIAL_END */
 	net *net;      /* with the types that tensors are kept in */
 	encoder *encoder;

@@ -54,6 +54,7 @@ static const struct
 	{"rope_low", MEMBER_OPTIONAL_NUMBER, offsetof(transformer_config, rope_low)},
 	{"rope_high", MEMBER_OPTIONAL_NUMBER, offsetof(transformer_config, rope_high)},
 	{"rope_context", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, rope_context)},
+	{"window", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, window)},
 	{"parallel", MEMBER_OPTIONAL_FLAG, offsetof(transformer_config, parallel)},
 	{"embed_scale", MEMBER_OPTIONAL_FLAG, offsetof(transformer_config, embed_scale)},
 	{"types", MEMBER_OPTIONAL_INTEGER, offsetof(transformer_config, types)},

@@ -177,6 +177,13 @@ SortDocuments(Ranking *r)
 	return ranked;
 }
 
+/* Documents are ranked by the number itself, for sigmoids of large ones are equal. */
+static double
+ShownScore(const Ranking *r, int32 which)
+{
+	return r->call->model->manifest->sigmoid ? 1 / (1 + exp(-r->scores[which])) : r->scores[which];
+}
+
 /* llm_rerank(model, query, documents, top) */
 Datum
 llm_rerank(PG_FUNCTION_ARGS)
@@ -204,7 +211,7 @@ llm_rerank(PG_FUNCTION_ARGS)
 	for (int32 i = 0; i < Min(ranked, top); i++)
 	{
 		int32 which = r.order[i];
-		Datum values[3] = {Int32GetDatum(which + 1), Float8GetDatum(r.scores[which]),
+		Datum values[3] = {Int32GetDatum(which + 1), Float8GetDatum(ShownScore(&r, which)),
 						   PointerGetDatum(TextOfBytes(r.utf8[which], r.lengths[which]))};
 		bool nulls[3] = {false};
 

@@ -249,6 +249,33 @@ read_model_file(tokenizer_source *s, const tokenizer_files *f, llm_error *err)
 		   read_added_tokens(s, json, err);
 }
 
+/* What sentence-transformers puts in front of a normalizer that does not make texts lower-case itself. */
+static bool
+read_lower_case(tokenizer_source *s, file_bytes file, llm_error *err)
+{
+	const json_t *settings = file.bytes ? source_parse(s, "sentence_bert_config.json", file, err) : NULL;
+	bool lower;
+
+	if (file.bytes == NULL)
+		return true;
+	if (settings == NULL || !source_bool(settings, "do_lower_case", false, &lower, err))
+		return false;
+	for (int32_t i = 0; i < s->steps && lower; i++)
+		lower = s->step[i].kind != STEP_LOWER;
+	if (!lower)
+		return true;
+	if (s->options.kind == TOKENIZER_WORDPIECE)
+	{
+		s->options.flags |= FLAG_LOWERCASE;
+		return true;
+	}
+	if (!source_step_add(s, STEP_LOWER, NULL, NULL, err))
+		return false;
+	memmove(s->step + 1, s->step, (s->steps - 1) * sizeof(s->step[0]));
+	s->step[0] = (source_step) {STEP_LOWER};
+	return true;
+}
+
 static bool
 read_files(tokenizer_source *s, const tokenizer_files *f, tokenizer_file_info *info, llm_error *err)
 {
@@ -260,7 +287,7 @@ read_files(tokenizer_source *s, const tokenizer_files *f, tokenizer_file_info *i
 	map = s->config ? source_parse(s, "special_tokens_map.json",
 								   f->special_tokens_map_json.bytes ? f->special_tokens_map_json : nothing, err)
 					: NULL;
-	if (map == NULL || !read_model_file(s, f, err))
+	if (map == NULL || !read_model_file(s, f, err) || !read_lower_case(s, f->sentence_bert_config_json, err))
 		return false;
 	find_roles(s, map);
 	return read_frame_settings(s, err) && read_info(s, f->chat_template, info, err);

@@ -31,6 +31,8 @@ typedef struct tokenizer_files
 	file_bytes special_tokens_map_json;
 	file_bytes added_tokens_json; /* where there is no tokenizer.json */
 	file_bytes chat_template;     /* chat_template.jinja, comes before the one in tokenizer_config_json */
+	/* Of sentence-transformers: its do_lower_case makes texts lower-case before all else. */
+	file_bytes sentence_bert_config_json;
 } tokenizer_files;
 
 /* What else the files say; release with tokenizer_file_info_free(). */

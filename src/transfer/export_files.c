@@ -291,7 +291,7 @@ GenerationJson(const Export *x)
 	json_t *json = json_object();
 
 	for (int i = 0; i < (int) lengthof(keys); i++)
-		if (json_is_integer(json_object_get(x->e->config, keys[i])))
+		if (json_object_get(x->e->config, keys[i]) != NULL && !json_is_null(json_object_get(x->e->config, keys[i])))
 			json_object_set(json, keys[i], json_object_get(x->e->config, keys[i]));
 	return json;
 }
@@ -452,6 +452,46 @@ RequireTextAlone(const Export *x)
 						errhint("Move it as a table with pg_dump.")));
 }
 
+/* Names of classes, or of what tokens are. */
+static void
+TakeLabels(Export *x, const manifest *m)
+{
+	Size count = json_array_size(m->labels);
+	const char **labels = palloc0(Max(count, 1) * sizeof(char *));
+
+	for (Size i = 0; i < count; i++)
+		labels[i] = json_string_value(json_array_get(m->labels, i));
+	x->request.labels = labels;
+	x->request.label_count = (int32) count;
+	if (m->target->kind != TARGET_CLASS)
+		return;
+	x->request.labels = (const char *const *) m->target->classes;
+	x->request.label_count = m->target->class_count;
+}
+
+static int32
+Special(const Export *x, special_token name)
+{
+	return x->tokenizer ? tokenizer_special(x->tokenizer, name) : -1;
+}
+
+/* As generating takes them: what the manifest does not say, the tokenizer does. */
+static void
+TakeTokens(Export *x, const manifest *m)
+{
+	export_request *r = &x->request;
+
+	r->separator = Special(x, SPECIAL_SEPARATOR);
+	r->begin = Special(x, SPECIAL_BEGIN);
+	r->end = Special(x, SPECIAL_END);
+	r->pad = Special(x, SPECIAL_PADDING);
+	r->ends = m->end_count > 0 ? m->ends : &r->end;
+	r->end_count = m->end_count > 0 ? m->end_count : r->end >= 0 ? 1 : 0;
+	r->start = m->start;
+	if (r->start < 0 && net_get_config(m->net)->text.encoder_depth > 0)
+		r->start = r->end;
+}
+
 static void
 OpenExport(Export *x)
 {
@@ -470,15 +510,9 @@ OpenExport(Export *x)
 	x->request.net = m->net;
 	x->request.architecture = size > 0 ? m->architecture : "";
 	x->request.task = m->task;
-	if (m->target->kind == TARGET_CLASS)
-	{
-		x->request.labels = m->target->classes;
-		x->request.label_count = m->target->class_count;
-	}
-	x->request.separator = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_SEPARATOR) : -1;
-	x->request.begin = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_BEGIN) : -1;
-	x->request.end = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_END) : -1;
-	x->request.pad = x->tokenizer ? tokenizer_special(x->tokenizer, SPECIAL_PADDING) : -1;
+	x->request.sigmoid = m->sigmoid;
+	TakeLabels(x, m);
+	TakeTokens(x, m);
 	x->whole = strcmp(m->task, "generation") != 0 && strcmp(m->task, "masked_lm") != 0;
 }
 

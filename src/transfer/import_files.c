@@ -4,7 +4,7 @@
  *
  * A folder has config.json, tensors in safetensors files and a tokenizer, as Hugging Face's libraries
  * write them, and of sentence-transformers what says how a text becomes one vector.  A single file
- * is GGUF and has it all.
+ * is GGUF and has it all, or is the first part of it, which may be found in a folder, too.
  */
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 
 #include "../common.h"
 #include "../format/checkpoint_index.h"
-#include "../format/gguf.h"
+#include "../format/gguf_split.h"
 #include "../format/safetensors.h"
 #include "../model/model.h"
 #include "../text/tokenizer_gguf.h"
@@ -155,6 +155,7 @@ OpenTokenizerFiles(ImportFiles *f)
 		.special_tokens_map_json = TokenizerFile(f, "special_tokens_map.json"),
 		.added_tokens_json = TokenizerFile(f, "added_tokens.json"),
 		.chat_template = TokenizerFile(f, "chat_template.jinja"),
+		.sentence_bert_config_json = TokenizerFile(f, "sentence_bert_config.json"),
 	};
 	tokenizer_file_info info = {0};
 	llm_error err = {0};
@@ -195,6 +196,7 @@ OpenFolder(ImportFiles *f, const json_t *params)
 		.modules = JsonFile(f, "modules.json"),
 		.pooling = JsonFile(f, "1_Pooling/config.json"),
 		.sentence_config = JsonFile(f, "sentence_bert_config.json"),
+		.settings = JsonFile(f, "config_sentence_transformers.json"),
 	};
 	llm_error err = {0};
 
@@ -237,19 +239,77 @@ GgufString(void *arg, const char *key)
 																											: NULL;
 }
 
+/* The file's tensors, too; file is its number among the weights. */
+static gguf *
+OpenPart(ImportFiles *f, int32 file, gguf_split *split)
+{
+	llm_error err = {0};
+	gguf *g = gguf_open(ReadServerBytes, f->weights, file, ServerFileBytes(f->weights, file), &err);
+
+	if (g == NULL)
+		ThrowFileError(ServerFileName(f->weights, file), &err);
+	OWN(g, gguf_close);
+	if (!gguf_source(g, &f->source, &err) || !gguf_read_split(g, split, &err))
+		ThrowFileError(ServerFileName(f->weights, file), &err);
+	return g;
+}
+
+static char *
+PartName(const char *name, int32 number, int32 count)
+{
+	llm_error err = {0};
+	char *made = gguf_part_name(name, number, count, &err), *copy;
+
+	if (made == NULL)
+		ThrowFileError(name, &err);
+	copy = pstrdup(made);
+	free(made);
+	return copy;
+}
+
+/* Parts behind the first one. */
+static void
+AddParts(ImportFiles *f, const char *name, const gguf_split *first)
+{
+	if (first->number > 0)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("file \"%s\" is part %d of the %d of a model", name, first->number + 1, first->count),
+						errhint("Import the first one, \"%s\"; the others are found beside it.",
+								PartName(name, 0, first->count))));
+	for (int32 i = 1; i < first->count; i++)
+	{
+		const char *next = PartName(name, i, first->count);
+		int32 file = FindServerFile(f->weights, next);
+		gguf_split split;
+
+		if (file < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FILE), errmsg("the folder lacks file \"%s\"", next),
+					 errdetail("It is part %d of the %d that \"%s\" is the first of.", i + 1, first->count, name)));
+		(void) OpenPart(f, file, &split);
+		if (split.number != i || split.count != first->count)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("file \"%s\" says that it is part %d of %d, not %d of %d", next, split.number + 1,
+								   split.count, i + 1, first->count)));
+	}
+	if (first->tensors >= 0 && first->tensors != f->source.count)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("the %d parts of the model have %d tensors, \"%s\" says that there are " INT64_FORMAT,
+							   first->count, f->source.count, name, (int64) first->tensors)));
+}
+
 static void
 OpenGguf(ImportFiles *f, const char *name, const json_t *params)
 {
 	llm_error err = {0};
-	gguf *g = gguf_open(ReadServerBytes, f->weights, 0, ServerFileBytes(f->weights, 0), &err);
 	tokenizer_file_info info = {0};
+	gguf_split split;
+	gguf *g = OpenPart(f, FindServerFile(f->weights, name), &split);
 	size_t bytes;
 	void *block;
 
-	if (g == NULL)
-		ThrowFileError(name, &err);
-	OWN(g, gguf_close);
-	if (!gguf_source(g, &f->source, &err) || !tensor_source_sort(&f->source, &err))
+	AddParts(f, name, &split);
+	if (!tensor_source_sort(&f->source, &err))
 		ThrowFileError(name, &err);
 	block = tokenizer_from_gguf(g, &info, &bytes, &err);
 	if (block == NULL)
@@ -262,6 +322,29 @@ OpenGguf(ImportFiles *f, const char *name, const json_t *params)
 										tokenizer_special(f->tokenizer, SPECIAL_SEPARATOR), params, &err);
 	if (f->checkpoint == NULL)
 		ThrowFileError(name, &err);
+}
+
+/* The first part of a model in a folder without configuration; NULL: there is none. */
+static const char *
+FirstPart(ImportFiles *f)
+{
+	const char *found = NULL;
+	ListCell *cell;
+
+	if (FindServerFile(f->files, "config.json") >= 0)
+		return NULL;
+	foreach(cell, ServerFileNames(f->files))
+	{
+		if (!gguf_names_first_part(lfirst(cell)))
+			continue;
+		if (found != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
+					 errmsg("the folder has more than one model: \"%s\" and \"%s\"", found, (char *) lfirst(cell)),
+					 errhint("Name the file that is the first part of the one to import.")));
+		found = lfirst(cell);
+	}
+	return found;
 }
 
 /* ---- all ---- */
@@ -285,14 +368,16 @@ ImportFiles *
 OpenImportFiles(const char *path, const json_t *params)
 {
 	ImportFiles *f = palloc0(sizeof(ImportFiles));
+	const char *file;
 
 	f->files = OpenServerPath(path, "llm_import()");
 	f->weights = OpenServerPath(path, "llm_import()");
 	f->source.read = ReadServerBytes;
 	f->source.arg = f->weights;
 	OWN(&f->source, tensor_source_clear);
-	if (SingleFile(f->files) != NULL)
-		OpenGguf(f, SingleFile(f->files), params);
+	file = SingleFile(f->files) ? SingleFile(f->files) : FirstPart(f);
+	if (file != NULL)
+		OpenGguf(f, file, params);
 	else
 		OpenFolder(f, params);
 	OWN(f->checkpoint, checkpoint_free);

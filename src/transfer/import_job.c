@@ -369,6 +369,8 @@ ManifestOf(const Import *import, int64 job, const char *sha256)
 	OWN(json, json_decref);
 	if (IsTask(import, "generation") || IsTask(import, "token_classification"))
 		json_object_set_new(json, "tokens", TokensJson(import->c));
+	if (import->c->sigmoid)
+		json_object_set_new(json, "score", json_string("sigmoid"));
 	if (IsTask(import, "generation") && import->from->chat_template != NULL)
 		json_object_set_new(json, "chat_template", json_string(import->from->chat_template));
 	return ManifestText(json);

@@ -34,7 +34,7 @@ typedef struct ServerFile
 
 struct ServerFiles
 {
-	char *path;
+	char *path; /* of the folder, or of the one in which the file is */
 	bool folder;
 	int32 count;
 	ServerFile files[MOST_FILES];
@@ -124,8 +124,8 @@ OpenServerPath(const char *path, const char *function)
 	const char *name = last_dir_separator(path);
 
 	RequireReader(function);
-	f->path = pstrdup(path);
 	f->folder = LookAt(path);
+	f->path = f->folder || !name ? pstrdup(path) : pnstrdup(path, name - path);
 	if (!f->folder && OpenFile(f, path, name ? name + 1 : path) < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
 	return f;
@@ -143,7 +143,20 @@ FindServerFile(ServerFiles *f, const char *name)
 	for (int32 i = 0; i < f->count; i++)
 		if (strcmp(f->files[i].name, name) == 0)
 			return i;
-	return f->folder ? OpenFile(f, psprintf("%s/%s", f->path, name), name) : -1;
+	return OpenFile(f, psprintf("%s/%s", f->path, name), name);
+}
+
+List *
+ServerFileNames(const ServerFiles *f)
+{
+	DIR *folder = AllocateDir(f->path);
+	struct dirent *entry;
+	List *names = NIL;
+
+	while ((entry = ReadDir(folder, f->path)) != NULL)
+		names = lappend(names, pstrdup(entry->d_name));
+	FreeDir(folder);
+	return names;
 }
 
 const char *

@@ -9,6 +9,8 @@
 #ifndef LLMAPP_SERVER_FILES_H
 #define LLMAPP_SERVER_FILES_H
 
+#include "nodes/pg_list.h"
+
 #include "../format/json.h"
 #include "../format/tensor_source.h"
 
@@ -24,8 +26,9 @@ extern void RequireWriter(const char *path, const char *function);
 
 /* Name of the file that the path is; NULL: it is a folder. */
 extern const char *SingleFile(const ServerFiles *f);
-/* Number of a file of the folder; -1 when there is none of this name, which is no path. */
+/* Number of a file of the folder, or beside the file; -1 when there is none of this name, which is no path. */
 extern int32 FindServerFile(ServerFiles *f, const char *name);
+extern List *ServerFileNames(const ServerFiles *f); /* all that there are, opened or not; palloc'd */
 extern const char *ServerFileName(const ServerFiles *f, int32 file);
 extern uint64 ServerFileBytes(const ServerFiles *f, int32 file);
 /* All of a file, with a zero byte behind it, palloc'd; NULL when the folder lacks it.  ERROR beyond `most` bytes. */

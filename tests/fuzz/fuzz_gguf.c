@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../../src/format/ggml_blocks.h"
-#include "../../src/format/gguf.h"
+#include "../../src/format/gguf_split.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -115,11 +115,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	llm_error err = {.code = LLM_OK};
 	input in = {data, size};
 	gguf *g = gguf_open(read_input, &in, 0, size, &err);
+	gguf_split split;
 
 	REQUIRE((g == NULL) == (err.code != LLM_OK));
 	if (g == NULL)
 		return 0;
 	check_keys(g);
+	if (gguf_read_split(g, &split, &err))
+		REQUIRE(split.number >= 0 && split.number < split.count && split.count <= GGUF_PARTS_MAX);
 	check_tensors(g, &in);
 	gguf_close(g);
 	return 0;

@@ -8,6 +8,7 @@
 #include "../../src/manifest/import_params.h"
 #include "../../src/text/steps.h"
 #include "../../src/text/tokenizer_build.h"
+#include "../../src/text/tokenizer_gguf.h"
 #include "../../src/text/tokenizer_train.h"
 #include "feature_sample.h"
 #include "character_map.h"
@@ -378,7 +379,7 @@ tensor_seeds(const char *directory)
 
 typedef struct seed_file
 {
-	uint8_t bytes[8192];
+	uint8_t bytes[32768];
 	size_t count;
 } seed_file;
 
@@ -433,6 +434,174 @@ static bool
 gguf_seeds(const char *directory)
 {
 	return gguf_seed(directory, "small", false) && gguf_seed(directory, "all", true);
+}
+
+#define GGUF_TOKENS 16
+
+/* A tokenizer of each model that GGUF files have; types of tokens are those of llama.cpp. */
+static const struct
+{
+	const char *model, *pre;
+	const char *texts[GGUF_TOKENS];
+	int32_t types[GGUF_TOKENS];
+	const char *merges[GGUF_TOKENS];
+	bool scores, map;
+	const char *begin, *end; /* keys of the tokens 0 and 1 */
+} gguf_tokenizers[] = {
+	{"gpt2",
+	 "gpt-2",
+	 {"<s>", "</s>", "a", "b", "ab", "\xC4\xA0",
+	  "\xC4\xA0"
+	  "ab",
+	  "x", "!"},
+	 {3, 3, 1, 1, 1, 1, 1, 1, 1},
+	 {"a b", "\xC4\xA0 ab"},
+	 false,
+	 false,
+	 "bos",
+	 "eos"},
+	{"gpt2",
+	 "llama-bpe",
+	 {"<s>", "</s>", "a", "b", "ab", "[U]"},
+	 {3, 3, 1, 1, 1, 4},
+	 {"a b"},
+	 false,
+	 false,
+	 "bos",
+	 "eos"},
+	{"gpt2", "qwen2", {"<s>", "</s>", "a", "b", "ab", "1"}, {3, 3, 1, 1, 1, 1}, {"a b"}, false, false, "bos", "eos"},
+	{"llama",
+	 NULL,
+	 {"<unk>", "<s>", "</s>", "<0xFF>", "\xE2\x96\x81", "a", "b", "ab",
+	  "\xE2\x96\x81"
+	  "ab",
+	  "[U]"},
+	 {2, 3, 3, 6, 1, 1, 1, 1, 1, 4},
+	 {NULL},
+	 true,
+	 false,
+	 "unknown",
+	 "bos"},
+	{"t5",
+	 NULL,
+	 {"<unk>", "</s>", "\xE2\x96\x81", "a", "b", "ab", "1"},
+	 {2, 3, 1, 1, 1, 1, 1},
+	 {NULL},
+	 true,
+	 true,
+	 "unknown",
+	 "eos"},
+	{"bert",
+	 NULL,
+	 {"[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]",
+	  "\xE2\x96\x81"
+	  "a",
+	  "b",
+	  "\xE2\x96\x81"
+	  "ab",
+	  "ba"},
+	 {3, 3, 3, 3, 3, 1, 1, 1, 1},
+	 {NULL},
+	 false,
+	 false,
+	 "unknown",
+	 "padding"},
+};
+
+static void
+put_list(gguf_writer *w, const char *key, const char *const *texts)
+{
+	size_t count = 0;
+
+	while (count < GGUF_TOKENS && texts[count] != NULL)
+		count++;
+	gguf_writer_strings(w, key, count);
+	for (size_t i = 0; i < count; i++)
+		gguf_writer_element(w, texts[i], strlen(texts[i]));
+}
+
+static void
+put_tokenizer(gguf_writer *w, int n)
+{
+	static const float scores[GGUF_TOKENS] = {0, 0, 0, -1, -2, -3, -4, -5, -6, -7};
+	const char *model = gguf_tokenizers[n].model, *pre = gguf_tokenizers[n].pre;
+	int32_t count = 0;
+	uint8_t map[MAP_BYTES];
+	char key[64];
+
+	while (count < GGUF_TOKENS && gguf_tokenizers[n].texts[count] != NULL)
+		count++;
+	gguf_writer_string(w, "tokenizer.ggml.model", model, strlen(model));
+	if (pre != NULL)
+		gguf_writer_string(w, "tokenizer.ggml.pre", pre, strlen(pre));
+	put_list(w, "tokenizer.ggml.tokens", gguf_tokenizers[n].texts);
+	gguf_writer_i32s(w, "tokenizer.ggml.token_type", gguf_tokenizers[n].types, count);
+	if (gguf_tokenizers[n].scores)
+		gguf_writer_f32s(w, "tokenizer.ggml.scores", scores, count);
+	if (gguf_tokenizers[n].merges[0] != NULL)
+		put_list(w, "tokenizer.ggml.merges", gguf_tokenizers[n].merges);
+	for (int i = 0; i < 2; i++)
+	{
+		snprintf(key, sizeof(key), "tokenizer.ggml.%s_token_id",
+				 i == 0 ? gguf_tokenizers[n].begin : gguf_tokenizers[n].end);
+		gguf_writer_u32(w, key, i);
+	}
+	gguf_writer_bool(w, "tokenizer.ggml.add_space_prefix", true);
+	gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", n % 2 == 0);
+	gguf_writer_string(w, "tokenizer.chat_template", "{{ messages }}", 14);
+	if (gguf_tokenizers[n].map)
+		gguf_writer_bytes(w, "tokenizer.ggml.precompiled_charsmap", map, write_character_map(map));
+}
+
+static bool
+give_bytes(void *arg, int32_t number, uint64_t offset, void *out, size_t count, llm_error *err)
+{
+	const seed_file *file = arg;
+
+	if (offset > file->count || count > file->count - offset)
+		return llm_fail(err, LLM_CORRUPT, "the seed ends");
+	memcpy(out, file->bytes + offset, count);
+	return true;
+}
+
+/* A seed that is refused at its first key would find nothing. */
+static bool
+is_tokenizer(seed_file *file)
+{
+	llm_error err = {.code = LLM_OK};
+	gguf *g = gguf_open(give_bytes, file, 0, file->count, &err);
+	tokenizer_file_info info = {0};
+	size_t bytes;
+	void *block = g ? tokenizer_from_gguf(g, &info, &bytes, &err) : NULL;
+
+	if (block == NULL)
+		fprintf(stderr, "%s\n", err.message);
+	free(block);
+	tokenizer_file_info_free(&info);
+	gguf_close(g);
+	return block != NULL;
+}
+
+static bool
+gguf_tokenizer_seeds(const char *directory)
+{
+	bool ok = true;
+
+	for (int n = 0; ok && n < (int) (sizeof(gguf_tokenizers) / sizeof(gguf_tokenizers[0])); n++)
+	{
+		llm_error err = {.code = LLM_OK};
+		gguf_writer *w = gguf_writer_new(&err);
+		seed_file file = {.count = 0};
+		char name[16];
+		uint64_t bytes;
+
+		put_tokenizer(w, n);
+		snprintf(name, sizeof(name), "%d", n);
+		ok = gguf_writer_begin(w, take_bytes, &file, &bytes, &err) && is_tokenizer(&file) &&
+			 write_seed(directory, name, file.bytes, file.count);
+		gguf_writer_free(w);
+	}
+	return ok;
 }
 
 /* A graph of an operator, a tensor of two numbers as bytes and one of two as floats. */
@@ -755,6 +924,8 @@ main(int argc, char **argv)
 		ok = tensor_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "gguf") == 0)
 		ok = gguf_seeds(argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "tokenizer_gguf") == 0)
+		ok = gguf_tokenizer_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "onnx") == 0)
 		ok = onnx_seeds(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "checkpoint_index") == 0)

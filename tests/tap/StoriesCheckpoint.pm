@@ -1,6 +1,7 @@
 # StoriesCheckpoint.pm
 #   The model stories260K, a Llama of 260,000 weights in the layout of llama2.c, as a folder of Hugging Face's
 #   libraries: config.json, model.safetensors, tokenizer.model, tokenizer_config.json; and as a GGUF file.
+#   And folders of the small BERTs that are golden for the unit tests.
 #
 # In the source and in GGUF, rotary positions turn neighbours (2 i, 2 i + 1) of a head, in the folder numbers i and
 # i + head_dim / 2: rows of queries and keys change places within their head.
@@ -10,7 +11,7 @@ use strict;
 use warnings;
 use Exporter 'import';
 
-our @EXPORT = qw(write_stories write_stories_gguf write_file read_file safetensors);
+our @EXPORT = qw(write_stories write_stories_gguf write_stories_parts write_golden write_file read_file safetensors);
 
 sub read_file
 {
@@ -191,10 +192,40 @@ sub gguf
 	return $head . "\0" x (-length($head) % 32) . $data;
 }
 
+sub gguf_u16 { my ($key, $value) = @_; return gguf_string($key) . pack 'L<S<', 2, $value; }
+
 # The same model as one file.
 sub write_stories_gguf
 {
 	my ($path, $data) = @_;
+	my ($keys, %tensors) = gguf_stories($data);
+	write_file($path, gguf($keys, %tensors));
+	return;
+}
+
+# The same in parts: "$stem-00001-of-00003.gguf" with all keys and no tensor, and others.  %wrong: what "count", of all
+# tensors, is told to be, and whether the last two parts change places ("swap").
+sub write_stories_parts
+{
+	my ($stem, $data, %wrong) = @_;
+	my ($keys, %tensors) = gguf_stories($data);
+	my @names = sort keys %tensors;
+	my $half = int(@names / 2);
+	my @parts = ([], [ @names[ 0 .. $half ] ], [ @names[ $half + 1 .. $#names ] ]);
+	foreach my $part (0 .. $#parts)
+	{
+		my $number = $part > 0 && $wrong{swap} ? 3 - $part : $part;
+		my @own = (gguf_u16('split.no', $number), gguf_u16('split.count', 3), gguf_u32('split.tensors.count', $wrong{count} // scalar @names));
+		push @own, @$keys if $part == 0;
+		write_file(sprintf("$stem-%05d-of-00003.gguf", $part + 1), gguf(\@own, map { $_ => $tensors{$_} } @{ $parts[$part] }));
+	}
+	return;
+}
+
+# Keys of the file, and its tensors.
+sub gguf_stories
+{
+	my ($data) = @_;
 	my ($c, $tensors) = source_tensors($data);
 	my @pieces = pieces(read_file("$data/stories260K_tok512.bin"), $c->{vocab});
 	my @keys = (
@@ -206,7 +237,26 @@ sub write_stories_gguf
 		gguf_text('tokenizer.ggml.model', 'llama'), gguf_array('tokenizer.ggml.tokens', 8, map { $_->[0] } @pieces),
 		gguf_array('tokenizer.ggml.scores', 6, map { $_->[1] } @pieces), gguf_array('tokenizer.ggml.token_type', 5, map { $_->[2] } @pieces),
 		gguf_u32('tokenizer.ggml.bos_token_id', 1), gguf_u32('tokenizer.ggml.eos_token_id', 2), gguf_u32('tokenizer.ggml.unknown_token_id', 0));
-	write_file($path, gguf(\@keys, map { gguf_name($_) => $tensors->{$_} } keys %$tensors));
+	return (\@keys, map { gguf_name($_) => $tensors->{$_} } keys %$tensors);
+}
+
+# A folder of a golden BERT and a vocabulary of its size; its tensors "golden.*" are no part of the checkpoint.
+# %changes: texts of its config.json and what stands there instead.
+my @words = (qw([PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog eats sees runs bird city street house is in on what where who old new red blue
+	man woman child plays with and of to from likes ? .), ',', '!');
+
+sub write_golden
+{
+	my ($folder, $name, %changes) = @_;
+	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
+	my ($text) = substr($bytes, 8, unpack 'Q<', $bytes) =~ /"config\.json":"((?:[^"\\]|\\.)*)"/;
+	$text =~ s/\\(.)/$1/g;
+	$text =~ s/\Q$_\E/$changes{$_}/g foreach keys %changes;
+	mkdir $folder;
+	write_file("$folder/config.json", $text);
+	write_file("$folder/model.safetensors", $bytes);
+	write_file("$folder/vocab.txt", join("\n", @words) . "\n");
+	write_file("$folder/tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 1000000000000000019884624838656}');
 	return;
 }
 

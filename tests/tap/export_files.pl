@@ -48,6 +48,58 @@ is(PostgreSQL::Test::Utils::slurp_file("$folder/again/model.safetensors"), Postg
 	'the same weights give the same file');
 is(-s "$folder/stories_gguf", sql("SELECT llm_export('stories', '$folder/again.gguf', 'gguf')"), 'and those of the GGUF file');
 
+# ---- what a manifest says beside the network ----
+
+# All of it but where it comes from, and the tokenizer's bytes, which may be kept in another way.
+sub manifest
+{
+	my ($model) = @_;
+	return sql("SELECT meta - '{lineage,settings,weights}'::text[] FROM $model WHERE version = 1 AND kind = 'manifest'");
+}
+
+write_stories("$folder/talker", "$data/weights");
+write_file("$folder/talker/generation_config.json", '{"bos_token_id": 1, "eos_token_id": [300, 2, 17, 2], "decoder_start_token_id": 1}');
+sql("SELECT llm_import('talker', '$folder/talker', wait => true)");
+is(sql(q{SELECT meta -> 'tokens' FROM talker WHERE version = 1 AND kind = 'manifest'}), '{"ends": [2, 17, 300], "start": 1}', 'several tokens end a text');
+is(manifest(round_trip('talker', $_)), manifest('talker'), "and do in what is written as $_") foreach qw(safetensors gguf);
+my %written = map { $_ => read_file("$folder/talker_safetensors/$_.json") =~ s/\s+/ /gr } qw(config generation_config);
+like($written{$_}, qr/"eos_token_id": \[ 2, 17, 300 \]/, "$_.json has them all") foreach qw(config generation_config);
+like($written{generation_config}, qr/"bos_token_id": 1.*"decoder_start_token_id": 1/, 'and how a text begins');
+
+write_golden("$folder/golden", 'bert-labels', LABEL_0 => 'O', LABEL_1 => 'B-PER', LABEL_2 => 'I-PER', LABEL_3 => 'B-LOC', LABEL_4 => 'I-LOC');
+sql(qq{SELECT llm_import('entities', '$folder/golden', '{"ignore": ["golden.*"]}', wait => true)});
+my $found = q{SELECT string_agg(concat_ws(' ', label, start, probability), ', ') FROM llm_extract_entities('%s', 'the cat sees a red house in the old city?')};
+my $entities = sql(sprintf $found, 'entities');
+like($entities, qr/(PER|LOC) \d/, 'labels of tokens have names');
+is(manifest(round_trip('entities', 'safetensors')), manifest('entities'), 'which are in what is written');
+is(sql(sprintf $found, 'entities_safetensors'), $entities, 'and it finds the same');
+my $config = read_file("$folder/entities_safetensors/config.json") =~ s/\s+/ /gr;
+like($config, qr/"BertForTokenClassification".*"id2label": \{ "0": "O", "1": "B-PER", "2": "I-PER", "3": "B-LOC", "4": "I-LOC" \}, "label2id": \{ "O": 0, "B-PER": 1,/,
+	'for other libraries, too');
+
+foreach my $function (qw(activation.Sigmoid linear.Identity))
+{
+	my $name = lc substr $function, -8;
+	$name =~ s/.*\.//;
+	write_golden("$folder/$name", 'bert-score', '"add_cross_attention"' => qq("sentence_transformers": {"activation_fn": "torch.nn.modules.$function"}, "add_cross_attention"));
+	sql(qq{SELECT llm_import('$name', '$folder/$name', '{"ignore": ["golden.*"]}', wait => true)});
+	is(manifest(round_trip($name, 'safetensors')), manifest($name), "a score is one of $function after a round trip, too");
+	my $ranked = q{SELECT string_agg(document || ' ' || score, ', ') FROM llm_rerank('%s', 'Where is the cat?', '{the cat is in the house.,a man plays with a child}')};
+	is(sql(sprintf $ranked, "${name}_safetensors"), sql(sprintf $ranked, $name), 'and ranks as before');
+}
+
+write_stories("$folder/window", "$data/weights");
+my $sliding = read_file("$folder/window/config.json") =~ s/LlamaFor/MistralFor/r =~ s/"llama"/"mistral", "sliding_window": 16/r;
+write_file("$folder/window/config.json", $sliding);
+sql("SELECT llm_import('sliding', '$folder/window', wait => true)");
+isnt(numbers('sliding'), $expected, 'a window of attention changes a story');
+my $within = q{SELECT llm_generate('%s', 'Once upon a time', 8)};
+is(sql(sprintf $within, 'sliding'), sql(sprintf $within, 'stories'), 'but not its beginning');
+is(numbers(round_trip('sliding', 'safetensors')), numbers('sliding'), 'and goes out and comes in');
+is(manifest('sliding_safetensors'), manifest('sliding'), 'as part of the network');
+my ($refused, undef, $why) = $node->psql('postgres', "SELECT llm_export('sliding', '$folder/sliding.gguf', 'gguf')");
+like($why, qr/"window"/, 'a GGUF file cannot say it');
+
 # ---- weights in fewer bits ----
 
 foreach my $type (qw(bf16 q8_0 q4_0))

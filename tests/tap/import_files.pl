@@ -69,6 +69,30 @@ is(sql(q{SELECT llm_perplexity('stories_gguf', 'Once upon a time, there was a li
 is( sql(q{SELECT string_agg(file ->> 'name', ',') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
 	WHERE model = 'stories_gguf'::regclass}), 'stories.gguf', 'the file is in the lineage');
 
+# ---- and as a GGUF file in three parts ----
+
+mkdir "$folder/parts";
+write_stories_parts("$folder/parts/stories", "$data/weights");
+sql("SELECT llm_import('$_->[0]', '$folder/parts$_->[1]', wait => true)") foreach [ 'parts', '' ], [ 'first_part', '/stories-00001-of-00003.gguf' ];
+is(sql("SELECT 'Once upon a time' || llm_generate('$_', 'Once upon a time', 240)"), $text, "$_: three parts write the same text") foreach qw(parts first_part);
+my @sums = map { (split ' ', `sha256sum $folder/parts/stories-0000$_-of-00003.gguf`)[0] } 1 .. 3;
+is( sql(qq{SELECT string_agg(file ->> 'sha256', ',' ORDER BY file ->> 'name') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
+	WHERE model = '$_'::regclass}), join(',', @sums), "$_: each is in the lineage") foreach qw(parts first_part);
+fails("$folder/parts/stories-00002-of-00003.gguf", '{}', qr/is part 2 of the 3 of a model.*HINT.*stories-00001-of-00003\.gguf/s, 'a part that is not the first');
+mkdir "$folder/$_" foreach qw(lacking swapped counted renamed);
+write_stories_parts("$folder/lacking/stories", "$data/weights");
+unlink "$folder/lacking/stories-00003-of-00003.gguf";
+fails("$folder/lacking", '{}', qr/lacks file "stories-00003-of-00003\.gguf".*part 3 of the 3/s, 'a part that is not there');
+write_stories_parts("$folder/swapped/stories", "$data/weights", swap => 1);
+fails("$folder/swapped", '{}', qr/"stories-00002-of-00003\.gguf" says that it is part 3 of 3, not 2 of 3/, 'parts in another order');
+write_stories_parts("$folder/counted/stories", "$data/weights", count => 7);
+fails("$folder/counted", '{}', qr/3 parts of the model have \d+ tensors, .* says that there are 7/, 'parts of something else');
+rename "$folder/lacking/stories-00001-of-00003.gguf", "$folder/renamed/stories.gguf";
+fails("$folder/renamed/stories.gguf", '{}', qr/one of 3 parts.*NAME-00001-of-00003\.gguf/s, 'a part with another name');
+write_stories_parts("$folder/lacking/tales", "$data/weights");
+write_stories_parts("$folder/lacking/stories", "$data/weights");
+fails("$folder/lacking", '{}', qr/more than one model.*first part/s, 'two models in a folder');
+
 sql("SELECT llm_import('small', '$folder/stories', '{\"weights\": \"q8_0\"}', wait => true)");
 cmp_ok(sql(q{SELECT size FROM llmapp.models WHERE model = 'small'::regclass}), '<', 0.6 * sql(q{SELECT size / 2 FROM llmapp.models WHERE model = 'stories'::regclass}),
 	'weights in fewer bits take less room');
@@ -76,24 +100,21 @@ is(sql(q{SELECT llm_generate('small', 'Once upon a time', 20)}), sql(q{SELECT ll
 
 # ---- networks that read one text or two, with the numbers that transformers gives for them ----
 
-my @words = (qw([PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog eats sees runs bird city street house is in on what where who old new red blue
-	man woman child plays with and of to from likes ? .), ',', '!');
-foreach my $name (qw(bert-score bert-classes bert-labels))
-{
-	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
-	my ($text) = substr($bytes, 8, unpack 'Q<', $bytes) =~ /"config\.json":"((?:[^"\\]|\\.)*)"/;
-	$text =~ s/\\(.)/$1/g;
-	mkdir "$folder/$name";
-	write_file("$folder/$name/config.json", $text);
-	write_file("$folder/$name/model.safetensors", $bytes);
-	write_file("$folder/$name/vocab.txt", join("\n", @words) . "\n");
-	write_file("$folder/$name/tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 1000000000000000019884624838656}');
-}
+write_golden("$folder/$_", $_) foreach qw(bert-score bert-classes bert-labels);
 sql(q{SELECT llm_import('score', '} . $folder . q{/bert-score', '{"ignore": ["golden.*"]}', wait => true)});
 sql(q{SELECT llm_import('classes', '} . $folder . q{/bert-classes', '{"ignore": ["golden.*"], "classes": ["yes", "no", "maybe"]}', wait => true)});
 is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
 	llm_rerank('score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
-	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'a cross-encoder ranks documents');
+	'2 0.39990, 4 0.38902, 1 0.38381', 'a cross-encoder ranks documents by the sigmoid of what it computes');
+write_golden("$folder/cross", 'bert-score');
+write_file("$folder/cross/modules.json", '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]');
+write_file("$folder/cross/config_sentence_transformers.json", '{"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}');
+sql(q{SELECT llm_import('plain_score', '} . $folder . q{/cross', '{"ignore": ["golden.*"]}', wait => true)});
+is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
+	llm_rerank('plain_score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
+	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'or by itself, if its files say so');
+write_file("$folder/cross/modules.json", '[{"type": "sentence_transformers.base.modules.transformer.Transformer"}, {"type": "sentence_transformers.base.modules.dense.Dense"}]');
+fails("$folder/cross", '{"ignore": ["golden.*"]}', qr/module Dense of the sentence transformer is not supported/, 'what comes behind a network');
 is(sql(q{SELECT count(*) FROM llm_rerank('score', 'Where?', '{a,b,c}', 2)}), '2', 'the best ones alone');
 is( sql(q{SELECT string_agg(label || ' ' || round(probability::numeric, 5), ', ' ORDER BY label)
 	FROM llm_probabilities('classes', '{"text": "a man plays with a child"}'::jsonb)}),

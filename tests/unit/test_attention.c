@@ -72,11 +72,12 @@ reference(const problem *p)
 		{
 			int at = (i * p->s.heads + h) * n, kv_at = h / (p->s.heads / p->s.kv_heads) * n;
 			int seen = p->s.causal ? i + offset + 1 : p->keys;
+			int first = p->s.window > 0 && seen > p->s.window ? seen - p->s.window : 0;
 			double score[MAX_TOKENS], sum = 0;
 
 			for (int j = 0; j < n; j++)
 				expected[at + j] = 0;
-			for (int k = 0; k < seen; k++)
+			for (int k = first; k < seen; k++)
 			{
 				score[k] = 0;
 				for (int j = 0; j < n; j++)
@@ -86,7 +87,7 @@ reference(const problem *p)
 					score[k] += bias[relative_bucket(&p->s, k - (i + offset)) * p->s.heads + h];
 				sum += exp(score[k]);
 			}
-			for (int k = 0; k < seen; k++)
+			for (int k = first; k < seen; k++)
 				for (int j = 0; j < n; j++)
 					expected[at + j] += exp(score[k]) / sum * r.v[k * r.kv_step + kv_at + j];
 			expected_log_sum[i * p->s.heads + h] = log(sum);
@@ -169,6 +170,16 @@ test_all_problems(void)
 		{.heads = 3, .kv_heads = 1, .head_dim = 5, .scale = 0.5f},
 		{.heads = 2, .kv_heads = 2, .head_dim = 9, .scale = 0.5f, .buckets = 12, .distance = 40},
 		{.heads = 2, .kv_heads = 1, .head_dim = 4, .causal = true, .scale = 1, .buckets = 8, .distance = 20},
+		{.heads = 4, .kv_heads = 2, .head_dim = 16, .causal = true, .scale = 0.25f, .window = 3},
+		{.heads = 2, .kv_heads = 1, .head_dim = 8, .causal = true, .scale = 0.25f, .window = 40},
+		{.heads = 2,
+		 .kv_heads = 1,
+		 .head_dim = 4,
+		 .causal = true,
+		 .scale = 1,
+		 .buckets = 8,
+		 .distance = 20,
+		 .window = 9},
 	};
 	static const int tokens[] = {1, 2, 7, 16, 33, 64, 65, 131};
 	problem one = {{0}, 1, 70, true}; /* as in generation: one query, a few blocks of keys */
@@ -191,6 +202,8 @@ test_all_problems(void)
 	test_problem(&one, 8);
 	one.s = shapes[2];
 	one.keys = 140;
+	test_problem(&one, 8);
+	one.s = shapes[5];
 	test_problem(&one, 8);
 }
 

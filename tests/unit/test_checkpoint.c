@@ -532,6 +532,7 @@ test_families(void)
 		"llama3-tied",
 		"llama-linear",
 		"mistral",
+		"mistral-window",
 		"qwen2",
 		"qwen3",
 		"gemma",
@@ -572,6 +573,22 @@ test_families(void)
 
 /* ---- what is said beside the network ---- */
 
+/* The configuration of a sample with one value changed, a missing one where json is NULL. */
+static char *
+changed_config(const sample *s, const char *key, const char *json)
+{
+	json_t *config = json_loads(safetensors_metadata(s->file, "config.json"), 0, NULL);
+	char *text;
+
+	if (json)
+		json_object_set_new(config, key, json_loads(json, JSON_DECODE_ANY, NULL));
+	else
+		json_object_del(config, key);
+	text = json_dumps(config, 0);
+	json_decref(config);
+	return text;
+}
+
 static void
 test_surroundings(void)
 {
@@ -592,7 +609,7 @@ test_surroundings(void)
 	if (open_trial(&t, "bert-embedding", "bert-embedding", NULL))
 	{
 		CHECK_INT(t.c->max_tokens, 32);
-		CHECK(t.c->normalised && !t.c->lower_case && t.c->config.pool == POOL_MEAN);
+		CHECK(t.c->normalised && t.c->config.pool == POOL_MEAN);
 		CHECK_INT(t.c->config.text.types, 0);
 	}
 	close_trial(&t);
@@ -603,7 +620,7 @@ test_surroundings(void)
 	}
 	close_trial(&t);
 	if (open_trial(&t, "mistral", "mistral", NULL))
-		CHECK_INT(t.c->config.text.context, 72); /* its window */
+		CHECK(t.c->config.text.context == 80 && t.c->config.text.window == 72);
 	close_trial(&t);
 	if (open_trial(&t, "qwen2", "qwen2", NULL))
 		CHECK_INT(t.c->config.text.context, 80); /* a window that is not used */
@@ -620,6 +637,47 @@ test_surroundings(void)
 	if (open_trial(&t, "bert-classes", "bert-classes", "{\"task\": \"embedding\", \"pool\": \"first\"}"))
 		CHECK(t.c->label_count == 0 && t.c->config.pool == POOL_FIRST);
 	close_trial(&t);
+}
+
+/* Tokens that end a text, of two files and of a GGUF file's keys: each once, ascending. */
+static void
+test_ends(void)
+{
+	static const struct
+	{
+		const char *sample, *key, *json;
+	} cases[] = {
+		{"gpt2", "eos_token_id", "[9, 3, 9, -1, 40, 7]"},
+		{"qwen2-gguf", "tokenizer.ggml.eos_token_id", "9"},
+	};
+	static const int32_t expected[] = {3, 7, 9};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		llm_error err = {0};
+		checkpoint *c;
+		char *config = NULL;
+		sample s;
+
+		if (!open_sample(cases[i].sample, &s))
+			continue;
+		take_tensors(&s, NULL);
+		if (s.gguf)
+		{
+			json_object_set_new(s.gguf, cases[i].key, json_loads(cases[i].json, JSON_DECODE_ANY, NULL));
+			json_object_set_new(s.gguf, "tokenizer.ggml.eot_token_id", json_integer(3));
+			json_object_set_new(s.gguf, "tokenizer.ggml.eom_token_id", json_integer(7));
+		}
+		else
+			config = changed_config(&s, cases[i].key, cases[i].json);
+		c = make_checkpoint(&s, NULL, config, &err);
+		if (CHECK(c != NULL) && CHECK_INT(c->end_count, 3))
+			for (int k = 0; k < 3; k++)
+				CHECK_INT(c->ends[k], expected[k]);
+		checkpoint_free(c);
+		free(config);
+		close_sample(&s);
+	}
 }
 
 /* Classes in the order of a target, which is not that of the file. */
@@ -673,22 +731,6 @@ test_judged(void)
 
 /* ---- what is refused ---- */
 
-/* The configuration of a sample with one value changed, a missing one where json is NULL. */
-static char *
-changed_config(const sample *s, const char *key, const char *json)
-{
-	json_t *config = json_loads(safetensors_metadata(s->file, "config.json"), 0, NULL);
-	char *text;
-
-	if (json)
-		json_object_set_new(config, key, json_loads(json, JSON_DECODE_ANY, NULL));
-	else
-		json_object_del(config, key);
-	text = json_dumps(config, 0);
-	json_decref(config);
-	return text;
-}
-
 static void
 check_refusal(sample *s, const char *params, const char *config, const char *message)
 {
@@ -738,6 +780,7 @@ test_refused_values(void)
 		{"bert-classes", NULL, "problem_type", "\"multi_label_classification\"", "problem_type"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\", \"2\": \"b\", \"1\": 7}", "id2label"},
 		{"bert-classes", NULL, "id2label", "{\"0\": \"a\"}", "another shape"},
+		{"bert-score", NULL, "sentence_transformers", "{\"activation_fn\": \"torch.nn.ReLU\"}", "activation_fn"},
 		{"bert-score", NULL, "sbert_ce_default_activation_function", "\"torch.nn.ReLU\"", "activation_fn"},
 		{"t5", NULL, "feed_forward_proj", "\"gated-mish\"", "feed_forward_proj"},
 		{"bert-embedding", "{\"pool\": \"max\"}", "vocab_size", "40", "parameter \"pool\""},
@@ -871,6 +914,7 @@ main(void)
 {
 	test_families();
 	test_surroundings();
+	test_ends();
 	test_classes();
 	test_judged();
 	test_harmless_values();

@@ -5,6 +5,7 @@
  * golden/sample.gguf is made by golden/make_gguf.py.  malloc and its relatives are replaced, so that
  * a file that lies is seen to cost no memory; needs the allocator's inner names, which glibc exports.
  */
+#include "../../src/format/gguf_split.h"
 #include "gguf_helper.h"
 #include "golden_file.h"
 
@@ -626,6 +627,59 @@ test_damaged(void)
 	}
 }
 
+/* ---- parts of a model ---- */
+
+/* A file that says it is part `number` of `count`. */
+static bool
+read_part(uint64_t number_said, uint64_t count_said, gguf_split *split, llm_error *err)
+{
+	gguf *g;
+	bool ok;
+
+	start(3, 0, 2);
+	key("split.no", GGUF_U16);
+	number(number_said, 2);
+	key("split.count", GGUF_U16);
+	number(count_said, 2);
+	g = open_bytes(err);
+	ok = CHECK(g != NULL) && gguf_read_split(g, split, err);
+	gguf_close(g);
+	return ok;
+}
+
+static void
+test_parts(void)
+{
+	static const char *const wrong[] = {"m.gguf",
+										"-00001-of-00003.gguf",
+										"m-00000-of-00003.gguf",
+										"m-00004-of-00003.gguf",
+										"m-00001-of-00002.gguf",
+										"m-0000x-of-00003.gguf",
+										"m-00001-of-00003.GGUF"};
+	llm_error err = {0};
+	gguf_split split;
+	char *name;
+	gguf *g;
+
+	CHECK(read_part(2, 3, &split, &err) && split.number == 2 && split.count == 3 && split.tensors == -1);
+	CHECK(read_part(0, 0, &split, &err) && split.number == 0 && split.count == 1);
+	CHECK(!read_part(3, 3, &split, &err) && err.code == LLM_CORRUPT);
+	start(3, 0, 0);
+	g = open_bytes(&err);
+	CHECK(g != NULL && gguf_read_split(g, &split, &err) && split.count == 1);
+	gguf_close(g);
+	name = gguf_part_name("m-00001-of-00003.gguf", 2, 3, &err);
+	CHECK(name != NULL && strcmp(name, "m-00003-of-00003.gguf") == 0);
+	free(name);
+	CHECK(gguf_names_first_part("m-00001-of-00003.gguf") && !gguf_names_first_part("m-00002-of-00003.gguf"));
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+	{
+		err = (llm_error) {0};
+		CHECK(gguf_part_name(wrong[i], 0, 3, &err) == NULL && err.code == LLM_INVALID);
+	}
+}
+
 int
 main(void)
 {
@@ -640,5 +694,6 @@ main(void)
 	test_places();
 	test_sample();
 	test_damaged();
+	test_parts();
 	return test_summary();
 }

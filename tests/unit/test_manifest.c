@@ -221,6 +221,10 @@ test_chat_template(void)
 	manifest_free(m);
 	json_decref(json);
 	check_language_refused(NULL, "chat_template", json_true());
+	/* only one number has a score */
+	check_language_refused(NULL, "score", json_string("sigmoid"));
+	check_language_refused(NULL, "score", json_string("softmax"));
+	check_language_refused("network", "window", json_integer(-1));
 }
 
 /* Encoders, whose flags are read whatever the architecture is called. */

@@ -436,6 +436,64 @@ test_cut(void)
 	free(block);
 }
 
+/* ---- what sentence-transformers adds ---- */
+
+/* Ids are those of the library tokenizers with Lowercase in front of what the file says. */
+static void
+test_lower_case(void)
+{
+	static const char text[] = "Hello WORLD \xC3\x89t\xC3\xA9 \xC4\xB0x ABC 12";
+	static const char settings[] = "{\"max_seq_length\": 16, \"do_lower_case\": true}";
+	static const struct
+	{
+		const char *name;
+		int32_t ids[32], count;
+	} cases[] = {
+		{"roberta",
+		 {0,   75,  318, 305, 224, 90, 82,  85, 79, 71,  224, 338, 87,
+		  338, 224, 76,  140, 233, 91, 269, 69, 70, 369, 21,  2},
+		 25},
+		{"xlmr",
+		 {0, 3, 69, 53, 406, 406, 31, 3, 2, 31, 415, 406, 2, 3, 2, 27, 2, 3, 416, 2, 6, 403, 2, 3, 68, 1},
+		 26},
+		{"bert_cased", {2, 38, 155, 151, 1, 55, 98, 117, 1, 1, 10, 91, 3}, 13},
+		{"bert", {2, 27, 140, 135, 1, 25, 65, 66, 1, 1, 455, 3}, 12},
+		{"t5", {3, 69, 53, 406, 406, 31, 3, 2, 31, 415, 406, 2, 3, 2, 27, 2, 3, 416, 2, 6, 403, 2, 3, 68, 1}, 25},
+		{"llama3",
+		 {0,   73,  316, 303, 222, 88, 80,  83, 77, 69,  222, 336, 85,
+		  336, 222, 74,  138, 231, 89, 267, 67, 68, 222, 18,  19},
+		 25},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		tokenizer_files files = {.sentence_bert_config_json = {settings, sizeof(settings) - 1}};
+		tokenizer_file_info info;
+		token_list ids = {0}, types = {0};
+		llm_error err = {0};
+		size_t bytes = 0;
+		tokenizer *t;
+		void *block;
+
+		files.tokenizer_json.bytes = read_file(cases[i].name, "tokenizer.json", &files.tokenizer_json.size);
+		block = tokenizer_from_files(&files, &info, &bytes, &err);
+		t = block ? tokenizer_open(block, bytes, &err) : NULL;
+		if (CHECK(t != NULL) &&
+			CHECK(tokenizer_encode_framed(t, text, sizeof(text) - 1, NULL, 0, true, 0, &ids, &types, &err)))
+			if (!CHECK(ids.count == cases[i].count && memcmp(ids.id, cases[i].ids, ids.count * sizeof(int32_t)) == 0))
+				for (int64_t k = 0; k < ids.count; k++)
+					fprintf(stderr, "%s %d\n", cases[i].name, ids.id[k]);
+		CHECK_STR(err.message, "");
+		free(ids.id);
+		free(types.id);
+		tokenizer_free(t);
+		if (block != NULL)
+			tokenizer_file_info_free(&info);
+		free(block);
+		free((char *) files.tokenizer_json.bytes);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
@@ -456,6 +514,7 @@ main(int argc, char **argv)
 		test_models_refused();
 		test_info();
 		test_cut();
+		test_lower_case();
 	}
 	free(all.bytes);
 	return test_summary();

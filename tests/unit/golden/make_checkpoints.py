@@ -343,9 +343,15 @@ def make_labels():
     save_model('gpt2-labels', model, tokens(model))
 
 
+def make_windows():
+    model = randomise(t.MistralForCausalLM(t.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=3)))
+    write('mistral-window', tensors_of(model), causal(model), {'config.json': config_of(model)})
+
+
 os.makedirs(FOLDER, exist_ok=True)
 torch.manual_seed(3)
 make_decoders()
 make_encoders()
 make_t5()
 make_labels()
+make_windows()
