@@ -40,7 +40,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input in = {data, size};
 	tensor_source s = {.read = read_input, .arg = &in};
 	llm_error err = {.code = LLM_OK};
-	bool ok = onnx_source(&s, 0, size, &err) && tensor_source_sort(&s, &err);
+	bool ok = onnx_source(&s, 0, size, NULL, &err) && tensor_source_sort(&s, &err);
 
 	REQUIRE(ok == (err.code == LLM_OK));
 	for (int32_t i = 0; ok && i < s.count; i++)
