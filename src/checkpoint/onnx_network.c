@@ -126,7 +126,7 @@ find_input(translator *t)
 static bool
 wrong_input(translator *t, const char *name)
 {
-	llm_fail(t->err, LLM_INVALID, "input \"%s\" of the graph is not float32 of 2 to 4 dimensions", SHOWN(name));
+	llm_fail(t->err, LLM_INVALID, "input \"%s\" of the graph is not one of floats in 2 to 4 dimensions", SHOWN(name));
 	return llm_detail(t->err, "The first one is the batch and may be open; the others are (numbers) or (channels, "
 							  "height, width), each from 1 to %d.",
 					  DIM_MAX);
@@ -143,7 +143,7 @@ start_input(translator *t)
 	if (input == NULL)
 		return false;
 	*v = (made) {.kind = MADE_ROWS, .ndim = (int32_t) json_array_size(dims) - 1, .from = FROM_COLUMNS, .vector = true};
-	if (json_integer_value(json_object_get(input, "type")) != 1 || v->ndim < 1 || v->ndim > MADE_DIMS)
+	if (!is_float_type(json_integer_value(json_object_get(input, "type"))) || v->ndim < 1 || v->ndim > MADE_DIMS)
 		return wrong_input(t, name);
 	t->batch = json_integer_value(json_array_get(dims, 0));
 	t->batch = t->batch > 0 ? t->batch : 0;

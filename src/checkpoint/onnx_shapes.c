@@ -26,12 +26,12 @@ translate_same(translator *t)
 	int64_t type;
 
 	if (v == NULL && is_constant(t, 0))
-		return !has_attribute(t, "to") ? put_constant(t) : NODE_FAIL(t, "casts a constant");
+		return put_constant(t);
 	if (v == NULL && take_rows(t, 0) == NULL)
 		return false;
 	if (has_attribute(t, "to") &&
-		(!attribute_integer(t, "to", 1, &type) || (v->kind != MADE_INTEGERS && type != 1)))
-		return NODE_FAIL(t, "casts to another type than float32");
+		(!attribute_integer(t, "to", 1, &type) || (v->kind != MADE_INTEGERS && !is_float_type(type))))
+		return NODE_FAIL(t, "casts numbers to no type of floats");
 	return put_alias(t, *v);
 }
 

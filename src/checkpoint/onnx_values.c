@@ -245,6 +245,12 @@ take_integers(translator *t, int i, int64_t *out, int32_t *count)
 	return true;
 }
 
+bool
+is_float_type(int64_t type)
+{
+	return type == 1 || type == 10 || type == 11 || type == 16;
+}
+
 /* ---- attributes ---- */
 
 static const json_t *

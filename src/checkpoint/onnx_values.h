@@ -94,6 +94,9 @@ extern bool has_dims(const source_tensor *c, int32_t ndim, const int64_t *dims);
 /* Integers of input i, computed or constant; *count -1 when the node has no such input. */
 extern bool take_integers(translator *t, int i, int64_t *out, int32_t *count);
 
+/* By number of TensorProto.DataType: float32, or a type that is computed in float32 here. */
+extern bool is_float_type(int64_t type);
+
 /* ---- attributes: the default where there is none, LLM_INVALID where it is of another kind ---- */
 extern bool attribute_integer(translator *t, const char *key, int64_t fallback, int64_t *out);
 extern bool attribute_number(translator *t, const char *key, double fallback, double *out);
