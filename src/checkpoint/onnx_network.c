@@ -16,7 +16,7 @@
 #define OPSET_FIRST 7
 #define OPSET_LAST 28
 #define DIM_MAX 65536
-#define OUTPUTS_JOINED 4096 /* most numbers that a linear layer of ones is put behind */
+#define OUTPUTS_JOINED 1024 /* most numbers that a linear layer of ones is put behind */
 
 /* ---- operations ---- */
 
@@ -127,8 +127,9 @@ static bool
 wrong_input(translator *t, const char *name)
 {
 	llm_fail(t->err, LLM_INVALID, "input \"%s\" of the graph is not one of floats in 2 to 4 dimensions", SHOWN(name));
-	return llm_detail(t->err, "The first one is the batch and may be open; the others are (numbers) or (channels, "
-							  "height, width), each from 1 to %d.",
+	return llm_detail(t->err,
+					  "The first one is the batch and may be open; the others are (numbers) or (channels, "
+					  "height, width), each from 1 to %d.",
 					  DIM_MAX);
 }
 
@@ -142,7 +143,8 @@ start_input(translator *t)
 
 	if (input == NULL)
 		return false;
-	*v = (made) {.kind = MADE_ROWS, .ndim = (int32_t) json_array_size(dims) - 1, .from = FROM_COLUMNS, .vector = true};
+	*v =
+		(made) {.kind = MADE_ROWS, .ndim = (int32_t) json_array_size(dims) - 1, .from = FROM_COLUMNS, .vector = true};
 	if (!is_float_type(json_integer_value(json_object_get(input, "type"))) || v->ndim < 1 || v->ndim > MADE_DIMS)
 		return wrong_input(t, name);
 	t->batch = json_integer_value(json_array_get(dims, 0));
@@ -222,8 +224,8 @@ check_graph(translator *t)
 
 	if (opset < OPSET_FIRST || opset > OPSET_LAST)
 	{
-		llm_fail(t->err, LLM_INVALID, "the graph is of operations of version %lld, known are %d to %d", (long long) opset,
-				 OPSET_FIRST, OPSET_LAST);
+		llm_fail(t->err, LLM_INVALID, "the graph is of operations of version %lld, known are %d to %d",
+				 (long long) opset, OPSET_FIRST, OPSET_LAST);
 		return llm_hint(t->err, "Write it again, in Python by torch.onnx.export(..., opset_version=20).");
 	}
 	return outputs == 1 || llm_fail(t->err, LLM_INVALID, "the graph has %zu outputs, not one", outputs);
@@ -244,8 +246,7 @@ translate(translator *t)
 		if (!translate_node(t, node))
 			return false;
 	t->node = NULL;
-	return end_graph(t) &&
-		   (!json_memory_failed() || llm_fail(t->err, LLM_MEMORY, "out of memory for the layers"));
+	return end_graph(t) && (!json_memory_failed() || llm_fail(t->err, LLM_MEMORY, "out of memory for the layers"));
 }
 
 static bool

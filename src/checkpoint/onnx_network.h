@@ -48,8 +48,8 @@ typedef struct onnx_network
  * graph decides: classification behind a softmax or where `classes`, otherwise regression.  NULL: LLM_INVALID with
  * the node, LLM_CORRUPT, LLM_MEMORY.
  */
-extern onnx_network *onnx_network_new(const json_t *graph, const tensor_source *source, const char *task, bool classes,
-									  llm_error *err);
+extern onnx_network *onnx_network_new(const json_t *graph, const tensor_source *source, const char *task,
+									  bool classes, llm_error *err);
 extern void onnx_network_free(onnx_network *n);
 
 /*

@@ -192,8 +192,7 @@ read_window(translator *t, const made *v, const int64_t *sizes, window *k)
 		return NODE_FAIL(t, "has no \"kernel_shape\"");
 	else if (!attribute_list(t, "kernel_shape", 2, 1, k->kernel))
 		return false;
-	if (!attribute_list(t, "strides", 2, 1, k->stride) ||
-		!attribute_list(t, "dilations", 2, 1, dilations))
+	if (!attribute_list(t, "strides", 2, 1, k->stride) || !attribute_list(t, "dilations", 2, 1, dilations))
 		return false;
 	if (dilations[0] != 1 || dilations[1] != 1)
 		return NODE_FAIL(t, "is dilated");

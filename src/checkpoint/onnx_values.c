@@ -19,7 +19,8 @@ node_fail(translator *t, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
-	return llm_fail(t->err, LLM_INVALID, "node \"%s\" (%s) %s", SHOWN(json_string_value(json_object_get(t->node, "name"))),
+	return llm_fail(t->err, LLM_INVALID, "node \"%s\" (%s) %s",
+					SHOWN(json_string_value(json_object_get(t->node, "name"))),
 					SHOWN(json_string_value(json_object_get(t->node, "op"))), why);
 }
 

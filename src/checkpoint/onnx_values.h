@@ -44,13 +44,13 @@ typedef struct translator
 	const tensor_source *source;
 	const char *task; /* NULL: the graph decides */
 	bool classes;
-	int64_t batch;    /* rows that the file declares, 0: any number */
-	json_t *numbers;  /* by name of a value: its place in values */
+	int64_t batch;   /* rows that the file declares, 0: any number */
+	json_t *numbers; /* by name of a value: its place in values */
 	made *values;
 	int32_t value_count;
-	json_t *aliases;  /* by name: that of the constant which it is */
-	json_t *readers;  /* by name of a value: how often it is read */
-	bool *used;       /* by tensor of the source */
+	json_t *aliases; /* by name: that of the constant which it is */
+	json_t *readers; /* by name of a value: how often it is read */
+	bool *used;      /* by tensor of the source */
 	const json_t *node;
 	llm_error *err;
 } translator;

@@ -41,8 +41,8 @@ take_opset_field(wire *w, const field *f, void *arg)
 	if (f->number == OPSET_VERSION && f->type == WIRE_INTEGER)
 		o->version = f->value;
 	if (f->number == OPSET_DOMAIN)
-		o->own = f->length == 0 || (f->length == 7 && wire_name(w, f, "domain", 7, 7, domain) &&
-									strcmp(domain, "ai.onnx") == 0);
+		o->own = f->length == 0 ||
+				 (f->length == 7 && wire_name(w, f, "domain", 7, 7, domain) && strcmp(domain, "ai.onnx") == 0);
 	return w->err->code == LLM_OK;
 }
 

@@ -11,11 +11,11 @@
 #include <string.h>
 
 #define NODES_MAX 2048
-#define NODE_NAMES_MAX 64  /* inputs or outputs of a node, or of the graph */
-#define ATTRIBUTES_MAX 32  /* of a node */
-#define LIST_MAX 64        /* integers of an attribute */
+#define NODE_NAMES_MAX 64 /* inputs or outputs of a node, or of the graph */
+#define ATTRIBUTES_MAX 32 /* of a node */
+#define LIST_MAX 64       /* integers of an attribute */
 #define DIMS_MAX 8
-#define TEXT_MAX 256       /* bytes of an attribute, or of the name of an operation */
+#define TEXT_MAX 256 /* bytes of an attribute, or of the name of an operation */
 
 enum
 {
@@ -148,9 +148,7 @@ take_attribute_field(wire *w, const field *f, void *arg)
 	switch (f->number)
 	{
 		case ATTRIBUTE_NAME: return wire_name(w, f, "attribute", 1, TEXT_MAX, a->name);
-		case ATTRIBUTE_FLOAT:
-			a->kind = a->kind ? a->kind : KIND_FLOAT;
-			return take_float(w, f, &a->number);
+		case ATTRIBUTE_FLOAT: a->kind = a->kind ? a->kind : KIND_FLOAT; return take_float(w, f, &a->number);
 		case ATTRIBUTE_INTEGER:
 			a->kind = a->kind ? a->kind : KIND_INTEGER;
 			a->integer = f->value;
@@ -165,9 +163,7 @@ take_attribute_field(wire *w, const field *f, void *arg)
 			a->kind = a->kind ? a->kind : KIND_TENSOR;
 			a->tensor = *f;
 			return true;
-		case ATTRIBUTE_INTEGERS:
-			a->kind = a->kind ? a->kind : KIND_INTEGERS;
-			return take_integers(w, f, a->integers);
+		case ATTRIBUTE_INTEGERS: a->kind = a->kind ? a->kind : KIND_INTEGERS; return take_integers(w, f, a->integers);
 		case ATTRIBUTE_KIND: a->kind = f->value; return true;
 		default: return true;
 	}
@@ -255,7 +251,8 @@ static bool
 take_node(wire *w, const field *f, const onnx_found *to)
 {
 	json_t *nodes = json_object_get(to->graph, "nodes");
-	reader r = {to, json_pack("{s:s, s:s, s:[], s:[], s:{}}", "name", "", "op", "", "inputs", "outputs", "attributes")};
+	reader r = {to,
+				json_pack("{s:s, s:s, s:[], s:[], s:{}}", "name", "", "op", "", "inputs", "outputs", "attributes")};
 
 	if (r.node == NULL || json_array_append_new(nodes, r.node) != 0)
 		return llm_fail(w->err, LLM_MEMORY, "out of memory for the graph");

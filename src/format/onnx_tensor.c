@@ -189,7 +189,7 @@ place(wire *w, source_tensor *t, const numbers *n)
 	}
 	return (!__builtin_mul_overflow(t->count, ggml_type_of(t->type)->bytes, &bytes) && bytes == t->bytes) ||
 		   WIRE_FAIL(w, "tensor %s has %llu bytes, which are not those of its shape and type", SOURCE_TEXT(t),
-				   (unsigned long long) t->bytes);
+					 (unsigned long long) t->bytes);
 }
 
 /* ---- integers ---- */
@@ -200,8 +200,8 @@ take_raw_integers(wire *w, const taken *k)
 	size_t bytes = (size_t) types[k->n.type].integer;
 
 	if (k->n.raw.length != k->t.count * bytes)
-		return WIRE_FAIL(w, "tensor %s has %llu bytes, which are not those of its shape and type",
-						 SOURCE_TEXT(&k->t), (unsigned long long) k->n.raw.length);
+		return WIRE_FAIL(w, "tensor %s has %llu bytes, which are not those of its shape and type", SOURCE_TEXT(&k->t),
+						 (unsigned long long) k->n.raw.length);
 	for (size_t i = 0; i < k->t.count; i++)
 	{
 		uint8_t raw[8];

@@ -8,7 +8,7 @@
 #include "json.h"
 #include "onnx_wire.h"
 
-#define ONNX_NAME_MAX 1024 /* bytes of a tensor's name */
+#define ONNX_NAME_MAX 1024   /* bytes of a tensor's name */
 #define ONNX_INTEGERS_MAX 64 /* of a tensor of integers that is kept as such */
 
 /* Where what is found goes. */

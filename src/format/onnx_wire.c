@@ -47,7 +47,7 @@ static bool
 ends_early(wire *w)
 {
 	return WIRE_FAIL(w, "a field of the file does not end within its message, at byte %llu",
-				   (unsigned long long) w->at);
+					 (unsigned long long) w->at);
 }
 
 /* Seven bits to a byte, the lowest first. */
@@ -65,7 +65,7 @@ wire_integer(wire *w, uint64_t end, uint64_t *out)
 			return false;
 		if (shift == 63 && byte > 1)
 			return WIRE_FAIL(w, "an integer of the file has more than 64 bits, at byte %llu",
-						   (unsigned long long) w->at);
+							 (unsigned long long) w->at);
 		*out |= (uint64_t) (byte & 0x7f) << shift;
 	}
 	return true;
@@ -92,7 +92,7 @@ wire_field(wire *w, uint64_t end, field *f)
 			break;
 		default:
 			return WIRE_FAIL(w, "the file has a field of unknown form %d, at byte %llu", (int) f->type,
-						   (unsigned long long) w->at);
+							 (unsigned long long) w->at);
 	}
 	f->at = w->at;
 	if (f->length > end - w->at)

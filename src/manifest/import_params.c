@@ -148,7 +148,8 @@ read_columns(builder *b, const json_t *input)
 	json_array_foreach((json_t *) b->columns, i, name)
 		if (json_string_length(name) == 0 || strlen(json_string_value(name)) != json_string_length(name))
 			return llm_fail(b->err, LLM_INVALID,
-							"name %zu of \"columns\" of parameter \"input\" must be a string that is not empty", i + 1);
+							"name %zu of \"columns\" of parameter \"input\" must be a string that is not empty",
+							i + 1);
 	return true;
 }
 
@@ -187,11 +188,11 @@ columns_json(const builder *b, json_t *means, json_t *scales)
 	size_t i;
 
 	json_array_foreach((json_t *) b->columns, i, name)
-		json_array_append_new(
-			list, json_pack("{s:O, s:s, s:s, s:b, s:s, s:b, s:O, s:O, s:f, s:f, s:b, s:[]}", "name", name, "type",
-							"double precision", "kind", "number", "integer", 0, "encoding", "number", "missing", 0,
-							"center", json_array_get(means, i), "scale", json_array_get(scales, i), "low", -NUMBER_MAX,
-							"high", NUMBER_MAX, "squash", 0, "edges"));
+		json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:b, s:s, s:b, s:O, s:O, s:f, s:f, s:b, s:[]}", "name",
+											  name, "type", "double precision", "kind", "number", "integer", 0,
+											  "encoding", "number", "missing", 0, "center", json_array_get(means, i),
+											  "scale", json_array_get(scales, i), "low", -NUMBER_MAX, "high",
+											  NUMBER_MAX, "squash", 0, "edges"));
 	json_decref(means);
 	json_decref(scales);
 	return json_pack("{s:o}", "columns", list);
@@ -248,8 +249,9 @@ read_input(builder *b)
 						onnx ? "" : " with the \"shape\" of the input");
 	return (input == NULL || keys_known(input, "key of parameter \"input\"", input_keys,
 										COUNT(input_keys) - (onnx ? 1 : 0), b->err)) &&
-		   read_string(input, "name", "input", &name, b->err) && (onnx ? take_shape(b, onnx) : read_shape(b, input)) &&
-		   read_columns(b, input) && make_encoder(b, input, name);
+		   read_string(input, "name", "input", &name, b->err) &&
+		   (onnx ? take_shape(b, onnx) : read_shape(b, input)) && read_columns(b, input) &&
+		   make_encoder(b, input, name);
 }
 
 /* ---- the layers ---- */
@@ -616,7 +618,8 @@ read_graph(builder *b, const json_t *graph, const tensor_source *source)
 
 	if (!read_choice(params, "task", "classification", "regression", &regression, b->err))
 		return false;
-	b->plan->onnx = onnx_network_new(graph, source, json_string_value(json_object_get(params, "task")), classes, b->err);
+	b->plan->onnx =
+		onnx_network_new(graph, source, json_string_value(json_object_get(params, "task")), classes, b->err);
 	b->layers = b->plan->onnx ? b->plan->onnx->layers : NULL;
 	return b->layers != NULL;
 }
@@ -714,8 +717,7 @@ finish_weights(const import_plan *p, float *from, llm_error *err)
 float *
 import_plan_read(const import_plan *p, const safetensors *file, llm_poll poll, void *arg, llm_error *err)
 {
-	return finish_weights(
-		p, tensor_file_read(&p->file, file, (const char *const *) p->names, poll, arg, err), err);
+	return finish_weights(p, tensor_file_read(&p->file, file, (const char *const *) p->names, poll, arg, err), err);
 }
 
 /* By the end of a tensor's name. */
@@ -731,8 +733,8 @@ part_of_tensor(const net_tensor_info *t)
 }
 
 static bool
-read_onnx_tensor(const import_plan *p, const tensor_source *source, int32_t i, float *weights, llm_poll poll, void *arg,
-				 llm_error *err)
+read_onnx_tensor(const import_plan *p, const tensor_source *source, int32_t i, float *weights, llm_poll poll,
+				 void *arg, llm_error *err)
 {
 	const net_tensor_info *t = net_tensor(p->file_net, i);
 	float *outside = malloc(t->count * sizeof(float));

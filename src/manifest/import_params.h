@@ -33,11 +33,11 @@ typedef struct import_plan
 	target *target;
 	json_t *settings; /* as a manifest has them */
 
-	net *file_net; /* the same network with as many outputs as the file has */
-	exchange file; /* of file_net */
+	net *file_net;      /* the same network with as many outputs as the file has */
+	exchange file;      /* of file_net */
 	onnx_network *onnx; /* NULL: the file is one of named tensors */
-	char **names;  /* by tensor of file_net; NULL: all 0 */
-	int32_t *rows; /* class i of target is output rows[i] of the file; NULL: numbers */
+	char **names;       /* by tensor of file_net; NULL: all 0 */
+	int32_t *rows;      /* class i of target is output rows[i] of the file; NULL: numbers */
 } import_plan;
 
 /* NULL: LLM_INVALID naming the parameter, LLM_MEMORY. */

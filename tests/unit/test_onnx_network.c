@@ -227,9 +227,11 @@ static const source_tensor tensors[] = {
 #define X5 "[-1, 1, 5, 5]"
 #define X2 "[-1, 2, 5, 5]"
 #define NODE(op, inputs, attributes) \
-	"{\"name\": \"n\", \"op\": \"" op "\", \"inputs\": [" inputs "], \"outputs\": [\"y\"], \"attributes\": {" attributes "}}"
+	"{\"name\": \"n\", \"op\": \"" op "\", \"inputs\": [" inputs \
+	"], \"outputs\": [\"y\"], \"attributes\": {" attributes "}}"
 #define MADE(op, inputs, output) \
-	"{\"name\": \"m\", \"op\": \"" op "\", \"inputs\": [" inputs "], \"outputs\": [\"" output "\"], \"attributes\": {}}"
+	"{\"name\": \"m\", \"op\": \"" op "\", \"inputs\": [" inputs "], \"outputs\": [\"" output \
+	"\"], \"attributes\": {}}"
 #define NORM "\"x\", \"c\", \"c\", \"c\", \"c\""
 
 static const struct
@@ -246,7 +248,8 @@ static const struct
 	{X4, MADE("Relu", "\"x\"", ""), "makes no output"},
 	{X4, MADE("Relu", "\"x\"", "z"), "output \"y\" of the graph is not computed from its input"},
 	{X4, NODE("Gemm", "\"x\", \"b\"", ""), "for which initializer b FLOAT (3) is not made"},
-	{X4, NODE("Gemm", "\"x\", \"w\"", "\"transB\": 1"), "reads rows of 4 numbers, for which initializer w FLOAT (4, 3)"},
+	{X4, NODE("Gemm", "\"x\", \"w\"", "\"transB\": 1"),
+	 "reads rows of 4 numbers, for which initializer w FLOAT (4, 3)"},
 	{X4, NODE("Gemm", "\"x\", \"w\"", "\"transA\": 1"), "turns its rows"},
 	{X4, NODE("Gemm", "\"x\", \"w\", \"c\"", ""), "reads initializer c FLOAT (2), whose shape does not fit"},
 	{X4, NODE("Gemm", "\"x\", \"x\"", ""), "reads \"x\" where an initializer has to be"},
@@ -254,42 +257,52 @@ static const struct
 	{X4, NODE("Gemm", "\"x\", \"w\"", "\"alpha\": \"a\""), "has attribute \"alpha\", which is no number"},
 	{X5, NODE("Gemm", "\"x\", \"w\"", ""), "reads rows of 3 dimensions, not flat ones"},
 	{X4, NODE("Add", "\"x\", \"b\"", ""), "adds an initializer to what no layer before it takes as its bias"},
-	{X4, MADE("MatMul", "\"x\", \"w\"", "h") "," MADE("Relu", "\"h\"", "r") "," NODE("Add", "\"h\", \"b\"", ""), "adds an initializer to"},
+	{X4, MADE("MatMul", "\"x\", \"w\"", "h") "," MADE("Relu", "\"h\"", "r") "," NODE("Add", "\"h\", \"b\"", ""),
+	 "adds an initializer to"},
 	{X4, MADE("MatMul", "\"x\", \"w\"", "h") "," NODE("Add", "\"x\", \"h\"", ""), "adds values of different shapes"},
 	{X4, NODE("Mul", "\"x\", \"x\"", ""), "multiplies two values"},
 	{X4, NODE("Mul", "\"x\", \"b\"", ""), "multiplies with an initializer what no norm before it takes"},
 	{X4, NODE("Softmax", "\"x\"", "\"axis\": 0"), "makes probabilities of other than the columns of a row"},
-	{X4, MADE("Softmax", "\"x\"", "p") "," NODE("Relu", "\"p\"", ""), "reads probabilities \"p\", with which the graph has to end"},
+	{X4, MADE("Softmax", "\"x\"", "p") "," NODE("Relu", "\"p\"", ""),
+	 "reads probabilities \"p\", with which the graph has to end"},
 	{X4, NODE("Concat", "\"x\", \"x\"", "\"axis\": 0"), "joins along axis 0"},
 	{X4, NODE("Flatten", "\"x\"", "\"axis\": 2"), "flattens from axis 2 on"},
 	{X4, NODE("Reshape", "\"x\", \"i\"", ""), "has a shape whose first dimension is not the batch"},
 	{X4, NODE("Cast", "\"x\"", "\"to\": 7"), "casts numbers to no type of floats"},
 	{X4, NODE("Gather", "\"x\", \"i\"", ""), "reads \"x\" where a few integers have to be"},
 	{X4, NODE("LayerNormalization", "\"x\", \"b\"", ""), "reads initializer b FLOAT (3), whose shape does not fit"},
-	{X4, NODE("LayerNormalization", "\"x\", \"b\"", "\"epsilon\": 0.001"), "adds epsilon 0.001 to the variance, not 1e-05"},
+	{X4, NODE("LayerNormalization", "\"x\", \"b\"", "\"epsilon\": 0.001"),
+	 "adds epsilon 0.001 to the variance, not 1e-05"},
 	{X5, NODE("LayerNormalization", "\"x\", \"b\"", ""), "normalises parts of a row (axis -1)"},
 	{X4, NODE("Conv", "\"x\", \"k\"", ""), "reads no image of channels, height and width"},
-	{X2, NODE("Conv", "\"x\", \"k\"", ""), "reads an image of 2 channels, for which initializer k FLOAT (2, 1, 3, 3)"},
+	{X2, NODE("Conv", "\"x\", \"k\"", ""),
+	 "reads an image of 2 channels, for which initializer k FLOAT (2, 1, 3, 3)"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"group\": 2"), "is of 2 groups, not 1"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"dilations\": [2, 2]"), "is dilated"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"pads\": [0, 0, 1, 1]"), "pads one side more than the other"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"pads\": [3, 0, 3, 0]"), "has padding 3, not less than the kernel"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"pads\": [0, 0]"), "has attribute \"pads\" with other than 4 integers"},
-	{X5, NODE("Conv", "\"x\", \"k\"", "\"kernel_shape\": [2, 3]"), "reads initializer k FLOAT (2, 1, 3, 3), whose shape does not fit"},
+	{X5, NODE("Conv", "\"x\", \"k\"", "\"kernel_shape\": [2, 3]"),
+	 "reads initializer k FLOAT (2, 1, 3, 3), whose shape does not fit"},
 	{X5, NODE("Conv", "\"x\", \"k\", \"b\"", ""), "reads initializer b FLOAT (3), whose shape does not fit"},
 	{X5, NODE("Conv", "\"x\", \"k\"", "\"strides\": [0, 1]"), "has kernel 3 and stride 0, not 1 to 1024"},
-	{X5, NODE("Conv", "\"x\", \"k\"", "\"auto_pad\": \"SAME_UPPER\", \"strides\": [1, 1], \"kernel_shape\": [2, 2]"), "pads one side more"},
+	{X5, NODE("Conv", "\"x\", \"k\"", "\"auto_pad\": \"SAME_UPPER\", \"strides\": [1, 1], \"kernel_shape\": [2, 2]"),
+	 "pads one side more"},
 	{X5, NODE("MaxPool", "\"x\"", ""), "has no \"kernel_shape\""},
 	{X5, NODE("MaxPool", "\"x\"", "\"kernel_shape\": [9, 9]"), "has a kernel of 9 for 5 pixels"},
-	{X5, NODE("MaxPool", "\"x\"", "\"kernel_shape\": [2, 2], \"strides\": [2, 2], \"ceil_mode\": 1"), "lie beyond the image in part"},
-	{X5, NODE("AveragePool", "\"x\"", "\"kernel_shape\": [3, 3], \"pads\": [1, 1, 1, 1], \"count_include_pad\": 1"), "counts padding as pixels"},
+	{X5, NODE("MaxPool", "\"x\"", "\"kernel_shape\": [2, 2], \"strides\": [2, 2], \"ceil_mode\": 1"),
+	 "lie beyond the image in part"},
+	{X5, NODE("AveragePool", "\"x\"", "\"kernel_shape\": [3, 3], \"pads\": [1, 1, 1, 1], \"count_include_pad\": 1"),
+	 "counts padding as pixels"},
 	{X2, NODE("BatchNormalization", NORM, "\"training_mode\": 1"), "is one of training"},
 	{X5, NODE("BatchNormalization", NORM, ""), "reads initializer c FLOAT (2), whose shape does not fit"},
-	{X2, NODE("GroupNormalization", "\"x\", \"c\", \"c\"", "\"num_groups\": 3"), "has 3 groups of other than the channels"},
+	{X2, NODE("GroupNormalization", "\"x\", \"c\", \"c\"", "\"num_groups\": 3"),
+	 "has 3 groups of other than the channels"},
 	{X2, NODE("InstanceNormalization", "\"x\", \"b\", \"c\"", ""), "reads initializer b FLOAT (3), whose shape"},
-	{X2, NODE("ReduceMean", "\"x\"", "\"axes\": [1, 2]"), "takes the mean along other dimensions than height and width"},
+	{X2, NODE("ReduceMean", "\"x\"", "\"axes\": [1, 2]"),
+	 "takes the mean along other dimensions than height and width"},
 	{X2, NODE("Squeeze", "\"x\"", "\"axes\": [1]"), "drops a dimension of 2"},
-	{X2, NODE("Relu", "\"x\"", ""), "the graph does not end with a layer of at most 4096 numbers"},
+	{X2, NODE("Relu", "\"x\"", ""), "the graph does not end with a layer of at most 1024 numbers"},
 	{X4, NODE("MatMul", "\"x\", \"w\"", ""), "no node takes tensor b FLOAT (3) of the file"},
 	{"[-1, -1]", NODE("Relu", "\"x\"", ""), "input \"x\" of the graph is not one of floats in 2 to 4 dimensions"},
 	{"[4]", NODE("Relu", "\"x\"", ""), "input \"x\" of the graph is not one of floats"},
@@ -346,7 +359,8 @@ test_refused(void)
 	json_array_append_new(json_object_get(graph, "outputs"), json_string("z"));
 	check_refused(graph, NULL, "the graph has 2 outputs, not one");
 	json_object_set_new(graph, "outputs", json_pack("[s]", "y"));
-	json_array_append_new(json_object_get(graph, "inputs"), json_pack("{s:s, s:i, s:[i, i]}", "name", "z", "type", 1, "dims", 1, 2));
+	json_array_append_new(json_object_get(graph, "inputs"),
+						  json_pack("{s:s, s:i, s:[i, i]}", "name", "z", "type", 1, "dims", 1, 2));
 	check_refused(graph, NULL, "the graph has several inputs, \"x\" and \"z\" among them");
 	json_object_set_new(graph, "inputs", json_array());
 	check_refused(graph, NULL, "the graph has no input");
