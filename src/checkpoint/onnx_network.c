@@ -79,21 +79,28 @@ translate_node(translator *t, const json_t *node)
 /* ---- the graph ---- */
 
 static void
+count_reader(translator *t, const char *name)
+{
+	json_object_set_new(t->readers, name, json_integer(count_readers(t, name) + 1));
+}
+
+static void
 count_all_readers(translator *t)
 {
 	size_t i, k;
 	json_t *node, *input, *output;
 
 	json_array_foreach(json_object_get(t->graph, "nodes"), i, node)
+	{
 		json_array_foreach(json_object_get(node, "inputs"), k, input)
 		{
-			const char *name = json_string_value(input);
-
-			json_object_set_new(t->readers, name, json_integer(count_readers(t, name) + 1));
+			count_reader(t, json_string_value(input));
 		}
+	}
 	json_array_foreach(json_object_get(t->graph, "outputs"), i, output)
-		json_object_set_new(t->readers, json_string_value(output),
-							json_integer(count_readers(t, json_string_value(output)) + 1));
+	{
+		count_reader(t, json_string_value(output));
+	}
 }
 
 /* The one input that no initializer is. */
@@ -243,8 +250,10 @@ translate(translator *t)
 	if (!start_input(t))
 		return false;
 	json_array_foreach(json_object_get(t->graph, "nodes"), i, node)
+	{
 		if (!translate_node(t, node))
 			return false;
+	}
 	t->node = NULL;
 	return end_graph(t) && (!json_memory_failed() || llm_fail(t->err, LLM_MEMORY, "out of memory for the layers"));
 }

@@ -61,9 +61,11 @@ only_reader(const translator *t, const char *name)
 	if (count_readers(t, name) != 1)
 		return NULL;
 	json_array_foreach(json_object_get(t->graph, "nodes"), i, node)
+	{
 		json_array_foreach(json_object_get(node, "inputs"), k, input)
 			if (strcmp(json_string_value(input), name) == 0)
 				return node;
+	}
 	return NULL;
 }
 

@@ -146,10 +146,12 @@ read_columns(builder *b, const json_t *input)
 						"\"columns\" of parameter \"input\" must be an array of names for %lld numbers",
 						(long long) (b->dims[0] * b->each));
 	json_array_foreach((json_t *) b->columns, i, name)
+	{
 		if (json_string_length(name) == 0 || strlen(json_string_value(name)) != json_string_length(name))
 			return llm_fail(b->err, LLM_INVALID,
 							"name %zu of \"columns\" of parameter \"input\" must be a string that is not empty",
 							i + 1);
+	}
 	return true;
 }
 
@@ -188,11 +190,13 @@ columns_json(const builder *b, json_t *means, json_t *scales)
 	size_t i;
 
 	json_array_foreach((json_t *) b->columns, i, name)
+	{
 		json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:b, s:s, s:b, s:O, s:O, s:f, s:f, s:b, s:[]}", "name",
 											  name, "type", "double precision", "kind", "number", "integer", 0,
 											  "encoding", "number", "missing", 0, "center", json_array_get(means, i),
 											  "scale", json_array_get(scales, i), "low", -NUMBER_MAX, "high",
 											  NUMBER_MAX, "squash", 0, "edges"));
+	}
 	json_decref(means);
 	json_decref(scales);
 	return json_pack("{s:o}", "columns", list);
