@@ -44,7 +44,9 @@ unknown_op(translator *t)
 			strncat(names, op->name, sizeof(names) - strlen(names) - 1);
 		}
 	NODE_FAIL(t, "is of an operation that no layer has");
-	return llm_detail(t->err, "Operations are %s.", names);
+	llm_detail(t->err, "Operations are %s.", names);
+	return llm_hint(t->err,
+					"Write the network with these, or give its layers in \"params\" and its weights as safetensors.");
 }
 
 /* "a, b, c" contains key as a whole word. */

@@ -10,6 +10,8 @@
 
 #include "ggml_blocks.h"
 
+#define TENSORS_MAX 4096 /* of integers that are kept; a graph has one or two for a node */
+
 enum
 {
 	TENSOR_DIMS = 1,
@@ -222,7 +224,8 @@ take_raw_integers(wire *w, const taken *k)
 static bool
 keep_integers(wire *w, const taken *k, json_t *graph)
 {
-	if (types[k->n.type].integer == 0 || k->t.count > ONNX_INTEGERS_MAX)
+	if (types[k->n.type].integer == 0 || k->t.count > ONNX_INTEGERS_MAX ||
+		json_object_size(json_object_get(graph, "integers")) == TENSORS_MAX)
 		return true;
 	if (k->n.raw.number != 0 && !take_raw_integers(w, k))
 		return false;
