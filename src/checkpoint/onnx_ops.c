@@ -490,7 +490,7 @@ translate_instance_norm(translator *t)
 
 /* ---- activations ---- */
 
-static bool
+bool
 put_activation(translator *t, made v, const char *function)
 {
 	json_t *layer = add_layer(t, "activation", &v);
@@ -670,6 +670,8 @@ translate_add(translator *t)
 	json_t *layer, *inputs;
 	made v;
 
+	if (is_gelu_step(t))
+		return translate_gelu_step(t);
 	if (is_constant(t, 0) || is_constant(t, 1))
 		return add_constant(t, is_constant(t, 0));
 	a = take_rows(t, 0);
@@ -709,6 +711,8 @@ translate_mul(translator *t)
 	int gate = a != NULL && a->kind == MADE_GATE ? 0 : b != NULL && b->kind == MADE_GATE ? 1 : -1;
 	const made *v;
 
+	if (is_gelu_step(t))
+		return translate_gelu_step(t);
 	if (is_constant(t, 0) || is_constant(t, 1))
 		return multiply_constant(t, is_constant(t, 0));
 	if (gate < 0)
@@ -724,6 +728,8 @@ const onnx_op onnx_layer_ops[] = {
 	{"AveragePool", "auto_pad, ceil_mode, count_include_pad, dilations, kernel_shape, pads, strides", translate_pool},
 	{"BatchNormalization", "epsilon, momentum, spatial, training_mode", translate_batch_norm},
 	{"Conv", "auto_pad, dilations, group, kernel_shape, pads, strides", translate_conv},
+	{"Div", "", translate_gelu_step},
+	{"Erf", "", translate_gelu_step},
 	{"Gelu", "approximate", translate_gelu},
 	{"Gemm", "alpha, beta, transA, transB", translate_gemm},
 	{"GroupNormalization", "epsilon, num_groups, stash_type", translate_group_norm},

@@ -20,6 +20,7 @@ typedef enum made_kind
 	MADE_ROWS,
 	MADE_GROUPED, /* numbers of an image as (groups, rest), to be normalised by group */
 	MADE_GATE,    /* the sigmoid of what `from` makes, which the next node multiplies with it */
+	MADE_GELU,    /* step `groups` of what older graphs have in place of Gelu of what `from` makes */
 	MADE_CLASSES, /* probabilities of what `from` makes, with which the graph ends */
 	MADE_INTEGERS
 } made_kind;

@@ -461,7 +461,7 @@ onnx_seeds(const char *directory)
 							   "\x2a\x13\x08\x02\x10\x01\x42\x03raw\x4a\x08\0\0\x80\x3f\0\0\0\x40"
 							   "\x2a\x12\x0a\x01\x02\x10\x01\x22\x08\0\0\x80\x3f\0\0\0\x40\x42\x01w";
 
-	static const char *const names[] = {"mlp", "cnn", "cnn_dynamo", "binary", "table", "forms"};
+	static const char *const names[] = {"mlp", "mlp_17", "cnn", "cnn_dynamo", "binary", "table", "forms"};
 	bool ok = write_seed(directory, "small", file, sizeof(file) - 1);
 
 	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)

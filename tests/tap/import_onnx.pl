@@ -46,9 +46,9 @@ sub outputs
 }
 
 # Labels as the file has them; undef: numbers.
-my %labels = (mlp => [qw(b c a)], mlp_dynamo => [qw(0 1 2)], cnn => [qw(north east south west)], cnn_dynamo => [qw(north east south west)],
+my %labels = (mlp => [qw(b c a)], mlp_dynamo => [qw(0 1 2)], mlp_17 => [qw(0 1 2)], cnn => [qw(north east south west)], cnn_dynamo => [qw(north east south west)],
 	binary => [qw(yes no)]);
-foreach my $name (qw(mlp mlp_dynamo cnn cnn_dynamo binary table forms))
+foreach my $name (qw(mlp mlp_dynamo mlp_17 cnn cnn_dynamo binary table forms))
 {
 	my $source = "tests/unit/golden/onnx/$name.onnx";
 	my $golden = decode_json(slurp($source =~ s/onnx$/json/r));

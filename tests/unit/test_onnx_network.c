@@ -238,7 +238,10 @@ static const struct
 {
 	const char *dims, *nodes, *message;
 } wrongs[] = {
-	{X4, NODE("Erf", "\"x\"", ""), "node \"n\" (Erf) is of an operation that no layer has"},
+	{X4, NODE("Elu", "\"x\"", ""), "node \"n\" (Elu) is of an operation that no layer has"},
+	{X4, NODE("Erf", "\"x\"", ""), "node \"n\" (Erf) is not a step of a gelu"},
+	{X4, NODE("Div", "\"x\", \"b\"", ""), "takes more than one number for a gelu"},
+	{X4, NODE("Div", "\"x\", \"x\"", ""), "reads \"x\" where an initializer has to be"},
 	{X4, NODE("Clip", "\"x\"", ""), "node \"n\" (Clip) is of an operation that no layer has"},
 	{X4, NODE("Relu", "\"x\"", "\"spam\": 1"), "has attribute \"spam\", which is not known"},
 	{X4, NODE("Relu", "\"z\"", ""), "reads \"z\", which no initializer is and no node before it makes"},
@@ -411,6 +414,7 @@ main(void)
 {
 	test_golden("mlp", "classification", false);
 	test_golden("mlp_dynamo", "classification", false);
+	test_golden("mlp_17", "classification", false);
 	test_golden("cnn", "classification", true);
 	test_golden("cnn_dynamo", "classification", true);
 	test_golden("binary", "classification", false);

@@ -76,14 +76,14 @@ def randomise(model):
     return model
 
 
-def exported(name, model, shape, dynamo):
+def exported(name, model, shape, dynamo, opset=None):
     path = os.path.join(FOLDER, name + '.onnx')
     x = torch.randn(2, *shape)
     if dynamo:
         torch.onnx.export(randomise(model), (x,), path, dynamo=True, external_data=False, verbose=False,
                           dynamic_shapes=({0: torch.export.Dim('rows')},))
     else:
-        torch.onnx.export(randomise(model), (x,), path, dynamo=False, input_names=['x'],
+        torch.onnx.export(randomise(model), (x,), path, dynamo=False, input_names=['x'], opset_version=opset,
                           dynamic_axes={'x': {0: 'rows'}})
     strip(onnx.load(path), path)
 
@@ -172,6 +172,7 @@ if __name__ == '__main__':
     exported('binary', Net(), [1, 7, 8], True)
     table()
     forms()
+    exported('mlp_17', Mlp(), [6], False, 17)
     classes = {'classes': ['north', 'east', 'south', 'west'], 'target': 'wind', 'input': {'name': 'picture'}}
     golden('mlp', {'classes': ['b', 'c', 'a']})
     golden('mlp_dynamo', {})
@@ -180,3 +181,4 @@ if __name__ == '__main__':
     golden('binary', {'classes': ['yes', 'no']})
     golden('table', {'input': {'columns': ['w', 'x', 'y', 'z']}, 'target': 'sum'})
     golden('forms', {})
+    golden('mlp_17', {})
