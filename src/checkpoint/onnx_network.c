@@ -20,15 +20,17 @@
 
 /* ---- operations ---- */
 
+static const onnx_op *const op_lists[] = {onnx_layer_ops, onnx_activation_ops, onnx_shape_ops};
+
+#define OP_LISTS ((int) (sizeof(op_lists) / sizeof(op_lists[0])))
+
 static const onnx_op *
 find_op(const char *name)
 {
-	for (const onnx_op *op = onnx_layer_ops; op->name != NULL; op++)
-		if (strcmp(op->name, name) == 0)
-			return op;
-	for (const onnx_op *op = onnx_shape_ops; op->name != NULL; op++)
-		if (strcmp(op->name, name) == 0)
-			return op;
+	for (int list = 0; list < OP_LISTS; list++)
+		for (const onnx_op *op = op_lists[list]; op->name != NULL; op++)
+			if (strcmp(op->name, name) == 0)
+				return op;
 	return NULL;
 }
 
@@ -37,8 +39,8 @@ unknown_op(translator *t)
 {
 	char names[sizeof(t->err->detail) - 64] = "";
 
-	for (int list = 0; list < 2; list++)
-		for (const onnx_op *op = list == 0 ? onnx_layer_ops : onnx_shape_ops; op->name != NULL; op++)
+	for (int list = 0; list < OP_LISTS; list++)
+		for (const onnx_op *op = op_lists[list]; op->name != NULL; op++)
 		{
 			strncat(names, names[0] ? ", " : "", sizeof(names) - strlen(names) - 1);
 			strncat(names, op->name, sizeof(names) - strlen(names) - 1);

@@ -1,6 +1,6 @@
 /*
  * onnx_ops.c
- *	  Operations of ONNX that layers compute: weights, windows, norms, activations, sums.
+ *	  Operations of ONNX that layers compute: weights, windows, norms, sums.
  *
  * A bias, or the weights of a norm, may come in a node of their own behind the layer, as writers split them off;
  * they become the layer's when nothing else has seen what it makes.
@@ -488,143 +488,6 @@ translate_instance_norm(translator *t)
 	return put_made(t, &v);
 }
 
-/* ---- activations ---- */
-
-bool
-put_activation(translator *t, made v, const char *function)
-{
-	json_t *layer = add_layer(t, "activation", &v);
-
-	if (layer == NULL)
-		return false;
-	json_object_set_new(layer, "function", json_string(function));
-	return put_made(t, &v);
-}
-
-static bool
-translate_relu(translator *t)
-{
-	const made *v = take_rows(t, 0);
-
-	return v != NULL && put_activation(t, *v, "relu");
-}
-
-static bool
-translate_tanh(translator *t)
-{
-	const made *v = take_rows(t, 0);
-
-	return v != NULL && put_activation(t, *v, "tanh");
-}
-
-static bool
-translate_gelu(translator *t)
-{
-	const made *v = take_rows(t, 0);
-	const char *form;
-
-	if (v == NULL || !attribute_text(t, "approximate", "none", &form))
-		return false;
-	if (strcmp(form, "none") != 0 && strcmp(form, "tanh") != 0)
-		return NODE_FAIL(t, "has unknown \"approximate\"");
-	return put_activation(t, *v, form[0] == 'n' ? "gelu" : "gelu_tanh");
-}
-
-static bool
-translate_swish(translator *t)
-{
-	const made *v = take_rows(t, 0);
-	double alpha;
-
-	if (v == NULL || !attribute_number(t, "alpha", 1, &alpha))
-		return false;
-	return alpha == 1 ? put_activation(t, *v, "silu") : NODE_FAIL(t, "has alpha %g, not 1", alpha);
-}
-
-/* Is the value what the graph makes, but for nodes that change its shape? */
-static bool
-is_last(const translator *t, const char *name)
-{
-	const char *output = json_string_value(json_array_get(json_object_get(t->graph, "outputs"), 0));
-	size_t left = json_array_size(json_object_get(t->graph, "nodes"));
-
-	while (name != NULL && strcmp(name, output) != 0 && left-- > 0)
-	{
-		const json_t *reader = only_reader(t, name);
-		const char *op = json_string_value(json_object_get(reader, "op"));
-
-		if (op == NULL || (strcmp(op, "Squeeze") != 0 && strcmp(op, "Reshape") != 0 && strcmp(op, "Identity") != 0))
-			return false;
-		name = json_string_value(json_array_get(json_object_get(reader, "outputs"), 0));
-	}
-	return name != NULL && count_readers(t, name) == 1;
-}
-
-static bool
-put_classes(translator *t, made v)
-{
-	v.kind = MADE_CLASSES;
-	t->n->task = "classification";
-	return put_made(t, &v);
-}
-
-static bool
-is_regression(const translator *t)
-{
-	return t->task != NULL && strcmp(t->task, "regression") == 0;
-}
-
-/* x * sigmoid(x) is an activation of its own. */
-static bool
-is_gate(const translator *t)
-{
-	const json_t *reader = only_reader(t, node_output(t, 0) ? node_output(t, 0) : "");
-	const json_t *inputs = json_object_get(reader, "inputs");
-	const char *op = json_string_value(json_object_get(reader, "op"));
-
-	if (op == NULL || strcmp(op, "Mul") != 0)
-		return false;
-	for (int i = 0; i < 2; i++)
-		if (json_array_size(inputs) == 2 &&
-			strcmp(json_string_value(json_array_get(inputs, i)), node_input(t, 0)) == 0)
-			return true;
-	return false;
-}
-
-static bool
-translate_sigmoid(translator *t)
-{
-	const made *x = take_rows(t, 0);
-	made v;
-
-	if (x == NULL)
-		return false;
-	v = *x;
-	if (is_gate(t))
-	{
-		v.kind = MADE_GATE;
-		return put_made(t, &v);
-	}
-	if (made_count(x) == 1 && x->ndim <= 1 && !is_regression(t) && is_last(t, node_output(t, 0)))
-		return put_classes(t, v);
-	return put_activation(t, v, "sigmoid");
-}
-
-static bool
-translate_softmax(translator *t)
-{
-	const made *v = take_rows(t, 0);
-	int64_t axis;
-
-	if (v == NULL || !attribute_integer(t, "axis", v->ndim, &axis))
-		return false;
-	if (v->ndim != 1 || v->dims[0] < 2 || (axis != 1 && axis != -1))
-		return NODE_FAIL(t, "makes probabilities of other than the columns of a row");
-	if (is_regression(t))
-		return NODE_FAIL(t, "makes probabilities of classes, but \"task\" is \"regression\"");
-	return put_classes(t, *v);
-}
-
 /* ---- sums and products ---- */
 
 /* The layer that v comes from, if it may still get the part: nothing else reads it, and it has none yet. */
@@ -728,21 +591,12 @@ const onnx_op onnx_layer_ops[] = {
 	{"AveragePool", "auto_pad, ceil_mode, count_include_pad, dilations, kernel_shape, pads, strides", translate_pool},
 	{"BatchNormalization", "epsilon, momentum, spatial, training_mode", translate_batch_norm},
 	{"Conv", "auto_pad, dilations, group, kernel_shape, pads, strides", translate_conv},
-	{"Div", "", translate_gelu_step},
-	{"Erf", "", translate_gelu_step},
-	{"Gelu", "approximate", translate_gelu},
 	{"Gemm", "alpha, beta, transA, transB", translate_gemm},
 	{"GroupNormalization", "epsilon, num_groups, stash_type", translate_group_norm},
 	{"InstanceNormalization", "epsilon", translate_instance_norm},
 	{"LayerNormalization", "axis, epsilon, stash_type", translate_layer_norm},
-	{"LogSoftmax", "axis", translate_softmax},
 	{"MatMul", "", translate_matmul},
 	{"MaxPool", "auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides", translate_pool},
 	{"Mul", "", translate_mul},
-	{"Relu", "", translate_relu},
-	{"Sigmoid", "", translate_sigmoid},
-	{"Softmax", "axis", translate_softmax},
-	{"Swish", "alpha", translate_swish},
-	{"Tanh", "", translate_tanh},
 	{NULL},
 };

@@ -22,7 +22,7 @@ extern bool translate_gelu_step(translator *t);
 /* What input 0 of an activation makes goes through this function. */
 extern bool put_activation(translator *t, made v, const char *function);
 
-/* Those of weights, windows, norms and activations, and those that change shapes alone; NULL names end them. */
-extern const onnx_op onnx_layer_ops[], onnx_shape_ops[];
+/* Those of weights, windows, norms and sums, activations, and those that change shapes alone; NULL names end them. */
+extern const onnx_op onnx_layer_ops[], onnx_activation_ops[], onnx_shape_ops[];
 
 #endif /* LLMAPP_ONNX_OPS_H */
