@@ -337,12 +337,12 @@ COMMENT ON FUNCTION llm_quantise(regclass, text) IS
 CREATE FUNCTION llm_import(model text, data bytea, params jsonb DEFAULT '{}') RETURNS regclass
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION llm_import(text, bytea, jsonb) IS
-    'make a safetensors file the live version of a model, in this transaction; params says which network it holds';
+    'make a safetensors or ONNX file the live version of a model, in this transaction; params says which network the former holds';
 
 CREATE FUNCTION llm_import(model text, path text, params jsonb DEFAULT '{}', wait boolean DEFAULT false) RETURNS bigint
     AS 'MODULE_PATHNAME', 'llm_import_path' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION llm_import(text, text, jsonb, boolean) IS
-    'start a job that makes a checkpoint in a folder or file of the server the live version of a model; needs pg_read_server_files';
+    'start a job that makes a checkpoint or ONNX file of the server the live version of a model; needs pg_read_server_files';
 
 CREATE FUNCTION llm_export(model regclass) RETURNS bytea
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000;

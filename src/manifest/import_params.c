@@ -22,7 +22,8 @@
 #define NAME_ROOM 512    /* of a tensor's name in the file, with its end */
 
 static const char *const keys[] = {"layers", "task", "classes", "input", "target", "layout", "tensors"};
-static const char *const input_keys[] = {"name", "shape", "mean", "std"};
+static const char *const onnx_keys[] = {"task", "classes", "input", "target"};
+static const char *const input_keys[] = {"name", "columns", "mean", "std", "shape"}; /* the last one not of ONNX */
 
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
@@ -31,6 +32,8 @@ typedef struct builder
 {
 	import_plan *plan;
 	const json_t *params;
+	const json_t *layers;
+	const json_t *columns; /* names of columns with a number each; NULL: one column has all */
 	net_config config;     /* without the last layer */
 	net_layer last;        /* the output, as the user wrote it */
 	int32_t dims[3];       /* of the input; [0] alone when it has one dimension */
@@ -85,7 +88,7 @@ read_shape(builder *b, const json_t *input)
 	size_t count = json_array_size(shape);
 	int64_t numbers = 1, most;
 
-	b->image = count == 3 && json_array_size(json_object_get(b->params, "layers")) > 1;
+	b->image = count == 3 && json_array_size(b->layers) > 1;
 	most = b->image ? IMAGE_MAX : VECTOR_MAX;
 	if (count != 1 && count != 3)
 		return llm_fail(b->err, LLM_INVALID,
@@ -106,6 +109,50 @@ read_shape(builder *b, const json_t *input)
 	return numbers <= most ||
 		   llm_fail(b->err, LLM_INVALID, "parameter \"input\" has %lld numbers, at most %lld are possible",
 					(long long) numbers, (long long) most);
+}
+
+/* As the graph has it. */
+static bool
+take_shape(builder *b, const onnx_network *n)
+{
+	int64_t numbers = n->dims[0], most;
+
+	b->image = n->ndim == 3;
+	most = b->image ? IMAGE_MAX : VECTOR_MAX;
+	b->each = b->image ? n->dims[1] * n->dims[2] : 1;
+	if (b->each > most || numbers * b->each > most)
+		return llm_fail(b->err, LLM_INVALID, "the input of the graph has more than %lld numbers", (long long) most);
+	for (int i = 0; i < n->ndim; i++)
+		b->dims[i] = (int32_t) n->dims[i];
+	if (b->image)
+		memcpy(b->config.image, b->dims, sizeof(b->dims));
+	return true;
+}
+
+/* Names of columns, as many as there are numbers. */
+static bool
+read_columns(builder *b, const json_t *input)
+{
+	size_t i;
+	json_t *name;
+
+	b->columns = json_object_get(input, "columns");
+	if (b->columns == NULL)
+		return true;
+	if (json_object_get(input, "name") != NULL)
+		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" cannot have both \"name\" and \"columns\"");
+	if (b->image || b->each != 1 || !json_is_array(b->columns) || json_array_size(b->columns) != (size_t) b->dims[0])
+		return llm_fail(b->err, LLM_INVALID,
+						"\"columns\" of parameter \"input\" must be an array of names for %lld numbers",
+						(long long) (b->dims[0] * b->each));
+	json_array_foreach((json_t *) b->columns, i, name)
+	{
+		if (json_string_length(name) == 0 || strlen(json_string_value(name)) != json_string_length(name))
+			return llm_fail(b->err, LLM_INVALID,
+							"name %zu of \"columns\" of parameter \"input\" must be a string that is not empty",
+							i + 1);
+	}
+	return true;
 }
 
 /* One number per channel of an image, or per element of a vector. */
@@ -133,6 +180,26 @@ read_scale(builder *b, const json_t *input, const char *key, double fallback, do
 			json_array_append_new(spread, json_real(number));
 	}
 	return spread;
+}
+
+/* Columns of one number each, taking over means and scales. */
+static json_t *
+columns_json(const builder *b, json_t *means, json_t *scales)
+{
+	json_t *list = json_array(), *name;
+	size_t i;
+
+	json_array_foreach((json_t *) b->columns, i, name)
+	{
+		json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:b, s:s, s:b, s:O, s:O, s:f, s:f, s:b, s:[]}", "name",
+											  name, "type", "double precision", "kind", "number", "integer", 0,
+											  "encoding", "number", "missing", 0, "center", json_array_get(means, i),
+											  "scale", json_array_get(scales, i), "low", -NUMBER_MAX, "high",
+											  NUMBER_MAX, "squash", 0, "edges"));
+	}
+	json_decref(means);
+	json_decref(scales);
+	return json_pack("{s:o}", "columns", list);
 }
 
 /* The column as a manifest has it, taking over means and scales. */
@@ -165,7 +232,7 @@ make_encoder(builder *b, const json_t *input, const char *name)
 		json_decref(means);
 		return false;
 	}
-	columns = input_json(b, name, means, scales);
+	columns = b->columns ? columns_json(b, means, scales) : input_json(b, name, means, scales);
 	if (json_memory_failed())
 		llm_fail(&why, LLM_MEMORY, "out of memory for the input");
 	else
@@ -177,13 +244,18 @@ make_encoder(builder *b, const json_t *input, const char *name)
 static bool
 read_input(builder *b)
 {
-	const json_t *input = json_object_get(b->params, "input");
+	const onnx_network *onnx = b->plan->onnx;
+	json_t *input = json_object_get(b->params, "input");
 	const char *name;
 
-	if (!json_is_object(input))
-		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" must be an object with the \"shape\" of the input");
-	return keys_known(input, "key of parameter \"input\"", input_keys, COUNT(input_keys), b->err) &&
-		   read_string(input, "name", "input", &name, b->err) && read_shape(b, input) && make_encoder(b, input, name);
+	if (!json_is_object(input) && (input != NULL || onnx == NULL))
+		return llm_fail(b->err, LLM_INVALID, "parameter \"input\" must be an object%s",
+						onnx ? "" : " with the \"shape\" of the input");
+	return (input == NULL || keys_known(input, "key of parameter \"input\"", input_keys,
+										COUNT(input_keys) - (onnx ? 1 : 0), b->err)) &&
+		   read_string(input, "name", "input", &name, b->err) &&
+		   (onnx ? take_shape(b, onnx) : read_shape(b, input)) && read_columns(b, input) &&
+		   make_encoder(b, input, name);
 }
 
 /* ---- the layers ---- */
@@ -224,32 +296,28 @@ check_last(builder *b, const json_t *json)
 static bool
 has_layers(builder *b)
 {
-	const json_t *layers = json_object_get(b->params, "layers");
-
-	if (layers == NULL)
+	if (b->layers == NULL)
 	{
 		llm_fail(b->err, LLM_INVALID, "parameter \"layers\" is missing");
 		return llm_hint(b->err, "For example {\"layers\": [{\"type\": \"linear\", \"name\": \"fc\", \"width\": 10}], "
 								"\"input\": {\"shape\": [784]}}.");
 	}
-	return json_array_size(layers) > 0 ||
+	return json_array_size(b->layers) > 0 ||
 		   llm_fail(b->err, LLM_INVALID, "parameter \"layers\" must be an array of layers, at least one");
 }
 
 static bool
 read_layers(builder *b)
 {
-	const json_t *layers = json_object_get(b->params, "layers");
-	json_t *copy;
+	json_t *copy = without_output_name(b->layers);
 	bool ok;
 
-	copy = without_output_name(layers);
 	ok = layers_from_json(copy, &b->config, b->err);
 	json_decref(copy);
 	if (!ok)
 		return false;
 	b->last = b->config.layers[b->config.layer_count - 1];
-	if (!check_last(b, json_array_get(layers, b->config.layer_count - 1)))
+	if (!check_last(b, json_array_get(b->layers, b->config.layer_count - 1)))
 		return false;
 	b->config.layer_count--;
 	return true;
@@ -337,6 +405,8 @@ read_target(builder *b)
 	if (!read_choice(b->params, "task", "classification", "regression", &regression, b->err) ||
 		!read_string(b->params, "target", "label", &name, b->err))
 		return false;
+	if (b->plan->onnx != NULL)
+		regression = strcmp(b->plan->onnx->task, "regression") == 0;
 	b->plan->task = regression ? "regression" : "classification";
 	if (!regression)
 		return check_classes(b, classes, count) && make_classes(b, name, classes, count);
@@ -485,8 +555,8 @@ add_setting(json_t *settings, const json_t *params, const char *key, json_t *fal
 	json_decref(fallback);
 }
 
-static bool
-make_settings(builder *b)
+static void
+fill_settings(builder *b)
 {
 	json_t *classes = json_array();
 	json_t *settings = b->plan->settings = json_object();
@@ -494,31 +564,80 @@ make_settings(builder *b)
 
 	for (int32_t i = 0; i < t->class_count; i++)
 		json_array_append_new(classes, json_string(t->classes[i]));
-	add_setting(settings, b->params, "layers", json_array());
+	if (b->plan->onnx != NULL)
+		json_object_set_new(settings, "layers", json_pack("{s:O, s:s}", "value", b->layers, "source", "auto"));
+	else
+		add_setting(settings, b->params, "layers", json_array());
 	add_setting(settings, b->params, "input", json_object());
-	add_setting(settings, b->params, "task", json_string("classification"));
+	add_setting(settings, b->params, "task", json_string(b->plan->task));
 	if (t->kind == TARGET_CLASS)
 		add_setting(settings, b->params, "classes", classes);
 	else
 		json_decref(classes);
 	add_setting(settings, b->params, "target", json_string("label"));
+	if (b->plan->onnx != NULL)
+		return;
 	add_setting(settings, b->params, "layout", json_string("pytorch"));
 	add_setting(settings, b->params, "tensors", json_object());
+}
+
+static bool
+make_settings(builder *b)
+{
+	fill_settings(b);
 	return !json_memory_failed() || llm_fail(b->err, LLM_MEMORY, "out of memory for the settings");
 }
 
 /* ---- the plan ---- */
+
+/* Without names of tensors; b->layers are there. */
+static bool
+make_plan(builder *b)
+{
+	return read_input(b) && read_layers(b) && read_target(b) && make_networks(b);
+}
 
 import_plan *
 import_plan_new(const json_t *params, llm_error *err)
 {
 	builder b = {.params = params, .config = {.huber_delta = 1, .members = 1}, .err = err};
 
+	b.layers = json_object_get(params, "layers");
 	b.plan = calloc(1, sizeof(import_plan));
 	if (b.plan == NULL)
 		llm_fail(err, LLM_MEMORY, "out of memory for an import");
-	else if (keys_known(params, "parameter", keys, COUNT(keys), err) && has_layers(&b) && read_input(&b) &&
-			 read_layers(&b) && read_target(&b) && make_networks(&b) && make_names(&b) && make_settings(&b))
+	else if (keys_known(params, "parameter", keys, COUNT(keys), err) && has_layers(&b) && make_plan(&b) &&
+			 make_names(&b) && make_settings(&b))
+		return b.plan;
+	import_plan_free(b.plan);
+	return NULL;
+}
+
+/* The layers that the graph means, of the task that the user or the graph says. */
+static bool
+read_graph(builder *b, const json_t *graph, const tensor_source *source)
+{
+	const json_t *params = b->params;
+	bool regression, classes = json_object_get(params, "classes") != NULL;
+
+	if (!read_choice(params, "task", "classification", "regression", &regression, b->err))
+		return false;
+	b->plan->onnx =
+		onnx_network_new(graph, source, json_string_value(json_object_get(params, "task")), classes, b->err);
+	b->layers = b->plan->onnx ? b->plan->onnx->layers : NULL;
+	return b->layers != NULL;
+}
+
+import_plan *
+import_plan_onnx(const json_t *graph, const tensor_source *source, const json_t *params, llm_error *err)
+{
+	builder b = {.params = params, .config = {.huber_delta = 1, .members = 1}, .err = err};
+
+	b.plan = calloc(1, sizeof(import_plan));
+	if (b.plan == NULL)
+		llm_fail(err, LLM_MEMORY, "out of memory for an import");
+	else if (keys_known(params, "parameter", onnx_keys, COUNT(onnx_keys), err) && read_graph(&b, graph, source) &&
+			 make_plan(&b) && make_settings(&b))
 		return b.plan;
 	import_plan_free(b.plan);
 	return NULL;
@@ -533,6 +652,7 @@ import_plan_free(import_plan *p)
 		free(p->names[i]);
 	free(p->names);
 	free(p->rows);
+	onnx_network_free(p->onnx);
 	net_free(p->file_net);
 	net_free(p->net);
 	encoder_free(p->encoder);
@@ -581,10 +701,10 @@ place_outputs(const import_plan *p, const float *from, float *to)
 		}
 }
 
-float *
-import_plan_read(const import_plan *p, const safetensors *file, llm_poll poll, void *arg, llm_error *err)
+/* Weights of file_net become those of net; from, NULL when they could not be read, is freed. */
+static float *
+finish_weights(const import_plan *p, float *from, llm_error *err)
 {
-	float *from = tensor_file_read(&p->file, file, (const char *const *) p->names, poll, arg, err);
 	float *to;
 
 	if (from == NULL)
@@ -596,4 +716,54 @@ import_plan_read(const import_plan *p, const safetensors *file, llm_poll poll, v
 		llm_fail(err, LLM_MEMORY, "out of memory for the weights of the network");
 	free(from);
 	return to;
+}
+
+float *
+import_plan_read(const import_plan *p, const safetensors *file, llm_poll poll, void *arg, llm_error *err)
+{
+	return finish_weights(p, tensor_file_read(&p->file, file, (const char *const *) p->names, poll, arg, err), err);
+}
+
+/* By the end of a tensor's name. */
+static layer_part
+part_of_tensor(const net_tensor_info *t)
+{
+	const char *end = strrchr(t->name, '.') + 1;
+
+	return strcmp(end, "weight") == 0         ? PART_WEIGHT
+		   : strcmp(end, "bias") == 0         ? PART_BIAS
+		   : strcmp(end, "running_mean") == 0 ? PART_MEAN
+											  : PART_VARIANCE;
+}
+
+static bool
+read_onnx_tensor(const import_plan *p, const tensor_source *source, int32_t i, float *weights, llm_poll poll,
+				 void *arg, llm_error *err)
+{
+	const net_tensor_info *t = net_tensor(p->file_net, i);
+	float *outside = malloc(t->count * sizeof(float));
+	bool ok = outside != NULL || llm_fail(err, LLM_MEMORY, "out of memory for tensor \"%s\"", t->name);
+
+	ok = ok && onnx_network_read(p->onnx, source, t->layer, part_of_tensor(t), t->count, outside, err) &&
+		 exchange_read(&p->file, i, outside, weights + t->offset, poll, arg, err);
+	free(outside);
+	return ok;
+}
+
+float *
+import_plan_read_onnx(const import_plan *p, const tensor_source *source, llm_poll poll, void *arg, llm_error *err)
+{
+	float *weights = calloc(1, net_weight_bytes(p->file_net));
+	bool ok = weights != NULL || llm_fail(err, LLM_MEMORY, "out of memory for the weights of the network");
+
+	for (int32_t i = 0; ok && i < net_tensor_count(p->file_net); i++)
+	{
+		if (poll != NULL && poll(arg))
+			ok = llm_fail(err, LLM_CANCELLED, "cancelled");
+		ok = ok && read_onnx_tensor(p, source, i, weights, poll, arg, err);
+	}
+	if (ok)
+		return finish_weights(p, weights, err);
+	free(weights);
+	return NULL;
 }

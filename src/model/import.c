@@ -1,9 +1,9 @@
 /*
  * import.c
- *	  A model from the bytes of a safetensors file: llm_import().
+ *	  A model from the bytes of a safetensors or ONNX file: llm_import().
  *
- * The file may hold tensors alone; then the user's parameters say which network they are.  Or
- * llm_export() wrote it; then the manifest is in its metadata, and manifest_parse() believes
+ * The file may hold tensors alone; then the user's parameters say which network they are.  An ONNX file
+ * says it itself.  Or llm_export() wrote the file; then the manifest is in its metadata, and manifest_parse() believes
  * as little of it as of one in a table.  Either way the version is published as every other:
  * in the caller's transaction, with the caller's rights.
  */
@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "../common.h"
+#include "../format/onnx.h"
 #include "../manifest/import_params.h"
 #include "parts.h"
 
@@ -54,26 +55,56 @@ OpenFile(const void *bytes, Size size)
 	return file;
 }
 
+/* The bytes as a source_reader has them. */
+typedef struct MemoryFile
+{
+	const char *bytes;
+	Size size;
+} MemoryFile;
+
+static bool
+ReadMemory(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
+{
+	const MemoryFile *m = arg;
+
+	if (offset > m->size || bytes > m->size - offset)
+		return llm_fail(err, LLM_CORRUPT, "the file ends before its tensors do");
+	memcpy(out, m->bytes + offset, bytes);
+	return true;
+}
+
 static json_t *
-OriginJson(const void *bytes, Size size)
+OriginJson(const char *format, const void *bytes, Size size)
 {
 	char sha256[65];
 
 	HashWeights(&(WeightBytes) {.network = bytes, .network_size = size}, sha256);
-	return OwnJson(json_pack("{s:s, s:s, s:I, s:s, s:s}", "format", "safetensors", "sha256", sha256, "bytes",
+	return OwnJson(json_pack("{s:s, s:s, s:I, s:s, s:s}", "format", format, "sha256", sha256, "bytes",
 							 (json_int_t) size, "extension_version", LLMAPP_VERSION, "at",
 							 timestamptz_to_str(GetCurrentTimestamp())));
 }
 
 /* ---- tensors that the parameters explain ---- */
 
+/* The plan's weights are read. */
+static void
+MakeManifest(Import *import, const import_plan *plan)
+{
+	json_t *lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
+	char sha256[65];
+
+	import->bytes = net_weight_bytes(plan->net);
+	HashWeights(&(WeightBytes) {.network = import->weights, .network_size = import->bytes}, sha256);
+	import->manifest =
+		OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, 0, sha256,
+							   json_incref(plan->settings), json_object(), json_array(), lineage));
+}
+
 static void
 ReadTensors(Import *import, const json_t *params)
 {
 	llm_error err = {0};
 	import_plan *plan = import_plan_new(params, &err);
-	json_t *lineage;
-	char sha256[65];
 
 	if (plan == NULL)
 		ThrowError(&err);
@@ -82,12 +113,34 @@ ReadTensors(Import *import, const json_t *params)
 	if (import->weights == NULL)
 		ThrowError(&err);
 	OWN(import->weights, free);
-	import->bytes = net_weight_bytes(plan->net);
-	HashWeights(&(WeightBytes) {.network = import->weights, .network_size = import->bytes}, sha256);
-	lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
-	import->manifest =
-		OwnJson(manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, 0, sha256,
-							   json_incref(plan->settings), json_object(), json_array(), lineage));
+	MakeManifest(import, plan);
+}
+
+/* ---- an ONNX file ---- */
+
+static void
+ReadOnnx(Import *import, const char *bytes, Size size, const json_t *params)
+{
+	MemoryFile *file = palloc(sizeof(MemoryFile));
+	tensor_source *source = palloc0(sizeof(tensor_source));
+	json_t *graph = OwnJson(json_object());
+	import_plan *plan = NULL;
+	llm_error err = {0};
+
+	*file = (MemoryFile) {bytes, size};
+	source->read = ReadMemory;
+	source->arg = file;
+	OWN(source, tensor_source_clear);
+	if (onnx_source(source, 0, size, graph, &err) && tensor_source_sort(source, &err))
+		plan = import_plan_onnx(graph, source, params, &err);
+	if (plan == NULL)
+		ThrowError(&err);
+	OWN(plan, import_plan_free);
+	import->weights = import_plan_read_onnx(plan, source, InterruptRequested, NULL, &err);
+	if (import->weights == NULL)
+		ThrowError(&err);
+	OWN(import->weights, free);
+	MakeManifest(import, plan);
 }
 
 /* ---- a file of llm_export() ---- */
@@ -194,6 +247,22 @@ Publish(const char *schema, const char *name, const Import *import)
 	return relid;
 }
 
+static void
+ReadFile(Import *import, const char *bytes, Size size, const json_t *params)
+{
+	bool onnx = size >= ONNX_HEAD_BYTES && onnx_begins((const uint8 *) bytes);
+
+	if (!onnx)
+		import->file = OpenFile(bytes, size);
+	import->origin = OriginJson(onnx ? "onnx" : "safetensors", bytes, size);
+	if (onnx)
+		ReadOnnx(import, bytes, size, params);
+	else if (json_object_size(params) > 0)
+		ReadTensors(import, params);
+	else
+		ReadOwnModel(import);
+}
+
 Datum
 llm_import(PG_FUNCTION_ARGS)
 {
@@ -206,11 +275,6 @@ llm_import(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("llm_import()");
 	ResolveModelName(text_to_cstring(PG_GETARG_TEXT_PP(0)), &schema, &name);
 	params = JsonOfParams(PG_GETARG_DATUM(2));
-	import.file = OpenFile(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
-	import.origin = OriginJson(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
-	if (json_object_size(params) > 0)
-		ReadTensors(&import, params);
-	else
-		ReadOwnModel(&import);
+	ReadFile(&import, VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), params);
 	PG_RETURN_OID(Publish(schema, name, &import));
 }

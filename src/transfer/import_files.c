@@ -4,7 +4,8 @@
  *
  * A folder has config.json, tensors in safetensors files and a tokenizer, as Hugging Face's libraries
  * write them, and of sentence-transformers what says how a text becomes one vector.  A single file
- * is GGUF and has it all, or is the first part of it, which may be found in a folder, too.
+ * is GGUF and has it all, or is the first part of it, which may be found in a folder, too, or ONNX and
+ * has a network on columns.
  */
 #include "postgres.h"
 
@@ -13,6 +14,7 @@
 #include "../common.h"
 #include "../format/checkpoint_index.h"
 #include "../format/gguf_split.h"
+#include "../format/onnx.h"
 #include "../format/safetensors.h"
 #include "../model/model.h"
 #include "../text/tokenizer_gguf.h"
@@ -347,6 +349,35 @@ FirstPart(ImportFiles *f)
 	return found;
 }
 
+/* By its name, or by how it begins. */
+static bool
+IsOnnx(ImportFiles *f, const char *name)
+{
+	uint8 head[ONNX_HEAD_BYTES];
+	Size length = strlen(name);
+	llm_error err = {0};
+
+	if (length > 5 && pg_strcasecmp(name + length - 5, ".onnx") == 0)
+		return true;
+	if (ServerFileBytes(f->weights, 0) < sizeof(head))
+		return false;
+	if (!ReadServerBytes(f->weights, 0, 0, head, sizeof(head), &err))
+		ThrowFileError(name, &err);
+	return onnx_begins(head);
+}
+
+static void
+OpenOnnx(ImportFiles *f, const char *name)
+{
+	llm_error err = {0};
+
+	f->graph = json_object();
+	OWN(f->graph, json_decref);
+	if (!onnx_source(&f->source, 0, ServerFileBytes(f->weights, 0), f->graph, &err) ||
+		!tensor_source_sort(&f->source, &err))
+		ThrowFileError(name, &err);
+}
+
 /* ---- all ---- */
 
 json_t *
@@ -376,6 +407,11 @@ OpenImportFiles(const char *path, const json_t *params)
 	f->source.arg = f->weights;
 	OWN(&f->source, tensor_source_clear);
 	file = SingleFile(f->files) ? SingleFile(f->files) : FirstPart(f);
+	if (file != NULL && SingleFile(f->files) && IsOnnx(f, file))
+	{
+		OpenOnnx(f, file);
+		return f;
+	}
 	if (file != NULL)
 		OpenGguf(f, file, params);
 	else

@@ -1,6 +1,6 @@
 /*
  * import_files.h
- *	  What an import finds in the files of a checkpoint: its network, its tensors, its tokenizer.
+ *	  What an import finds in the files of a checkpoint: its network, its tensors, its tokenizer; or in an ONNX file.
  *
  * Include after postgres.h.
  */
@@ -22,6 +22,7 @@ typedef struct ImportFiles
 	tokenizer *tokenizer;
 	char *chat_template; /* UTF-8; NULL: none */
 	checkpoint *checkpoint;
+	json_t *graph; /* of an ONNX file, which has no tokenizer and no checkpoint; NULL: it is none */
 } ImportFiles;
 
 /* ERROR naming the file, value or tensor that is missing or not understood.  params: see checkpoint_new(). */

@@ -1,6 +1,6 @@
 /*
  * import_job.c
- *	  llm_import(model, path): a checkpoint in files of the server becomes a version of a model.
+ *	  llm_import(model, path): a checkpoint in files of the server, or a network in one, becomes a version of a model.
  *
  * The job is one transaction, as the submitter: what it read is published whole or not at all.
  * Memory holds one piece of a tensor at a time.  A language model must foresee a plain sentence
@@ -27,6 +27,7 @@
 #include "../job/job_table.h"
 #include "../job/device.h"
 #include "../job/worker.h"
+#include "../manifest/import_params.h"
 #include "../model/model.h"
 #include "../serve/language.h"
 #include "import_files.h"
@@ -332,8 +333,9 @@ LineageJson(const Import *import, int64 job)
 	json_t *path = json_string(pg_server_to_any(import->spec->path, strlen(import->spec->path), PG_UTF8));
 
 	return json_pack("{s:s, s:I, s:{s:s, s:o, s:o, s:s}}", "extension_version", LLMAPP_VERSION, "job",
-					 (json_int_t) job, "imported", "family", import->c->family, "path", path, "files",
-					 ImportFilesJson(import->from), "at", timestamptz_to_str(GetCurrentTimestamp()));
+					 (json_int_t) job, "imported", import->c ? "family" : "format",
+					 import->c ? import->c->family : "onnx", "path", path, "files", ImportFilesJson(import->from),
+					 "at", timestamptz_to_str(GetCurrentTimestamp()));
 }
 
 /* Which tokens end and begin texts, where the tokenizer does not say so. */
@@ -417,16 +419,61 @@ JudgeModel(const Import *import, Oid relid)
 	}
 }
 
+/* Make the version live, and the job's report. */
 static void
-ImportModel(Import *import, int64 job)
+Succeed(const Import *import, Oid relid, int32 version)
+{
+	RenewSnapshot();
+	PromoteVersion(relid, version);
+	RenewSnapshot();
+	if (import->c != NULL && IsJudged(import))
+		JudgeModel(import, relid);
+	JobReport("version", json_integer(version));
+	JobReport("live", json_true());
+	JobSucceeded(quote_qualified_identifier(import->spec->schema, import->spec->model), version);
+}
+
+/* Its weights are in memory at once: networks on columns are small beside those of texts. */
+static void
+ImportOnnx(Import *import, int64 job)
+{
+	llm_error err = {0};
+	import_plan *plan = import_plan_onnx(import->from->graph, &import->from->source, import->spec->params, &err);
+	WeightBytes bytes = {NULL};
+	float *weights;
+	char sha256[65];
+	json_t *json;
+	Oid relid;
+
+	if (plan == NULL)
+		ThrowError(&err);
+	OWN(plan, import_plan_free);
+	JobReport("task", json_string(plan->task));
+	weights = import_plan_read_onnx(plan, &import->from->source, JobPoll, NULL, &err);
+	if (weights == NULL)
+	{
+		LookForRequests();
+		ThrowError(&err);
+	}
+	OWN(weights, free);
+	bytes.network = weights;
+	bytes.network_size = net_weight_bytes(plan->net);
+	HashWeights(&bytes, sha256);
+	json = manifest_build(plan->architecture, plan->task, plan->net, plan->encoder, plan->target, 0, sha256,
+						  json_incref(plan->settings), json_object(), json_array(), LineageJson(import, job));
+	OWN(json, json_decref);
+	JobPhase("saving", 0);
+	relid = EnsureModelTable(import->spec->schema, import->spec->model);
+	Succeed(import, relid, PublishVersion(relid, ManifestText(json), &bytes));
+}
+
+static void
+ImportCheckpoint(Import *import, int64 job)
 {
 	Oid relid;
 	VersionWriter *w;
 	const char *sha256;
-	int32 version;
 
-	JobPhase("loading", 0);
-	import->from = OpenImportFiles(import->spec->path, import->spec->params);
 	import->c = import->from->checkpoint;
 	DescribeRows(import);
 	KeepWeights(import);
@@ -436,15 +483,18 @@ ImportModel(Import *import, int64 job)
 	w = BeginVersion(relid);
 	WriteWeights(import, w);
 	sha256 = EndWeights(w, import->c->net, import->from->tokenizer_block, import->from->tokenizer_size);
-	version = EndVersion(w, ManifestOf(import, job, sha256));
-	RenewSnapshot();
-	PromoteVersion(relid, version);
-	RenewSnapshot();
-	if (IsJudged(import))
-		JudgeModel(import, relid);
-	JobReport("version", json_integer(version));
-	JobReport("live", json_true());
-	JobSucceeded(quote_qualified_identifier(import->spec->schema, import->spec->model), version);
+	Succeed(import, relid, EndVersion(w, ManifestOf(import, job, sha256)));
+}
+
+static void
+ImportModel(Import *import, int64 job)
+{
+	JobPhase("loading", 0);
+	import->from = OpenImportFiles(import->spec->path, import->spec->params);
+	if (import->from->graph != NULL)
+		ImportOnnx(import, job);
+	else
+		ImportCheckpoint(import, job);
 }
 
 /* All in one transaction, whose memory it has. */

@@ -605,6 +605,24 @@ gguf_tokenizer_seeds(const char *directory)
 }
 
 /* A graph of an operator, a tensor of two numbers as bytes and one of two as floats. */
+/* A file beside the unit tests, see make_onnx.py there. */
+static bool
+onnx_seed(const char *directory, const char *name)
+{
+	static uint8_t bytes[8192];
+	char path[512];
+	size_t size;
+	FILE *f;
+
+	snprintf(path, sizeof(path), UNIT_GOLDEN "/onnx/%s.onnx", name);
+	f = fopen(path, "rb");
+	if (f == NULL)
+		return false;
+	size = fread(bytes, 1, sizeof(bytes), f);
+	fclose(f);
+	return write_seed(directory, name, bytes, size);
+}
+
 static bool
 onnx_seeds(const char *directory)
 {
@@ -612,7 +630,12 @@ onnx_seeds(const char *directory)
 							   "\x2a\x13\x08\x02\x10\x01\x42\x03raw\x4a\x08\0\0\x80\x3f\0\0\0\x40"
 							   "\x2a\x12\x0a\x01\x02\x10\x01\x22\x08\0\0\x80\x3f\0\0\0\x40\x42\x01w";
 
-	return write_seed(directory, "small", file, sizeof(file) - 1);
+	static const char *const names[] = {"mlp", "mlp_17", "cnn", "cnn_dynamo", "binary", "table", "forms"};
+	bool ok = write_seed(directory, "small", file, sizeof(file) - 1);
+
+	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)
+		ok = onnx_seed(directory, names[i]);
+	return ok;
 }
 
 static bool

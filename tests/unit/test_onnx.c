@@ -68,7 +68,7 @@ read_file(tensor_source *s, llm_error *err)
 {
 	*s = (tensor_source) {.read = read_bytes};
 	*err = (llm_error) {0};
-	return onnx_source(s, 2, size, err) && tensor_source_sort(s, err);
+	return onnx_source(s, 2, size, NULL, err) && tensor_source_sort(s, err);
 }
 
 /* A model of version 8 and this graph, between fields that are passed over. */
