@@ -681,8 +681,8 @@ CREATE AGGREGATE llm_text_metrics(prediction text, reference text) (
 COMMENT ON AGGREGATE llm_text_metrics(text, text) IS
     'quality of texts beside those that were wanted: n, bleu, rouge_l, exact_match, token_f1';
 
-CREATE FUNCTION llmapp.model_statistics(OUT model oid, OUT calls bigint, OUT rows bigint, OUT total_time double precision,
-                                        OUT since timestamptz) RETURNS SETOF record
+CREATE FUNCTION llmapp.model_statistics(OUT model oid, OUT calls bigint, OUT rows bigint, OUT served_rows bigint,
+                                        OUT total_time double precision, OUT since timestamptz) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'llmapp_model_statistics' LANGUAGE C VOLATILE STRICT ROWS 10;
 COMMENT ON FUNCTION llmapp.model_statistics() IS 'use of the models that belong to the caller; for llmapp.stat_models';
 
@@ -691,7 +691,7 @@ CREATE FUNCTION llmapp.stat_models_reset() RETURNS void
 COMMENT ON FUNCTION llmapp.stat_models_reset() IS 'begin counting again for the models that the caller sees in llmapp.stat_models';
 
 CREATE VIEW llmapp.stat_models WITH (security_barrier) AS
-    SELECT c.oid::pg_catalog.regclass AS model, s.calls, s.rows, s.total_time,
+    SELECT c.oid::pg_catalog.regclass AS model, s.calls, s.rows, s.served_rows, s.total_time,
            CASE WHEN s.rows OPERATOR(pg_catalog.>) 0 THEN s.total_time OPERATOR(pg_catalog./) s.rows::double precision END AS mean_time,
            s.since
     FROM llmapp.model_statistics() AS s JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.model;
@@ -699,6 +699,7 @@ GRANT SELECT ON llmapp.stat_models TO PUBLIC;
 COMMENT ON VIEW llmapp.stat_models IS 'use of the models of the roles of which the reader is a member, since the server started or the last reset';
 COMMENT ON COLUMN llmapp.stat_models.calls IS 'statements, more exactly calls in them, that predicted with the model';
 COMMENT ON COLUMN llmapp.stat_models.rows IS 'rows predicted';
+COMMENT ON COLUMN llmapp.stat_models.served_rows IS 'of them, those whose texts an inference server wrote, see llmapp.stat_inference';
 COMMENT ON COLUMN llmapp.stat_models.total_time IS 'milliseconds spent on predictions, measured for a sample of the rows';
 COMMENT ON COLUMN llmapp.stat_models.mean_time IS 'milliseconds per row';
 COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';

@@ -60,4 +60,11 @@
 #define pg_noreturn _Noreturn
 #endif
 
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#endif
+#if PG_VERSION_NUM >= 170000
+#define HAVE_STANDARD_EXPLAIN
+#endif
+
 #endif /* LLMAPP_COMPAT_H */

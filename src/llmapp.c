@@ -17,6 +17,7 @@
 #include "job/job.h"
 #include "score/scoring.h"
 #include "serve/batching.h"
+#include "serve/explain.h"
 #include "serve/stat.h"
 #include "train/training.h"
 #include "transfer/transfer.h"
@@ -42,6 +43,7 @@ _PG_init(void)
 		RequestStatMemory();
 		InitInference();
 		InstallBatching();
+		InstallExplain();
 	}
 }
 

@@ -249,7 +249,7 @@ llm_chat(PG_FUNCTION_ARGS)
 	c = ReadConversation(PG_GETARG_JSONB_P(GENERATE_PROMPT), fcinfo->args[CHAT_TOOLS], fcinfo->args[CHAT_TEMPLATE]);
 	gen = NewChat(call, fcinfo->args, &c);
 	GenerateTogether(call, &gen, 1);
-	MeterRows(&call->meter, 1, NanosecondsSince(start));
+	MeterTexts(call, 1, NanosecondsSince(start));
 	PG_RETURN_TEXT_P(GeneratedText(gen));
 }
 

@@ -117,7 +117,7 @@ llm_extract(PG_FUNCTION_ARGS)
 	call = OpenLanguageCall(fcinfo, PG_GETARG_OID(EXTRACT_MODEL));
 	gen = StartExtraction(fcinfo, call, SchemaOfType(type, -1));
 	GenerateTogether(call, &gen, 1);
-	MeterRows(&call->meter, 1, NanosecondsSince(start));
+	MeterTexts(call, 1, NanosecondsSince(start));
 	result = ValueOfJson(GeneratedText(gen), type, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -39,7 +39,7 @@ llm_generate(PG_FUNCTION_ARGS)
 	gen = StartGeneration(call, fcinfo);
 	while (NextToken(gen, NULL))
 		continue;
-	MeterRows(&call->meter, 1, NanosecondsSince(start));
+	MeterTexts(call, 1, NanosecondsSince(start));
 	PG_RETURN_TEXT_P(GeneratedText(gen));
 }
 

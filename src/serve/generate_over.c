@@ -100,7 +100,7 @@ GenerateAhead(LanguageCall *call, Ahead *ahead, Generation **rows)
 	for (int32 i = 0; i < ahead->rows; i++)
 		ahead->texts[i] = rows[i] == NULL ? NULL : GeneratedText(rows[i]);
 	MemoryContextSwitchTo(old);
-	MeterRows(&call->meter, count, NanosecondsSince(start));
+	MeterTexts(call, count, NanosecondsSince(start));
 }
 
 /* Fill `ahead` from the current row on. */

@@ -303,6 +303,14 @@ WriteAlone(LanguageCall *call)
 	RequireSequences(call, texts, positions);
 }
 
+void
+MeterTexts(LanguageCall *call, int64 texts, double ns)
+{
+	MeterRows(&call->meter, texts, ns);
+	if (call->inference != NULL)
+		MeterServed(&call->meter, texts);
+}
+
 generator *
 RequireGenerator(LanguageCall *call, int32 positions)
 {

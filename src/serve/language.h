@@ -77,6 +77,8 @@ extern int32 RequireSequences(LanguageCall *call, int32 wanted, int32 positions)
 extern int32 RequireTexts(LanguageCall *call, int32 wanted, int32 positions);
 /* The server is gone: go on in a generator with as much room. */
 extern void WriteAlone(LanguageCall *call);
+/* Count texts that were written. */
+extern void MeterTexts(LanguageCall *call, int64 texts, double ns);
 /* Append the text of a token. */
 extern void DecodeToken(LanguageCall *call, int32 id, text_buffer *out);
 /* Bytes of UTF-8 as text; what is no character becomes U+FFFD. */

@@ -51,6 +51,7 @@ typedef struct ModelStat
 	pg_atomic_uint64 used; /* time of the last addition */
 	pg_atomic_uint64 calls;
 	pg_atomic_uint64 rows;
+	pg_atomic_uint64 served;
 	pg_atomic_uint64 ns;
 } ModelStat;
 
@@ -68,10 +69,12 @@ struct ModelUse
 	ModelUse *next;
 	int64 calls;
 	int64 rows;
+	int64 served;
 	double ns;
 };
 
 static StatShared *shared = NULL;
+static PredictionCounts made = {0};
 static bool unavailable = false; /* shared memory is full */
 static HTAB *uses = NULL;
 static ModelUse *dirty = NULL;
@@ -105,6 +108,7 @@ InitShared(StatShared *area)
 		pg_atomic_init_u64(&area->models[i].used, 0);
 		pg_atomic_init_u64(&area->models[i].calls, 0);
 		pg_atomic_init_u64(&area->models[i].rows, 0);
+		pg_atomic_init_u64(&area->models[i].served, 0);
 		pg_atomic_init_u64(&area->models[i].ns, 0);
 	}
 }
@@ -155,6 +159,7 @@ ClearStat(ModelStat *stat)
 {
 	pg_atomic_write_u64(&stat->calls, 0);
 	pg_atomic_write_u64(&stat->rows, 0);
+	pg_atomic_write_u64(&stat->served, 0);
 	pg_atomic_write_u64(&stat->ns, 0);
 	stat->since = GetCurrentTimestamp();
 }
@@ -191,10 +196,11 @@ Publish(ModelUse *use)
 	}
 	pg_atomic_fetch_add_u64(&stat->calls, use->calls);
 	pg_atomic_fetch_add_u64(&stat->rows, use->rows);
+	pg_atomic_fetch_add_u64(&stat->served, use->served);
 	pg_atomic_fetch_add_u64(&stat->ns, (int64) use->ns);
 	pg_atomic_write_u64(&stat->used, GetCurrentTimestamp());
 	LWLockRelease(&shared->lock);
-	use->calls = use->rows = 0;
+	use->calls = use->rows = use->served = 0;
 	use->ns = 0;
 }
 
@@ -247,6 +253,7 @@ FlushUse(UseMeter *meter)
 		return;
 	use->calls += meter->started && !IsParallelWorker();
 	use->rows += meter->rows;
+	made.rows += meter->rows;
 	use->ns += meter->ns + (meter->rows - meter->timed) * meter->row_ns;
 	meter->started = false;
 	meter->rows = meter->timed = 0;
@@ -325,6 +332,21 @@ MeterRows(UseMeter *meter, int64 rows, double ns)
 	}
 }
 
+void
+MeterServed(UseMeter *meter, int64 rows)
+{
+	if (meter->use == NULL)
+		return;
+	meter->use->served += rows;
+	made.served += rows;
+}
+
+PredictionCounts
+PredictionsMade(void)
+{
+	return made;
+}
+
 /* ---- views ---- */
 
 /* Owners of a model and members of that role see and reset it. */
@@ -362,11 +384,13 @@ llmapp_model_statistics(PG_FUNCTION_ARGS)
 	count = AttachStatMemory() ? CopyStats(stats) : 0;
 	for (int i = 0; i < count; i++)
 	{
-		Datum values[5] = {ObjectIdGetDatum(stats[i].relid), Int64GetDatum(pg_atomic_read_u64(&stats[i].calls)),
+		Datum values[6] = {ObjectIdGetDatum(stats[i].relid),
+						   Int64GetDatum(pg_atomic_read_u64(&stats[i].calls)),
 						   Int64GetDatum(pg_atomic_read_u64(&stats[i].rows)),
+						   Int64GetDatum(pg_atomic_read_u64(&stats[i].served)),
 						   Float8GetDatum(pg_atomic_read_u64(&stats[i].ns) / 1e6),
 						   TimestampTzGetDatum(stats[i].since)};
-		bool nulls[5] = {false};
+		bool nulls[6] = {false};
 
 		if (MaySee(stats[i].relid))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -37,6 +37,15 @@ extern void EndUse(UseMeter *meter);
 extern double NanosecondsSince(instr_time start);
 extern void MeterTime(UseMeter *meter, double ns); /* one row, which took so long */
 extern void MeterRows(UseMeter *meter, int64 rows, double ns);
+extern void MeterServed(UseMeter *meter, int64 rows); /* of them were made at an inference server */
+
+/* Rows that this process has predicted with all models since it began. */
+typedef struct PredictionCounts
+{
+	int64 rows, served;
+} PredictionCounts;
+
+extern PredictionCounts PredictionsMade(void);
 
 static inline bool
 MeterWantsTime(const UseMeter *meter)

@@ -42,7 +42,7 @@ CALL look('parallel');
 
 BEGIN;
 SELECT no_plan();
-SELECT columns_are('llmapp', 'stat_models', ARRAY['model', 'calls', 'rows', 'total_time', 'mean_time', 'since']);
+SELECT columns_are('llmapp', 'stat_models', ARRAY['model', 'calls', 'rows', 'served_rows', 'total_time', 'mean_time', 'since']);
 SELECT table_privs_are('llmapp', 'stat_models', 'public', ARRAY['SELECT'], 'everybody may look');
 SELECT is((SELECT reloptions::text FROM pg_class WHERE oid = 'llmapp.stat_models'::regclass), '{security_barrier=true}', 'behind a security barrier');
 SELECT is((SELECT bool_and(sound) FROM seen), true, 'times are positive and fit');

@@ -39,6 +39,11 @@ same(q{SELECT string_agg(token, '|') FROM llm_generate_stream('writer', 'la a', 
 same(q{SELECT llm_generate('writer', 'la', max_tokens => 60, schema => '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}')}, 'JSON');
 is(sql('SELECT models FROM llmapp.stat_inference'), '1', 'one model is in memory');
 ok(free(), 'no call is left');
+sql('SELECT llmapp.stat_models_reset()');
+like(sql(q{EXPLAIN (ANALYZE, COSTS OFF) SELECT llm_generate('writer', song, max_tokens => 2) FROM songs LIMIT 3}), qr/Predicted Rows: 3\nRows at Inference Server: 3/, 'EXPLAIN says so');
+like(alone(q{EXPLAIN (ANALYZE, COSTS OFF) SELECT llm_generate('writer', song, max_tokens => 2) FROM songs LIMIT 3}), qr/Predicted Rows: 3\nRows at Inference Server: 0/, 'and where it was not');
+is(sql(q{SELECT rows || '|' || served_rows FROM llmapp.stat_models WHERE model = 'writer'::regclass}), '6|3', 'statistics, too');
+$node->safe_psql('postgres', q{DO $$ DECLARE plan json; BEGIN EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) SELECT llm_generate(''writer'', ''la'', max_tokens => 2)' INTO plan; ASSERT (plan -> 1 ->> 'Predicted Rows')::int = 1; END $$});
 
 # one beginning
 my $shared = count_of('shared_tokens');
