@@ -27,8 +27,6 @@ extern void emulate_set_order(int order) __attribute__((weak));
 extern void emulate_fail(const char *kind, int count) __attribute__((weak));
 extern size_t emulate_allocated(void) __attribute__((weak));
 
-static const char *library;
-static llmapp_cuda_device info;
 static cuda_device *device;
 static double worst;
 
@@ -441,14 +439,12 @@ test_lost(void)
 int
 main(int argc, char **argv)
 {
+	const char *path = argc > 1 ? argv[1] : NULL;
 	llmapp_cuda_device list[CUDA_DEVICES];
 	llm_error err = {0};
-	int count;
+	int count = cuda_list(path, list, &err);
 
-	library = argc > 1 ? argv[1] : NULL;
-	count = cuda_list(library, list, &err);
-	info = list[0];
-	device = count > 0 ? cuda_open(library, 0, &info, &err) : NULL;
+	device = count > 0 ? cuda_open(path, 0, list, &err) : NULL;
 	if (!device)
 		printf("no GPU: %s\n", err.message);
 	else

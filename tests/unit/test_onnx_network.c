@@ -124,7 +124,7 @@ check_predictions(const char *name, const import_plan *plan, const float *weight
 	json_t *row, *one;
 
 	memcpy(aligned, weights, net_weight_bytes(plan->net));
-	p = predictor_new(plan->net, aligned, 1, &err);
+	p = predictor_new(plan->net, aligned, 1, NULL, &err);
 	json_array_foreach(json_object_get(golden, "inputs"), i, row)
 	{
 		float numbers[1024];
