@@ -209,9 +209,7 @@ UseGpu(Run *run)
 		if (!LoadGpuModel(g, m, PassTokens(run), &bytes))
 		{
 			DropGpuModel(g);
-			if (!DeclineGpu(psprintf("the model needs %zu MB of GPU memory, it may use %zu MB",
-									 bytes / (1024 * 1024) + 1, GpuMemory() / (1024 * 1024))))
-				ThrowGpuMemory("this model", bytes, NULL);
+			LackGpuMemory("this model", bytes, NULL);
 			return;
 		}
 	}

@@ -365,7 +365,7 @@ extern bool trainer_step(trainer *t, const batch *b, double *loss, llm_error *er
  * Predicting and scoring have to wait for the end; trainer_restore() and trainer_set_weights() drop what
  * was added.
  */
-extern bool trainer_accumulate(trainer *t, const batch *b, llm_error *err);
+extern bool trainer_accumulate(trainer *t, const batch *b, llm_error *err); /* b may change afterwards */
 extern bool trainer_update(trainer *t, double *loss, llm_error *err);
 extern int64_t trainer_steps_done(const trainer *t);
 extern double trainer_learning_rate(const trainer *t); /* of the last step */

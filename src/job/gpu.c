@@ -170,27 +170,21 @@ LeaveGpuScratch(Size bytes)
 }
 
 void
-ThrowGpuMemory(const char *what, Size bytes, const char *hint)
+LackGpuMemory(const char *what, Size bytes, const char *hint)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_OUT_OF_MEMORY),
-		 errmsg("%s needs %zu MB of GPU memory, it may use %zu MB", what, bytes / (1024 * 1024) + 1,
-				GpuMemory() / (1024 * 1024)),
-		 errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
-				   (Size) gpu->info.memory_free / (1024 * 1024), GetConfigOption("llmapp.gpu_memory", false, false)),
-		 hint ? errhint("%s", hint)
-			  : errhint("SET llmapp.gpu_memory = '%zuMB'; or use device => 'cpu'.", bytes / (1024 * 1024) + 1)));
-}
+	char *problem = psprintf("%s needs %zu MB of GPU memory, it may use %zu MB", what, bytes / (1024 * 1024) + 1,
+							 GpuMemory() / (1024 * 1024));
 
-bool
-DeclineGpu(const char *reason)
-{
 	if (!is_auto)
-		return false;
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg_internal("%s", problem),
+						errdetail("%s has %zu MB free; llmapp.gpu_memory is %s.", DeviceName(),
+								  (Size) gpu->info.memory_free / (1024 * 1024),
+								  GetConfigOption("llmapp.gpu_memory", false, false)),
+						hint ? errhint("%s", hint)
+							 : errhint("SET llmapp.gpu_memory = '%zuMB'; or use device => 'cpu'.",
+									   bytes / (1024 * 1024) + 1)));
 	declined = true;
-	ReportDevice(reason);
-	return true;
+	ReportDevice(problem);
 }
 
 const char *

@@ -23,10 +23,11 @@ extern struct cuda_device *JobGpu(void);
 extern Size GpuMemory(void);
 /* From now on so many are left for scratch of operations, if not more were before. */
 extern void LeaveGpuScratch(Size bytes);
-/* ERROR: the GPU has not the bytes that `what` takes there; hint may be NULL. */
-pg_noreturn extern void ThrowGpuMemory(const char *what, Size bytes, const char *hint);
-/* Networks planned from now on are the CPU's, for this reason; false: the GPU was asked for. */
-extern bool DeclineGpu(const char *reason);
+/*
+ * These bytes are more than that: networks planned from now on are the CPU's, ERROR where the GPU was asked for.
+ * what: "this model"; hint: what would fit, or NULL.
+ */
+extern void LackGpuMemory(const char *what, Size bytes, const char *hint);
 extern const char *DeviceName(void); /* cpu or cuda:N */
 
 #endif /* LLMAPP_GPU_H */

@@ -200,9 +200,8 @@ MoveToGpu(Scoring *s)
 		OWN(p, predictor_free);
 		s->bulk = p;
 	}
-	else if (!DeclineGpu(psprintf("the model needs %zu MB of GPU memory, it may use %zu MB",
-								  bytes / (1024 * 1024) + 1, GpuMemory() / (1024 * 1024))))
-		ThrowGpuMemory("this model", bytes, NULL);
+	else
+		LackGpuMemory("this model", bytes, NULL);
 	return true;
 }
 

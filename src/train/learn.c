@@ -448,9 +448,12 @@ RunPass(Learning *l)
 	}
 }
 
-/* One step on the batch and what follows it in the samples; LEARN_FINISHED when it is done. */
+/*
+ * One step on the batch and what follows it in the samples; LEARN_FINISHED when it is done.  *more: the batch has the
+ * samples of the next one, which are read while a GPU computes; only the update waits for it.
+ */
 static LearnEnd
-RunStep(Learning *l)
+RunStep(Learning *l, bool *more)
 {
 	TrainingState *s = &l->checkpoint->state;
 	int64 left = l->batch_samples;
@@ -463,6 +466,7 @@ RunStep(Learning *l)
 			return LEARN_PAUSED;
 		left -= l->batch->rows;
 	} while (left > 0 && NextBatch(l, l->data->training, left));
+	*more = NextBatch(l, l->data->training, l->batch_samples);
 	if (!trainer_update(l->trainer, &loss, &err))
 	{
 		if (err.code == LLM_INVALID && l->may_diverge)
@@ -484,12 +488,14 @@ RunEpoch(Learning *l)
 {
 	TrainingState *s = &l->checkpoint->state;
 	LearnEnd end;
+	bool more;
 
 	StartSamples(l->data->training, true, l->config.seed, s->epoch);
 	SkipSamples(l->data->training, s->batch * l->batch_samples);
-	while (s->step < l->config.total_steps && NextBatch(l, l->data->training, l->batch_samples))
+	more = s->step < l->config.total_steps && NextBatch(l, l->data->training, l->batch_samples);
+	while (s->step < l->config.total_steps && more)
 	{
-		end = RunStep(l);
+		end = RunStep(l, &more);
 		if (end != LEARN_FINISHED)
 			return end;
 		if (IsLate(l))

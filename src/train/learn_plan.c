@@ -310,28 +310,18 @@ FittingBatch(Learning *l)
 	return samples;
 }
 
-void
-RefuseGpuMemory(const Learning *l, Size bytes)
-{
-	Learning smaller = *l;
-	int64 samples = FittingBatch(&smaller);
-
-	ThrowGpuMemory("this training", bytes,
-				   samples > 0 && samples < l->batch_samples
-					   ? psprintf("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
-					   : psprintf("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
-								  bytes / (1024 * 1024) + 1));
-}
-
 /* Nothing that can be chosen fits: an error, or the CPU is to do it. */
 static void
-LeaveGpuToOthers(Learning *l)
+LeaveItToCpu(Learning *l)
 {
 	Size bytes = LearningDeviceMemory(l);
+	int64 samples = FittingBatch(l);
 
-	if (!DeclineGpu(psprintf("the training needs %zu MB of GPU memory, it may use %zu MB", bytes / (1024 * 1024) + 1,
-							 GpuMemory() / (1024 * 1024))))
-		RefuseGpuMemory(l, bytes);
+	LackGpuMemory("this training", bytes,
+				  samples > 0 && samples < l->batch_samples
+					  ? psprintf("It fits with params => '{\"batch_size\": " INT64_FORMAT "}'.", samples)
+					  : psprintf("SET llmapp.gpu_memory = '%zuMB'; or use a smaller network, or device => 'cpu'.",
+								 bytes / (1024 * 1024) + 1));
 	l->config.gpu = false;
 	l->config.device = NULL;
 }
@@ -355,7 +345,7 @@ void
 PlanPasses(Learning *l)
 {
 	if (l->config.gpu && !TryPasses(l))
-		LeaveGpuToOthers(l);
+		LeaveItToCpu(l);
 	if (!l->config.gpu)
 		(void) TryPasses(l); /* when even this is too much, RecordMemory() says so */
 }

@@ -55,8 +55,6 @@ extern int64 PassRows(const Learning *l);
 extern Size LearningMemory(const Learning *l);
 /* Of the GPU where it is one's, without scratch of its operations. */
 extern Size LearningDeviceMemory(const Learning *l);
-/* ERROR: the GPU has not the bytes that it takes there. */
-pg_noreturn extern void RefuseGpuMemory(const Learning *l, Size bytes);
 /* ERROR when the most that any network takes is more than a job may use; otherwise what is left for records. */
 extern Size RecordMemory(const Learning *l, Size most);
 
