@@ -123,24 +123,25 @@ MovePlace(Place *place, PlaceState from, PlaceState to)
 
 /* Under the lock: the server with the fewest calls, or -1. */
 static int
-LeastBusyServer(void)
+LeastBusyServer(bool on_gpu)
 {
 	int best = -1;
 
 	for (int i = 0; i < INFERENCE_SERVERS; i++)
-		if (board->servers[i].proc != NULL && (best < 0 || board->servers[i].calls < board->servers[best].calls))
+		if (board->servers[i].proc != NULL && !(on_gpu && strcmp(board->servers[i].device, "cpu") == 0) &&
+			(best < 0 || board->servers[i].calls < board->servers[best].calls))
 			best = i;
 	return best;
 }
 
 Place *
-TakePlace(void)
+TakePlace(bool on_gpu)
 {
 	Place *taken = NULL;
 	int server;
 
 	LWLockAcquire(&board->lock, LW_EXCLUSIVE);
-	server = LeastBusyServer();
+	server = LeastBusyServer(on_gpu);
 	for (int i = 0; i < BoardPlaces() && server >= 0 && taken == NULL; i++)
 		if (board->place[i].state == PLACE_FREE)
 			taken = &board->place[i];

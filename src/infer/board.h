@@ -4,7 +4,7 @@
  *
  * A call takes a free place and puts a segment of dynamic shared memory there, which says of which model, and has a
  * cell for each text.  The server that the place names opens or refuses it.  Then the session writes tokens into cells and
- * raises `asked`; the server answers with logits and sets `answered` to what was asked.  Whoever changed something
+ * raises `asked`; the server answers with a result and sets `answered` to what was asked.  Whoever changed something
  * sets the latch of the other.  A place goes
  *
  *	free -> taken -> asked -> open -> closed -> free
@@ -75,12 +75,15 @@ typedef struct Segment
 {
 	Oid database, relid;
 	int32 version;
-	int32 texts, context, vocab;
+	bool embeds; /* whole texts, otherwise it writes them */
+	int32 texts;
+	int32 context; /* most tokens of one */
+	int32 outputs; /* numbers of a result: vocab, or width */
 	Size manifest, manifest_bytes;
 	Size weights, weights_bytes; /* 0: they are in the file of the version */
 	Size cells;                  /* (texts) */
 	Size ids;                    /* (texts, context) */
-	Size logits;                 /* (texts, vocab) */
+	Size results;                /* (texts, outputs) */
 	char device[16];             /* by the server that opens it */
 } Segment;
 
@@ -103,9 +106,9 @@ IdsOf(Segment *s, int32 text)
 }
 
 static inline float *
-LogitsOf(Segment *s, int32 text)
+ResultOf(Segment *s, int32 text)
 {
-	return (float *) InSegment(s, s->logits) + (Size) text * s->vocab;
+	return (float *) InSegment(s, s->results) + (Size) text * s->outputs;
 }
 
 extern void RequestBoardMemory(void); /* in the postmaster */
@@ -120,8 +123,8 @@ extern PlaceState ReadPlace(const Place *place);
 /* False unless the state was `from`. */
 extern bool MovePlace(Place *place, PlaceState from, PlaceState to);
 
-/* A free place at the server with the fewest calls, taken by this session; NULL: there is none. */
-extern Place *TakePlace(void);
+/* A free place at the server with the fewest calls, or that of a GPU, taken by this session; NULL: there is none. */
+extern Place *TakePlace(bool on_gpu);
 /* The session's end of a place, whatever its state. */
 extern void LeavePlace(Place *place);
 extern void WakeServer(const Place *place);

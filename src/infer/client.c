@@ -1,6 +1,6 @@
 /*
  * client.c
- *	  A session's end of inference: a segment, tokens into it, logits out of it.
+ *	  A session's end of inference: a segment, tokens into it, results out of it.
  */
 #include "postgres.h"
 
@@ -77,14 +77,15 @@ Reserve(Size *end, Size bytes)
 
 /* Weights that have no file travel in the segment. */
 static Segment
-LayOutSegment(const Model *m, Size manifest_bytes, int32 texts, Size *bytes)
+LayOutSegment(const Model *m, InferenceKind kind, Size manifest_bytes, int32 texts, Size *bytes)
 {
 	const transformer_config *c = &net_get_config(m->manifest->net)->text;
 	Segment s = {.database = MyDatabaseId, .relid = m->relid, .version = m->version, .texts = texts};
 	Size end = MAXALIGN(sizeof(Segment));
 
-	s.context = c->context;
-	s.vocab = c->vocab;
+	s.embeds = kind == INFERENCE_EMBED;
+	s.context = Max(c->context, c->source_context);
+	s.outputs = s.embeds ? c->width : c->vocab;
 	s.manifest_bytes = manifest_bytes;
 	s.manifest = Reserve(&end, manifest_bytes);
 	if (m->manifest->weight_bytes < CACHE_BYTES_MIN)
@@ -95,7 +96,7 @@ LayOutSegment(const Model *m, Size manifest_bytes, int32 texts, Size *bytes)
 	}
 	s.cells = Reserve(&end, mul_size(texts, sizeof(Cell)));
 	s.ids = Reserve(&end, mul_size(mul_size(texts, s.context), sizeof(int32)));
-	s.logits = Reserve(&end, mul_size(mul_size(texts, s.vocab), sizeof(float)));
+	s.results = Reserve(&end, mul_size(mul_size(texts, s.outputs), sizeof(float)));
 	*bytes = end;
 	return s;
 }
@@ -126,11 +127,11 @@ CreateMapping(Size bytes)
 
 /* False when there is no memory for it. */
 static bool
-MakeSegment(InferenceCall *call, const Model *m, int32 texts)
+MakeSegment(InferenceCall *call, const Model *m, InferenceKind kind, int32 texts)
 {
 	char *manifest = json_text(m->manifest->json);
 	Size bytes;
-	Segment s = LayOutSegment(m, strlen(manifest), texts, &bytes);
+	Segment s = LayOutSegment(m, kind, strlen(manifest), texts, &bytes);
 
 	call->mapping = CreateMapping(bytes);
 	if (call->mapping != NULL)
@@ -177,21 +178,22 @@ AwaitOpen(const Place *place)
 	return ReadPlace(place) == PLACE_OPEN;
 }
 
-/* A server that writes texts of this model could be asked. */
+/* A server could do it. */
 static bool
-MayAsk(const Model *m)
+MayAsk(const Model *m, InferenceKind kind)
 {
 	const transformer_config *c = &net_get_config(m->manifest->net)->text;
 
-	return AttachBoard() && strcmp(llmapp_device, "cpu") != 0 && c->encoder_depth == 0 && !c->bidirectional &&
-		   !c->headless && c->labels == 0;
+	if (!AttachBoard() || strcmp(llmapp_device, "cpu") == 0)
+		return false;
+	return kind == INFERENCE_EMBED || (c->encoder_depth == 0 && !c->bidirectional && !c->headless && c->labels == 0);
 }
 
 InferenceCall *
-OpenInference(const Model *m, int32 texts, MemoryContext cxt)
+OpenInference(const Model *m, InferenceKind kind, int32 texts, MemoryContext cxt)
 {
 	InferenceCall *call;
-	Place *place = MayAsk(m) ? TakePlace() : NULL;
+	Place *place = MayAsk(m, kind) ? TakePlace(kind == INFERENCE_EMBED) : NULL;
 
 	if (place == NULL)
 		return NULL;
@@ -203,7 +205,7 @@ OpenInference(const Model *m, int32 texts, MemoryContext cxt)
 	call->release.func = CloseInference;
 	call->release.arg = call;
 	MemoryContextRegisterResetCallback(cxt, &call->release);
-	if (MakeSegment(call, m, texts) && MovePlace(place, PLACE_TAKEN, PLACE_ASKED))
+	if (MakeSegment(call, m, kind, texts) && MovePlace(place, PLACE_TAKEN, PLACE_ASKED))
 	{
 		WakeServer(place);
 		if (AwaitOpen(place))
@@ -242,7 +244,7 @@ AllAnswered(const InferenceCall *call)
 }
 
 bool
-AwaitLogits(InferenceCall *call)
+AwaitResults(InferenceCall *call)
 {
 	WakeServer(call->place);
 	while (!AllAnswered(call))
@@ -264,7 +266,7 @@ InferenceDevice(const InferenceCall *call)
 }
 
 const float *
-InferenceLogits(const InferenceCall *call, int32 text)
+InferenceResult(const InferenceCall *call, int32 text)
 {
-	return LogitsOf(call->segment, text);
+	return ResultOf(call->segment, text);
 }

@@ -3,7 +3,7 @@
  *	  The inference server: a process that has models on a GPU, or for all sessions on the CPU, and lets the
  *	  texts of all sessions go through a model together.
  *
- * It makes logits and nothing else: sampling, schemas and stop strings stay in the session, so a text is what the
+ * Of texts that are written it makes logits and nothing else: sampling, schemas and stop strings stay in the session, so a text is what the
  * session would have made alone, but for rounding.  There are servers only when llmapp is preloaded, see
  * llmapp.inference_device; whoever finds none that answers in time works alone.  Include after postgres.h.
  */
@@ -19,17 +19,23 @@ extern void InitInference(void); /* in the postmaster, when preloaded */
 /* Texts of one call at a server. */
 typedef struct InferenceCall InferenceCall;
 
+typedef enum InferenceKind
+{
+	INFERENCE_WRITE, /* results: (vocab), logits of what follows a text */
+	INFERENCE_EMBED /* (width), a whole text as the model pools it; on GPUs alone, as on the CPU each session has its own */
+} InferenceKind;
+
 /*
  * Room for `texts` texts of a model, freed with cxt.  NULL when no server takes them within
  * llmapp.gpu_queue_timeout, or none ever does with this model.
  */
-extern InferenceCall *OpenInference(const Model *m, int32 texts, MemoryContext cxt);
-/* Keep the first `keep` tokens of a text, append others, and ask for what follows; not yet answered ones must not be given again. */
+extern InferenceCall *OpenInference(const Model *m, InferenceKind kind, int32 texts, MemoryContext cxt);
+/* Keep the first `keep` tokens of a text, append others, and ask for its result, which must be there before more are given. */
 extern void GiveTokens(InferenceCall *call, int32 text, int32 keep, const int32 *ids, int32 count);
 /* Wait until all is answered.  False when the server is gone, or has no memory: the call is of no more use. */
-extern bool AwaitLogits(InferenceCall *call);
-/* (vocab), of a text, until it is given tokens again. */
-extern const float *InferenceLogits(const InferenceCall *call, int32 text);
+extern bool AwaitResults(InferenceCall *call);
+/* Of a text, until it is given tokens again. */
+extern const float *InferenceResult(const InferenceCall *call, int32 text);
 extern const char *InferenceDevice(const InferenceCall *call);
 
 #endif /* LLMAPP_INFER_H */

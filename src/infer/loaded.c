@@ -15,7 +15,8 @@
 #define TEXTS 64       /* of a model, of all calls */
 #define GPU_TOKENS 512 /* of a pass */
 #define CPU_TOKENS 128
-#define CPU_TEXTS 8 /* of a pass: what the kernels for few rows take */
+#define EMBEDDED_TOKENS 8192 /* and texts as many */
+#define CPU_TEXTS 8          /* of a pass: what the kernels for few rows take */
 
 static struct cuda_device *device = NULL;
 static Size budget = 0;
@@ -49,7 +50,10 @@ LoadedBytes(void)
 static void
 AddCounts(scheduler_counts *sum, const LoadedModel *m)
 {
-	scheduler_counts c = scheduler_count(m->scheduler);
+	scheduler_counts c = {0};
+
+	if (m->scheduler != NULL)
+		c = scheduler_count(m->scheduler);
 
 	sum->passes += c.passes;
 	sum->tokens += c.tokens;
@@ -74,6 +78,7 @@ FreeModel(LoadedModel *m)
 {
 	scheduler_free(m->scheduler);
 	decoder_free(m->decoder);
+	embedder_free(m->embedder);
 	if (m->file.bytes > 0)
 		(void) munmap(m->file.memory, m->file.bytes);
 	manifest_free(m->manifest);
@@ -160,6 +165,37 @@ MakeDecoder(LoadedModel *m, const void *weights, llm_error *err)
 	return m->scheduler != NULL && decoder_memory(n, &shape, device != NULL, &m->bytes, err);
 }
 
+/* On a GPU alone. */
+static bool
+MakeEmbedder(LoadedModel *m, const void *weights, llm_error *err)
+{
+	const net *n = m->manifest->net;
+	const transformer_config *c = &net_get_config(n)->text;
+	size_t bytes;
+
+	m->texts = EMBEDDED_TEXTS;
+	m->tokens = Max(EMBEDDED_TOKENS, Max(c->context, c->source_context));
+	if (device == NULL || !embedder_device_memory(n, m->texts, m->tokens, &bytes, err))
+		return false;
+	if (bytes > budget - Min(LoadedBytes(), budget))
+		return llm_fail(err, LLM_MEMORY, "there is no room for the model");
+	m->embedder = embedder_new(n, weights, net_get_config(n)->pool, m->texts, m->tokens, device, err);
+	if (m->embedder == NULL)
+		return false;
+	embedder_set_poll(m->embedder, InterruptRequested, NULL);
+	m->bytes = embedder_device_bytes(m->embedder);
+	return true;
+}
+
+/* It is the network that the session has laid out its segment for. */
+static bool
+FitsSegment(const net *n, const Segment *s)
+{
+	const transformer_config *c = &net_get_config(n)->text;
+
+	return s->context == Max(c->context, c->source_context) && s->outputs == (s->embeds ? c->width : c->vocab);
+}
+
 /* Weights of a segment are copied, as that goes with its call. */
 static const void *
 ModelWeights(LoadedModel *m, Segment *s)
@@ -199,8 +235,8 @@ Load(Segment *s, llm_error *err)
 	m->version = s->version;
 	m->manifest = manifest_parse(InSegment(s, s->manifest), s->manifest_bytes, err);
 	weights = m->manifest != NULL ? ModelWeights(m, s) : NULL;
-	if (weights == NULL || net_get_config(m->manifest->net)->text.context != s->context ||
-		net_get_config(m->manifest->net)->text.vocab != s->vocab || !MakeDecoder(m, weights, err))
+	if (weights == NULL || !FitsSegment(m->manifest->net, s) ||
+		!(s->embeds ? MakeEmbedder : MakeDecoder)(m, weights, err))
 	{
 		FreeModel(m);
 		return NULL;
@@ -216,7 +252,8 @@ FindLoaded(const Segment *s)
 {
 	LoadedModel *m = models;
 
-	while (m != NULL && (m->database != s->database || m->relid != s->relid || m->version != s->version))
+	while (m != NULL && (m->database != s->database || m->relid != s->relid || m->version != s->version ||
+						 (m->embedder != NULL) != s->embeds))
 		m = m->next;
 	return m;
 }

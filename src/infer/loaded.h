@@ -6,9 +6,12 @@
 #ifndef LLMAPP_LOADED_H
 #define LLMAPP_LOADED_H
 
+#include "../engine/embedder.h"
 #include "../engine/scheduler.h"
 #include "../model/cache.h"
 #include "board.h"
+
+#define EMBEDDED_TEXTS 256 /* most of a pass of an embedder */
 
 typedef struct LoadedModel
 {
@@ -16,7 +19,9 @@ typedef struct LoadedModel
 	int32 version;
 	manifest *manifest;
 	WeightFile file;
-	decoder *decoder;
+	embedder *embedder;  /* of one that embeds, */
+	int32 texts, tokens; /* and the most of a pass; */
+	decoder *decoder;    /* of one that writes */
 	scheduler *scheduler;
 	Size bytes;
 	int32 calls;   /* that have texts of it */

@@ -80,7 +80,7 @@ OpenTexts(Visitor *v)
 {
 	for (int32 i = 0; i < INFERENCE_TEXTS; i++)
 		v->text[i] = -1;
-	for (int32 i = 0; i < v->segment->texts; i++)
+	for (int32 i = 0; i < v->segment->texts && !v->segment->embeds; i++)
 	{
 		v->text[i] = scheduler_open(v->model->scheduler);
 		if (v->text[i] >= 0)
@@ -124,15 +124,15 @@ Open(Place *place, Visitor *v)
 	SetLatch(&place->session->procLatch);
 }
 
-/* logits NULL: the session has to do without. */
+/* result NULL: the session has to do without. */
 static void
-Answer(Visitor *v, int32 i, const float *logits)
+Answer(Visitor *v, int32 i, const float *result)
 {
 	Cell *cell = CellOf(v->segment, i);
 
-	cell->failed = logits == NULL;
-	if (logits != NULL)
-		memcpy(LogitsOf(v->segment, i), logits, v->segment->vocab * sizeof(float));
+	cell->failed = result == NULL;
+	if (result != NULL)
+		memcpy(ResultOf(v->segment, i), result, v->segment->outputs * sizeof(float));
 	pg_write_barrier();
 	pg_atomic_write_u32(&cell->answered, v->asked[i]);
 	v->busy[i] = false;
@@ -153,7 +153,8 @@ TakeTokens(Visitor *v)
 		pg_read_barrier();
 		v->asked[i] = asked;
 		v->busy[i] = true;
-		if (!scheduler_give(v->model->scheduler, v->text[i], cell->keep, IdsOf(v->segment, i), cell->count, &err))
+		if (v->model->scheduler != NULL &&
+			!scheduler_give(v->model->scheduler, v->text[i], cell->keep, IdsOf(v->segment, i), cell->count, &err))
 			Answer(v, i, NULL);
 	}
 }
@@ -206,6 +207,96 @@ LookAtPlaces(void)
 	}
 }
 
+/* Whole texts that wait, in a pass of an embedder. */
+typedef struct EmbeddingPass
+{
+	int32 texts, tokens;
+	Visitor *visitor[EMBEDDED_TEXTS];
+	int32 cell[EMBEDDED_TEXTS], counts[EMBEDDED_TEXTS];
+	int32 *ids; /* text behind text */
+} EmbeddingPass;
+
+/* Those of a call, as far as there is room; false when there is no more. */
+static bool
+JoinPass(EmbeddingPass *p, const LoadedModel *m, Visitor *v)
+{
+	for (int32 i = 0; i < v->segment->texts; i++)
+	{
+		int32 count = CellOf(v->segment, i)->count;
+
+		if (!v->busy[i])
+			continue;
+		if (count < 1 || count > v->segment->context)
+		{
+			Answer(v, i, NULL);
+			continue;
+		}
+		if (p->texts == m->texts || count > m->tokens - p->tokens)
+			return false;
+		memcpy(p->ids + p->tokens, IdsOf(v->segment, i), count * sizeof(int32));
+		p->visitor[p->texts] = v;
+		p->cell[p->texts] = i;
+		p->counts[p->texts++] = count;
+		p->tokens += count;
+	}
+	return true;
+}
+
+/* Calls have their turns: the next pass begins with the one that found no room. */
+static void
+FillPass(EmbeddingPass *p, const LoadedModel *m)
+{
+	static int first = 0;
+	int places = PlacesInUse();
+
+	for (int n = 0; n < places; n++)
+	{
+		int place = (first + n) % places;
+
+		if (visitors[place].model == m && !JoinPass(p, m, &visitors[place]))
+		{
+			first = place;
+			break;
+		}
+	}
+}
+
+static bool
+EmbedPass(LoadedModel *m, llm_error *err)
+{
+	EmbeddingPass p = {.ids = palloc(m->tokens * sizeof(int32))};
+	int32 width = net_get_config(m->manifest->net)->text.width;
+	float *out = palloc((Size) m->texts * width * sizeof(float));
+	bool done = false;
+
+	FillPass(&p, m);
+	if (p.texts > 0)
+	{
+		done = embedder_run(m->embedder, p.counts, p.texts, p.ids, out, err);
+		for (int32 i = 0; i < p.texts && err->code != LLM_CANCELLED; i++)
+		{
+			Answer(p.visitor[i], p.cell[i], done ? out + (Size) i * width : NULL);
+			SetLatch(&PlaceAt(p.visitor[i] - visitors)->session->procLatch);
+		}
+	}
+	pfree(p.ids);
+	pfree(out);
+	return p.texts > 0;
+}
+
+static bool
+WritePass(LoadedModel *m, llm_error *err)
+{
+	bool done;
+
+	if (!scheduler_waits(m->scheduler))
+		return false;
+	done = scheduler_pass(m->scheduler, err);
+	if (err->code != LLM_CANCELLED)
+		AnswerAll(m, !done);
+	return true;
+}
+
 /* A pass of every model that has tokens; false when none has. */
 static bool
 RunPasses(void)
@@ -215,18 +306,11 @@ RunPasses(void)
 	for (LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
 	{
 		llm_error err = {0};
-		bool done;
 
-		if (!scheduler_waits(m->scheduler))
-			continue;
-		any = true;
-		done = scheduler_pass(m->scheduler, &err);
+		any |= (m->embedder != NULL ? EmbedPass : WritePass)(m, &err);
 		CHECK_FOR_INTERRUPTS();
 		if (err.code == LLM_LOST)
 			ThrowError(&err);
-		if (!done && err.code == LLM_CANCELLED)
-			continue;
-		AnswerAll(m, !done);
 	}
 	return any;
 }

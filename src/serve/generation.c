@@ -321,7 +321,7 @@ FeedServer(LanguageCall *call, Generation **texts, int32 n)
 		GiveTokens(call->inference, gen->sequence, gen->fed, ids, count);
 		gen->fed += count;
 	}
-	if (AwaitLogits(call->inference))
+	if (AwaitResults(call->inference))
 		return true;
 	WriteAlone(call);
 	return false;
@@ -332,7 +332,7 @@ NextLogits(const Generation *gen)
 {
 	const LanguageCall *call = gen->call;
 
-	return call->inference != NULL ? InferenceLogits(call->inference, gen->sequence)
+	return call->inference != NULL ? InferenceResult(call->inference, gen->sequence)
 								   : generator_logits(call->generator, gen->sequence);
 }
 

@@ -80,7 +80,8 @@ OpenTokens(LanguageCall *call, Oid relid, void (*require)(const Model *))
 	call->vocabulary = NULL;
 	call->schema = NULL;
 	call->schema_cxt = NULL;
-	call->alone = false;
+	call->alone = call->embeds_alone = false;
+	call->embeddings = NULL;
 	CloseGenerator(call);
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
@@ -284,7 +285,7 @@ RequireTexts(LanguageCall *call, int32 wanted, int32 positions)
 	if (!call->alone && (call->inference == NULL || call->inference_texts < texts))
 	{
 		CloseGenerator(call);
-		call->inference = OpenInference(call->model, texts, call->generator_cxt);
+		call->inference = OpenInference(call->model, INFERENCE_WRITE, texts, call->generator_cxt);
 		call->inference_texts = texts;
 		call->alone = call->inference == NULL;
 	}

@@ -36,6 +36,8 @@ typedef struct LanguageCall
 	InferenceCall *inference;  /* where texts are written in its place; NULL: nowhere else */
 	int32 inference_texts;     /* that it has room for */
 	bool alone;                /* no server takes texts of this call */
+	InferenceCall *embeddings; /* where whole texts are embedded; NULL: nowhere yet */
+	bool embeds_alone;         /* no server takes them */
 	int32 writers;             /* generators and servers that it has had */
 	struct embedder *embedder; /* of the model on a GPU, kept by who set it; NULL: EmbedTexts() uses the generator */
 	int32 embedder_texts;      /* most of a pass, */

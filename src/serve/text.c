@@ -15,7 +15,7 @@
 #include "../engine/embedder.h"
 #include "language.h"
 
-#define EMBEDDED_TOGETHER 8
+#define EMBEDDED_TOGETHER INFERENCE_TEXTS
 
 PG_FUNCTION_INFO_V1(llm_tokenize);
 PG_FUNCTION_INFO_V1(llm_detokenize);
@@ -227,6 +227,31 @@ EmbedHere(LanguageCall *call, const int32 *counts, int32 count, float *out, llm_
 			   : 0;
 }
 
+/* By a server on a GPU, pooled as the model is; false when there is none. */
+static bool
+EmbedAtServer(LanguageCall *call, const int32 *counts, int32 count, const int32 *ids, float *out)
+{
+	Size width = EmbeddingWidth(call);
+
+	if (call->embeddings == NULL && !call->embeds_alone)
+		call->embeddings = OpenInference(call->model, INFERENCE_EMBED, INFERENCE_TEXTS, call->model_cxt);
+	call->embeds_alone = call->embeddings == NULL;
+	if (call->embeds_alone)
+		return false;
+	for (int32 i = 0; i < count; ids += counts[i++])
+		GiveTokens(call->embeddings, i, 0, ids, counts[i]);
+	if (!AwaitResults(call->embeddings))
+	{
+		call->embeds_alone = true;
+		call->embeddings = NULL;
+		return false;
+	}
+	for (int32 i = 0; i < count; i++)
+		memcpy(out + i * width, InferenceResult(call->embeddings, i), width * sizeof(float));
+	MeterServed(&call->meter, count);
+	return true;
+}
+
 /* As many of them as share a pass; how many. */
 static int32
 EmbedSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out)
@@ -238,7 +263,10 @@ EmbedSome(LanguageCall *call, const char *const *utf8, const Size *lengths, int3
 	count = EncodeSome(call, utf8, lengths, Min(count, most), call->embedder ? call->embedder_tokens : PG_INT64_MAX,
 					   counts);
 	if (call->embedder == NULL)
-		count = EmbedHere(call, counts, count, out, &err);
+	{
+		if (!EmbedAtServer(call, counts, count, call->batch.id, out))
+			count = EmbedHere(call, counts, count, out, &err);
+	}
 	else if (!embedder_run(call->embedder, counts, count, call->batch.id, out, &err))
 		count = 0;
 	if (count == 0)
@@ -266,7 +294,7 @@ llm_embed(PG_FUNCTION_ARGS)
 {
 	LanguageCall *call;
 	text_pool pool;
-	int32 width;
+	int32 width, count;
 	float *out;
 	const char *utf8;
 	Size length;
@@ -284,8 +312,9 @@ llm_embed(PG_FUNCTION_ARGS)
 	EncodeInput(call, utf8, length);
 	if (call->tokens.count == 0)
 		PG_RETURN_NULL();
-	if (!generator_embed(RequireGenerator(call, (int32) call->tokens.count), call->tokens.id,
-						 (int32) call->tokens.count, pool, out, &err))
+	count = (int32) call->tokens.count;
+	if (!(pool == net_get_config(call->net)->pool && EmbedAtServer(call, &count, 1, call->tokens.id, out)) &&
+		!generator_embed(RequireGenerator(call, count), call->tokens.id, count, pool, out, &err))
 		ThrowError(&err);
 	if (PG_GETARG_BOOL(3))
 		Normalise(out, width);

@@ -49,4 +49,11 @@ is(sql($query), alone($query), 'the session goes on alone');
 ok(wait_for($node, "SELECT count(*) FROM llmapp.stat_inference WHERE pid <> $pid", '1', 20), 'another server begins');
 is(sql($query), alone($query), 'and writes');
 is(sql('SELECT models FROM llmapp.stat_inference'), '1', 'there');
+
+# embeddings
+sql('SELECT llmapp.stat_models_reset()');
+is(sql(q{CREATE TEMP TABLE there AS SELECT song, llm_embed('gpt', song) AS e FROM prompts; SET llmapp.device = 'cpu';
+	SELECT max((SELECT sum((x - y) ^ 2) FROM unnest(e, llm_embed('gpt', song)) AS n (x, y))) < 1e-9 FROM there}), 't', 'embeddings are those of the CPU');
+is(sql(q{SELECT rows || ' ' || served_rows FROM llmapp.stat_models WHERE model = 'gpt'::regclass}), '12 6', 'and were made there');
+is(sql('SELECT models FROM llmapp.stat_inference'), '2', 'by a model of their own');
 done_testing();
