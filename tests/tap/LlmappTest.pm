@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(start_node configure_node psql_environment tap_of wait_for starts);
+our @EXPORT = qw(start_node configure_node psql_environment tap_of wait_for starts private_gpu_tree);
 
 # Settings with which a server finds llmapp.
 sub configure_node
@@ -64,6 +64,23 @@ sub wait_for
 		select(undef, undef, undef, 0.05);
 	}
 	return 0;
+}
+
+# A copy of the private tree of tests/run for this test alone, so that no other one meets the backend's emulated GPU: the path
+# of its library, which is not there yet, and a function that puts it there.  What the file that LLMAPP_EMULATE_FAULT names
+# then says fails.
+sub private_gpu_tree
+{
+	plan skip_all => 'needs the private tree of tests/run' unless $ENV{LLMAPP_DESTDIR};
+	my $emulated = 'tests/unit/build/llmapp_cuda.so';
+	system('make -s -C tests/unit emulated') unless -e $emulated;
+	my $tree = PostgreSQL::Test::Utils::tempdir();
+	chomp(my $pkglibdir = `pg_config --pkglibdir`);
+	system("cp -r $ENV{LLMAPP_DESTDIR}/. $tree") == 0 or die 'no copy';
+	my $library = "$tree$pkglibdir/llmapp_cuda.so";
+	unlink $library; # of a build with nvcc
+	@ENV{qw(LLMAPP_DESTDIR LLMAPP_EMULATE_FAULT LLMAPP_EMULATED_GPU)} = ($tree, "$tree/fault", 1);
+	return ($library, sub { system("cp $emulated $library") == 0 or die 'no library'; return; });
 }
 
 # Pass on the TAP lines "ok"/"not ok" of a program's output as tests of our own.

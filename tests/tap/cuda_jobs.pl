@@ -7,21 +7,8 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time);
 use Test::More;
 
-plan skip_all => 'needs the private tree of tests/run' unless $ENV{LLMAPP_DESTDIR};
-my $emulated = 'tests/unit/build/llmapp_cuda.so';
-system('make -s -C tests/unit emulated') unless -e $emulated;
-
-# A tree of our own, so that no other test meets the emulated GPU.
-my $tree = PostgreSQL::Test::Utils::tempdir();
-chomp(my $pkglibdir = `pg_config --pkglibdir`);
-system("cp -r $ENV{LLMAPP_DESTDIR}/. $tree") == 0 or die 'no copy';
-my $library = "$tree$pkglibdir/llmapp_cuda.so";
-unlink $library; # of a build with nvcc
-sub plug { system("cp $emulated $library") == 0 or die 'no library'; return; }
-$ENV{LLMAPP_DESTDIR} = $tree;
-my $fault = "$tree/fault";
-$ENV{LLMAPP_EMULATE_FAULT} = $fault;
-$ENV{LLMAPP_EMULATED_GPU} = 1;
+my ($library, $plug) = private_gpu_tree();
+my $fault = $ENV{LLMAPP_EMULATE_FAULT};
 sub break { PostgreSQL::Test::Utils::append_to_file($fault, $_[0]); return; }
 
 my $node = start_node('cuda_jobs', 'llmapp.checkpoint_interval = 1', 'llmapp.max_jobs = 4');
@@ -50,7 +37,7 @@ is(sql(q{SELECT reason FROM llmapp.devices WHERE device = 'cuda'}), 'no GPU: llm
 fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda', wait => true)}, qr/device "cuda" is not available\nDETAIL:  llmapp_cuda.so is not installed/, 'asking for one is an error');
 
 # with it
-plug();
+$plug->();
 is(sql(q{SELECT concat_ws('|', device, available, name, kernels, memory) FROM llmapp.devices WHERE device LIKE 'cuda%'}), 'cuda:0|t|emulated GPU|compute capability 8.0, 4 multiprocessors|1073741824', 'the GPU is listed');
 fails(q{SELECT llm_train('m', 'points', target => 'above', device => 'cuda:1')}, qr/device "cuda:1" is not available\nDETAIL:  There are 1 GPUs/, 'another one is not there');
 my $job = sql("SELECT llm_train('m', 'points', target => 'above', params => '$small', device => 'cuda', wait => true)");
@@ -94,7 +81,7 @@ ok(trains($job), 'the paused job goes on');
 is(report($job, 'used'), 'cpu', 'on the CPU');
 like(sql("SELECT report ->> 'resumed' FROM llmapp.jobs WHERE job = $job"), qr/step/, 'from its checkpoint');
 is(sql("SELECT llm_pause($job)"), 'paused', 'another pause');
-plug();
+$plug->();
 sql("SELECT llm_resume($job)");
 ok(trains($job), 'goes on');
 is(report($job, 'used'), 'cuda:0', 'on the GPU again');

@@ -6,21 +6,9 @@ use LlmappTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-plan skip_all => 'needs the private tree of tests/run' unless $ENV{LLMAPP_DESTDIR};
-my $emulated = 'tests/unit/build/llmapp_cuda.so';
-system('make -s -C tests/unit emulated') unless -e $emulated;
-
-# A tree of our own, so that no other test meets the emulated GPU.
-my $tree = PostgreSQL::Test::Utils::tempdir();
-chomp(my $pkglibdir = `pg_config --pkglibdir`);
-system("cp -r $ENV{LLMAPP_DESTDIR}/. $tree") == 0 or die 'no copy';
-my $library = "$tree$pkglibdir/llmapp_cuda.so";
-unlink $library; # of a build with nvcc
-system("cp $emulated $library") == 0 or die 'no library';
-$ENV{LLMAPP_DESTDIR} = $tree;
-my $fault = "$tree/fault";
-$ENV{LLMAPP_EMULATE_FAULT} = $fault;
-$ENV{LLMAPP_EMULATED_GPU} = 1;
+my (undef, $plug) = private_gpu_tree();
+$plug->();
+my $fault = $ENV{LLMAPP_EMULATE_FAULT};
 
 my $node = start_node('cuda_weights', "shared_preload_libraries = 'llmapp'", "llmapp.inference_device = 'cuda'");
 sub sql { return $node->safe_psql('postgres', $_[0]); }
