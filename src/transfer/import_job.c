@@ -428,6 +428,8 @@ Succeed(const Import *import, Oid relid, int32 version)
 	RenewSnapshot();
 	if (import->c != NULL && IsJudged(import))
 		JudgeModel(import, relid);
+	CloseServerFiles(import->from->files);
+	CloseServerFiles(import->from->weights);
 	JobReport("version", json_integer(version));
 	JobReport("live", json_true());
 	JobSucceeded(quote_qualified_identifier(import->spec->schema, import->spec->model), version);

@@ -131,6 +131,13 @@ OpenServerPath(const char *path, const char *function)
 	return f;
 }
 
+void
+CloseServerFiles(ServerFiles *f)
+{
+	for (int32 i = 0; i < f->count; i++)
+		CloseTransientFile(f->files[i].fd);
+}
+
 const char *
 SingleFile(const ServerFiles *f)
 {

@@ -3,7 +3,8 @@
  *	  The files of a checkpoint on the server: one file, or those of a folder.
  *
  * Paths are read as COPY reads them: by roles that have the privileges of pg_read_server_files, as the
- * server's operating-system user.  Only regular files are opened, until the transaction ends.
+ * server's operating-system user.  Only regular files are opened, until they are closed or the
+ * transaction is rolled back.
  * Include after postgres.h.
  */
 #ifndef LLMAPP_SERVER_FILES_H
@@ -20,6 +21,8 @@ typedef struct ServerFiles ServerFiles;
 extern void RequireServerPath(const char *path, const char *function);
 /* The same; the result belongs to the current memory context and transaction. */
 extern ServerFiles *OpenServerPath(const char *path, const char *function);
+
+extern void CloseServerFiles(ServerFiles *f); /* their names and sizes stay */
 
 /* ERROR unless the current user may write files of the server and the path is an absolute one. */
 extern void RequireWriter(const char *path, const char *function);

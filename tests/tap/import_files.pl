@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use File::Path qw(make_path);
 use LlmappTest;
+use PostgreSQL::Test::Utils;
 use StoriesCheckpoint;
 use Test::More;
 
@@ -188,4 +189,5 @@ $shuffled{'model.embed_tokens.weight'} =
 fails(variant('shuffled', 'model.safetensors' => safetensors(%shuffled)), '{}', qr/loss/, 'a table in the wrong order');
 is(sql(q{SELECT to_regclass('broken') IS NULL}), 't', 'nothing is left of what failed');
 is(sql(q{SELECT count(*) FROM llmapp.jobs WHERE model = 'public.broken' AND status <> 'failed'}), '0', 'and each job says so');
+unlike(slurp_file($node->logfile), qr/not closed at end-of-transaction/, 'files are closed');
 done_testing();
