@@ -61,7 +61,7 @@ wait_for($node, 'SELECT sum(calls) FROM llmapp.stat_inference', '0', 20);
 cmp_ok((count_of('tokens') - $tokens) / (count_of('passes') - $passes), '>', 2, 'passes had tokens of several sessions');
 
 # ends of calls
-my $endless = q{SELECT llm_generate('writer', 'la', max_tokens => 100000, temperature => 1, seed => i) FROM generate_series(1, 1000) AS i};
+my $endless = q{SELECT llm_generate('writer', 'la', max_tokens => 100000, temperature => 1, seed => i) FROM generate_series(1, 1000000) AS i};
 my ($status, $stdout, $stderr) = $node->psql('postgres', "SET statement_timeout = 500; $endless");
 like($stderr, qr/canceling statement due to statement timeout/, 'a statement is cancelled');
 ok(free(), 'which frees its place');
@@ -79,7 +79,7 @@ ok(free(), 'a session that is ended frees its place');
 
 # without the server
 is(sql(q{SET llmapp.gpu_queue_timeout = 0; SELECT song('la b')}), alone(q{SELECT song('la b')}), 'who does not wait writes alone');
-my $text = q{SELECT md5(llm_generate('writer', 'la', max_tokens => 40000, temperature => 1, seed => 1))};
+my $text = q{SELECT md5(string_agg(llm_generate('writer', 'la', max_tokens => 200, temperature => 1, seed => i), '|' ORDER BY i)) FROM generate_series(1, 500) AS i};
 ok(begin_endless($text), 'another one writes');
 my $pid = sql('SELECT pid FROM llmapp.stat_inference');
 kill TERM => $pid;
