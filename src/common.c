@@ -109,6 +109,35 @@ DefineSettings(void)
 }
 
 /* SQLSTATE of a failure code. */
+/* ---- shared memory ---- */
+
+#define STRUCTURES 8
+
+static Size (*structures[STRUCTURES])(void);
+static int structure_count = 0;
+static shmem_request_hook_type previous_request_hook = NULL;
+
+static void
+RequestAll(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	for (int i = 0; i < structure_count; i++)
+		RequestAddinShmemSpace(structures[i]());
+}
+
+void
+RequestSharedMemory(Size (*bytes)(void))
+{
+	if (structure_count == 0)
+	{
+		previous_request_hook = shmem_request_hook;
+		shmem_request_hook = RequestAll;
+	}
+	Assert(structure_count < STRUCTURES);
+	structures[structure_count++] = bytes;
+}
+
 static int
 ErrorSqlState(llm_code code)
 {

@@ -35,6 +35,9 @@ extern char *llmapp_databases;         /* databases the launcher looks after */
 /* A device failed under a job, which another worker can go on with; class 58 is "system error". */
 #define ERRCODE_DEVICE_LOST MAKE_SQLSTATE('5', '8', 'L', '0', '1')
 
+/* In the postmaster, when preloaded: room for a structure of shared memory, whose size is asked for when settings are read. */
+extern void RequestSharedMemory(Size (*bytes)(void));
+
 /* Raise a failure of PostgreSQL-free code as ERROR; the code picks the SQLSTATE. */
 pg_noreturn extern void ThrowError(const llm_error *err);
 

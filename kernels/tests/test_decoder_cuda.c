@@ -14,6 +14,7 @@
 #include "../../src/engine/decoder.h"
 #include "../../src/engine/generator.h"
 #include "../../tests/unit/net_check.h"
+#include "on_gpu.h"
 
 #define VOCAB 64
 #define CONTEXT 150
@@ -27,7 +28,6 @@ extern void emulate_set_order(int order) __attribute__((weak));
 extern void emulate_fail(const char *kind, int count) __attribute__((weak));
 extern size_t emulate_allocated(void) __attribute__((weak));
 
-static cuda_device *device;
 static double worst;
 
 typedef struct model
@@ -436,31 +436,24 @@ test_lost(void)
 	free_model(&m);
 }
 
+static void
+run_tests(const char *path, const llmapp_cuda_device *info)
+{
+	test_families();
+	test_type(WEIGHT_F16, 3e-6);
+	test_type(WEIGHT_BF16, 3e-4);
+	test_type(WEIGHT_Q8_0, 3e-4);
+	test_type(WEIGHT_Q4_0, 3e-4);
+	test_shared_page();
+	test_pieces();
+	test_memory();
+	test_stop();
+	if (emulate_fail)
+		test_lost();
+}
+
 int
 main(int argc, char **argv)
 {
-	const char *path = argc > 1 ? argv[1] : NULL;
-	llmapp_cuda_device list[CUDA_DEVICES];
-	llm_error err = {0};
-	int count = cuda_list(path, list, &err);
-
-	device = count > 0 ? cuda_open(path, 0, list, &err) : NULL;
-	if (!device)
-		printf("no GPU: %s\n", err.message);
-	else
-	{
-		test_families();
-		test_type(WEIGHT_F16, 3e-6);
-		test_type(WEIGHT_BF16, 3e-4);
-		test_type(WEIGHT_Q8_0, 3e-4);
-		test_type(WEIGHT_Q4_0, 3e-4);
-		test_shared_page();
-		test_pieces();
-		test_memory();
-		test_stop();
-		if (emulate_fail)
-			test_lost();
-		cuda_close(device);
-	}
-	return test_summary();
+	return test_on_gpu(argc, argv, run_tests);
 }

@@ -8,11 +8,10 @@
 #include "../../src/engine/embedder.h"
 #include "../../src/engine/generator.h"
 #include "../../tests/unit/net_check.h"
+#include "on_gpu.h"
 
 #define ROWS 40
 #define LIMIT 1e-10 /* of normalised squared errors */
-
-static cuda_device *device;
 
 static void
 check_same(const char *name, const float *got, const float *expected, int64_t count)
@@ -313,22 +312,15 @@ test_all_embeddings(void)
 	test_embedder_limits();
 }
 
+static void
+run_tests(const char *path, const llmapp_cuda_device *info)
+{
+	test_all_predictions();
+	test_all_embeddings();
+}
+
 int
 main(int argc, char **argv)
 {
-	const char *path = argc > 1 ? argv[1] : NULL;
-	llmapp_cuda_device list[CUDA_DEVICES];
-	llm_error err = {0};
-	int count = cuda_list(path, list, &err);
-
-	device = count > 0 ? cuda_open(path, 0, list, &err) : NULL;
-	if (!device)
-		printf("no GPU: %s\n", err.message);
-	else
-	{
-		test_all_predictions();
-		test_all_embeddings();
-		cuda_close(device);
-	}
-	return test_summary();
+	return test_on_gpu(argc, argv, run_tests);
 }

@@ -7,12 +7,11 @@
  */
 #include "../../src/engine/cuda.h"
 #include "../../tests/unit/net_check.h"
+#include "on_gpu.h"
 
 #define ROWS 9
 #define STEPS 4
 #define LIMIT 1e-10 /* of normalised squared errors */
-
-static cuda_device *device;
 
 typedef struct training
 {
@@ -393,24 +392,17 @@ test_opening(const char *path, const llmapp_cuda_device *info)
 	CHECK(!cuda_open(path, 99, info, &err) && err.code == LLM_UNAVAILABLE && strstr(err.message, "cuda:99"));
 }
 
+static void
+run_tests(const char *path, const llmapp_cuda_device *info)
+{
+	test_opening(path, info);
+	test_trainings();
+	test_passes();
+	test_limits();
+}
+
 int
 main(int argc, char **argv)
 {
-	const char *path = argc > 1 ? argv[1] : NULL;
-	llmapp_cuda_device list[CUDA_DEVICES];
-	llm_error err = {0};
-	int count = cuda_list(path, list, &err);
-
-	device = count > 0 ? cuda_open(path, 0, list, &err) : NULL;
-	if (!device)
-		printf("no GPU: %s\n", err.message);
-	else
-	{
-		test_opening(path, list);
-		test_trainings();
-		test_passes();
-		test_limits();
-		cuda_close(device);
-	}
-	return test_summary();
+	return test_on_gpu(argc, argv, run_tests);
 }

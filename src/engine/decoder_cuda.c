@@ -13,10 +13,10 @@
 #include <string.h>
 
 #include "cpu_attention.h"
+#include "cuda_plans.h"
 #include "decoder_steps.h"
 #include "generator_pass.h"
 
-#define ALIGNMENT 256
 #define PROGRAMS 32
 #define PIECE ((size_t) 1 << 20)  /* of weights, in pinned memory */
 #define PANEL ((size_t) 16 << 20) /* of weights decoded for a product, which stay in the device's cache */
@@ -49,11 +49,8 @@ place(int64_t rows, int64_t columns, size_t size, size_t *at, size_t *end)
 {
 	size_t bytes;
 
-	*at = *end;
 	return !__builtin_mul_overflow((size_t) rows, (size_t) columns, &bytes) &&
-		   !__builtin_mul_overflow(bytes, size, &bytes) &&
-		   !__builtin_add_overflow(bytes, (size_t) ALIGNMENT - 1, &bytes) &&
-		   !__builtin_add_overflow(*end, bytes & ~(size_t) (ALIGNMENT - 1), end);
+		   !__builtin_mul_overflow(bytes, size, &bytes) && cuda_place(bytes, at, end);
 }
 
 /* For the largest matrix that is neither float32 nor bf16. */

@@ -17,37 +17,28 @@ typedef struct page
 	uint64_t before, chain;
 	int32_t ids[DECODER_PAGE];
 	int32_t same_hash;    /* the next known page of its bucket */
-	int32_t older, newer; /* among those without users */
+	int32_t older, newer; /* in the ring of those without users */
 } page;
 
 struct pages
 {
 	int32_t count, idle;
-	uint64_t chains; /* given out */
-	int32_t oldest, newest;
+	uint64_t chains;  /* given out */
 	int32_t *buckets; /* (count): first known page */
-	page *page;       /* (count) */
+	page *page;       /* (count), and one that is the begin and the end of the ring */
 };
 
 /* ---- pages without users ---- */
 
+/* Behind a page of the ring, or its begin, page[count]. */
 static void
-link_newest(pages *p, int32_t i)
+link_idle(pages *p, int32_t i, int32_t older)
 {
-	p->page[i].older = p->newest;
-	p->page[i].newer = PAGE_NONE;
-	*(p->newest == PAGE_NONE ? &p->oldest : &p->page[p->newest].newer) = i;
-	p->newest = i;
-	p->idle++;
-}
+	page *x = &p->page[i];
 
-static void
-link_oldest(pages *p, int32_t i)
-{
-	p->page[i].newer = p->oldest;
-	p->page[i].older = PAGE_NONE;
-	*(p->oldest == PAGE_NONE ? &p->newest : &p->page[p->oldest].older) = i;
-	p->oldest = i;
+	x->older = older;
+	x->newer = p->page[older].newer;
+	p->page[x->older].newer = p->page[x->newer].older = i;
 	p->idle++;
 }
 
@@ -56,8 +47,8 @@ unlink_idle(pages *p, int32_t i)
 {
 	const page *x = &p->page[i];
 
-	*(x->older == PAGE_NONE ? &p->oldest : &p->page[x->older].newer) = x->newer;
-	*(x->newer == PAGE_NONE ? &p->newest : &p->page[x->newer].older) = x->older;
+	p->page[x->older].newer = x->newer;
+	p->page[x->newer].older = x->older;
 	p->idle--;
 }
 
@@ -109,7 +100,7 @@ pages_new(int32_t count, llm_error *err)
 	if (p)
 	{
 		p->buckets = calloc(count, sizeof(int32_t));
-		p->page = calloc(count, sizeof(page));
+		p->page = calloc((size_t) count + 1, sizeof(page));
 	}
 	if (!p || !p->buckets || !p->page)
 	{
@@ -118,11 +109,11 @@ pages_new(int32_t count, llm_error *err)
 		return NULL;
 	}
 	p->count = count;
-	p->oldest = p->newest = PAGE_NONE;
+	p->page[count].older = p->page[count].newer = count;
 	for (int32_t i = 0; i < count; i++)
 	{
 		p->buckets[i] = PAGE_NONE;
-		link_newest(p, i);
+		link_idle(p, i, p->page[count].older);
 	}
 	return p;
 }
@@ -140,10 +131,10 @@ pages_free(pages *p)
 int32_t
 pages_take(pages *p)
 {
-	int32_t i = p->oldest;
+	int32_t i = p->page[p->count].newer;
 
-	if (i == PAGE_NONE)
-		return i;
+	if (p->idle == 0)
+		return PAGE_NONE;
 	unlink_idle(p, i);
 	forget(p, i);
 	p->page[i].users = 1;
@@ -155,7 +146,7 @@ void
 pages_release(pages *p, int32_t i)
 {
 	if (--p->page[i].users == 0)
-		(p->page[i].known ? link_newest : link_oldest)(p, i);
+		link_idle(p, i, p->page[i].known ? p->page[p->count].older : p->count);
 }
 
 int32_t

@@ -23,7 +23,6 @@ typedef struct Board
 } Board;
 
 static Board *board = NULL;
-static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
 int
@@ -36,14 +35,6 @@ static Size
 BoardBytes(void)
 {
 	return add_size(offsetof(Board, place), mul_size(BoardPlaces(), sizeof(Place)));
-}
-
-static void
-RequestMemory(void)
-{
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(BoardBytes());
 }
 
 static void
@@ -66,14 +57,13 @@ MakeBoard(void)
 void
 RequestBoardMemory(void)
 {
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = RequestMemory;
+	RequestSharedMemory(BoardBytes);
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = MakeBoard;
 }
 
 bool
-AttachBoard(void)
+HasBoard(void)
 {
 	return board != NULL;
 }

@@ -84,7 +84,6 @@ typedef struct Segment
 	Size cells;                  /* (texts) */
 	Size ids;                    /* (texts, context) */
 	Size results;                /* (texts, outputs) */
-	char device[16];             /* by the server that opens it */
 } Segment;
 
 static inline void *
@@ -113,7 +112,7 @@ ResultOf(Segment *s, int32 text)
 
 extern void RequestBoardMemory(void); /* in the postmaster */
 /* False when llmapp was not preloaded. */
-extern bool AttachBoard(void);
+extern bool HasBoard(void);
 
 extern int BoardPlaces(void); /* in all */
 extern int PlacesInUse(void); /* behind the last one that is not free */

@@ -184,7 +184,7 @@ MayAsk(const Model *m, InferenceKind kind)
 {
 	const transformer_config *c = &net_get_config(m->manifest->net)->text;
 
-	if (!AttachBoard() || strcmp(llmapp_device, "cpu") == 0)
+	if (!HasBoard() || strcmp(llmapp_device, "cpu") == 0)
 		return false;
 	return kind == INFERENCE_EMBED || (c->encoder_depth == 0 && !c->bidirectional && !c->headless && c->labels == 0);
 }
@@ -257,12 +257,6 @@ AwaitResults(InferenceCall *call)
 		if (CellOf(call->segment, i)->failed)
 			return false;
 	return true;
-}
-
-const char *
-InferenceDevice(const InferenceCall *call)
-{
-	return call->segment->device;
 }
 
 const float *

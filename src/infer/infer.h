@@ -36,6 +36,5 @@ extern void GiveTokens(InferenceCall *call, int32 text, int32 keep, const int32 
 extern bool AwaitResults(InferenceCall *call);
 /* Of a text, until it is given tokens again. */
 extern const float *InferenceResult(const InferenceCall *call, int32 text);
-extern const char *InferenceDevice(const InferenceCall *call);
 
 #endif /* LLMAPP_INFER_H */

@@ -82,6 +82,8 @@ FreeModel(LoadedModel *m)
 	if (m->file.bytes > 0)
 		(void) munmap(m->file.memory, m->file.bytes);
 	manifest_free(m->manifest);
+	free(m->ids);
+	free(m->results);
 	free(m->weights);
 	free(m);
 }
@@ -179,6 +181,10 @@ MakeEmbedder(LoadedModel *m, const void *weights, llm_error *err)
 		return false;
 	if (bytes > budget - Min(LoadedBytes(), budget))
 		return llm_fail(err, LLM_MEMORY, "there is no room for the model");
+	m->ids = malloc(m->tokens * sizeof(int32));
+	m->results = malloc((Size) m->texts * c->width * sizeof(float));
+	if (m->ids == NULL || m->results == NULL)
+		return llm_fail(err, LLM_MEMORY, "out of memory");
 	m->embedder = embedder_new(n, weights, net_get_config(n)->pool, m->texts, m->tokens, device, err);
 	if (m->embedder == NULL)
 		return false;

@@ -20,7 +20,9 @@ typedef struct LoadedModel
 	manifest *manifest;
 	WeightFile file;
 	embedder *embedder;  /* of one that embeds, */
-	int32 texts, tokens; /* and the most of a pass; */
+	int32 texts, tokens; /* the most of a pass, */
+	int32 *ids;          /* (tokens): of it, text behind text, */
+	float *results;      /* (texts, width); */
 	decoder *decoder;    /* of one that writes */
 	scheduler *scheduler;
 	Size bytes;

@@ -24,6 +24,7 @@
 
 #include "../common.h"
 #include "../job/device.h"
+#include "../job/worker.h"
 #include "infer.h"
 #include "loaded.h"
 
@@ -31,7 +32,6 @@
 #define DEVICE_CPU (-1)
 #define DEVICE_GPUS (-2) /* all that there are */
 
-#define RESTART_SECONDS 5
 #define COUNT_MS 500               /* between two reports of what was done */
 #define CPU_BYTES ((Size) 1 << 30) /* of keys and values of all models */
 #define GPU_SHARE 0.8              /* of what is free: jobs want some */
@@ -117,7 +117,6 @@ Open(Place *place, Visitor *v)
 		v->model->calls++;
 		to = PLACE_OPEN;
 	}
-	strlcpy(v->segment->device, device_name, sizeof(v->segment->device));
 	if (to == PLACE_REFUSED)
 		Leave(v);
 	(void) MovePlace(place, PLACE_ASKED, to); /* one that was closed meanwhile is left at the next look */
@@ -163,7 +162,7 @@ TakeTokens(Visitor *v)
 static void
 AnswerAll(const LoadedModel *m, bool failed)
 {
-	for (int p = 0; p < PlacesInUse(); p++)
+	for (int p = 0, used = PlacesInUse(); p < used; p++)
 	{
 		Visitor *v = &visitors[p];
 		bool answered = false;
@@ -188,7 +187,7 @@ AnswerAll(const LoadedModel *m, bool failed)
 static void
 LookAtPlaces(void)
 {
-	for (int p = 0; p < PlacesInUse(); p++)
+	for (int p = 0, used = PlacesInUse(); p < used; p++)
 	{
 		Place *place = PlaceAt(p);
 		PlaceState state = ReadPlace(place);
@@ -213,7 +212,6 @@ typedef struct EmbeddingPass
 	int32 texts, tokens;
 	Visitor *visitor[EMBEDDED_TEXTS];
 	int32 cell[EMBEDDED_TEXTS], counts[EMBEDDED_TEXTS];
-	int32 *ids; /* text behind text */
 } EmbeddingPass;
 
 /* Those of a call, as far as there is room; false when there is no more. */
@@ -233,7 +231,7 @@ JoinPass(EmbeddingPass *p, const LoadedModel *m, Visitor *v)
 		}
 		if (p->texts == m->texts || count > m->tokens - p->tokens)
 			return false;
-		memcpy(p->ids + p->tokens, IdsOf(v->segment, i), count * sizeof(int32));
+		memcpy(m->ids + p->tokens, IdsOf(v->segment, i), count * sizeof(int32));
 		p->visitor[p->texts] = v;
 		p->cell[p->texts] = i;
 		p->counts[p->texts++] = count;
@@ -264,24 +262,20 @@ FillPass(EmbeddingPass *p, const LoadedModel *m)
 static bool
 EmbedPass(LoadedModel *m, llm_error *err)
 {
-	EmbeddingPass p = {.ids = palloc(m->tokens * sizeof(int32))};
+	EmbeddingPass p = {0};
 	int32 width = net_get_config(m->manifest->net)->text.width;
-	float *out = palloc((Size) m->texts * width * sizeof(float));
-	bool done = false;
+	bool done;
 
 	FillPass(&p, m);
-	if (p.texts > 0)
+	if (p.texts == 0)
+		return false;
+	done = embedder_run(m->embedder, p.counts, p.texts, m->ids, m->results, err);
+	for (int32 i = 0; i < p.texts && err->code != LLM_CANCELLED; i++)
 	{
-		done = embedder_run(m->embedder, p.counts, p.texts, p.ids, out, err);
-		for (int32 i = 0; i < p.texts && err->code != LLM_CANCELLED; i++)
-		{
-			Answer(p.visitor[i], p.cell[i], done ? out + (Size) i * width : NULL);
-			SetLatch(&PlaceAt(p.visitor[i] - visitors)->session->procLatch);
-		}
+		Answer(p.visitor[i], p.cell[i], done ? m->results + (Size) i * width : NULL);
+		SetLatch(&PlaceAt(p.visitor[i] - visitors)->session->procLatch);
 	}
-	pfree(p.ids);
-	pfree(out);
-	return p.texts > 0;
+	return true;
 }
 
 static bool
@@ -319,11 +313,13 @@ static void
 ReportWork(bool always)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ServerCounts counts = {.work = CountWork(), .memory = LoadedBytes()};
+	ServerCounts counts = {0};
 
 	if (!always && !TimestampDifferenceExceeds(counted, now, COUNT_MS))
 		return;
 	counted = now;
+	counts.work = CountWork();
+	counts.memory = LoadedBytes();
 	for (const LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
 		counts.models++;
 	ReportCounts(number, &counts);
@@ -366,15 +362,11 @@ EndServer(int code, Datum arg)
 static void
 StartServer(int device, bool dynamic)
 {
-	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS,
-							   .bgw_start_time = BgWorkerStart_ConsistentState,
-							   .bgw_restart_time = RESTART_SECONDS,
-							   .bgw_main_arg = Int32GetDatum(device)};
+	BackgroundWorker worker;
 
-	snprintf(worker.bgw_name, BGW_MAXLEN, "llmapp inference");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "llmapp inference");
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "llmapp");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "llmapp_inference");
+	DescribeProcess(&worker, "llmapp inference", "llmapp_inference");
+	worker.bgw_start_time = BgWorkerStart_ConsistentState; /* on a standby, too */
+	worker.bgw_main_arg = Int32GetDatum(device);
 	if (!dynamic)
 		RegisterBackgroundWorker(&worker);
 	else if (!RegisterDynamicBackgroundWorker(&worker, NULL))
@@ -471,7 +463,7 @@ llmapp_inference_servers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Server servers[INFERENCE_SERVERS];
-	int count = AttachBoard() ? CopyServers(servers) : 0;
+	int count = HasBoard() ? CopyServers(servers) : 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < count; i++)

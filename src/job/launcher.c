@@ -32,22 +32,8 @@
 #include "wake.h"
 #include "worker.h"
 
-#define RESTART_SECONDS 5
-
 PGDLLEXPORT void llmapp_launcher(Datum arg);
 PGDLLEXPORT void llmapp_visitor(Datum arg);
-
-static void
-DescribeProcess(BackgroundWorker *worker, const char *name, const char *function)
-{
-	memset(worker, 0, sizeof(*worker));
-	snprintf(worker->bgw_name, BGW_MAXLEN, "%s", name);
-	snprintf(worker->bgw_type, BGW_MAXLEN, "%s", name);
-	snprintf(worker->bgw_library_name, BGW_MAXLEN, "llmapp");
-	snprintf(worker->bgw_function_name, BGW_MAXLEN, "%s", function);
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
-}
 
 static void
 RegisterLauncher(void)
@@ -55,7 +41,6 @@ RegisterLauncher(void)
 	BackgroundWorker worker;
 
 	DescribeProcess(&worker, "llmapp launcher", "llmapp_launcher");
-	worker.bgw_restart_time = RESTART_SECONDS;
 	RegisterBackgroundWorker(&worker);
 }
 

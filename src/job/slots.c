@@ -47,21 +47,17 @@ typedef struct JobShared
 static JobShared *shared = NULL;
 static JobSlot *my_slot = NULL;
 static bool is_patient = false;
-static shmem_request_hook_type previous_request_hook = NULL;
 
-static void
-RequestMemory(void)
+static Size
+SharedBytes(void)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(JobShared)));
+	return MAXALIGN(sizeof(JobShared));
 }
 
 void
 RequestJobMemory(void)
 {
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = RequestMemory;
+	RequestSharedMemory(SharedBytes);
 }
 
 void

@@ -12,16 +12,26 @@
 #include "slots.h"
 #include "worker.h"
 
+#define RESTART_SECONDS 5
+
+void
+DescribeProcess(BackgroundWorker *worker, const char *name, const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	snprintf(worker->bgw_name, BGW_MAXLEN, "%s", name);
+	snprintf(worker->bgw_type, BGW_MAXLEN, "%s", name);
+	snprintf(worker->bgw_library_name, BGW_MAXLEN, "llmapp");
+	snprintf(worker->bgw_function_name, BGW_MAXLEN, "%s", function);
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = RESTART_SECONDS;
+}
+
 static void
 DescribeWorker(BackgroundWorker *worker, const WorkerStart *start)
 {
-	memset(worker, 0, sizeof(*worker));
-	snprintf(worker->bgw_name, BGW_MAXLEN, "llmapp job");
-	snprintf(worker->bgw_type, BGW_MAXLEN, "llmapp job");
-	snprintf(worker->bgw_library_name, BGW_MAXLEN, "llmapp");
-	snprintf(worker->bgw_function_name, BGW_MAXLEN, "llmapp_job_worker");
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	DescribeProcess(worker, "llmapp job", "llmapp_job_worker");
+	worker->bgw_flags |= BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker->bgw_restart_time = BGW_NEVER_RESTART;
 	StaticAssertStmt(sizeof(WorkerStart) <= BGW_EXTRALEN, "start does not fit");
 	memcpy(worker->bgw_extra, start, sizeof(*start));

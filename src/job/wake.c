@@ -61,21 +61,17 @@ static Answer *my_answer = NULL;
 static const char *my_kind = NULL;
 static bool given = false;
 static bool failed = false;
-static shmem_request_hook_type previous_request_hook = NULL;
 
-static void
-RequestMemory(void)
+static Size
+SharedBytes(void)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(WakeShared)));
+	return MAXALIGN(sizeof(WakeShared));
 }
 
 void
 RequestWakeMemory(void)
 {
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = RequestMemory;
+	RequestSharedMemory(SharedBytes);
 }
 
 static void

@@ -16,6 +16,9 @@
 #include "job.h"
 #include "job_table.h"
 
+/* A process of this library without a database, from when the server takes writes on, that is started again after a failure. */
+extern void DescribeProcess(BackgroundWorker *worker, const char *name, const char *function);
+
 /*
  * In dynamic shared memory: what a call with wait => true hands to its worker, which inserts
  * the job's row itself because the session's transaction has not ended.

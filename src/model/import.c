@@ -86,13 +86,18 @@ OriginJson(const char *format, const void *bytes, Size size)
 
 /* ---- tensors that the parameters explain ---- */
 
-/* The plan's weights are read. */
+/* The plan's weights as they were read, malloc'd; NULL: why not. */
 static void
-MakeManifest(Import *import, const import_plan *plan)
+TakeWeights(Import *import, const import_plan *plan, float *weights, const llm_error *err)
 {
-	json_t *lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
+	json_t *lineage;
 	char sha256[65];
 
+	if (weights == NULL)
+		ThrowError(err);
+	OWN(weights, free);
+	import->weights = weights;
+	lineage = json_pack("{s:s, s:O}", "extension_version", LLMAPP_VERSION, "imported", import->origin);
 	import->bytes = net_weight_bytes(plan->net);
 	HashWeights(&(WeightBytes) {.network = import->weights, .network_size = import->bytes}, sha256);
 	import->manifest =
@@ -109,11 +114,7 @@ ReadTensors(Import *import, const json_t *params)
 	if (plan == NULL)
 		ThrowError(&err);
 	OWN(plan, import_plan_free);
-	import->weights = import_plan_read(plan, import->file, InterruptRequested, NULL, &err);
-	if (import->weights == NULL)
-		ThrowError(&err);
-	OWN(import->weights, free);
-	MakeManifest(import, plan);
+	TakeWeights(import, plan, import_plan_read(plan, import->file, InterruptRequested, NULL, &err), &err);
 }
 
 /* ---- an ONNX file ---- */
@@ -136,11 +137,7 @@ ReadOnnx(Import *import, const char *bytes, Size size, const json_t *params)
 	if (plan == NULL)
 		ThrowError(&err);
 	OWN(plan, import_plan_free);
-	import->weights = import_plan_read_onnx(plan, source, InterruptRequested, NULL, &err);
-	if (import->weights == NULL)
-		ThrowError(&err);
-	OWN(import->weights, free);
-	MakeManifest(import, plan);
+	TakeWeights(import, plan, import_plan_read_onnx(plan, source, InterruptRequested, NULL, &err), &err);
 }
 
 /* ---- a file of llm_export() ---- */

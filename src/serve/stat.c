@@ -78,23 +78,19 @@ static PredictionCounts made = {0};
 static bool unavailable = false; /* shared memory is full */
 static HTAB *uses = NULL;
 static ModelUse *dirty = NULL;
-static shmem_request_hook_type previous_request_hook = NULL;
 
 /* ---- shared memory ---- */
 
-static void
-RequestMemory(void)
+static Size
+SharedBytes(void)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(StatShared)));
+	return MAXALIGN(sizeof(StatShared));
 }
 
 void
 RequestStatMemory(void)
 {
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = RequestMemory;
+	RequestSharedMemory(SharedBytes);
 }
 
 static void

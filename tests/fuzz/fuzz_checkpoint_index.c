@@ -8,15 +8,9 @@
 #include <string.h>
 
 #include "../../src/format/checkpoint_index.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 static void
 check_files(const checkpoint_index *x)

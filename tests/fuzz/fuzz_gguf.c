@@ -10,34 +10,11 @@
 
 #include "../../src/format/ggml_blocks.h"
 #include "../../src/format/gguf_split.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
-
 #define BLOCK_MAX 256 /* numbers */
-
-typedef struct input
-{
-	const uint8_t *data;
-	size_t size;
-} input;
-
-static bool
-read_input(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
-{
-	const input *in = arg;
-
-	REQUIRE(file == 0 && offset <= in->size && bytes <= in->size - offset);
-	if (bytes > 0)
-		memcpy(out, in->data + offset, bytes);
-	return true;
-}
 
 static void
 check_strings(const gguf_strings *s)

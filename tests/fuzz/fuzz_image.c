@@ -9,15 +9,9 @@
 #include <string.h>
 
 #include "../../src/format/image.h"
+#include "fuzz.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 /* Larger pictures are possible, but take too long here. */
 #define MAX_PIXELS (1 << 20)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../../src/format/layers.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,13 +18,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Larger networks are possible, but take too long here. */
 #define MAX_WORK 200000
 #define MAX_BYTES (16 << 20)
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 static void
 read_inputs(const uint8_t *head, net_config *c)

@@ -10,31 +10,9 @@
 
 #include "../../src/format/onnx.h"
 #include "../../src/manifest/import_params.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
-
-typedef struct input
-{
-	const uint8_t *data;
-	size_t size;
-} input;
-
-static bool
-read_input(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
-{
-	const input *in = arg;
-
-	REQUIRE(file == 0 && offset <= in->size && bytes <= in->size - offset);
-	memcpy(out, in->data + offset, bytes);
-	return true;
-}
 
 /* Of a sound file: a graph that has no layers is an error. */
 static void

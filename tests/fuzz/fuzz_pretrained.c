@@ -11,15 +11,9 @@
 #include <string.h>
 
 #include "../../src/checkpoint/checkpoint.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 #define WEIGHTS_MAX (1 << 20) /* bytes; a larger network teaches nothing more */
 

@@ -10,33 +10,11 @@
 #include <string.h>
 
 #include "../../src/manifest/import_params.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
-
 #define WEIGHTS_MAX (16 << 20) /* a larger network teaches nothing more */
-
-typedef struct input
-{
-	const uint8_t *data;
-	size_t size;
-} input;
-
-static bool
-read_input(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
-{
-	const input *in = arg;
-
-	REQUIRE(file == 0 && offset <= in->size && bytes <= in->size - offset);
-	memcpy(out, in->data + offset, bytes);
-	return true;
-}
 
 /* What is said of the whole file is said of its header, and the numbers are the same. */
 static void

@@ -9,15 +9,9 @@
 
 #include "../../src/constrain/constraint.h"
 #include "../../src/text/tokenizer_train.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 #define TOKENS_MAX 300
 

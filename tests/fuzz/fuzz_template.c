@@ -7,15 +7,9 @@
 #include <stdlib.h>
 
 #include "../../src/text/template.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 static json_t *given, *own;
 

@@ -11,15 +11,9 @@
 
 #include "../../src/format/tensor_text.h"
 #include "../../src/format/tensor_wire.h"
+#include "fuzz.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 /* What must hold of every tensor that a reader accepts. */
 static void

@@ -10,15 +10,9 @@
 
 #include "../../src/text/chunk.h"
 #include "../../src/text/tokenizer_train.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
 
 static void
 try_text(tokenizer *t, const char *text, size_t length, bool exact)

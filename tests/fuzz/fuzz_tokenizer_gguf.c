@@ -7,23 +7,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-typedef struct input
-{
-	const uint8_t *data;
-	size_t size;
-} input;
-
-static bool
-read_input(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
-{
-	const input *in = arg;
-
-	REQUIRE(file == 0 && offset <= in->size && bytes <= in->size - offset);
-	if (bytes > 0)
-		memcpy(out, in->data + offset, bytes);
-	return true;
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -9,13 +9,7 @@
 #include <string.h>
 
 #include "../../src/text/tokenizer_file.h"
-
-#define REQUIRE(cond) \
-	do \
-	{ \
-		if (!(cond)) \
-			abort(); \
-	} while (0)
+#include "fuzz.h"
 
 /* Texts in which tokens of the seeds stand. */
 static const char text[] = " ab  aba\xC3\xA9 \xE4\xB8\xAD[U]x!a\xCC\x81 <s>\xE2\x96\x81 12\n\n\xEF\xAC\x81</s>\xFF";

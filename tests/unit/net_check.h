@@ -9,6 +9,20 @@
 #include "../../src/engine/net_record.h"
 #include "fixture.h"
 
+/* Normalised squared error of logits. */
+static inline double
+logits_nmse(const float *x, const float *y, int32_t vocab)
+{
+	double error = 0, size = 0;
+
+	for (int32_t i = 0; i < vocab; i++)
+	{
+		error += pow((double) x[i] - y[i], 2);
+		size += pow(y[i], 2);
+	}
+	return error / size;
+}
+
 /* ---- gradients: <g, delta> against the loss on both sides ---- */
 
 /* Weighted mean loss by the training plan, without an update. */

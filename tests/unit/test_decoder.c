@@ -70,19 +70,6 @@ free_model(model *m)
 	free(m->kept);
 }
 
-static double
-nmse(const float *x, const float *y)
-{
-	double error = 0, size = 0;
-
-	for (int i = 0; i < VOCAB; i++)
-	{
-		error += pow((double) x[i] - y[i], 2);
-		size += pow(y[i], 2);
-	}
-	return error / size;
-}
-
 static decoder_text
 text_of(const model *m, int i, int32_t first, int32_t count, bool wanted)
 {
@@ -96,7 +83,8 @@ follows(generator *g, const model *m, int i, int32_t length, const float *logits
 	llm_error err = {0};
 
 	generator_truncate(g, 0, 0);
-	return generator_append(g, 0, m->ids[i], length, &err) && nmse(logits, generator_logits(g, 0)) <= limit;
+	return generator_append(g, 0, m->ids[i], length, &err) &&
+		   logits_nmse(logits, generator_logits(g, 0), VOCAB) <= limit;
 }
 
 /*

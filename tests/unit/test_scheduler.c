@@ -73,19 +73,6 @@ free_server(server *v)
 	free_model(&v->m);
 }
 
-static double
-nmse(const float *x, const float *y)
-{
-	double error = 0, size = 0;
-
-	for (int i = 0; i < VOCAB; i++)
-	{
-		error += pow((double) x[i] - y[i], 2);
-		size += pow(y[i], 2);
-	}
-	return error / size;
-}
-
 /* Rounding of float32, as sums are cut differently. */
 static bool
 right(const server *v, int32_t text, const int32_t *ids, int32_t length)
@@ -94,7 +81,7 @@ right(const server *v, int32_t text, const int32_t *ids, int32_t length)
 
 	generator_truncate(v->g, 0, 0);
 	return generator_append(v->g, 0, ids, length, &err) &&
-		   nmse(scheduler_logits(v->s, text), generator_logits(v->g, 0)) < 1e-10;
+		   logits_nmse(scheduler_logits(v->s, text), generator_logits(v->g, 0), VOCAB) < 1e-10;
 }
 
 typedef struct session
