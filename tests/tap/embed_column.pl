@@ -78,7 +78,9 @@ is(sql('SELECT count(*) FROM emb'), '0', 'nothing is left');
 # kill -9 of the worker, and of the server, in the midst; every batch is slowed down by a trigger
 sub refill
 {
-	sql(q{TRUNCATE docs; INSERT INTO docs SELECT i, '', 'Number ' || i || ' is here. ' || repeat('It has more words. ', i % 15) FROM generate_series(1, 2000) AS i});
+	sql('TRUNCATE docs');
+	wait_for($node, 'SELECT count(*) FROM emb', '0', 60); # else what is seen next may be of before
+	sql(q{INSERT INTO docs SELECT i, '', 'Number ' || i || ' is here. ' || repeat('It has more words. ', i % 15) FROM generate_series(1, 2000) AS i});
 	return;
 }
 sql('CREATE TRIGGER slow AFTER INSERT ON emb FOR EACH ROW EXECUTE FUNCTION pause()');
