@@ -14,8 +14,11 @@
 #include <string.h>
 
 #include "bf16.h"
-#include "blas.h"
 #include "cpu_attention.h"
+
+#define DECODED_ROWS 16          /* of weights, for a product in float32: they stay in the first two caches */
+#define BLOCK_FLOATS (64 * 1024) /* of rows that stay in the second cache */
+#define LEAST_BLOCK 24           /* rows, whatever their length */
 
 /* As it is kept. */
 static const void *
@@ -31,24 +34,23 @@ tensor_of(const generator *g, int32_t number)
 	return number == TENSOR_NONE ? NULL : kept_of(g, number);
 }
 
-static void
-few_rows(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
+/* Rows of a matrix from the j-th on. */
+static const void *
+rows_from(const generator *g, int32_t number, int64_t j)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
-	int64_t n = t->dims[0], k = t->dims[1];
-	quant_rows prepared;
 
-	if (t->type == WEIGHT_F32)
-	{
-		g->simd->gemv(x, rows, k, kept_of(g, number), bias, y, n, n);
-		return;
-	}
-	prepared = quant_prepare(g->quant, t->type, x, rows, k, g->scratch);
-	g->quant->gemv[t->type](&prepared, kept_of(g, number), bias, y, n, n);
+	return (const char *) kept_of(g, number) + weight_bytes(t->type, (size_t) (j * t->dims[1]));
+}
+
+static int64_t
+smaller(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
 }
 
 /*
- * Products of numbers rounded to bf16, where there are any, are as exact as the rounded rows of few_rows(); of f16,
+ * Products of numbers rounded to bf16, where there are any, are as exact as rows rounded for weights in blocks; of f16,
  * which has three bits more, they are not.
  */
 static bool
@@ -57,36 +59,62 @@ multiplies_bf16(weight_type type)
 	return type != WEIGHT_F32 && type != WEIGHT_F16 && bf16_supported();
 }
 
-/* Weights that are not float32 are decoded panel by panel, which stays in the caches. */
+/* Weights are decoded and rounded panel by panel, which stays in the caches. */
+static void
+many_rows_bf16(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
+{
+	const net_tensor_info *t = &g->n->tensors[number];
+	int64_t n = t->dims[0], k = t->dims[1];
+
+	for (int64_t i = 0; bias && i < rows; i++)
+		memcpy(y + i * n, bias, n * sizeof(float));
+	for (int64_t j = 0; j < n; j += PANEL_ROWS)
+	{
+		int64_t columns = smaller(PANEL_ROWS, n - j);
+
+		g->quant->decode[t->type](rows_from(g, number, j), columns * k, g->scratch);
+		gemm_bf16(false, true, rows, columns, k, x, k, g->scratch, k, bias ? 1 : 0, y + j, n);
+	}
+}
+
+/* Rows of x stay in the second-level cache while the weights pass, which are decoded for them a panel at a time. */
 static void
 many_rows(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
-	int64_t n = t->dims[0], k = t->dims[1], panel = t->type == WEIGHT_F32 ? n : PANEL_ROWS;
-	float beta = bias ? 1 : 0;
+	int64_t n = t->dims[0], k = t->dims[1], block = k * LEAST_BLOCK < BLOCK_FLOATS ? BLOCK_FLOATS / k : LEAST_BLOCK;
+	int64_t panel = t->type == WEIGHT_F32 ? n : DECODED_ROWS;
 
-	for (int64_t i = 0; bias && i < rows; i++)
-		memcpy(y + i * n, bias, n * sizeof(float));
-	for (int64_t j = 0; j < n; j += panel)
-	{
-		int64_t columns = n - j < panel ? n - j : panel;
-		const void *from = (const char *) kept_of(g, number) + weight_bytes(t->type, (size_t) (j * k));
-		const float *w = t->type == WEIGHT_F32 ? from : g->scratch;
+	for (int64_t i = 0; i < rows; i += block)
+		for (int64_t j = 0; j < n; j += panel)
+		{
+			int64_t columns = smaller(panel, n - j);
+			const void *w = rows_from(g, number, j);
 
-		if (t->type != WEIGHT_F32)
-			g->quant->decode[t->type](from, columns * k, g->scratch);
-		if (multiplies_bf16(t->type))
-			gemm_bf16(false, true, rows, columns, k, x, k, w, k, beta, y + j, n);
-		else
-			gemm(g->simd, false, true, rows, columns, k, x, k, w, k, beta, y + j, n);
-	}
+			if (t->type != WEIGHT_F32)
+			{
+				g->quant->decode[t->type](w, columns * k, g->scratch);
+				w = g->scratch;
+			}
+			g->simd->gemv(x + i * k, smaller(block, rows - i), k, w, bias ? bias + j : NULL, y + i * n + j, n,
+						  columns);
+		}
 }
 
 /* y (rows, n) = x (rows, k) w^T + bias; w by its number */
 static void
 multiply(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
-	(rows <= FEW_ROWS ? few_rows : many_rows)(g, x, rows, number, bias, y);
+	const net_tensor_info *t = &g->n->tensors[number];
+	quant_rows prepared;
+
+	if (rows > FEW_ROWS || t->type == WEIGHT_F32)
+	{
+		(multiplies_bf16(t->type) ? many_rows_bf16 : many_rows)(g, x, rows, number, bias, y);
+		return;
+	}
+	prepared = quant_prepare(g->quant, t->type, x, rows, t->dims[1], g->scratch);
+	g->quant->gemv[t->type](&prepared, kept_of(g, number), bias, y, t->dims[0], t->dims[0]);
 }
 
 static void
@@ -363,9 +391,7 @@ embed(const generator *g, const pass *p)
 		{
 			float *x = g->stream + (s->row + i) * width;
 			int32_t id = p->ids[s->row + i];
-
-			const char *from =
-				(const char *) kept_of(g, g->numbers.embed) + weight_bytes(table->type, (size_t) (id * width));
+			const void *from = rows_from(g, g->numbers.embed, id);
 
 			if (table->type == WEIGHT_F32)
 				memcpy(x, from, width * sizeof(float));
@@ -386,8 +412,6 @@ pass_run(const generator *g, const pass *p, llm_error *err)
 {
 	const transformer_config *c = config_of(g);
 
-	if (p->rows > FEW_ROWS)
-		blas_open();
 	embed(g, p);
 	if (c->post_norm)
 		norm(g, g->stream, p->rows, p->stack->norm, g->stream);

@@ -10,8 +10,8 @@
 #include "simd.h"
 #include "transformer.h"
 
-#define FEW_ROWS 8     /* up to so many go through the matrix-vector kernels */
-#define PANEL_ROWS 288 /* of weights that are decoded at once for a product of many rows */
+#define FEW_ROWS 8     /* up to so many meet weights as they are kept; for more these are decoded */
+#define PANEL_ROWS 288 /* of them at once, at most */
 
 /* Tokens of one sequence that follow each other, in a pass. */
 typedef struct span
@@ -58,7 +58,7 @@ struct generator
 	float *log_sum;
 	float *last;    /* (sequences, width): what the last tokens of a call became */
 	float *logits;  /* (FEW_ROWS or sequences, transformer_outputs()) */
-	float *scratch; /* of weights that are not float32: rows of x rounded, or a panel of rows of weights decoded */
+	float *scratch; /* of weights that are not float32: rows of x rounded, or PANEL_ROWS rows of weights decoded */
 };
 
 typedef struct pass

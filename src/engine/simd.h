@@ -75,7 +75,10 @@ typedef struct simd_kernels
 	const char *name;
 	bool (*supported)(void);
 
-	/* y[r][j] = bias[j] + sum_i x[r][i] w[j][i] for few rows; bias may be NULL */
+	/*
+	 * y[r][j] = bias[j] + sum_i x[r][i] w[j][i]; bias may be NULL.  Of many rows those at once that stay in the second cache
+	 * are best.
+	 */
 	void (*gemv)(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
 				 int64_t n);
 	/* c[6][2 * lanes] (ldc) = beta * c + a(k, 6) b(k, 2 * lanes), both packed; beta 0 or 1 */

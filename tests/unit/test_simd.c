@@ -265,6 +265,20 @@ check_sums(const float *y, const double *expected, const double *sizes, int coun
 	CHECK(error <= 1e-13 * size);
 }
 
+/* A row of a product depends on none beside it. */
+static void
+check_alone(const simd_kernels *k, const float *x, int rows, int kk, const float *w, const float *bias,
+			const float *y, int n)
+{
+	float alone[200];
+
+	for (int r = 0; r < rows; r++)
+	{
+		k->gemv(x + r * kk, 1, kk, w, bias, alone, n, n);
+		CHECK(memcmp(alone, y + r * n, n * sizeof(float)) == 0);
+	}
+}
+
 /* y (rows, n) = x w^T + bias */
 static void
 test_products(void)
@@ -305,6 +319,8 @@ test_products(void)
 					}
 				k->gemv(x, rows, kk, w, bias, y, n, n);
 				check_sums(y, expected, sizes, rows * n);
+				if (kk < LONGEST) /* which has an order of its own for few rows */
+					check_alone(k, x, rows, kk, w, bias, y, n);
 				for (int r = 0; r < rows; r++)
 					memcpy(y + r * n, bias, n * sizeof(float));
 				gemm_builtin(k, false, true, rows, n, kk, x, kk, w, kk, 1, y, n);
