@@ -21,4 +21,13 @@ extern bool bf16_supported(void); /* by this CPU */
 extern void gemm_bf16(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
 					  int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
+/* n numbers, a multiple of 16, to the nearest bfloat16, denormals to zero. */
+extern void round_bf16(const float *x, int64_t n, uint16_t *y);
+/*
+ * y[r ldy + j] = bias[j] + x[r] . w[j]: rows of x and n rows of w, each of k numbers, a multiple of 32; bias may be
+ * NULL.  Nothing is packed, so weights may be few rows' or a file's; a row depends on none beside it.
+ */
+extern void dots_bf16(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y,
+					  int64_t ldy, int64_t n);
+
 #endif /* LLMAPP_BF16_H */

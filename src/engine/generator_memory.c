@@ -19,23 +19,33 @@ reserve(size_t *at, int64_t rows, int64_t columns, size_t *begin)
 		   !__builtin_add_overflow(*at, (count + 15) & ~(size_t) 15, at) && *at < SIZE_MAX / 8;
 }
 
-/* Of weights in fewer bits, by the longest of their rows. */
+static int64_t
+larger(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Of products with weights in fewer bits, as much as one of them needs. */
 static int64_t
 scratch_floats(const net *n)
 {
-	int64_t longest = 0, rounded;
+	int64_t most = 0;
 
 	for (int32_t i = 0; i < n->tensor_count; i++)
-		if (n->tensors[i].type != WEIGHT_F32 && n->tensors[i].dims[1] > longest)
-			longest = n->tensors[i].dims[1];
-	rounded = (int64_t) (quant_scratch_bytes(longest) / sizeof(float));
-	return longest * PANEL_ROWS > rounded ? longest * PANEL_ROWS : rounded;
+		if (n->tensors[i].type != WEIGHT_F32)
+		{
+			int64_t k = n->tensors[i].dims[1], few = quant_scratch_bytes(k) / sizeof(float),
+					many = product_scratch(k);
+
+			most = larger(most, larger(few, many));
+		}
+	return most;
 }
 
 static int64_t
 logit_rows(int32_t sequences)
 {
-	return sequences > FEW_ROWS ? sequences : FEW_ROWS;
+	return larger(sequences, FEW_ROWS);
 }
 
 #define ARRAYS 15

@@ -59,21 +59,45 @@ multiplies_bf16(weight_type type)
 	return type != WEIGHT_F32 && type != WEIGHT_F16 && bf16_supported();
 }
 
-/* Weights are decoded and rounded panel by panel, which stays in the caches. */
+static int64_t
+rows_of_block(int64_t k)
+{
+	return k * LEAST_BLOCK < BLOCK_FLOATS ? BLOCK_FLOATS / k : LEAST_BLOCK;
+}
+
+int64_t
+product_scratch(int64_t k)
+{
+	return DECODED_ROWS * k + (DECODED_ROWS + rows_of_block(k)) * k / 2;
+}
+
+/* In bf16; scratch has decoded weights, those rounded, and rounded rows of x. */
 static void
 many_rows_bf16(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
-	int64_t n = t->dims[0], k = t->dims[1];
+	int64_t n = t->dims[0], k = t->dims[1], block = rows_of_block(k),
+			panel = t->type == WEIGHT_BF16 ? n : DECODED_ROWS;
+	uint16_t *rounded = (void *) (g->scratch + DECODED_ROWS * k), *from = rounded + DECODED_ROWS * k;
 
-	for (int64_t i = 0; bias && i < rows; i++)
-		memcpy(y + i * n, bias, n * sizeof(float));
-	for (int64_t j = 0; j < n; j += PANEL_ROWS)
+	for (int64_t i = 0; i < rows; i += block)
 	{
-		int64_t columns = smaller(PANEL_ROWS, n - j);
+		int64_t here = smaller(block, rows - i);
 
-		g->quant->decode[t->type](rows_from(g, number, j), columns * k, g->scratch);
-		gemm_bf16(false, true, rows, columns, k, x, k, g->scratch, k, bias ? 1 : 0, y + j, n);
+		round_bf16(x + i * k, here * k, from);
+		for (int64_t j = 0; j < n; j += panel)
+		{
+			int64_t columns = smaller(panel, n - j);
+			const void *w = rows_from(g, number, j);
+
+			if (t->type != WEIGHT_BF16)
+			{
+				g->quant->decode[t->type](w, columns * k, g->scratch);
+				round_bf16(g->scratch, columns * k, rounded);
+				w = rounded;
+			}
+			dots_bf16(from, here, k, w, bias ? bias + j : NULL, y + i * n + j, n, columns);
+		}
 	}
 }
 
@@ -82,8 +106,8 @@ static void
 many_rows(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
-	int64_t n = t->dims[0], k = t->dims[1], block = k * LEAST_BLOCK < BLOCK_FLOATS ? BLOCK_FLOATS / k : LEAST_BLOCK;
-	int64_t panel = t->type == WEIGHT_F32 ? n : DECODED_ROWS;
+	int64_t n = t->dims[0], k = t->dims[1], block = rows_of_block(k),
+			panel = t->type == WEIGHT_F32 ? n : DECODED_ROWS;
 
 	for (int64_t i = 0; i < rows; i += block)
 		for (int64_t j = 0; j < n; j += panel)

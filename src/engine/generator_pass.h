@@ -10,8 +10,7 @@
 #include "simd.h"
 #include "transformer.h"
 
-#define FEW_ROWS 8     /* up to so many meet weights as they are kept; for more these are decoded */
-#define PANEL_ROWS 288 /* of them at once, at most */
+#define FEW_ROWS 8 /* up to so many meet weights as they are kept; for more these are decoded */
 
 /* Tokens of one sequence that follow each other, in a pass. */
 typedef struct span
@@ -58,7 +57,7 @@ struct generator
 	float *log_sum;
 	float *last;    /* (sequences, width): what the last tokens of a call became */
 	float *logits;  /* (FEW_ROWS or sequences, transformer_outputs()) */
-	float *scratch; /* of weights that are not float32: rows of x rounded, or PANEL_ROWS rows of weights decoded */
+	float *scratch; /* of products with weights that are not float32: rows of x rounded, weights decoded */
 };
 
 typedef struct pass
@@ -117,6 +116,8 @@ extern generator *generator_make(const net *n, const void *weights, const genera
 
 /* Rows through all layers and norms, into g->normed; the decoder's keys and values into the cache. */
 extern bool pass_run(const generator *g, const pass *p, llm_error *err);
+/* Floats of scratch that a product of more than FEW_ROWS rows takes with weights of rows of k numbers. */
+extern int64_t product_scratch(int64_t k);
 /* g->logits of x (rows, width), at most FEW_ROWS or sequences. */
 extern bool pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err);
 /* Keys and values of a source, whose rows went through the encoder in the last pass. */

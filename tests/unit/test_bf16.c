@@ -6,6 +6,19 @@
 #include "../../src/engine/bf16.h"
 #include "net_check.h"
 
+/* The products that read weights as they lie, with vectors of four and without the instruction. */
+#define LANES 4
+#define TARGET
+#include "../../src/engine/simd_math.h"
+
+static vf
+add_products(vf sum, vu a, vu b)
+{
+	return sum + (vf) (a << 16) * (vf) (b << 16) + (vf) (a & 0xffff0000) * (vf) (b & 0xffff0000);
+}
+
+#include "../../src/engine/bf16_impl.h"
+
 #define ROWS 24
 
 static float
@@ -18,6 +31,15 @@ rounded(float x)
 	bits &= 0xffff0000;
 	memcpy(&x, &bits, sizeof(bits));
 	return x;
+}
+
+static uint16_t
+top_half(float x)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &x, sizeof(bits));
+	return bits >> 16;
 }
 
 /* c (m, n), of which the product is the first columns, with a guard behind each row. */
@@ -63,6 +85,72 @@ test_products(void)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		for (int form = 0; form < 8; form++)
 			check_product(sizes[i][0], sizes[i][1], sizes[i][2], form & 1, form & 2, form & 4 ? 1 : 0);
+}
+
+typedef void (*dots)(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y,
+					 int64_t ldy, int64_t n);
+
+/* y (rows, n) with a guard behind each row; rows alone have the same bytes. */
+static void
+check_dots(dots multiply, int rows, int n, int k, bool biased)
+{
+	int ldy = n + 3;
+	uint16_t *x = malloc(rows * k * sizeof(uint16_t)), *w = malloc(n * k * sizeof(uint16_t));
+	float *y = malloc(rows * ldy * sizeof(float)), *alone = malloc(n * sizeof(float)),
+		  *bias = malloc(n * sizeof(float));
+	double *expected = malloc(rows * ldy * sizeof(double));
+
+	for (int i = 0; i < rows * k; i++)
+		x[i] = top_half(next_normal());
+	for (int i = 0; i < n * k; i++)
+		w[i] = top_half(next_normal());
+	for (int i = 0; i < n; i++)
+		bias[i] = next_normal();
+	for (int i = 0; i < rows * ldy; i++)
+		expected[i] = y[i] = next_normal();
+	for (int r = 0; r < rows; r++)
+		for (int j = 0; j < n; j++)
+		{
+			expected[r * ldy + j] = biased ? bias[j] : 0;
+			for (int i = 0; i < k; i++)
+				expected[r * ldy + j] += (double) bf16_value(x[r * k + i]) * bf16_value(w[j * k + i]);
+		}
+	multiply(x, rows, k, w, biased ? bias : NULL, y, ldy, n);
+	CHECK_CLOSE(y, expected, rows * ldy, 1e-12);
+	for (int r = 0; r < rows; r++)
+	{
+		multiply(x + r * k, 1, k, w, biased ? bias : NULL, alone, n, n);
+		CHECK(memcmp(alone, y + r * ldy, n * sizeof(float)) == 0);
+	}
+	free(x);
+	free(w);
+	free(y);
+	free(alone);
+	free(bias);
+	free(expected);
+}
+
+static void
+test_dots(dots multiply)
+{
+	static const int sizes[][3] = {{1, 1, 32}, {2, 5, 64}, {3, 4, 32}, {7, 9, 96}, {13, 31, 384}, {50, 17, 1536}};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (int biased = 0; biased < 2; biased++)
+			check_dots(multiply, sizes[i][0], sizes[i][1], sizes[i][2], biased);
+}
+
+static void
+test_rounding(void)
+{
+	float x[64];
+	uint16_t y[64];
+
+	for (int i = 0; i < 64; i++)
+		x[i] = next_normal();
+	round_bf16(x, 64, y);
+	for (int i = 0; i < 64; i++)
+		CHECK(bf16_value(y[i]) == rounded(x[i]));
 }
 
 /* An element does not depend on where a product is cut. */
@@ -228,8 +316,11 @@ main(void)
 	batch *b = batch_new(&config.shape, ROWS, &err);
 
 	fill_tokens(b, ROWS);
+	test_dots(multiply_dots);
 	if (bf16_supported())
 	{
+		test_dots(dots_bf16);
+		test_rounding();
 		test_products();
 		test_cuts();
 		test_gradient(n, b);
