@@ -794,6 +794,11 @@ CREATE FUNCTION llm_embed(model regclass, input text, pool text DEFAULT NULL, no
 COMMENT ON FUNCTION llm_embed(regclass, text, text, boolean) IS
     'a text as numbers: the mean over its tokens of what the model''s transformer makes of them, or the first or last one, as it was trained when pool is NULL; of length 1 when normalised';
 
+CREATE FUNCTION llm_embed_over(model regclass, input text) RETURNS real[]
+    AS 'MODULE_PATHNAME' LANGUAGE C WINDOW STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION llm_embed_over(regclass, text) IS
+    'llm_embed() as a window function, which embeds the texts of several rows of its partition at once';
+
 CREATE FUNCTION llm_rerank(model regclass, query text, documents text[], top integer DEFAULT NULL,
                            OUT document integer, OUT score float8, OUT text text) RETURNS SETOF record
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;

@@ -181,7 +181,7 @@ check_room(const net *n, int32_t sequences, int32_t positions, int32_t sources, 
 static bool
 room_of(const net *n, int32_t sequences, int32_t positions, int32_t sources, generator_room *r, llm_error *err)
 {
-	int32_t rows = n->config.text.bidirectional ? positions : PASS_ROWS;
+	int32_t rows = n->config.text.bidirectional ? (int32_t) larger(positions, PASS_ROWS) : PASS_ROWS;
 
 	if (!check_room(n, sequences, positions, sources, err))
 		return false;

@@ -96,6 +96,8 @@ extern void CheckContext(const LanguageCall *call, int64 tokens, const char *hin
 /* Tokens of the longest text that the model embeds as a whole, without and with those that stand around it. */
 extern int32 EmbeddingRoom(LanguageCall *call);
 extern int32 EmbeddingContext(const LanguageCall *call);
+/* What the network reads of a text is not empty. */
+extern bool HasTokens(LanguageCall *call, const char *utf8, Size length);
 /* UTF-8 texts that each have a token and fit, as the model was trained to embed them, of length 1: (count, width). */
 extern void EmbedTexts(LanguageCall *call, const char *const *utf8, const Size *lengths, int32 count, float *out);
 extern int32 EmbeddingWidth(const LanguageCall *call);

@@ -180,6 +180,15 @@ EncodeInput(LanguageCall *call, const char *utf8, Size length)
 	CheckContext(call, call->tokens.count, psprintf("Use a part of the text, as right(text, %d) is.", call->context));
 }
 
+bool
+HasTokens(LanguageCall *call, const char *utf8, Size length)
+{
+	if (ReadsFramed(call))
+		return true;
+	EncodeUtf8(call, utf8, length, &call->tokens);
+	return call->tokens.count > 0;
+}
+
 int32
 EmbeddingWidth(const LanguageCall *call)
 {

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET llmapp.progress_notices = off;
-SELECT plan(34);
+SELECT plan(40);
 
 \ir common/functions.sql
 
@@ -41,6 +41,12 @@ SELECT is(llm_embed('twin', 'the king'), llm_embed('twin', 'the king', 'mean'), 
 SELECT ok(llm_embed('twin', repeat('the king ', 1000)) IS NOT NULL, 'of a long text the beginning is read');
 SELECT ok(llm_embed('twin', '') IS NOT NULL, 'an empty text is one');
 SELECT is(llm_embed('twin', NULL), NULL, 'NULL is none');
+SELECT is((SELECT count(*) FROM (SELECT llm_embed('twin', t) AS one, llm_embed_over('twin', t) OVER (PARTITION BY id % 3) AS many FROM (SELECT id, CASE WHEN id % 7 > 0 THEN repeat(said || ' ', id % 20) END AS t FROM fact WHERE id < 250) AS texts) AS e
+           WHERE one IS DISTINCT FROM many), 0::bigint, 'many texts have at once the embeddings that they have alone');
+SELECT is((SELECT count(*) FROM (SELECT llm_embed_over('twin', llm_embed_over::text) OVER () AS second FROM (SELECT llm_embed_over('twin', said) OVER () FROM fact WHERE id < 70) AS inner_texts) AS e WHERE second IS NULL), 0::bigint, 'also of what it made');
+SELECT is((SELECT count(llm_embed_over) FROM (SELECT llm_embed_over(NULL, said) OVER () FROM fact LIMIT 3) AS t), 0::bigint, 'no model, no embedding');
+SELECT throws_ok($$SELECT llm_embed_over(c.oid, 'the') OVER () FROM pg_class AS c WHERE relname = 'twin'$$, '0A000', NULL, 'one model for all rows');
+SELECT throws_ok($$SELECT llm_embed_over('fact', said) OVER () FROM fact$$, '42809', NULL, 'which is one');
 SELECT is(setting('twin', 'pool'), 'mean default', 'the pool is a setting');
 SELECT is(setting('twin', 'ngrams'), NULL, 'other settings of rows are not');
 
@@ -52,6 +58,7 @@ SELECT llm_train('last', 'SELECT said, meant FROM fact WHERE id % 10 = 0', targe
                  params => '{"prompt": "said", "pool": "last", "layers": 1, "embed_dim": 32, "epochs": 1}', wait => true) \g /dev/null
 SELECT is(llm_embed('last', 'the king'), llm_embed('last', 'the king', 'last'), 'the last token stands for a text when it was trained so');
 SELECT isnt(llm_embed('last', 'the king'), llm_embed('last', 'the king', 'mean'), 'which is another than the mean');
+SELECT is((SELECT count(*) FROM (SELECT llm_embed('last', said) AS one, llm_embed_over('last', said) OVER () AS many FROM fact WHERE id < 100) AS e WHERE one IS DISTINCT FROM many), 0::bigint, 'also of many at once');
 SELECT llm_train('tale', 'SELECT said FROM fact WHERE NOT unseen UNION ALL SELECT meant FROM fact WHERE NOT unseen', task => 'masked_lm',
                  params => '{"layers": 1, "embed_dim": 64, "context": 24, "epochs": 2, "vocab_size": 400}', wait => true) \g /dev/null
 SELECT llm_train('tuned', 'SELECT said, meant, unseen FROM fact', target => 'meant', task => 'embedding', base => 'tale',
