@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "context.h"
 
@@ -116,8 +117,12 @@ context_close(llmapp_cuda_context *c)
 		return;
 	if (!c->lost && cudaSetDevice(c->device) == cudaSuccess)
 	{
+		cudaStreamSynchronize(c->copies);
 		cudaStreamSynchronize(c->stream);
 		gemm_device_free(c->gemms);
+		cudaEventDestroy(c->staged);
+		cudaEventDestroy(c->taken);
+		cudaStreamDestroy(c->copies);
 		cudaStreamDestroy(c->stream);
 	}
 	free(c);
@@ -136,6 +141,12 @@ open_device(llmapp_cuda_context *c)
 		code = context_enter(c);
 	if (code == LLMAPP_CUDA_OK)
 		code = context_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaStreamCreateWithFlags(&c->copies, cudaStreamNonBlocking));
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaEventCreateWithFlags(&c->staged, cudaEventDisableTiming));
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaEventCreateWithFlags(&c->taken, cudaEventDisableTiming));
 	if (code == LLMAPP_CUDA_OK && !(c->gemms = gemm_device_new(&what)))
 		code = context_fail(c, LLMAPP_CUDA_UNAVAILABLE, what);
 	return code;
@@ -215,12 +226,21 @@ release_host(llmapp_cuda_context *c, void *memory)
 	return code != LLMAPP_CUDA_OK ? code : context_check(c, cudaFreeHost(memory));
 }
 
+/* Behind all that was enqueued on a stream. */
 static int
-synchronize(llmapp_cuda_context *c)
+wait_for(llmapp_cuda_context *c, cudaStream_t stream)
 {
 	int code = context_enter(c);
 
-	return code != LLMAPP_CUDA_OK ? code : context_check(c, cudaStreamSynchronize(c->stream));
+	return code != LLMAPP_CUDA_OK ? code : context_check(c, cudaStreamSynchronize(stream));
+}
+
+static int
+synchronize(llmapp_cuda_context *c)
+{
+	int code = wait_for(c, c->copies);
+
+	return code == LLMAPP_CUDA_OK ? wait_for(c, c->stream) : code;
 }
 
 static int
@@ -240,7 +260,7 @@ copy_from(llmapp_cuda_context *c, void *host, const void *device, size_t bytes)
 
 	if (code == LLMAPP_CUDA_OK)
 		code = context_check(c, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream));
-	return code == LLMAPP_CUDA_OK ? synchronize(c) : code;
+	return code == LLMAPP_CUDA_OK ? wait_for(c, c->stream) : code;
 }
 
 static int
@@ -249,6 +269,46 @@ clear(llmapp_cuda_context *c, void *device, size_t bytes)
 	int code = context_enter(c);
 
 	return code != LLMAPP_CUDA_OK ? code : context_check(c, cudaMemsetAsync(device, 0, bytes, c->stream));
+}
+
+/* ---- inputs ---- */
+
+/* The pinned memory is free when the copies before have read it, the staging area when what was taken last has. */
+static int
+stage(llmapp_cuda_context *c, const llmapp_cuda_input *inputs, int32_t count)
+{
+	int code = context_enter(c);
+
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaEventSynchronize(c->staged));
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaStreamWaitEvent(c->copies, c->taken, 0));
+	for (int32_t i = 0; i < count && code == LLMAPP_CUDA_OK; i++)
+	{
+		const llmapp_cuda_input *in = &inputs[i];
+
+		memcpy(in->pinned, in->host, in->bytes);
+		code =
+			context_check(c, cudaMemcpyAsync(in->staged, in->pinned, in->bytes, cudaMemcpyHostToDevice, c->copies));
+	}
+	return code == LLMAPP_CUDA_OK ? context_check(c, cudaEventRecord(c->staged, c->copies)) : code;
+}
+
+static int
+take(llmapp_cuda_context *c, const llmapp_cuda_input *inputs, int32_t count)
+{
+	int code = context_enter(c);
+
+	if (code == LLMAPP_CUDA_OK)
+		code = context_check(c, cudaStreamWaitEvent(c->stream, c->staged, 0));
+	for (int32_t i = 0; i < count && code == LLMAPP_CUDA_OK; i++)
+	{
+		const llmapp_cuda_input *in = &inputs[i];
+
+		code =
+			context_check(c, cudaMemcpyAsync(in->device, in->staged, in->bytes, cudaMemcpyDeviceToDevice, c->stream));
+	}
+	return code == LLMAPP_CUDA_OK ? context_check(c, cudaEventRecord(c->taken, c->stream)) : code;
 }
 
 /* ---- the table ---- */
@@ -270,6 +330,8 @@ llmapp_cuda_get(uint32_t version, size_t api_size, size_t step_size, char *text,
 		copy_to,
 		copy_from,
 		clear,
+		stage,
+		take,
 		synchronize,
 		program_new,
 		program_free,

@@ -11,7 +11,8 @@
 struct llmapp_cuda_context
 {
 	int device;
-	cudaStream_t stream;
+	cudaStream_t stream, copies; /* copies: of inputs that are staged */
+	cudaEvent_t staged, taken;   /* the last of them; when the staging areas were read */
 	gemm_device *gemms;
 	bool lost;
 	char text[LLMAPP_CUDA_TEXT];

@@ -40,7 +40,7 @@
 	{ \
 		if (launch_begins(l, NULL, grid, bytes)) \
 		{ \
-			emulate_launch((unsigned) (grid), (unsigned) (threads), bytes, (kernel), __VA_ARGS__); \
+			emulate_launch((l)->stream, (unsigned) (grid), (unsigned) (threads), bytes, (kernel), __VA_ARGS__); \
 			launch_ends(l); \
 		} \
 	} while (0)

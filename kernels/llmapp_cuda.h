@@ -6,8 +6,15 @@
  * Use: dlsym(LLMAPP_CUDA_SYMBOL) gives a llmapp_cuda_entry; call it with this header's version and
  * sizes; then api->open() a device, allocate() memory, program_new() from the steps of a plan whose
  * addresses are those of device memory, and for each batch copy_to() its arrays, program_run()
- * and copy_from() the results.  Everything is enqueued on the one stream of the context, in order;
+ * and copy_from() the results.  Everything but stage() is enqueued on the one stream of the context, in order;
  * only copy_from() and synchronize() wait.
+ *
+ * Inputs of the next run may be copied while one computes: stage() puts them into pinned memory and enqueues
+ * their copies to a staging area of the device on a second stream; take() has the first stream wait for them
+ * and copies from there to where programs read.  Addresses are part of a program, so the alternative to that
+ * second copy, at the speed of the device's memory, would be every program twice.  What is staged next waits
+ * until the area was read.  One pinned area is enough: its copy has ended when the run that took it computes,
+ * and before that there is nothing to overlap with.
  *
  * Numbers of rows that differ from run to run: a program is made for buckets, the most rows of each
  * axis, which fix launches and matrix products; the rows of a run, its seed and its step lie in device
@@ -26,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LLMAPP_CUDA_VERSION 2
+#define LLMAPP_CUDA_VERSION 3
 #define LLMAPP_CUDA_SYMBOL "llmapp_cuda_get"
 #define LLMAPP_CUDA_INPUTS 8
 #define LLMAPP_CUDA_OUTPUTS 4
@@ -96,6 +103,15 @@ typedef struct llmapp_cuda_batch
 		rows[LLMAPP_CUDA_AXES]; /* by axis, at most the bucket; rows[0]: tokens with a weight, if bucket[0] is set */
 	uint64_t seed, step;        /* of random numbers, as run_args */
 } llmapp_cuda_batch;
+
+/* An input of a run on its way. */
+typedef struct llmapp_cuda_input
+{
+	const void *host;
+	void *pinned;
+	void *staged, *device; /* of the device; nothing but take() reads the first */
+	size_t bytes;
+} llmapp_cuda_input;
 
 /* One parameter, as optim_tensor. */
 typedef struct llmapp_cuda_param
@@ -168,6 +184,10 @@ typedef struct llmapp_cuda_api
 	int (*copy_to)(llmapp_cuda_context *c, void *device, const void *host, size_t bytes);
 	int (*copy_from)(llmapp_cuda_context *c, void *host, const void *device, size_t bytes); /* waits */
 	int (*clear)(llmapp_cuda_context *c, void *device, size_t bytes);
+	/* From the host to staged; host memory may change when it returns, which may wait for inputs staged before. */
+	int (*stage)(llmapp_cuda_context *c, const llmapp_cuda_input *inputs, int32_t count);
+	/* From staged to device, enqueued. */
+	int (*take)(llmapp_cuda_context *c, const llmapp_cuda_input *inputs, int32_t count);
 	int (*synchronize)(llmapp_cuda_context *c);
 
 	/*

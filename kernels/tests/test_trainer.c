@@ -9,6 +9,8 @@
 #include "../../tests/unit/net_check.h"
 #include "on_gpu.h"
 
+extern void emulate_hurry(int others) __attribute__((weak));
+
 #define ROWS 9
 #define STEPS 4
 #define LIMIT 1e-10 /* of normalised squared errors */
@@ -161,41 +163,56 @@ compare_states(const training *t, trainer *cpu, trainer *gpu)
 	free(got);
 }
 
-/* One step, in passes where it is to have several. */
+/* The batch becomes that of the next pass, as learn.c does it. */
 static bool
-make_step(const training *t, trainer *it, const batch *b, double *loss, llm_error *err)
+next_pass(const training *t, trainer *it, batch *part, const batch *b, int64_t begin, llm_error *err)
 {
-	int64_t most = t->how.micro_rows > 0 ? t->how.micro_rows : b->rows;
-	batch *part = batch_new(&t->config.shape, ROWS, err);
-	bool ok = true;
+	copy_rows(part, b, begin, t->how.micro_rows > 0 ? t->how.micro_rows : b->rows);
+	return trainer_stage(it, part, err);
+}
 
-	for (int64_t begin = 0; ok && begin < b->rows; begin += most)
+/* One step, in passes where it is to have several; part has the first, and gets that of the next step. */
+static bool
+make_step(const training *t, trainer *it, batch *part, const batch *b, const batch *next, double *loss,
+		  llm_error *err)
+{
+	int64_t begin = 0;
+	bool ok;
+
+	do
 	{
-		copy_rows(part, b, begin, most);
 		ok = trainer_accumulate(it, part, err);
-	}
-	batch_free(part);
-	return ok && trainer_update(it, loss, err);
+		begin += part->rows;
+		ok = ok && (begin == b->rows || next_pass(t, it, part, b, begin, err));
+	} while (ok && begin < b->rows);
+	return ok && (!next || next_pass(t, it, part, next, 0, err)) && trainer_update(it, loss, err);
 }
 
 static void
 compare_steps(const training *t, trainer *cpu, trainer *gpu, int steps)
 {
 	llm_error err = {0};
+	batch *part[2] = {batch_new(&t->config.shape, ROWS, &err), batch_new(&t->config.shape, ROWS, &err)};
+	batch *b = fill(t, ROWS - 4);
 
+	CHECK(next_pass(t, cpu, part[0], b, 0, &err) && next_pass(t, gpu, part[1], b, 0, &err));
 	for (int i = 0; i < steps; i++)
 	{
-		batch *b = fill(t, i % 2 ? ROWS : ROWS - 4);
+		batch *next = i + 1 < steps ? fill(t, i % 2 ? ROWS - 4 : ROWS) : NULL;
 		double loss[2], norm[2];
 
-		CHECK(make_step(t, cpu, b, &loss[0], &err) && make_step(t, gpu, b, &loss[1], &err));
+		CHECK(make_step(t, cpu, part[0], b, next, &loss[0], &err) &&
+			  make_step(t, gpu, part[1], b, next, &loss[1], &err));
 		check_no_error(&err);
 		norm[0] = trainer_gradient_norm(cpu);
 		norm[1] = trainer_gradient_norm(gpu);
 		check_error(t, "loss", pow((loss[1] - loss[0]) / loss[0], 2));
 		check_error(t, "norm", pow((norm[1] - norm[0]) / norm[0], 2));
 		batch_free(b);
+		b = next;
 	}
+	for (int i = 0; i < 2; i++)
+		batch_free(part[i]);
 }
 
 static void
@@ -208,6 +225,7 @@ compare_scores(const training *t, const net *n, trainer *cpu, trainer *gpu)
 	trainer *both[2] = {cpu, gpu};
 	llm_error err = {0};
 
+	CHECK(trainer_stage(gpu, b, &err)); /* for a pass that does not come */
 	for (int i = 0; i < 2; i++)
 		if (t->config.shape.token_target)
 			CHECK(trainer_score_tokens(both[i], b, &loss[i], &weight[i], &right[i], &err));
@@ -342,6 +360,23 @@ test_passes(void)
 	test_training(t);
 }
 
+/* Elsewhere copies of inputs wait until a run wants them; here each is made as early as it may be. */
+static void
+test_early_copies(void)
+{
+	training t = columns_training(LOSS_CROSS_ENTROPY, OPT_ADAMW, 11);
+
+	if (emulate_hurry)
+		emulate_hurry(1);
+	t.name = "early copies";
+	test_training(t);
+	t.name = "early copies in passes";
+	t.how.micro_rows = 2;
+	test_training(t);
+	if (emulate_hurry)
+		emulate_hurry(0);
+}
+
 /* ---- memory, stops, and what is refused ---- */
 
 static bool
@@ -372,6 +407,10 @@ test_limits(void)
 	stopped = false;
 	err.code = LLM_OK;
 	CHECK(trainer_step(gpu, b, &loss, &err) && trainer_steps_done(gpu) == 1);
+	CHECK(trainer_stage(gpu, b, &err)); /* and it is freed before a pass takes it */
+	b->token[0] = t.config.shape.vocab;
+	CHECK(!trainer_stage(gpu, b, &err) && err.code == LLM_INVALID);
+	err.code = LLM_OK;
 	t.how.gpu = true;
 	CHECK(!trainer_new(n, &t.how, ROWS, &err) && err.code == LLM_UNAVAILABLE);
 	err.code = LLM_OK;
@@ -398,6 +437,7 @@ run_tests(const char *path, const llmapp_cuda_device *info)
 	test_opening(path, info);
 	test_trainings();
 	test_passes();
+	test_early_copies();
 	test_limits();
 }
 

@@ -32,6 +32,10 @@ struct cuda_plans
 	char *staging; /* pinned */
 	int count;
 	cuda_plan plans[CUDA_PLANS];
+	const batch *staged; /* what inputs are those of, or NULL */
+	int staged_plan;
+	int32_t input_count;
+	llmapp_cuda_input inputs[NET_INPUTS];
 };
 
 /* ---- memory ---- */
@@ -106,7 +110,8 @@ cuda_lay_out(const net_plan *const *plans, int count, size_t device_own, size_t 
 		 cuda_place(host_own, &own, &at->host_bytes) && cuda_place(result, &at->result, &at->host_bytes);
 	for (int32_t i = 0; ok && i < NET_INPUTS; i++)
 		ok = cuda_place(input[i], &at->input[i], &at->device_bytes) &&
-			 cuda_place(input[i], &at->staged[i], &at->host_bytes);
+			 cuda_place(input[i], &at->staged[i], &at->device_bytes) &&
+			 cuda_place(input[i], &at->pinned[i], &at->host_bytes);
 	return ok || llm_fail(err, LLM_MEMORY, "network is too large");
 }
 
@@ -147,6 +152,7 @@ cuda_plans_free(cuda_plans *c)
 	if (!c)
 		return;
 	api = c->device->api;
+	(void) api->synchronize(c->device->context); /* inputs may be on their way that no run takes */
 	for (int i = 0; i < c->count; i++)
 		for (int k = 0; k < BUCKETS; k++)
 			api->program_free(c->plans[i].programs[k].program);
@@ -245,39 +251,54 @@ choose_program(const cuda_plan *p, const int64_t rows[AXIS_COUNT])
 
 /* ---- runs ---- */
 
-static bool
-push_inputs(const cuda_plans *c, const cuda_plan *p, const batch *b, llm_error *err)
+/* Those that the plan reads. */
+static void
+list_inputs(cuda_plans *c, const cuda_plan *p, const batch *b)
 {
 	net_input inputs[NET_INPUTS];
-	bool ok = true;
 
 	net_inputs(b, inputs);
-	for (int32_t i = 0; ok && i < NET_INPUTS; i++)
-	{
-		size_t bytes = inputs[i].count * sizeof(float);
-
-		if (!p->reads[i] || bytes == 0)
-			continue;
-		memcpy(c->staging + c->at.staged[i], inputs[i].data, bytes);
-		ok = cuda_copy_to(c->device, c->memory + c->at.input[i], c->staging + c->at.staged[i], bytes, err);
-	}
-	return ok;
+	c->input_count = 0;
+	for (int32_t i = 0; i < NET_INPUTS; i++)
+		if (p->reads[i] && inputs[i].count > 0)
+			c->inputs[c->input_count++] = (llmapp_cuda_input) {
+				.host = inputs[i].data,
+				.pinned = c->staging + c->at.pinned[i],
+				.staged = c->memory + c->at.staged[i],
+				.device = c->memory + c->at.input[i],
+				.bytes = inputs[i].count * sizeof(float),
+			};
 }
 
-/* The pinned memory may be written when nothing is on its way. */
 bool
-cuda_plans_run(const cuda_plans *c, int i, const batch *b, run_args *r, llm_error *err)
+cuda_plans_stage(cuda_plans *c, int i, const batch *b, llm_error *err)
 {
-	const llmapp_cuda_api *api = c->device->api;
-	const cuda_plan *p = &c->plans[i];
+	const cuda_device *d = c->device;
+
+	list_inputs(c, &c->plans[i], b);
+	c->staged = NULL;
+	if (!cuda_ok(d, d->api->stage(d->context, c->inputs, c->input_count), err))
+		return false;
+	c->staged = b;
+	c->staged_plan = i;
+	return true;
+}
+
+bool
+cuda_plans_run(cuda_plans *c, int i, const batch *b, run_args *r, llm_error *err)
+{
+	const cuda_device *d = c->device;
 	llmapp_cuda_batch args = {.seed = r->seed, .step = r->step};
 
 	if (r->poll && r->poll(r->poll_arg))
 		return llm_fail(err, LLM_CANCELLED, "canceled");
 	net_rows(b, r->rows);
 	memcpy(args.rows, r->rows, sizeof(args.rows));
-	return cuda_ok(c->device, api->synchronize(c->device->context), err) && push_inputs(c, p, b, err) &&
-		   cuda_ok(c->device, api->program_run(choose_program(p, r->rows), &args), err);
+	if ((c->staged != b || c->staged_plan != i) && !cuda_plans_stage(c, i, b, err))
+		return false;
+	c->staged = NULL;
+	return cuda_ok(d, d->api->take(d->context, c->inputs, c->input_count), err) &&
+		   cuda_ok(d, d->api->program_run(choose_program(&c->plans[i], r->rows), &args), err);
 }
 
 const float *

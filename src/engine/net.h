@@ -366,6 +366,8 @@ extern bool trainer_step(trainer *t, const batch *b, double *loss, llm_error *er
  * was added.
  */
 extern bool trainer_accumulate(trainer *t, const batch *b, llm_error *err); /* b may change afterwards */
+/* The next pass will be on b, which does not change before: a GPU takes its inputs while it computes. */
+extern bool trainer_stage(trainer *t, const batch *b, llm_error *err);
 extern bool trainer_update(trainer *t, double *loss, llm_error *err);
 extern int64_t trainer_steps_done(const trainer *t);
 extern double trainer_learning_rate(const trainer *t); /* of the last step */

@@ -434,6 +434,12 @@ trainer_accumulate(trainer *t, const batch *b, llm_error *err)
 }
 
 bool
+trainer_stage(trainer *t, const batch *b, llm_error *err)
+{
+	return !t->cuda || (check_batch(t, b, err) && trainer_cuda_stage(t, b, err));
+}
+
+bool
 trainer_update(trainer *t, double *loss, llm_error *err)
 {
 	open_step o = t->open;

@@ -86,6 +86,8 @@ extern const trainer_device trainer_cpu, trainer_cuda;
 /* What a GPU takes of its memory, and of this in place of an arena. */
 extern bool trainer_cuda_memory(trainer *t, const trainer_sizes *z, size_t *device, size_t *host, llm_error *err);
 extern size_t trainer_cuda_bytes(const struct cuda_training *c);
+/* trainer_stage() of a batch that was checked */
+extern bool trainer_cuda_stage(trainer *t, const batch *b, llm_error *err);
 
 /* ---- trainer_steps.c: for devices ---- */
 

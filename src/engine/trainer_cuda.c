@@ -227,10 +227,18 @@ number_of(const trainer *t, const net_plan *p)
 	return p == &t->train ? 0 : p == &t->score ? 1 : 2;
 }
 
+/* Losses of the pass before are read only now, so that the next batch is read and staged while it computes. */
 static bool
 cuda_run(trainer *t, net_plan *p, const batch *b, llm_error *err)
 {
-	return push(t, err) && cuda_plans_run(t->cuda->plans, number_of(t, p), b, &t->run, err);
+	return trainer_read_losses(t, &t->open, err) && push(t, err) &&
+		   cuda_plans_run(t->cuda->plans, number_of(t, p), b, &t->run, err);
+}
+
+bool
+trainer_cuda_stage(trainer *t, const batch *b, llm_error *err)
+{
+	return cuda_plans_stage(t->cuda->plans, number_of(t, &t->train), b, err);
 }
 
 static const float *
@@ -244,8 +252,7 @@ cuda_add_pass(trainer *t, open_step *o, float weight, llm_error *err)
 {
 	const cuda_training *c = t->cuda;
 
-	return trainer_read_losses(t, o, err) &&
-		   cuda_ok(c->device,
+	return cuda_ok(c->device,
 				   c->device->api->sum_add(c->device->context, c->sum, c->sum_count, weight, o->passes == 1), err);
 }
 

@@ -430,6 +430,19 @@ ReportStep(Learning *l, double loss)
 	s->loss_steps = 0;
 }
 
+/* The batch becomes that of the next pass, of at most so many samples; false when there are none left in the epoch. */
+static bool
+NextPass(Learning *l, int64 most)
+{
+	llm_error err = {0};
+
+	if (!NextBatch(l, l->data->training, most))
+		return false;
+	if (!trainer_stage(l->trainer, l->batch, &err))
+		ThrowError(&err);
+	return true;
+}
+
 /* Add the batch to the step; false when the job is to pause. */
 static bool
 RunPass(Learning *l)
@@ -450,7 +463,7 @@ RunPass(Learning *l)
 
 /*
  * One step on the batch and what follows it in the samples; LEARN_FINISHED when it is done.  *more: the batch has the
- * samples of the next one, which are read while a GPU computes; only the update waits for it.
+ * samples of the next one, which are read and staged while a GPU computes; only the update waits for it.
  */
 static LearnEnd
 RunStep(Learning *l, bool *more)
@@ -465,8 +478,8 @@ RunStep(Learning *l, bool *more)
 		if (!RunPass(l))
 			return LEARN_PAUSED;
 		left -= l->batch->rows;
-	} while (left > 0 && NextBatch(l, l->data->training, left));
-	*more = NextBatch(l, l->data->training, l->batch_samples);
+	} while (left > 0 && NextPass(l, left));
+	*more = NextPass(l, l->batch_samples);
 	if (!trainer_update(l->trainer, &loss, &err))
 	{
 		if (err.code == LLM_INVALID && l->may_diverge)
@@ -492,7 +505,7 @@ RunEpoch(Learning *l)
 
 	StartSamples(l->data->training, true, l->config.seed, s->epoch);
 	SkipSamples(l->data->training, s->batch * l->batch_samples);
-	more = s->step < l->config.total_steps && NextBatch(l, l->data->training, l->batch_samples);
+	more = s->step < l->config.total_steps && NextPass(l, l->batch_samples);
 	while (s->step < l->config.total_steps && more)
 	{
 		end = RunStep(l, &more);

@@ -206,6 +206,6 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
 		chosen[3] != (uintptr_t) layout_c || c != to || chosen[4] > workspace_bytes || !is_aligned(a, chosen[5]) ||
 		!is_aligned(b, chosen[5] >> 32) || !is_aligned(to, chosen[6] >> 32) || !fits(d, layout_a, layout_b, layout_c))
 		return CUBLAS_STATUS_INVALID_VALUE;
-	emulate_enqueue([=]() { multiply(desc, of_a, of_b, of_c, a, b, times, plus, (float *) to); });
+	emulate_enqueue(s, [=]() { multiply(desc, of_a, of_b, of_c, a, b, times, plus, (float *) to); });
 	return CUBLAS_STATUS_SUCCESS;
 }

@@ -6,8 +6,12 @@
  * For tests only.  Threads of a block, and blocks of a grid, run in an order that emulate_set_order()
  * gives: a kernel that lacks a barrier, or whose blocks depend on each other, makes other bytes in
  * another order.  Shared memory begins as NaN in each block.  A barrier that some threads never
- * reach ends the program with the kernel's name.  Streams run at once; a captured graph is a list of
- * calls with the arguments of the capture, as CUDA's is.
+ * reach ends the program with the kernel's name.  A captured graph is a list of calls with the arguments of the
+ * capture, as CUDA's is.
+ *
+ * Streams do nothing before somebody waits for it, the host or another stream's work; after emulate_hurry(1) those
+ * beside the first do their work at once, but for what they wait for.  So a wait that is missing on
+ * either side of an exchange between streams, or between one and the host, gives other numbers in one of the two.
  */
 #ifndef EMULATE_CUDA_RUNTIME_H
 #define EMULATE_CUDA_RUNTIME_H
@@ -123,19 +127,21 @@ __float_as_uint(float f)
 /* ---- launches ---- */
 
 typedef struct emulate_stream *cudaStream_t;
+typedef struct emulate_event *cudaEvent_t;
 
-extern void emulate_enqueue(const std::function<void()> &call);
+extern void emulate_enqueue(cudaStream_t s, const std::function<void()> &call);
 extern void emulate_grid(unsigned grid, unsigned threads, size_t bytes, const std::function<void()> &thread);
 
 template <typename K, typename... A>
 static inline void
-emulate_launch(unsigned grid, unsigned threads, size_t bytes, K *kernel, A... args)
+emulate_launch(cudaStream_t s, unsigned grid, unsigned threads, size_t bytes, K *kernel, A... args)
 {
-	emulate_enqueue([=]() { emulate_grid(grid, threads, bytes, [=]() { kernel(args...); }); });
+	emulate_enqueue(s, [=]() { emulate_grid(grid, threads, bytes, [=]() { kernel(args...); }); });
 }
 
 /* 0 ascending, 1 descending, 2 shuffled */
 extern "C" void emulate_set_order(int order);
+extern "C" void emulate_hurry(int others);
 /* The count-th allocation ("memory") or run of a graph ("lost") from now on fails; 0: none. */
 extern "C" void emulate_fail(const char *kind, int count);
 /* Bytes that are allocated, of a device or pinned. */
@@ -182,6 +188,7 @@ typedef enum cudaMemcpyKind
 enum
 {
 	cudaStreamNonBlocking,
+	cudaEventDisableTiming,
 	cudaStreamCaptureModeThreadLocal,
 	cudaFuncAttributeMaxDynamicSharedMemorySize
 };
@@ -198,6 +205,11 @@ extern cudaError_t cudaSetDevice(int device);
 extern cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 extern cudaError_t cudaStreamDestroy(cudaStream_t s);
 extern cudaError_t cudaStreamSynchronize(cudaStream_t s);
+extern cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+extern cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+extern cudaError_t cudaEventDestroy(cudaEvent_t e);
+extern cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+extern cudaError_t cudaEventSynchronize(cudaEvent_t e);
 extern cudaError_t cudaMalloc(void **memory, size_t bytes);
 extern cudaError_t cudaFree(void *memory);
 extern cudaError_t cudaMallocHost(void **memory, size_t bytes);

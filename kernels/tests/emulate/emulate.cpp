@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <vector>
 
@@ -357,6 +358,23 @@ struct emulate_graph
 	std::vector<std::function<void()>> calls;
 };
 
+/* Work that was enqueued is numbered from 0; an event is the number behind what it waits for. */
+struct emulate_stream
+{
+	std::deque<std::function<void()>> work;
+	uint64_t done;
+	bool first;
+};
+
+struct emulate_event
+{
+	emulate_stream *stream; /* NULL before it is recorded */
+	uint64_t end;
+};
+
+static std::vector<emulate_stream *> streams;
+static bool others_hurry;
+
 static emulate_graph *capturing;
 static std::map<void *, size_t> allocated, pinned;
 static int allocations; /* tried */
@@ -372,13 +390,49 @@ emulate_allocated(void)
 	return bytes;
 }
 
+static uint64_t
+end_of(const emulate_stream *s)
+{
+	return s->done + s->work.size();
+}
+
+static void
+work_until(emulate_stream *s, uint64_t end)
+{
+	while (s->done < end)
+	{
+		std::function<void()> call = s->work.front();
+
+		s->work.pop_front();
+		s->done++;
+		call();
+	}
+}
+
+static void
+work_all(void)
+{
+	for (emulate_stream *s : streams)
+		work_until(s, end_of(s));
+}
+
 void
-emulate_enqueue(const std::function<void()> &call)
+emulate_hurry(int others)
+{
+	others_hurry = others;
+}
+
+void
+emulate_enqueue(cudaStream_t s, const std::function<void()> &call)
 {
 	if (capturing)
+	{
 		capturing->calls.push_back(call);
-	else
-		call();
+		return;
+	}
+	s->work.push_back(call);
+	if (others_hurry && !s->first)
+		work_until(s, end_of(s));
 }
 
 cudaError_t
@@ -425,20 +479,67 @@ cudaSetDevice(int device)
 cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
-	*s = NULL;
+	*s = new emulate_stream {{}, 0, streams.empty()};
+	streams.push_back(*s);
 	return cudaSuccess;
 }
 
 cudaError_t
 cudaStreamDestroy(cudaStream_t s)
 {
+	work_all();
+	streams.erase(std::find(streams.begin(), streams.end(), s));
+	delete s;
 	return cudaSuccess;
 }
 
 cudaError_t
 cudaStreamSynchronize(cudaStream_t s)
 {
-	return capturing ? cudaErrorInvalidValue : cudaSuccess;
+	if (capturing)
+		return cudaErrorInvalidValue;
+	work_until(s, end_of(s));
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags)
+{
+	emulate_stream *other = e->stream;
+	uint64_t end = e->end;
+
+	if (other)
+		emulate_enqueue(s, [=]() { work_until(other, end); });
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
+{
+	*e = new emulate_event {NULL, 0};
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventDestroy(cudaEvent_t e)
+{
+	delete e;
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+	*e = {s, end_of(s)};
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaEventSynchronize(cudaEvent_t e)
+{
+	if (e->stream)
+		work_until(e->stream, e->end);
+	return cudaSuccess;
 }
 
 /* Memory ends where a page begins that nobody may touch. */
@@ -466,6 +567,7 @@ cudaFree(void *memory)
 	std::map<void *, size_t>::iterator at = allocated.find(memory);
 	char *base = (char *) ((uintptr_t) memory / 4096 * 4096);
 
+	work_all();
 	if (memory == NULL)
 		return cudaSuccess;
 	if (at == allocated.end())
@@ -488,6 +590,7 @@ cudaMallocHost(void **memory, size_t bytes)
 cudaError_t
 cudaFreeHost(void *memory)
 {
+	work_all();
 	pinned.erase(memory);
 	free(memory);
 	return cudaSuccess;
@@ -496,14 +599,14 @@ cudaFreeHost(void *memory)
 cudaError_t
 cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
 {
-	emulate_enqueue([=]() { memmove(to, from, bytes); });
+	emulate_enqueue(s, [=]() { memmove(to, from, bytes); });
 	return cudaSuccess;
 }
 
 cudaError_t
 cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s)
 {
-	emulate_enqueue([=]() { memset(to, value, bytes); });
+	emulate_enqueue(s, [=]() { memset(to, value, bytes); });
 	return cudaSuccess;
 }
 
@@ -543,7 +646,7 @@ cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 	if (is_faulty("lost", &calls))
 		return cudaErrorLaunchFailure;
 	for (const std::function<void()> &call : exec->calls)
-		call();
+		emulate_enqueue(s, call);
 	return cudaSuccess;
 }
 
