@@ -11,7 +11,8 @@
 #include "on_gpu.h"
 
 #define ROWS 40
-#define LIMIT 1e-10 /* of normalised squared errors */
+#define MANY_ROWS 300 /* with programs for 300 and 75 */
+#define LIMIT 1e-10   /* of normalised squared errors */
 
 static void
 check_same(const char *name, const float *got, const float *expected, int64_t count)
@@ -84,17 +85,17 @@ make_positive(const net *n, float *w)
 }
 
 static void
-test_predictions(const char *name, net_config config)
+test_predictions(const char *name, net_config config, int64_t most)
 {
-	static const int64_t rows[] = {ROWS, 1, 17, 0, ROWS};
+	const int64_t rows[] = {most, 1, most / 2, 0, most};
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
 	float *w = some_weights(n);
 	predictor *cpu, *gpu;
 
 	make_positive(n, w);
-	cpu = predictor_new(n, w, ROWS, NULL, &err);
-	gpu = predictor_new(n, w, ROWS, device, &err);
+	cpu = predictor_new(n, w, most, NULL, &err);
+	gpu = predictor_new(n, w, most, device, &err);
 	check_no_error(&err);
 	for (int i = 0; cpu && gpu && i < 5; i++)
 	{
@@ -156,17 +157,18 @@ test_all_predictions(void)
 {
 	net_config c;
 
-	test_predictions("classes", small_config(LOSS_CROSS_ENTROPY));
-	test_predictions("two classes", small_config(LOSS_BINARY));
-	test_predictions("numbers", small_config(LOSS_HUBER));
-	test_predictions("mean of three", several(small_config(LOSS_CROSS_ENTROPY), 3));
+	test_predictions("classes", small_config(LOSS_CROSS_ENTROPY), ROWS);
+	test_predictions("many rows", small_config(LOSS_CROSS_ENTROPY), MANY_ROWS);
+	test_predictions("two classes", small_config(LOSS_BINARY), ROWS);
+	test_predictions("numbers", small_config(LOSS_HUBER), ROWS);
+	test_predictions("mean of three", several(small_config(LOSS_CROSS_ENTROPY), 3), ROWS);
 	c = small_config(LOSS_MSE);
 	c.shape.dense = c.shape.embed_columns = c.shape.embed_rows = c.hidden_count = 0;
-	test_predictions("a bag alone", c);
-	test_predictions("an image", image_network());
-	test_predictions("means of two images", several(image_network(), 2));
-	test_predictions("a text, bert", text_network("bert", POOL_MEAN));
-	test_predictions("a text, llama", text_network("llama", POOL_LAST));
+	test_predictions("a bag alone", c, ROWS);
+	test_predictions("an image", image_network(), ROWS);
+	test_predictions("means of two images", several(image_network(), 2), ROWS);
+	test_predictions("a text, bert", text_network("bert", POOL_MEAN), ROWS);
+	test_predictions("a text, llama", text_network("llama", POOL_LAST), ROWS);
 	test_predictor_limits();
 }
 

@@ -188,25 +188,27 @@ cuda_plans_host(const cuda_plans *c)
 
 /* ---- programs ---- */
 
-/* Of the tokens that `parts` of a batch's hold; false when it is smaller than is worth one. */
+/* Of the tokens that `parts` of a batch's hold, or of the rows where it has none; false when that is not worth one. */
 static bool
-set_bucket(const graph *g, int64_t parts, int64_t least_tokens, int64_t bucket[LLMAPP_CUDA_AXES])
+set_bucket(const graph *g, int64_t parts, int64_t least, int64_t bucket[LLMAPP_CUDA_AXES])
 {
+	bool texts = g->capacity[AXIS_TOKEN] > 0 || g->capacity[AXIS_SOURCE] > 0;
 	bool worth = parts == 1;
 
 	_Static_assert(LLMAPP_CUDA_AXES == AXIS_COUNT, "axes are those of the engine");
 	bucket[AXIS_NONE] = 0;
-	bucket[AXIS_ROW] = g->capacity[AXIS_ROW];
-	for (int i = AXIS_TOKEN; i < AXIS_COUNT; i++)
+	for (int i = AXIS_ROW; i < AXIS_COUNT; i++)
 	{
-		bucket[i] = (g->capacity[i] + parts - 1) / parts;
-		worth = worth || (least_tokens > 0 && bucket[i] >= least_tokens);
+		bool whole = texts && i == AXIS_ROW;
+
+		bucket[i] = whole ? g->capacity[i] : (g->capacity[i] + parts - 1) / parts;
+		worth = worth || (!whole && least > 0 && bucket[i] >= least);
 	}
 	return worth;
 }
 
 bool
-cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least_tokens, llm_error *err)
+cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least, llm_error *err)
 {
 	const llmapp_cuda_api *api = c->device->api;
 	cuda_plan *to = &c->plans[i];
@@ -224,7 +226,7 @@ cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least_tokens
 	{
 		cuda_program *p = &to->programs[k];
 
-		if (!set_bucket(g, parts, least_tokens, p->bucket))
+		if (!set_bucket(g, parts, least, p->bucket))
 			break;
 		ok = cuda_ok(c->device, api->program_new(c->device->context, steps, g->node_count, p->bucket, &p->program),
 					 err);
@@ -243,7 +245,8 @@ choose_program(const cuda_plan *p, const int64_t rows[AXIS_COUNT])
 	{
 		const int64_t *bucket = p->programs[k].bucket;
 
-		if (rows[AXIS_TOKEN] <= bucket[AXIS_TOKEN] && rows[AXIS_SOURCE] <= bucket[AXIS_SOURCE])
+		if (rows[AXIS_ROW] <= bucket[AXIS_ROW] && rows[AXIS_TOKEN] <= bucket[AXIS_TOKEN] &&
+			rows[AXIS_SOURCE] <= bucket[AXIS_SOURCE])
 			chosen = p->programs[k].program;
 	}
 	return chosen;

@@ -34,10 +34,11 @@ extern bool cuda_lay_out(const net_plan *const *plans, int count, size_t device_
 extern cuda_plans *cuda_plans_new(const cuda_device *d, net_plan *const *plans, int count, const cuda_layout *at,
 								  llm_error *err);
 /*
- * Attach plan i to weights, an address of the device, and make its program.  least_tokens > 0: more
- * programs, each for a quarter of the tokens down to so many, of which a run takes the smallest that its batch fits.
+ * Attach plan i to weights, an address of the device, and make its program.  least > 0: more programs, each for a
+ * quarter of the tokens, or of the rows where there are none, down to so many, of which a run takes the smallest
+ * that its batch fits.
  */
-extern bool cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least_tokens, llm_error *err);
+extern bool cuda_plans_make(cuda_plans *c, int i, const float *weights, int64_t least, llm_error *err);
 extern void cuda_plans_free(cuda_plans *c);          /* c may be NULL */
 extern size_t cuda_plans_bytes(const cuda_plans *c); /* of the device, with scratch of programs */
 

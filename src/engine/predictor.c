@@ -15,8 +15,9 @@
 
 /* From this many rows on products go to OpenBLAS, which is opened only then. */
 #define BLAS_ROWS 9
-/* Of the smallest program for texts; less does not keep a GPU busy. */
+/* Of the smallest program for texts, and for rows of numbers; less does not keep a GPU busy. */
 #define LEAST_TOKENS 256
+#define LEAST_ROWS 64
 
 struct predictor
 {
@@ -99,7 +100,7 @@ start_gpu(predictor *p, const net *n, const void *weights, const cuda_device *de
 		return false;
 	copy = cuda_plans_device(p->on_gpu);
 	return cuda_copy_to(device, copy, weights, net_weight_bytes(n), err) &&
-		   cuda_plans_make(p->on_gpu, 0, copy, LEAST_TOKENS, err) &&
+		   cuda_plans_make(p->on_gpu, 0, copy, p->shape.context > 0 ? LEAST_TOKENS : LEAST_ROWS, err) &&
 		   cuda_ok(device, device->api->synchronize(device->context), err);
 }
 
