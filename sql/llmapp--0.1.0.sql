@@ -699,7 +699,7 @@ GRANT SELECT ON llmapp.stat_models TO PUBLIC;
 COMMENT ON VIEW llmapp.stat_models IS 'use of the models of the roles of which the reader is a member, since the server started or the last reset';
 COMMENT ON COLUMN llmapp.stat_models.calls IS 'statements, more exactly calls in them, that predicted with the model';
 COMMENT ON COLUMN llmapp.stat_models.rows IS 'rows predicted';
-COMMENT ON COLUMN llmapp.stat_models.served_rows IS 'of them, those whose texts an inference server wrote, see llmapp.stat_inference';
+COMMENT ON COLUMN llmapp.stat_models.served_rows IS 'of them, those that an inference server made, see llmapp.stat_inference';
 COMMENT ON COLUMN llmapp.stat_models.total_time IS 'milliseconds spent on predictions, measured for a sample of the rows';
 COMMENT ON COLUMN llmapp.stat_models.mean_time IS 'milliseconds per row';
 COMMENT ON COLUMN llmapp.stat_models.since IS 'when counting began';
@@ -708,7 +708,7 @@ CREATE FUNCTION llmapp.inference_servers(OUT device text, OUT name text, OUT pid
                                          OUT calls integer, OUT passes bigint, OUT tokens bigint, OUT shared_tokens bigint,
                                          OUT preempted bigint) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'llmapp_inference_servers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
-COMMENT ON FUNCTION llmapp.inference_servers() IS 'processes that write texts of all sessions together; for llmapp.stat_inference';
+COMMENT ON FUNCTION llmapp.inference_servers() IS 'processes that compute for all sessions together; for llmapp.stat_inference';
 
 CREATE VIEW llmapp.stat_inference AS
     SELECT s.device, s.name, s.pid, s.models, s.memory, s.calls, s.passes, s.tokens, s.shared_tokens, s.preempted
@@ -720,7 +720,7 @@ COMMENT ON COLUMN llmapp.stat_inference.name IS 'of the GPU';
 COMMENT ON COLUMN llmapp.stat_inference.pid IS 'process';
 COMMENT ON COLUMN llmapp.stat_inference.models IS 'in memory';
 COMMENT ON COLUMN llmapp.stat_inference.memory IS 'bytes of the device that they take, weights on the CPU aside';
-COMMENT ON COLUMN llmapp.stat_inference.calls IS 'calls of sessions that have texts there now';
+COMMENT ON COLUMN llmapp.stat_inference.calls IS 'calls of sessions that have texts or rows there now';
 COMMENT ON COLUMN llmapp.stat_inference.passes IS 'passes through networks';
 COMMENT ON COLUMN llmapp.stat_inference.tokens IS 'tokens in these passes';
 COMMENT ON COLUMN llmapp.stat_inference.shared_tokens IS 'tokens that needed no pass, as another text began with the same ones';

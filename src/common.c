@@ -64,15 +64,15 @@ void
 DefineSettings(void)
 {
 	if (process_shared_preload_libraries_in_progress)
-		DefineCustomStringVariable("llmapp.inference_device", "Where texts of all sessions are written together.",
-								   "auto (on all GPUs, if there are any), off, cpu, cuda or cuda:N.",
-								   &llmapp_inference_device, "auto", PGC_POSTMASTER, 0, CheckInferenceDevice, NULL,
-								   NULL);
+		DefineCustomStringVariable(
+			"llmapp.inference_device", "Where texts and rows of all sessions go through models together.",
+			"auto (on all GPUs, if there are any), off, cpu, cuda or cuda:N.", &llmapp_inference_device, "auto",
+			PGC_POSTMASTER, 0, CheckInferenceDevice, NULL, NULL);
 	DefineCustomIntVariable("llmapp.gpu_queue_timeout", "Time to wait for an inference server.",
 							"A session that none has taken by then computes alone.", &llmapp_gpu_queue_timeout, 1000,
 							0, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable(
-		"llmapp.device", "Device of trainings that name none; cpu also keeps texts from inference servers.",
+		"llmapp.device", "Device of trainings that name none; cpu also keeps texts and rows from inference servers.",
 		"auto, cpu, cuda or cuda:N.", &llmapp_device, "auto", PGC_USERSET, 0, CheckDevice, NULL, NULL);
 	DefineCustomIntVariable("llmapp.threads", "Threads of a job worker.",
 							"0 means half the processors, at most 4. Results do not depend on it.", &llmapp_threads,

@@ -195,3 +195,127 @@ batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool tar
 		return llm_fail(err, LLM_INVALID, "batch has a class out of range");
 	return true;
 }
+
+/* ---- inputs that processes share ---- */
+
+typedef struct input_array
+{
+	size_t at; /* in batch: where its address is */
+	int64_t columns;
+	bool starts; /* one more than rows */
+} input_array;
+
+#define INPUT_ARRAYS 9
+
+static void
+list_arrays(const batch_shape *s, input_array arrays[INPUT_ARRAYS])
+{
+	const input_array all[INPUT_ARRAYS] = {
+		{offsetof(batch, dense), s->dense},
+		{offsetof(batch, embed), s->embed_columns},
+		{offsetof(batch, bag_start), s->bag_rows > 0, true},
+		{offsetof(batch, bag_index), s->bag_max},
+		{offsetof(batch, bag_value), s->bag_max},
+		{offsetof(batch, token_start), s->context > 0, true},
+		{offsetof(batch, token), s->context},
+		{offsetof(batch, source_start), s->source_context > 0, true},
+		{offsetof(batch, source), s->source_context},
+	};
+
+	memcpy(arrays, all, sizeof(all));
+}
+
+static size_t
+array_bytes(const input_array *a, int64_t capacity)
+{
+	return (size_t) (capacity + a->starts) * a->columns * 4;
+}
+
+size_t
+batch_input_bytes(const batch_shape *shape, int64_t capacity)
+{
+	input_array arrays[INPUT_ARRAYS];
+	size_t bytes = 0;
+
+	list_arrays(shape, arrays);
+	for (int i = 0; i < INPUT_ARRAYS; i++)
+		bytes += array_bytes(&arrays[i], capacity);
+	return bytes;
+}
+
+void
+batch_map(batch *b, const batch_shape *shape, int64_t capacity, void *memory)
+{
+	input_array arrays[INPUT_ARRAYS];
+	char *at = memory;
+
+	*b = (batch) {.shape = *shape, .capacity = capacity};
+	list_arrays(shape, arrays);
+	for (int i = 0; i < INPUT_ARRAYS; i++)
+	{
+		*(void **) ((char *) b + arrays[i].at) = at;
+		at += array_bytes(&arrays[i], capacity);
+	}
+}
+
+/*
+ * Starts of rows behind row `at`, moved to where its elements end; how many elements the rows have, -1 when one has too
+ * many.  Each is read once, as another process may change it.
+ */
+static int64_t
+append_starts(int32_t *to, int64_t at, const volatile int32_t *from, int64_t rows, int32_t longest)
+{
+	int32_t before = 0;
+
+	to[0] = at == 0 ? 0 : to[0];
+	if (from[0] != 0)
+		return -1;
+	for (int64_t i = 0; i < rows; i++)
+	{
+		int32_t end = from[i + 1];
+
+		if ((uint32_t) end - (uint32_t) before > (uint32_t) longest)
+			return -1;
+		to[at + i + 1] = to[at] + end;
+		before = end;
+	}
+	return before;
+}
+
+static void
+append_array(void *to, int64_t at, const void *from, int64_t count)
+{
+	if (count > 0)
+		memcpy((int32_t *) to + at, from, count * 4);
+}
+
+bool
+batch_append(batch *b, const batch *from, int64_t rows)
+{
+	const batch_shape *s = &b->shape;
+	int64_t at = b->rows, pairs = 0, tokens = 0, sources = 0;
+
+	if (rows < 0 || rows > from->capacity || rows > b->capacity - at)
+		return false;
+	if (s->bag_rows > 0)
+		pairs = append_starts(b->bag_start, at, from->bag_start, rows, s->bag_max);
+	if (s->context > 0)
+		tokens = append_starts(b->token_start, at, from->token_start, rows, s->context);
+	if (s->source_context > 0)
+		sources = append_starts(b->source_start, at, from->source_start, rows, s->source_context);
+	if (pairs < 0 || tokens < 0 || sources < 0)
+		return false;
+	append_array(b->dense, at * s->dense, from->dense, rows * s->dense);
+	append_array(b->embed, at * s->embed_columns, from->embed, rows * s->embed_columns);
+	if (pairs > 0)
+	{
+		append_array(b->bag_index, b->bag_start[at], from->bag_index, pairs);
+		append_array(b->bag_value, b->bag_start[at], from->bag_value, pairs);
+	}
+	if (tokens > 0)
+		append_array(b->token, b->token_start[at], from->token, tokens);
+	if (sources > 0)
+		append_array(b->source, b->source_start[at], from->source, sources);
+	b->rows += rows;
+	return true;
+}

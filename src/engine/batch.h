@@ -11,6 +11,7 @@
 #ifndef LLMAPP_BATCH_H
 #define LLMAPP_BATCH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "error.h"
@@ -61,5 +62,17 @@ extern void batch_free(batch *b);
  * (targets only when asked for) is in range.  LLM_INVALID.
  */
 extern bool batch_check(const batch *b, const batch_shape *shape, int64_t max_rows, bool targets, llm_error *err);
+/*
+ * Inputs of rows in memory that processes share: bytes for so many of them, and a batch without targets or rows whose
+ * arrays lie there, which is not to be freed.
+ */
+extern size_t batch_input_bytes(const batch_shape *shape, int64_t capacity);
+extern void batch_map(batch *b, const batch_shape *shape, int64_t capacity, void *memory);
+/*
+ * Put the inputs of the first `rows` rows of `from`, of the same shape, behind those of b.  False when they do not fit,
+ * or counts of pairs or tokens are out of range; b is then as before.  Another process may change `from` meanwhile: b
+ * stays sound, and batch_check() has to see its indexes afterwards.
+ */
+extern bool batch_append(batch *b, const batch *from, int64_t rows);
 
 #endif /* LLMAPP_BATCH_H */

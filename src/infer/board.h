@@ -3,9 +3,9 @@
  *	  Where sessions and inference servers meet: places in shared memory, and a segment for each call.
  *
  * A call takes a free place and puts a segment of dynamic shared memory there, which says of which model, and has a
- * cell for each text.  The server that the place names opens or refuses it.  Then the session writes tokens into cells and
- * raises `asked`; the server answers with a result and sets `answered` to what was asked.  Whoever changed something
- * sets the latch of the other.  A place goes
+ * cell for each text, or one for rows.  The server that the place names opens or refuses it.  Then the session writes
+ * tokens or rows into cells and raises `asked`; the server answers with a result and sets `answered` to what was
+ * asked.  Whoever changed something sets the latch of the other.  A place goes
  *
  *	free -> taken -> asked -> open -> closed -> free
  *
@@ -21,6 +21,7 @@
 #include "storage/proc.h"
 
 #include "../engine/scheduler.h"
+#include "infer.h"
 
 #define INFERENCE_SERVERS 16
 
@@ -61,12 +62,12 @@ typedef struct Server
 	ServerCounts counts;
 } Server;
 
-/* A text in a segment. */
+/* A text in a segment, or rows. */
 typedef struct Cell
 {
 	pg_atomic_uint32 asked;    /* by the session */
 	pg_atomic_uint32 answered; /* by the server */
-	int32 keep, count;         /* of tokens */
+	int32 keep, count;         /* of tokens; count: of rows */
 	bool failed;               /* the server could not */
 } Cell;
 
@@ -75,10 +76,11 @@ typedef struct Segment
 {
 	Oid database, relid;
 	int32 version;
-	bool embeds; /* whole texts, otherwise it writes them */
-	int32 texts;
-	int32 context; /* most tokens of one */
-	int32 outputs; /* numbers of a result: vocab, or width */
+	InferenceKind kind;
+	int32 texts;   /* 1 of rows */
+	int32 rows;    /* most that are given together */
+	int32 context; /* most tokens of a text; of rows: integers of batch_input_bytes() */
+	int32 outputs; /* numbers of a result: vocab, width, or those of all rows */
 	Size manifest, manifest_bytes;
 	Size weights, weights_bytes; /* 0: they are in the file of the version */
 	Size cells;                  /* (texts) */

@@ -75,17 +75,29 @@ Reserve(Size *end, Size bytes)
 	return at;
 }
 
+/* Of one text, or of rows: how many integers are given, and numbers are results. */
+static void
+SizeCells(const net_config *c, Segment *s)
+{
+	s->context = Max(c->text.context, c->text.source_context);
+	s->outputs = s->kind == INFERENCE_EMBED ? c->text.width : c->text.vocab;
+	if (s->kind == INFERENCE_PREDICT)
+	{
+		s->context = (int32) (batch_input_bytes(&c->shape, s->rows) / sizeof(int32));
+		s->outputs = s->rows * c->shape.outputs;
+	}
+}
+
 /* Weights that have no file travel in the segment. */
 static Segment
-LayOutSegment(const Model *m, InferenceKind kind, Size manifest_bytes, int32 texts, Size *bytes)
+LayOutSegment(const Model *m, InferenceKind kind, Size manifest_bytes, int32 count, Size *bytes)
 {
-	const transformer_config *c = &net_get_config(m->manifest->net)->text;
-	Segment s = {.database = MyDatabaseId, .relid = m->relid, .version = m->version, .texts = texts};
+	Segment s = {.database = MyDatabaseId, .relid = m->relid, .version = m->version, .kind = kind};
 	Size end = MAXALIGN(sizeof(Segment));
 
-	s.embeds = kind == INFERENCE_EMBED;
-	s.context = Max(c->context, c->source_context);
-	s.outputs = s.embeds ? c->width : c->vocab;
+	s.texts = kind == INFERENCE_PREDICT ? 1 : count;
+	s.rows = kind == INFERENCE_PREDICT ? count : 0;
+	SizeCells(net_get_config(m->manifest->net), &s);
 	s.manifest_bytes = manifest_bytes;
 	s.manifest = Reserve(&end, manifest_bytes);
 	if (m->manifest->weight_bytes < CACHE_BYTES_MIN)
@@ -94,9 +106,9 @@ LayOutSegment(const Model *m, InferenceKind kind, Size manifest_bytes, int32 tex
 		end = TYPEALIGN(64, end);
 		s.weights = Reserve(&end, s.weights_bytes);
 	}
-	s.cells = Reserve(&end, mul_size(texts, sizeof(Cell)));
-	s.ids = Reserve(&end, mul_size(mul_size(texts, s.context), sizeof(int32)));
-	s.results = Reserve(&end, mul_size(mul_size(texts, s.outputs), sizeof(float)));
+	s.cells = Reserve(&end, mul_size(s.texts, sizeof(Cell)));
+	s.ids = Reserve(&end, mul_size(mul_size(s.texts, s.context), sizeof(int32)));
+	s.results = Reserve(&end, mul_size(mul_size(s.texts, s.outputs), sizeof(float)));
 	*bytes = end;
 	return s;
 }
@@ -127,11 +139,11 @@ CreateMapping(Size bytes)
 
 /* False when there is no memory for it. */
 static bool
-MakeSegment(InferenceCall *call, const Model *m, InferenceKind kind, int32 texts)
+MakeSegment(InferenceCall *call, const Model *m, InferenceKind kind, int32 count)
 {
 	char *manifest = json_text(m->manifest->json);
 	Size bytes;
-	Segment s = LayOutSegment(m, kind, strlen(manifest), texts, &bytes);
+	Segment s = LayOutSegment(m, kind, strlen(manifest), count, &bytes);
 
 	call->mapping = CreateMapping(bytes);
 	if (call->mapping != NULL)
@@ -142,7 +154,7 @@ MakeSegment(InferenceCall *call, const Model *m, InferenceKind kind, int32 texts
 		memcpy(InSegment(call->segment, s.manifest), manifest, s.manifest_bytes);
 		if (s.weights_bytes > 0)
 			memcpy(InSegment(call->segment, s.weights), m->weights, s.weights_bytes);
-		for (int32 i = 0; i < texts; i++)
+		for (int32 i = 0; i < s.texts; i++)
 		{
 			pg_atomic_init_u32(&CellOf(call->segment, i)->asked, 0);
 			pg_atomic_init_u32(&CellOf(call->segment, i)->answered, 0);
@@ -186,14 +198,14 @@ MayAsk(const Model *m, InferenceKind kind)
 
 	if (!HasBoard() || strcmp(llmapp_device, "cpu") == 0)
 		return false;
-	return kind == INFERENCE_EMBED || (c->encoder_depth == 0 && !c->bidirectional && !c->headless && c->labels == 0);
+	return kind != INFERENCE_WRITE || (c->encoder_depth == 0 && !c->bidirectional && !c->headless && c->labels == 0);
 }
 
 InferenceCall *
-OpenInference(const Model *m, InferenceKind kind, int32 texts, MemoryContext cxt)
+OpenInference(const Model *m, InferenceKind kind, int32 count, MemoryContext cxt)
 {
 	InferenceCall *call;
-	Place *place = MayAsk(m, kind) ? TakePlace(kind == INFERENCE_EMBED) : NULL;
+	Place *place = MayAsk(m, kind) ? TakePlace(kind != INFERENCE_WRITE) : NULL;
 
 	if (place == NULL)
 		return NULL;
@@ -205,7 +217,7 @@ OpenInference(const Model *m, InferenceKind kind, int32 texts, MemoryContext cxt
 	call->release.func = CloseInference;
 	call->release.arg = call;
 	MemoryContextRegisterResetCallback(cxt, &call->release);
-	if (MakeSegment(call, m, kind, texts) && MovePlace(place, PLACE_TAKEN, PLACE_ASKED))
+	if (MakeSegment(call, m, kind, count) && MovePlace(place, PLACE_TAKEN, PLACE_ASKED))
 	{
 		WakeServer(place);
 		if (AwaitOpen(place))
@@ -217,16 +229,34 @@ OpenInference(const Model *m, InferenceKind kind, int32 texts, MemoryContext cxt
 
 /* ---- between ---- */
 
-void
-GiveTokens(InferenceCall *call, int32 text, int32 keep, const int32 *ids, int32 count)
+/* What is in a text's part of the segment. */
+static void
+Ask(InferenceCall *call, int32 text, int32 keep, int32 count)
 {
 	Cell *cell = CellOf(call->segment, text);
 
 	cell->keep = keep;
 	cell->count = count;
-	memcpy(IdsOf(call->segment, text), ids, count * sizeof(int32));
 	pg_write_barrier();
 	pg_atomic_fetch_add_u32(&cell->asked, 1);
+}
+
+void
+GiveTokens(InferenceCall *call, int32 text, int32 keep, const int32 *ids, int32 count)
+{
+	memcpy(IdsOf(call->segment, text), ids, count * sizeof(int32));
+	Ask(call, text, keep, count);
+}
+
+void
+GiveRows(InferenceCall *call, const batch *b)
+{
+	batch rows;
+
+	batch_map(&rows, &b->shape, call->segment->rows, IdsOf(call->segment, 0));
+	if (!batch_append(&rows, b, b->rows))
+		elog(ERROR, "the rows are not what an inference server was asked for");
+	Ask(call, 0, 0, (int32) b->rows);
 }
 
 static bool

@@ -15,8 +15,9 @@
 #define TEXTS 64       /* of a model, of all calls */
 #define GPU_TOKENS 512 /* of a pass */
 #define CPU_TOKENS 128
-#define EMBEDDED_TOKENS 8192 /* and texts as many */
-#define CPU_TEXTS 8          /* of a pass: what the kernels for few rows take */
+#define EMBEDDED_TOKENS 8192          /* and texts as many */
+#define CPU_TEXTS 8                   /* of a pass: what the kernels for few rows take */
+#define INPUT_BYTES ((Size) 64 << 20) /* of a predictor, pinned and not; more than a session's rows have */
 
 static struct cuda_device *device = NULL;
 static Size budget = 0;
@@ -79,6 +80,7 @@ FreeModel(LoadedModel *m)
 	scheduler_free(m->scheduler);
 	decoder_free(m->decoder);
 	embedder_free(m->embedder);
+	predictor_free(m->predictor);
 	if (m->file.bytes > 0)
 		(void) munmap(m->file.memory, m->file.bytes);
 	manifest_free(m->manifest);
@@ -147,7 +149,7 @@ PagesWithin(const net *n, Size bytes, llm_error *err)
 
 /* Pages of one model leave room for others: half of what is free, if that is enough. */
 static bool
-MakeDecoder(LoadedModel *m, const void *weights, llm_error *err)
+MakeDecoder(LoadedModel *m, const Segment *s, const void *weights, llm_error *err)
 {
 	const net *n = m->manifest->net;
 	Size room = budget - Min(LoadedBytes(), budget);
@@ -169,7 +171,7 @@ MakeDecoder(LoadedModel *m, const void *weights, llm_error *err)
 
 /* On a GPU alone. */
 static bool
-MakeEmbedder(LoadedModel *m, const void *weights, llm_error *err)
+MakeEmbedder(LoadedModel *m, const Segment *s, const void *weights, llm_error *err)
 {
 	const net *n = m->manifest->net;
 	const transformer_config *c = &net_get_config(n)->text;
@@ -193,13 +195,62 @@ MakeEmbedder(LoadedModel *m, const void *weights, llm_error *err)
 	return true;
 }
 
+/*
+ * On a GPU alone, for as many rows as leave room for other models and have small inputs, but not fewer than those of
+ * the segment.
+ */
+static bool
+MakePredictor(LoadedModel *m, const Segment *s, const void *weights, llm_error *err)
+{
+	const net *n = m->manifest->net;
+	Size room = budget - Min(LoadedBytes(), budget);
+	int64 rows = PREDICTED_ROWS;
+	size_t bytes;
+
+	if (device == NULL || !predictor_device_memory(n, rows, &bytes, err))
+		return false;
+	while ((bytes > room / 2 || batch_input_bytes(&net_get_config(n)->shape, rows) > INPUT_BYTES) &&
+		   rows / 2 >= s->rows)
+	{
+		rows /= 2;
+		if (!predictor_device_memory(n, rows, &bytes, err))
+			return false;
+	}
+	if (bytes > room)
+		return llm_fail(err, LLM_MEMORY, "there is no room for the model");
+	m->predictor = predictor_new(n, weights, rows, device, err);
+	if (m->predictor == NULL)
+		return false;
+	predictor_set_poll(m->predictor, InterruptRequested, NULL);
+	m->bytes = predictor_device_bytes(m->predictor);
+	return true;
+}
+
+static bool
+Make(LoadedModel *m, const Segment *s, const void *weights, llm_error *err)
+{
+	static bool (*const make[])(LoadedModel *, const Segment *, const void *, llm_error *) = {
+		[INFERENCE_WRITE] = MakeDecoder,
+		[INFERENCE_EMBED] = MakeEmbedder,
+		[INFERENCE_PREDICT] = MakePredictor,
+	};
+
+	return (unsigned) m->kind < lengthof(make) && make[m->kind](m, s, weights, err);
+}
+
 /* It is the network that the session has laid out its segment for. */
 static bool
 FitsSegment(const net *n, const Segment *s)
 {
-	const transformer_config *c = &net_get_config(n)->text;
+	const net_config *c = net_get_config(n);
 
-	return s->context == Max(c->context, c->source_context) && s->outputs == (s->embeds ? c->width : c->vocab);
+	if (s->kind == INFERENCE_PREDICT)
+		return s->texts == 1 && s->rows >= 1 && s->rows <= PREDICTED_ROWS &&
+			   s->context == batch_input_bytes(&c->shape, s->rows) / sizeof(int32) &&
+			   s->outputs == s->rows * c->shape.outputs;
+	return s->texts >= 1 && s->texts <= INFERENCE_TEXTS &&
+		   s->context == Max(c->text.context, c->text.source_context) &&
+		   s->outputs == (s->kind == INFERENCE_EMBED ? c->text.width : c->text.vocab);
 }
 
 /* Weights of a segment are copied, as that goes with its call. */
@@ -239,10 +290,10 @@ Load(Segment *s, llm_error *err)
 	m->database = s->database;
 	m->relid = s->relid;
 	m->version = s->version;
+	m->kind = s->kind;
 	m->manifest = manifest_parse(InSegment(s, s->manifest), s->manifest_bytes, err);
 	weights = m->manifest != NULL ? ModelWeights(m, s) : NULL;
-	if (weights == NULL || !FitsSegment(m->manifest->net, s) ||
-		!(s->embeds ? MakeEmbedder : MakeDecoder)(m, weights, err))
+	if (weights == NULL || !FitsSegment(m->manifest->net, s) || !Make(m, s, weights, err))
 	{
 		FreeModel(m);
 		return NULL;
@@ -258,10 +309,18 @@ FindLoaded(const Segment *s)
 {
 	LoadedModel *m = models;
 
-	while (m != NULL && (m->database != s->database || m->relid != s->relid || m->version != s->version ||
-						 (m->embedder != NULL) != s->embeds))
+	while (m != NULL &&
+		   (m->database != s->database || m->relid != s->relid || m->version != s->version || m->kind != s->kind))
 		m = m->next;
 	return m;
+}
+
+/* Another session may want more rows together than there was room for. */
+static bool
+TakesSegment(const LoadedModel *m, const Segment *s)
+{
+	return FitsSegment(m->manifest->net, s) &&
+		   (m->predictor == NULL || s->rows <= predictor_batch(m->predictor)->capacity);
 }
 
 LoadedModel *
@@ -270,6 +329,8 @@ RequireLoaded(Segment *s)
 	LoadedModel *m = FindLoaded(s);
 	llm_error err = {0};
 
+	if (m != NULL && !TakesSegment(m, s))
+		return NULL;
 	while (m == NULL && (m = Load(s, &err)) == NULL && err.code == LLM_MEMORY && UnloadOne())
 		err = (llm_error) {0};
 	if (err.code == LLM_LOST)

@@ -11,19 +11,22 @@
 #include "../model/cache.h"
 #include "board.h"
 
-#define EMBEDDED_TEXTS 256 /* most of a pass of an embedder */
+#define EMBEDDED_TEXTS 256  /* most of a pass of an embedder */
+#define PREDICTED_ROWS 1024 /* of a predictor */
 
 typedef struct LoadedModel
 {
 	Oid database, relid;
 	int32 version;
+	InferenceKind kind;
 	manifest *manifest;
 	WeightFile file;
-	embedder *embedder;  /* of one that embeds, */
-	int32 texts, tokens; /* the most of a pass, */
-	int32 *ids;          /* (tokens): of it, text behind text, */
-	float *results;      /* (texts, width); */
-	decoder *decoder;    /* of one that writes */
+	embedder *embedder;   /* of one that embeds, */
+	int32 texts, tokens;  /* the most of a pass, */
+	int32 *ids;           /* (tokens): of it, text behind text, */
+	float *results;       /* (texts, width); */
+	predictor *predictor; /* of one that predicts rows */
+	decoder *decoder;     /* of one that writes */
 	scheduler *scheduler;
 	Size bytes;
 	int32 calls;   /* that have texts of it */

@@ -1,6 +1,6 @@
 /*
  * server.c
- *	  The inference server: a loop of passes over the texts of all sessions.
+ *	  The inference server: a loop of passes over the texts and rows of all sessions.
  *
  * The process has no database.  What it needs of a model a session gives it, which has opened it and may use it: the
  * manifest, and the number of its weight file.  A failure of the device ends the process; its sessions go on alone,
@@ -45,6 +45,7 @@ typedef struct Visitor
 	dsm_segment *mapping; /* NULL: none */
 	Segment *segment;
 	LoadedModel *model;
+	int32 rows;                  /* that it may give together */
 	int32 text[INFERENCE_TEXTS]; /* of the model's scheduler, -1: none */
 	bool busy[INFERENCE_TEXTS];  /* given to it and not answered */
 	uint32 asked[INFERENCE_TEXTS];
@@ -80,7 +81,7 @@ OpenTexts(Visitor *v)
 {
 	for (int32 i = 0; i < INFERENCE_TEXTS; i++)
 		v->text[i] = -1;
-	for (int32 i = 0; i < v->segment->texts && !v->segment->embeds; i++)
+	for (int32 i = 0; i < v->segment->texts && v->model->scheduler != NULL; i++)
 	{
 		v->text[i] = scheduler_open(v->model->scheduler);
 		if (v->text[i] >= 0)
@@ -115,6 +116,7 @@ Open(Place *place, Visitor *v)
 			return;
 		}
 		v->model->calls++;
+		v->rows = v->segment->rows;
 		to = PLACE_OPEN;
 	}
 	if (to == PLACE_REFUSED)
@@ -123,15 +125,15 @@ Open(Place *place, Visitor *v)
 	SetLatch(&place->session->procLatch);
 }
 
-/* result NULL: the session has to do without. */
+/* With so many numbers; result NULL: the session has to do without. */
 static void
-Answer(Visitor *v, int32 i, const float *result)
+Answer(Visitor *v, int32 i, const float *result, Size count)
 {
 	Cell *cell = CellOf(v->segment, i);
 
 	cell->failed = result == NULL;
 	if (result != NULL)
-		memcpy(ResultOf(v->segment, i), result, v->segment->outputs * sizeof(float));
+		memcpy(ResultOf(v->segment, i), result, count * sizeof(float));
 	pg_write_barrier();
 	pg_atomic_write_u32(&cell->answered, v->asked[i]);
 	v->busy[i] = false;
@@ -154,7 +156,7 @@ TakeTokens(Visitor *v)
 		v->busy[i] = true;
 		if (v->model->scheduler != NULL &&
 			!scheduler_give(v->model->scheduler, v->text[i], cell->keep, IdsOf(v->segment, i), cell->count, &err))
-			Answer(v, i, NULL);
+			Answer(v, i, NULL, 0);
 	}
 }
 
@@ -173,7 +175,7 @@ AnswerAll(const LoadedModel *m, bool failed)
 		{
 			if (!v->busy[i] || !(failed || scheduler_done(m->scheduler, v->text[i])))
 				continue;
-			Answer(v, i, failed ? NULL : scheduler_logits(m->scheduler, v->text[i]));
+			Answer(v, i, failed ? NULL : scheduler_logits(m->scheduler, v->text[i]), v->segment->outputs);
 			answered = true;
 		}
 		if (answered)
@@ -206,17 +208,29 @@ LookAtPlaces(void)
 	}
 }
 
-/* Whole texts that wait, in a pass of an embedder. */
-typedef struct EmbeddingPass
-{
-	int32 texts, tokens;
-	Visitor *visitor[EMBEDDED_TEXTS];
-	int32 cell[EMBEDDED_TEXTS], counts[EMBEDDED_TEXTS];
-} EmbeddingPass;
+#define PASS_PARTS PREDICTED_ROWS
 
-/* Those of a call, as far as there is room; false when there is no more. */
+/* What waits, in one pass of a model that embeds or predicts. */
+typedef struct Pass
+{
+	int32 parts;
+	int32 taken; /* tokens or rows of all parts */
+	Visitor *visitor[PASS_PARTS];
+	int32 cell[PASS_PARTS], counts[PASS_PARTS]; /* tokens, or rows */
+} Pass;
+
+static void
+AddPart(Pass *p, Visitor *v, int32 cell, int32 count)
+{
+	p->visitor[p->parts] = v;
+	p->cell[p->parts] = cell;
+	p->counts[p->parts++] = count;
+	p->taken += count;
+}
+
+/* Texts of a call, as far as there is room; false when there is no more. */
 static bool
-JoinPass(EmbeddingPass *p, const LoadedModel *m, Visitor *v)
+JoinTexts(Pass *p, const LoadedModel *m, Visitor *v)
 {
 	for (int32 i = 0; i < v->segment->texts; i++)
 	{
@@ -226,32 +240,55 @@ JoinPass(EmbeddingPass *p, const LoadedModel *m, Visitor *v)
 			continue;
 		if (count < 1 || count > v->segment->context)
 		{
-			Answer(v, i, NULL);
+			Answer(v, i, NULL, 0);
 			continue;
 		}
-		if (p->texts == m->texts || count > m->tokens - p->tokens)
+		if (p->parts == m->texts || count > m->tokens - p->taken)
 			return false;
-		memcpy(m->ids + p->tokens, IdsOf(v->segment, i), count * sizeof(int32));
-		p->visitor[p->texts] = v;
-		p->cell[p->texts] = i;
-		p->counts[p->texts++] = count;
-		p->tokens += count;
+		memcpy(m->ids + p->taken, IdsOf(v->segment, i), count * sizeof(int32));
+		AddPart(p, v, i, count);
+	}
+	return true;
+}
+
+/* Rows of a call, if there is room for all.  Those of another one do not suffer when they are not what they should be. */
+static bool
+JoinRows(Pass *p, const LoadedModel *m, Visitor *v)
+{
+	batch *b = predictor_batch(m->predictor), given;
+	int64 before = b->rows;
+	llm_error err = {0};
+	int32 count;
+
+	if (!v->busy[0])
+		return true;
+	count = CellOf(v->segment, 0)->count;
+	if (count >= 1 && count <= v->rows && count > b->capacity - before)
+		return false;
+	batch_map(&given, &b->shape, v->rows, IdsOf(v->segment, 0));
+	if (count >= 1 && batch_append(b, &given, count) && batch_check(b, &b->shape, b->capacity, false, &err))
+		AddPart(p, v, 0, count);
+	else
+	{
+		b->rows = before;
+		Answer(v, 0, NULL, 0);
 	}
 	return true;
 }
 
 /* Calls have their turns: the next pass begins with the one that found no room. */
 static void
-FillPass(EmbeddingPass *p, const LoadedModel *m)
+FillPass(Pass *p, const LoadedModel *m)
 {
 	static int first = 0;
 	int places = PlacesInUse();
 
+	p->parts = p->taken = 0;
 	for (int n = 0; n < places; n++)
 	{
 		int place = (first + n) % places;
 
-		if (visitors[place].model == m && !JoinPass(p, m, &visitors[place]))
+		if (visitors[place].model == m && !(m->predictor != NULL ? JoinRows : JoinTexts)(p, m, &visitors[place]))
 		{
 			first = place;
 			break;
@@ -259,22 +296,48 @@ FillPass(EmbeddingPass *p, const LoadedModel *m)
 	}
 }
 
+/* Results lie end to end, so many numbers for each text or row; NULL: there are none. */
+static void
+AnswerPass(const Pass *p, const float *results, int32 width)
+{
+	for (int32 i = 0; i < p->parts; i++)
+	{
+		Size count = (p->visitor[i]->model->predictor != NULL ? p->counts[i] : 1) * (Size) width;
+
+		Answer(p->visitor[i], p->cell[i], results, count);
+		results += results != NULL ? count : 0;
+		SetLatch(&PlaceAt(p->visitor[i] - visitors)->session->procLatch);
+	}
+}
+
 static bool
 EmbedPass(LoadedModel *m, llm_error *err)
 {
-	EmbeddingPass p = {0};
-	int32 width = net_get_config(m->manifest->net)->text.width;
+	static Pass p;
 	bool done;
 
 	FillPass(&p, m);
-	if (p.texts == 0)
+	if (p.parts == 0)
 		return false;
-	done = embedder_run(m->embedder, p.counts, p.texts, m->ids, m->results, err);
-	for (int32 i = 0; i < p.texts && err->code != LLM_CANCELLED; i++)
-	{
-		Answer(p.visitor[i], p.cell[i], done ? m->results + (Size) i * width : NULL);
-		SetLatch(&PlaceAt(p.visitor[i] - visitors)->session->procLatch);
-	}
+	done = embedder_run(m->embedder, p.counts, p.parts, m->ids, m->results, err);
+	if (err->code != LLM_CANCELLED)
+		AnswerPass(&p, done ? m->results : NULL, net_get_config(m->manifest->net)->text.width);
+	return true;
+}
+
+static bool
+PredictPass(LoadedModel *m, llm_error *err)
+{
+	static Pass p;
+	const float *results;
+
+	predictor_batch(m->predictor)->rows = 0;
+	FillPass(&p, m);
+	if (p.parts == 0)
+		return false;
+	results = predictor_run(m->predictor, err);
+	if (err->code != LLM_CANCELLED)
+		AnswerPass(&p, results, net_get_config(m->manifest->net)->shape.outputs);
 	return true;
 }
 
@@ -291,17 +354,19 @@ WritePass(LoadedModel *m, llm_error *err)
 	return true;
 }
 
-/* A pass of every model that has tokens; false when none has. */
+/* A pass of every model that is asked; false when none is. */
 static bool
 RunPasses(void)
 {
+	static bool (*const run[])(LoadedModel *, llm_error *) = {
+		[INFERENCE_WRITE] = WritePass, [INFERENCE_EMBED] = EmbedPass, [INFERENCE_PREDICT] = PredictPass};
 	bool any = false;
 
 	for (LoadedModel *m = FirstLoaded(); m != NULL; m = m->next)
 	{
 		llm_error err = {0};
 
-		any |= (m->embedder != NULL ? EmbedPass : WritePass)(m, &err);
+		any |= run[m->kind](m, &err);
 		CHECK_FOR_INTERRUPTS();
 		if (err.code == LLM_LOST)
 			ThrowError(&err);

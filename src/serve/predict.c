@@ -23,6 +23,12 @@
 #include "predict.h"
 #include "support.h"
 
+/*
+ * From so many multiplications on, some milliseconds of a processor, a call asks a server: the exchange costs two
+ * wake-ups of processes, copies of inputs and results, and a few launches, some tenths of a millisecond in all.
+ */
+#define SERVED_WORK 1e8
+
 /* What a reset keeps: enough for rows read ahead, which would otherwise be paged in anew each time. */
 #define ROW_BYTES (128 * 1024)
 
@@ -116,6 +122,8 @@ OpenCall(PredictCall *call, Oid relid)
 	call->model = NULL;
 	call->output = NULL;
 	call->label = -1;
+	call->server = NULL;
+	call->alone = false;
 	MemoryContextReset(call->model_cxt);
 	old = MemoryContextSwitchTo(call->model_cxt);
 	model = OpenModel(relid, 0, call->model_cxt);
@@ -124,6 +132,7 @@ OpenCall(PredictCall *call, Oid relid)
 		BindInput(model->manifest->encoder, EffectiveInputType(call, model->manifest->encoder), call->model_cxt);
 	predictor_set_poll(model->predictor, InterruptRequested, NULL);
 	RememberModel(model);
+	call->row_work = net_multiplications(model->manifest->net);
 	MemoryContextSwitchTo(old);
 	StartUse(&call->meter, relid);
 	call->model = model;
@@ -179,11 +188,41 @@ EncodePredictRow(PredictCall *call, Datum input, batch *b)
 		ThrowCallError(call);
 }
 
+/* About so many multiplications are to be done for the rows; of texts by their tokens. */
+static double
+WorkOf(const PredictCall *call, const batch *b)
+{
+	double rows = b->shape.context > 0 ? b->token_start[b->rows] / (double) b->shape.context : b->rows;
+
+	return rows * call->row_work;
+}
+
+/* By a server on a GPU; NULL when there is none, or it is not worth the way. */
+static const float *
+PredictAtServer(PredictCall *call, const batch *b)
+{
+	if (call->alone || WorkOf(call, b) < SERVED_WORK)
+		return NULL;
+	if (call->server == NULL)
+		call->server = OpenInference(call->model, INFERENCE_PREDICT, (int32) b->capacity, call->model_cxt);
+	call->alone = call->server == NULL;
+	if (call->alone)
+		return NULL;
+	GiveRows(call->server, b);
+	call->alone = !AwaitResults(call->server);
+	if (call->alone)
+		return NULL;
+	MeterServed(&call->meter, b->rows);
+	return InferenceResult(call->server, 0);
+}
+
 const float *
 RunPredictor(PredictCall *call, predictor *p)
 {
-	const float *out = predictor_run(p, &call->error);
+	const float *out = PredictAtServer(call, predictor_batch(p));
 
+	if (out == NULL)
+		out = predictor_run(p, &call->error);
 	if (out == NULL)
 		ThrowCallError(call);
 	return out;

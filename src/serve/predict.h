@@ -10,8 +10,9 @@
 
 #include "fmgr.h"
 
-#include "../row/input.h"
+#include "../infer/infer.h"
 #include "../model/model.h"
+#include "../row/input.h"
 #include "output.h"
 #include "stat.h"
 
@@ -27,7 +28,10 @@ typedef struct PredictCall
 	Oid output_type;
 	int32 label; /* class that label_text names, -1 for none yet */
 	text *label_text;
-	llm_error error; /* kept empty between rows */
+	llm_error error;       /* kept empty between rows */
+	double row_work;       /* multiplications, of the longest text */
+	InferenceCall *server; /* where rows are predicted; NULL: nowhere yet */
+	bool alone;            /* no server takes them */
 	UseMeter meter;
 	MemoryContextCallback release; /* ends the use of the model */
 } PredictCall;
@@ -47,6 +51,7 @@ extern Datum PredictionDatum(PredictCall *call, const float *out, Oid type);
 extern void OpenPredictModel(PredictCall *call, Oid relid);
 /* Append a row to b; what it allocates in the current memory context can be reset afterwards. */
 extern void EncodePredictRow(PredictCall *call, Datum input, batch *b);
+/* The rows of its batch, by it or at an inference server. */
 extern const float *RunPredictor(PredictCall *call, predictor *p);
 
 /* ---- what evaluation and explanation share ---- */
