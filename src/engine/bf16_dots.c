@@ -17,7 +17,7 @@ add_products(vf sum, vu a, vu b)
 	return (vf) _mm512_dpbf16_ps((__m512) sum, (__m512bh) a, (__m512bh) b);
 }
 
-#include "bf16_impl.h"
+#include "bf16_dots.h"
 
 TARGET void
 round_bf16(const float *x, int64_t n, uint16_t *y)

@@ -68,15 +68,15 @@ rows_of_block(int64_t k)
 int64_t
 product_scratch(int64_t k)
 {
-	return DECODED_ROWS * k + (DECODED_ROWS + rows_of_block(k)) * k / 2;
+	return DECODED_ROWS * k + (DECODED_ROWS + 2 * rows_of_block(k)) * k / 2;
 }
 
-/* In bf16; scratch has decoded weights, those rounded, and rounded rows of x. */
+/* In bf16, of half the size; scratch has decoded weights, those rounded, and rounded rows of x. */
 static void
 many_rows_bf16(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
-	int64_t n = t->dims[0], k = t->dims[1], block = rows_of_block(k),
+	int64_t n = t->dims[0], k = t->dims[1], block = 2 * rows_of_block(k),
 			panel = t->type == WEIGHT_BF16 ? n : DECODED_ROWS;
 	uint16_t *rounded = (void *) (g->scratch + DECODED_ROWS * k), *from = rounded + DECODED_ROWS * k;
 

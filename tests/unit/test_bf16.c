@@ -17,7 +17,7 @@ add_products(vf sum, vu a, vu b)
 	return sum + (vf) (a << 16) * (vf) (b << 16) + (vf) (a & 0xffff0000) * (vf) (b & 0xffff0000);
 }
 
-#include "../../src/engine/bf16_impl.h"
+#include "../../src/engine/bf16_dots.h"
 
 #define ROWS 24
 

@@ -353,7 +353,8 @@ test_kernels(void)
 /* ---- networks ---- */
 
 #define VOCAB 61
-#define CONTEXT 40
+#define CONTEXT 64
+#define PROMPT (CONTEXT - 6)
 
 static net_config
 blocks_config(const char *family)
@@ -426,11 +427,10 @@ typedef struct kept_model
 } kept_model;
 
 static kept_model
-make_model(const char *family, weight_type t)
+make_model(const net_config *c, weight_type t)
 {
-	net_config c = blocks_config(family);
 	llm_error err = {0};
-	kept_model m = {net_new(&c, &err), net_new(&c, &err)};
+	kept_model m = {net_new(c, &err), net_new(c, &err)};
 
 	net_keep_all(m.kept, t);
 	m.decoded = aligned_alloc(64, net_weight_bytes(m.plain));
@@ -459,10 +459,10 @@ free_model(kept_model *m)
  * keys and values in f16 by 2^-12; rounding x to bytes or bf16 makes errors of 2.5e-5 or 1e-6 in each product.
  */
 static void
-test_generation(const char *family, weight_type t)
+test_generation(const net_config *c, weight_type t)
 {
 	static const double limits[WEIGHT_TYPES] = {1e-12, 1e-5, 1e-4, 2e-3, 2e-3};
-	kept_model m = make_model(family, t);
+	kept_model m = make_model(c, t);
 	llm_error err = {0};
 	generator *plain = generator_new(m.plain, m.decoded, 8, CONTEXT, 0, &err);
 	generator *kept = generator_new(m.kept, m.bytes, 8, CONTEXT, 0, &err);
@@ -472,7 +472,8 @@ test_generation(const char *family, weight_type t)
 		exit(1);
 	for (int step = 0; step < 6; step++)
 	{
-		int32_t at = step == 0 ? 0 : 29 + step, count = step == 0 ? 30 : 1; /* many rows, then one at a time */
+		int32_t at = step == 0 ? 0 : PROMPT - 1 + step,
+				count = step == 0 ? PROMPT : 1; /* many rows, then single ones */
 
 		CHECK(generator_append(plain, 0, m.ids + at, count, &err));
 		CHECK(generator_append(kept, 0, m.ids + at, count, &err));
@@ -487,9 +488,9 @@ test_generation(const char *family, weight_type t)
 
 /* What goes through beside a sequence changes nothing. */
 static void
-test_beside(const char *family, weight_type t)
+test_beside(const net_config *c, weight_type t)
 {
-	kept_model m = make_model(family, t);
+	kept_model m = make_model(c, t);
 	llm_error err = {0};
 	generator *together = generator_new(m.kept, m.bytes, 8, CONTEXT, 0, &err);
 	generator *alone = generator_new(m.kept, m.bytes, 1, CONTEXT, 0, &err);
@@ -512,6 +513,9 @@ test_beside(const char *family, weight_type t)
 int
 main(void)
 {
+	net_config gpt = blocks_config("gpt"), llama = blocks_config("llama"), wide = llama;
+
+	wide.text.ffn = 4096; /* rows of which a few fill the cache, so that products have blocks of them */
 	test_f16();
 	test_encodings();
 	test_limits();
@@ -522,9 +526,10 @@ main(void)
 	test_not_kept();
 	for (int t = 0; t < WEIGHT_TYPES; t++)
 	{
-		test_generation("gpt", (weight_type) t);
-		test_generation("llama", (weight_type) t);
-		test_beside("llama", (weight_type) t);
+		test_generation(&gpt, (weight_type) t);
+		test_generation(&llama, (weight_type) t);
+		test_generation(&wide, (weight_type) t);
+		test_beside(&llama, (weight_type) t);
 	}
 	return test_summary();
 }

@@ -1,5 +1,5 @@
 /*
- * bf16_impl.h
+ * bf16_dots.h
  *	  Products of rows of bfloat16 with weights as they lie, written once for any vector width.
  *
  * The including file defines LANES and TARGET for simd_math.h, includes it, and add_products(sum, a, b): to each of
