@@ -12,8 +12,10 @@
 #include "cpu_ops.h"
 #include "cpu_bf16.h"
 
-/* Up to so many rows, or columns, a product runs on the matrix-vector kernels. */
+/* Up to so many rows, or columns, a product runs on the kernels that pack nothing; up to more rows when they are long. */
 #define FEW_ROWS 8
+#define FEW_LONG_ROWS 48
+#define LONG_ROW 256
 #define FEW_COLUMNS 4
 
 /*
@@ -52,7 +54,7 @@ run_linear(const step *s, const run_args *r, int64_t begin, int64_t end)
 	const float *x = (const float *) s->in[0] + begin * k, *w = s->in[1], *bias = s->in[2];
 	float *y = (float *) s->out[0] + begin * n;
 
-	if (r->rows[s->axis] <= FEW_ROWS || n <= FEW_COLUMNS)
+	if (r->rows[s->axis] <= (k < LONG_ROW ? FEW_ROWS : FEW_LONG_ROWS) || n <= FEW_COLUMNS)
 	{
 		r->simd->gemv(x, end - begin, k, w, bias, y, n, n);
 		return;
