@@ -333,18 +333,20 @@ static bool
 encode_cached(tokenizer *t, const uint8_t *word, size_t length, token_list *out, llm_error *err)
 {
 	cached_word *c = &t->cache->word[hash_of(word, length) & (CACHE_WORDS - 1)];
-	int64_t before = out->count;
+	int64_t before = out->count, count;
 
 	if (c->length == length && memcmp(c->text, word, length) == 0)
 		return append(out, c->id, c->count, err);
 	if (!encode_word(t, word, length, out, err))
 		return false;
-	if (out->count - before <= CACHED_TOKENS)
+	count = out->count - before;
+	if (count > 0 &&
+		count <= CACHED_TOKENS) /* bytes that no token has make none, in a list that may have no memory yet */
 	{
 		c->length = (uint8_t) length;
-		c->count = (uint8_t) (out->count - before);
+		c->count = (uint8_t) count;
 		memcpy(c->text, word, length);
-		memcpy(c->id, out->id + before, c->count * sizeof(int32_t));
+		memcpy(c->id, out->id + before, count * sizeof(int32_t));
 	}
 	return true;
 }

@@ -436,6 +436,35 @@ test_cut(void)
 	free(block);
 }
 
+/* Bytes that are no token and have none in their place make no ids, in a list without memory, too. */
+static void
+test_no_tokens(void)
+{
+	static const char json[] = "{" MODEL "}";
+	tokenizer_files files = {.tokenizer_json = {json, sizeof(json) - 1}};
+	tokenizer_file_info info;
+	llm_error err = {0};
+	size_t bytes;
+	void *block = tokenizer_from_files(&files, &info, &bytes, &err);
+	tokenizer *t = tokenizer_open(block, bytes, &err);
+	token_list ids = {0};
+
+	if (!CHECK(t != NULL))
+		exit(1);
+	for (int again = 0; again < 2; again++)
+	{
+		CHECK(tokenizer_encode(t, "xyz", 3, false, &ids, &err));
+		CHECK_INT(ids.count, 0);
+	}
+	CHECK(tokenizer_encode(t, "xabz", 4, false, &ids, &err));
+	CHECK_INT(ids.count, 1);
+	CHECK_INT(ids.id[0], 2);
+	free(ids.id);
+	tokenizer_free(t);
+	tokenizer_file_info_free(&info);
+	free(block);
+}
+
 /* ---- what sentence-transformers adds ---- */
 
 /* Ids are those of the library tokenizers with Lowercase in front of what the file says. */
@@ -514,6 +543,7 @@ main(int argc, char **argv)
 		test_models_refused();
 		test_info();
 		test_cut();
+		test_no_tokens();
 		test_lower_case();
 	}
 	free(all.bytes);
