@@ -869,11 +869,15 @@ tokenizer_file_seeds(const char *directory)
 		{MERGES_TXT, "#version: 0.2\na b\n"},
 		{CONFIG_JSON, "{\"add_eos_token\":true,\"chat_template\":[{\"name\":\"default\",\"template\":\"x\"}],"
 					  "\"added_tokens_decoder\":{\"4\":{\"content\":\"[U]\",\"special\":true}}}"}};
+	/* most bytes of a text have no token */
+	static const char *const sparse[][2] = {{VOCAB_JSON, "{\"Avocabb\":1,\"ab\":2,\"<|endoftext|>\":3}"},
+											{MERGES_TXT, "#version: [M}"}};
 	static const char *const unigram[][2] = {{TOKENIZER_MODEL, SENTENCEPIECE("\x01")},
 											 {CONFIG_JSON, "{\"tokenizer_class\":\"LlamaTokenizer\"}"}};
 	static const char *const bpe[][2] = {{TOKENIZER_MODEL, SENTENCEPIECE("\x02")}};
 	bool ok = files_seed(directory, "bert", bert, 2) && files_seed(directory, "gpt2", gpt2, 3) &&
-			  files_seed(directory, "unigram", unigram, 2) && files_seed(directory, "bpe", bpe, 1);
+			  files_seed(directory, "sparse", sparse, 2) && files_seed(directory, "unigram", unigram, 2) &&
+			  files_seed(directory, "bpe", bpe, 1);
 
 	for (size_t i = 0; ok && i < sizeof(tokenizer_json) / sizeof(tokenizer_json[0]); i++)
 	{
