@@ -378,8 +378,11 @@ static bool
 merge_cuts(tokenizer_builder *b, int32_t id, int32_t rank, llm_error *err)
 {
 	const token_entry *e = &b->token[id];
-	const char *text = b->text.bytes + e->start;
+	const char *text;
 
+	if (e->length < 2) /* when all are empty, there is no text */
+		return true;
+	text = b->text.bytes + e->start;
 	for (uint32_t cut = 1; cut < e->length; cut++)
 	{
 		int32_t left, right;
