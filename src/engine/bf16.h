@@ -25,9 +25,10 @@ extern void gemm_bf16(bool transpose_a, bool transpose_b, int64_t m, int64_t n, 
 extern void round_bf16(const float *x, int64_t n, uint16_t *y);
 /*
  * y[r ldy + j] = bias[j] + x[r] . w[j]: rows of x and n rows of w, each of k numbers, a multiple of 32; bias may be
- * NULL.  Nothing is packed, so weights may be few rows' or a file's; a row depends on none beside it.
+ * NULL.  Nothing but a panel of weights is packed, so these may be few rows' or a file's; a row depends on none beside
+ * it.  The panel is memory of 64 k bytes, 64-byte aligned.
  */
 extern void dots_bf16(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y,
-					  int64_t ldy, int64_t n);
+					  int64_t ldy, int64_t n, void *panel);
 
 #endif /* LLMAPP_BF16_H */

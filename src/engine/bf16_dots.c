@@ -1,8 +1,9 @@
 /*
  * bf16_dots.c
- *	  Products with weights as they lie, on VDPBF16PS.
+ *	  Products with weights as they lie, on tiles or by VDPBF16PS.
  */
 #include "bf16.h"
+#include "bf16_tiles.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -28,9 +29,12 @@ round_bf16(const float *x, int64_t n, uint16_t *y)
 
 void
 dots_bf16(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y, int64_t ldy,
-		  int64_t n)
+		  int64_t n, void *panel)
 {
-	multiply_dots(x, rows, k, w, bias, y, ldy, n);
+	if (tiles_supported())
+		tiles_bf16(x, rows, k, w, bias, y, ldy, n, panel);
+	else
+		multiply_dots(x, rows, k, w, bias, y, ldy, n);
 }
 
 #else
@@ -42,7 +46,7 @@ round_bf16(const float *x, int64_t n, uint16_t *y)
 
 void
 dots_bf16(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y, int64_t ldy,
-		  int64_t n)
+		  int64_t n, void *panel)
 {
 }
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define PASS_ROWS 128
+#define TEXTS_ROWS 512 /* of texts that are read once, so that weights come from memory less often */
 
 /* One array of `rows` rows behind those before; *at counts floats. */
 static bool
@@ -181,7 +182,7 @@ check_room(const net *n, int32_t sequences, int32_t positions, int32_t sources, 
 static bool
 room_of(const net *n, int32_t sequences, int32_t positions, int32_t sources, generator_room *r, llm_error *err)
 {
-	int32_t rows = n->config.text.bidirectional ? (int32_t) larger(positions, PASS_ROWS) : PASS_ROWS;
+	int32_t rows = n->config.text.bidirectional ? (int32_t) larger(positions, TEXTS_ROWS) : PASS_ROWS;
 
 	if (!check_room(n, sequences, positions, sources, err))
 		return false;

@@ -14,9 +14,12 @@
 #include <string.h>
 
 #include "bf16.h"
+#include "bf16_tiles.h"
 #include "cpu_attention.h"
+#include "quant_panels.h"
 
 #define DECODED_ROWS 16          /* of weights, for a product in float32: they stay in the first two caches */
+#define ROUNDED_ROWS 32          /* of weights in bf16, of half the size */
 #define BLOCK_FLOATS (64 * 1024) /* of rows that stay in the second cache */
 #define LEAST_BLOCK 24           /* rows, whatever their length */
 
@@ -68,17 +71,36 @@ rows_of_block(int64_t k)
 int64_t
 product_scratch(int64_t k)
 {
-	return DECODED_ROWS * k + (DECODED_ROWS + 2 * rows_of_block(k)) * k / 2;
+	return DECODED_ROWS * k + (ROUNDED_ROWS + 2 * rows_of_block(k)) * k / 2;
 }
 
-/* In bf16, of half the size; scratch has decoded weights, those rounded, and rounded rows of x. */
+/* Some rows of weights in bf16, decoded piece by piece. */
+static void
+decode_bf16(const generator *g, int32_t number, int64_t j, int64_t rows, uint16_t *rounded)
+{
+	const net_tensor_info *t = &g->n->tensors[number];
+	int64_t k = t->dims[1];
+
+	for (int64_t i = 0; i < rows; i += DECODED_ROWS)
+	{
+		int64_t count = smaller(DECODED_ROWS, rows - i) * k;
+
+		g->quant->decode[t->type](rows_from(g, number, j + i), count, g->scratch);
+		round_bf16(g->scratch, count, rounded + i * k);
+	}
+}
+
+/*
+ * In bf16, of half the size; scratch has decoded weights, or a panel of them when they are rounded, those rounded, and
+ * rounded rows of x.
+ */
 static void
 many_rows_bf16(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
 {
 	const net_tensor_info *t = &g->n->tensors[number];
 	int64_t n = t->dims[0], k = t->dims[1], block = 2 * rows_of_block(k),
-			panel = t->type == WEIGHT_BF16 ? n : DECODED_ROWS;
-	uint16_t *rounded = (void *) (g->scratch + DECODED_ROWS * k), *from = rounded + DECODED_ROWS * k;
+			panel = t->type == WEIGHT_BF16 ? n : ROUNDED_ROWS;
+	uint16_t *rounded = (void *) (g->scratch + DECODED_ROWS * k), *from = rounded + ROUNDED_ROWS * k;
 
 	for (int64_t i = 0; i < rows; i += block)
 	{
@@ -88,16 +110,32 @@ many_rows_bf16(const generator *g, const float *x, int64_t rows, int32_t number,
 		for (int64_t j = 0; j < n; j += panel)
 		{
 			int64_t columns = smaller(panel, n - j);
-			const void *w = rows_from(g, number, j);
+			const void *w = rounded;
 
-			if (t->type != WEIGHT_BF16)
-			{
-				g->quant->decode[t->type](w, columns * k, g->scratch);
-				round_bf16(g->scratch, columns * k, rounded);
-				w = rounded;
-			}
-			dots_bf16(from, here, k, w, bias ? bias + j : NULL, y + i * n + j, n, columns);
+			if (t->type == WEIGHT_BF16)
+				w = kept_of(g, number);
+			else
+				decode_bf16(g, number, j, columns, rounded);
+			dots_bf16(from, here, k, w, bias ? bias + j : NULL, y + i * n + j, n, columns, g->scratch);
 		}
+	}
+}
+
+/* By bytes, of a quarter of the size; scratch has a panel of weights and rounded rows of x. */
+static void
+many_rows_bytes(const generator *g, const float *x, int64_t rows, int32_t number, const float *bias, float *y)
+{
+	const net_tensor_info *t = &g->n->tensors[number];
+	int64_t n = t->dims[0], k = t->dims[1], block = 2 * rows_of_block(k);
+	quant_block *from = (void *) (g->scratch + DECODED_ROWS * k);
+
+	_Static_assert(QUANT_PANEL_BYTES <= DECODED_ROWS * QUANT_BLOCK * sizeof(float), "a panel is no larger");
+	for (int64_t i = 0; i < rows; i += block)
+	{
+		int64_t here = smaller(block, rows - i);
+
+		panels_round(t->type, x + i * k, here * k, from);
+		panels_multiply(t->type, from, here, k, kept_of(g, number), bias, y + i * n, n, n, g->scratch);
 	}
 }
 
@@ -134,7 +172,12 @@ multiply(const generator *g, const float *x, int64_t rows, int32_t number, const
 
 	if (rows > FEW_ROWS || t->type == WEIGHT_F32)
 	{
-		(multiplies_bf16(t->type) ? many_rows_bf16 : many_rows)(g, x, rows, number, bias, y);
+		if (multiplies_bf16(t->type) && (tiles_supported() || !panels_supported(t->type)))
+			many_rows_bf16(g, x, rows, number, bias, y);
+		else if (panels_supported(t->type))
+			many_rows_bytes(g, x, rows, number, bias, y);
+		else
+			many_rows(g, x, rows, number, bias, y);
 		return;
 	}
 	prepared = quant_prepare(g->quant, t->type, x, rows, t->dims[1], g->scratch);

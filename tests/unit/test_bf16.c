@@ -88,7 +88,14 @@ test_products(void)
 }
 
 typedef void (*dots)(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y,
-					 int64_t ldy, int64_t n);
+					 int64_t ldy, int64_t n, void *panel);
+
+static void
+dots_without_panel(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y,
+				   int64_t ldy, int64_t n, void *panel)
+{
+	multiply_dots(x, rows, k, w, bias, y, ldy, n);
+}
 
 /* y (rows, n) with a guard behind each row; rows alone have the same bytes. */
 static void
@@ -99,6 +106,7 @@ check_dots(dots multiply, int rows, int n, int k, bool biased)
 	float *y = malloc(rows * ldy * sizeof(float)), *alone = malloc(n * sizeof(float)),
 		  *bias = malloc(n * sizeof(float));
 	double *expected = malloc(rows * ldy * sizeof(double));
+	void *panel = aligned_alloc(64, 64 * k);
 
 	for (int i = 0; i < rows * k; i++)
 		x[i] = top_half(next_normal());
@@ -115,11 +123,11 @@ check_dots(dots multiply, int rows, int n, int k, bool biased)
 			for (int i = 0; i < k; i++)
 				expected[r * ldy + j] += (double) bf16_value(x[r * k + i]) * bf16_value(w[j * k + i]);
 		}
-	multiply(x, rows, k, w, biased ? bias : NULL, y, ldy, n);
+	multiply(x, rows, k, w, biased ? bias : NULL, y, ldy, n, panel);
 	CHECK_CLOSE(y, expected, rows * ldy, 1e-12);
 	for (int r = 0; r < rows; r++)
 	{
-		multiply(x + r * k, 1, k, w, biased ? bias : NULL, alone, n, n);
+		multiply(x + r * k, 1, k, w, biased ? bias : NULL, alone, n, n, panel);
 		CHECK(memcmp(alone, y + r * ldy, n * sizeof(float)) == 0);
 	}
 	free(x);
@@ -128,12 +136,14 @@ check_dots(dots multiply, int rows, int n, int k, bool biased)
 	free(alone);
 	free(bias);
 	free(expected);
+	free(panel);
 }
 
 static void
 test_dots(dots multiply)
 {
-	static const int sizes[][3] = {{1, 1, 32}, {2, 5, 64}, {3, 4, 32}, {7, 9, 96}, {13, 31, 384}, {50, 17, 1536}};
+	static const int sizes[][3] = {{1, 1, 32},   {2, 5, 64},   {3, 4, 32},   {7, 9, 96},   {13, 31, 384},
+								   {16, 16, 64}, {17, 33, 96}, {32, 32, 32}, {33, 64, 64}, {50, 17, 1536}};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		for (int biased = 0; biased < 2; biased++)
@@ -316,7 +326,7 @@ main(void)
 	batch *b = batch_new(&config.shape, ROWS, &err);
 
 	fill_tokens(b, ROWS);
-	test_dots(multiply_dots);
+	test_dots(dots_without_panel);
 	if (bf16_supported())
 	{
 		test_dots(dots_bf16);

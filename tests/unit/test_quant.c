@@ -8,6 +8,7 @@
 
 #include "../../src/engine/generator.h"
 #include "../../src/engine/quant.h"
+#include "../../src/engine/quant_panels.h"
 #include "net_check.h"
 
 #define MOST_K 416 /* 13 blocks */
@@ -324,6 +325,108 @@ test_extremes(const quant_kernels *kernels)
 	CHECK_NEAR(y[0], 64.0 * 127 * 128, 1);
 }
 
+/* ---- many rows ---- */
+
+#define PANEL_ROWS 16
+#define PANEL_N 75 /* two panels and a part */
+
+/* As test_sums() and test_alone(): each row, whatever is beside it, and any part of the weights. */
+static void
+test_panels(weight_type t, int64_t k)
+{
+	static float w[PANEL_N * MOST_K], decoded[PANEL_N * MOST_K], x[PANEL_ROWS * MOST_K];
+	static uint8_t kept[PANEL_N * MOST_K * 2];
+	static quant_block rounded[PANEL_ROWS * MOST_K / QUANT_BLOCK];
+	static char panel[MOST_K / QUANT_BLOCK * QUANT_PANEL_BYTES] __attribute__((aligned(64)));
+	static float y[PANEL_ROWS * (PANEL_N + 2)], alone[PANEL_ROWS * (PANEL_N + 2)];
+	float bias[PANEL_N];
+	double expected[PANEL_N];
+	int64_t blocks = k / QUANT_BLOCK;
+
+	for (int64_t i = 0; i < PANEL_N * k; i++)
+		w[i] = next_normal() * (i % 97 == 0 ? 5 : 1);
+	for (int64_t i = 0; i < PANEL_ROWS * k; i++)
+		x[i] = i / QUANT_BLOCK % 7 == 3 ? 0 : next_normal();
+	for (int j = 0; j < PANEL_N; j++)
+		bias[j] = next_normal();
+	CHECK(weight_encode(t, w, (size_t) (PANEL_N * k), kept));
+	quant_portable.decode[t](kept, PANEL_N * k, decoded);
+	panels_round(t, x, PANEL_ROWS * k, rounded);
+	for (int r = 0; r < PANEL_ROWS; r++)
+	{
+		float *row = alone + r * (PANEL_N + 2);
+
+		row[PANEL_N] = (float) r;
+		panels_multiply(t, rounded + r * blocks, 1, k, kept, bias, row, 0, PANEL_N, panel);
+		CHECK(row[PANEL_N] == r); /* nothing behind them */
+		for (int j = 0; j < PANEL_N; j++)
+		{
+			expected[j] = bias[j];
+			for (int64_t i = 0; i < k; i++)
+			{
+				const quant_block *b = rounded + r * blocks + i / QUANT_BLOCK;
+
+				expected[j] += (double) decoded[j * k + i] * b->scale * b->q[i % QUANT_BLOCK];
+			}
+		}
+		CHECK_CLOSE(row, expected, PANEL_N, 1e-12);
+	}
+	for (int rows = 2; rows <= PANEL_ROWS; rows++)
+		for (int n = 1; n <= PANEL_N; n += 37)
+		{
+			int64_t from = PANEL_N - n;
+
+			panels_multiply(t, rounded, rows, k, kept + (size_t) from * weight_bytes(t, (size_t) k), bias + from, y,
+							PANEL_N + 2, n, panel);
+			for (int r = 0; r < rows; r++)
+				CHECK_BYTES(y + r * (PANEL_N + 2), alone + r * (PANEL_N + 2) + from, n * sizeof(float));
+		}
+	panels_multiply(t, rounded, 2, k, kept, NULL, y, PANEL_N, PANEL_N, panel);
+	CHECK_NEAR(y[PANEL_N + 3] + bias[3], alone[PANEL_N + 2 + 3], 1e-4);
+}
+
+/* Rows rounded as a set of kernels rounds them. */
+static void
+test_round(weight_type t)
+{
+	float x[8 * QUANT_BLOCK];
+	quant_block blocks[8];
+
+	for (int i = 0; i < 8 * QUANT_BLOCK; i++)
+		x[i] = i < QUANT_BLOCK ? 0 : next_normal();
+	panels_round(t, x, 8 * QUANT_BLOCK, blocks);
+	for (int b = 0; b < 8; b++)
+	{
+		int8_t q[QUANT_BLOCK];
+		int32_t start[QUANT_BLOCK / 4], all = 0;
+		float scale[QUANT_BLOCK / 4];
+
+		quant_portable.round_block(x + b * QUANT_BLOCK, t == WEIGHT_Q8_0 ? -128 : -8, q, start, scale);
+		for (int i = 0; i < QUANT_BLOCK / 4; i++)
+			all += start[i];
+		CHECK_BYTES(blocks[b].q, q, sizeof(q));
+		CHECK_INT(blocks[b].start, all);
+		CHECK(blocks[b].scale == scale[0]);
+	}
+}
+
+static void
+test_many_rows(void)
+{
+	if (!panels_supported(WEIGHT_Q8_0))
+	{
+		printf("skipped: this CPU does not multiply panels of bytes\n");
+		return;
+	}
+	CHECK(!panels_supported(WEIGHT_BF16));
+	for (weight_type t = WEIGHT_Q8_0; t <= WEIGHT_Q4_0; t++)
+	{
+		test_round(t);
+		for (int64_t k = QUANT_BLOCK; k <= MOST_K; k += QUANT_BLOCK)
+			test_panels(t, k);
+	}
+}
+
 static void
 test_kernels(void)
 {
@@ -520,6 +623,7 @@ main(void)
 	test_encodings();
 	test_limits();
 	test_kernels();
+	test_many_rows();
 	test_layout("gpt");
 	test_layout("llama");
 	test_layout("bert");

@@ -1,0 +1,34 @@
+/*
+ * quant_panels.h
+ *	  Products of many rows with weights in blocks by bytes, on CPUs that add products of four bytes at once.
+ *
+ * As for few rows, x is rounded to signed bytes block by block, sums of a block are whole numbers, and a row depends on
+ * none beside it.
+ */
+#ifndef LLMAPP_QUANT_PANELS_H
+#define LLMAPP_QUANT_PANELS_H
+
+#include "quant.h"
+
+#define QUANT_PANEL_ROWS 32    /* of weights, which meet all rows of x before the next */
+#define QUANT_PANEL_BYTES 1152 /* of a block of each of them */
+
+/* A block of a row of x. */
+typedef struct quant_block
+{
+	int8_t q[QUANT_BLOCK]; /* x / scale, to nearest */
+	int32_t start;         /* their sum times what stored numbers are too large by, negative */
+	float scale;           /* the largest absolute value / 127 */
+} quant_block;
+
+extern bool panels_supported(weight_type t); /* by this CPU */
+/* `count` numbers of x, whole blocks, for weights of the type. */
+extern void panels_round(weight_type t, const float *x, int64_t count, quant_block *out);
+/*
+ * y[r ldy + j] = bias[j] + x[r] . w[j]: rows of x and n rows of w, each of k numbers; bias may be NULL.  `panel` is
+ * memory of k / QUANT_BLOCK times QUANT_PANEL_BYTES, 64-byte aligned.
+ */
+extern void panels_multiply(weight_type t, const quant_block *x, int64_t rows, int64_t k, const void *w,
+							const float *bias, float *y, int64_t ldy, int64_t n, void *panel);
+
+#endif /* LLMAPP_QUANT_PANELS_H */
