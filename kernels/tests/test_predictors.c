@@ -187,6 +187,22 @@ embedding_network(const char *family)
 	return c;
 }
 
+/* The encoder of T5 alone, and layers behind the pool. */
+static net_config
+dense_network(const char *family)
+{
+	net_config c = embedding_network(family);
+
+	c.loss = LOSS_CONTRASTIVE;
+	c.text.headless = c.text.bidirectional = true;
+	c.text.encoder_depth = c.text.source_context = c.shape.source_context = 0;
+	c.shape.token_target = false;
+	c.dense_count = 2;
+	c.dense[0] = (net_dense) {64, true, ACT_TANH};
+	c.dense[1] = (net_dense) {20, false, ACT_IDENTITY};
+	return c;
+}
+
 /* Weights as they are kept, and as what is kept decodes to. */
 static void
 round_weights(const net *n, float *w, void *kept)
@@ -203,7 +219,7 @@ static void
 compare_embeddings(const char *name, const net *n, embedder *e, generator *g, text_pool pool, int32_t count,
 				   int32_t longest)
 {
-	int32_t counts[TEXTS], ids[TEXTS * 60], width = net_get_config(n)->text.width;
+	int32_t counts[TEXTS], ids[TEXTS * 60], width = net_embedding_width(net_get_config(n));
 	float got[TEXTS * 32], expected[TEXTS * 32];
 	llm_error err = {0};
 
@@ -311,6 +327,8 @@ test_all_embeddings(void)
 	test_embeddings("t5, mean", embedding_network("t5"), POOL_MEAN, WEIGHT_F32);
 	c = embedding_network("t5");
 	test_embeddings("t5, last", c, POOL_LAST, WEIGHT_BF16);
+	test_embeddings("bert with dense layers", dense_network("bert"), POOL_MEAN, WEIGHT_Q8_0);
+	test_embeddings("encoder of t5 with dense layers", dense_network("t5"), POOL_MEAN, WEIGHT_F32);
 	test_embedder_limits();
 }
 

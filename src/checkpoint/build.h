@@ -14,6 +14,8 @@ typedef struct builder
 	const family *family;
 	/* parsed; NULL: not there */
 	const json_t *config, *generation_config, *modules, *pooling, *sentence_config, *settings, *params;
+	const json_t *dense[NET_MAX_DENSE];
+	checkpoint_folders folders; /* theirs */
 	const tensor_source *tensors;
 	bool gguf; /* config was made of metadata */
 	int32_t separator;
@@ -28,8 +30,18 @@ typedef struct builder
 extern bool config_read(builder *b);
 /* Everything else of *c but net and recipes. */
 extern bool task_read(builder *b);
+/* What the network is for, by the user's word, its modules or its class; NULL: nobody says it. */
+extern const char *task_wanted(const builder *b);
 /* recipes, of c->net. */
 extern bool recipe_make(builder *b);
+
+/* The class of module i of a sentence transformer, without the package; NULL: there is none. */
+extern const char *module_class(const json_t *modules, size_t i);
+/* The next module Dense, behind those that config has. */
+extern bool dense_read(builder *b);
+/* The name of a tensor of dense layer i, kind ".weight" or ".bias"; false: there is no room for it. */
+extern bool dense_tensor(const builder *b, int32_t i, const char *kind, char *name, size_t size);
+extern bool dense_is_tensor(const builder *b, const char *name); /* of one of the folders */
 
 /* The configuration of a GGUF file in the words of config.json, owned by the caller. */
 extern json_t *gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_error *err);
@@ -40,6 +52,8 @@ extern json_t *gguf_config(const checkpoint_metadata *m, const tensor_source *te
 extern bool recipe_names(builder *b, const net *n, tensor_source *out);
 /* How the name of a class for a task ends; NULL: no class has it. */
 extern const char *task_class(const char *task);
+/* The configuration of module Dense i; NULL: none says its activation. */
+extern json_t *dense_json(const net_config *config, int32_t i);
 /* Metadata of a GGUF file for the network: keys that gguf_config() reads. */
 extern json_t *gguf_values(const family *f, const transformer_config *text);
 

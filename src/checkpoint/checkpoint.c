@@ -54,6 +54,7 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 {
 	builder b = {.tensors = tensors, .params = params, .separator = files->separator, .err = err};
 	json_t *config = NULL, *generation = NULL, *modules = NULL, *pooling = NULL, *sentence = NULL, *settings = NULL;
+	json_t *dense[NET_MAX_DENSE] = {NULL};
 	bool ok;
 
 	b.c = new_checkpoint(tensors, err);
@@ -64,13 +65,18 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 		 parse("modules.json", &files->modules, &modules, err) &&
 		 parse("1_Pooling/config.json", &files->pooling, &pooling, err) &&
 		 parse("sentence_bert_config.json", &files->sentence_config, &sentence, err) &&
-		 parse("config_sentence_transformers.json", &files->settings, &settings, err);
+		 parse("config_sentence_transformers.json", &files->settings, &settings, err) &&
+		 checkpoint_dense_folders(&files->modules, &b.folders, err);
+	for (int32_t i = 0; ok && i < b.folders.count; i++)
+		ok = parse("config.json of module Dense", &files->dense[i], &dense[i], err);
 	b.config = config;
 	b.generation_config = generation;
 	b.modules = modules;
 	b.pooling = pooling;
 	b.sentence_config = sentence;
 	b.settings = settings;
+	for (int32_t i = 0; i < NET_MAX_DENSE; i++)
+		b.dense[i] = dense[i];
 	ok = ok && make(&b);
 	json_decref(config);
 	json_decref(generation);
@@ -78,6 +84,8 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 	json_decref(pooling);
 	json_decref(sentence);
 	json_decref(settings);
+	for (int32_t i = 0; i < NET_MAX_DENSE; i++)
+		json_decref(dense[i]);
 	if (ok)
 		return b.c;
 	checkpoint_free(b.c);

@@ -20,6 +20,7 @@
 #include "../format/tensor_source.h"
 
 #define CHECKPOINT_MAX_ENDS 16
+#define CHECKPOINT_FOLDER_BYTES 64
 
 /* A file of JSON; text NULL: there is none. */
 typedef struct checkpoint_text
@@ -37,12 +38,25 @@ typedef struct checkpoint_files
 	 * config_sentence_transformers.json
 	 */
 	checkpoint_text modules, pooling, sentence_config, settings;
+	checkpoint_text dense[NET_MAX_DENSE]; /* config.json of checkpoint_dense_folders() */
 	/*
 	 * Of the tokenizer, between the two texts of a pair, as [SEP]; -1: it has none.  What is behind it in a
 	 * row has the second type of tokens, where the network has types.
 	 */
 	int32_t separator;
 } checkpoint_files;
+
+typedef struct checkpoint_folders
+{
+	int32_t count;
+	char name[NET_MAX_DENSE][CHECKPOINT_FOLDER_BYTES];
+} checkpoint_folders;
+
+/*
+ * Folders of the modules Dense in modules.json, each of one name.  checkpoint_new() reads their tensors as those of
+ * its source that have the name of their folder and a slash before their own.
+ */
+extern bool checkpoint_dense_folders(const checkpoint_text *modules, checkpoint_folders *out, llm_error *err);
 
 /* Metadata of a GGUF file; false or NULL where there is no such key or it is of another type. */
 typedef struct checkpoint_metadata

@@ -371,11 +371,20 @@ read_network(builder *b)
 	text->qk_norm = f->qk_norm;
 	text->rotary = f->rotary;
 	text->embed_scale = f->embed_scale;
+	text->bidirectional |= f->encoder_alone;
 	return read_sizes(b) && (!f->embed_scale || read_gemma(b)) && (text->buckets == 0 || read_t5(b)) &&
 		   (!text->rotary || read_rope(b)) && limit_context(b) && read_tied(b);
 }
 
 /* ---- all ---- */
+
+static bool
+wants_embedding(const builder *b)
+{
+	const char *task = task_wanted(b);
+
+	return task != NULL && strcmp(task, "embedding") == 0;
+}
 
 static bool
 find_family(builder *b)
@@ -384,7 +393,9 @@ find_family(builder *b)
 	const char *name = json_string_value(type);
 	char list[256];
 
-	b->family = name ? family_find(name) : NULL;
+	b->family = name && !b->gguf && wants_embedding(b) ? family_find_encoder(name) : NULL;
+	if (b->family == NULL)
+		b->family = name ? family_find(name) : NULL;
 	if (b->family != NULL)
 	{
 		b->c->family = b->family->model_type;

@@ -105,7 +105,7 @@ set_t5(json_t *config, const transformer_config *text)
 
 	snprintf(projection, sizeof(projection), "%s%s", text->gated ? "gated-" : "", name ? name : "none");
 	set(config, "feed_forward_proj", json_string(projection));
-	set(config, "is_encoder_decoder", json_true());
+	set(config, "is_encoder_decoder", json_boolean(text->encoder_depth > 0));
 	if (text->head_scale != text->tied)
 		set(config, "scale_decoder_outputs", json_boolean(text->head_scale));
 }
@@ -205,17 +205,42 @@ module(int32_t i, const char *path, const char *class_name)
 	return json_pack("{s:i, s:s, s:s, s:s}", "idx", i, "name", name, "path", path, "type", type);
 }
 
-/* An embedding is divided by its length, as llm_embed() does. */
-static void
-describe_embedding(checkpoint_export *e)
+/* Behind Transformer and Pooling. */
+static bool
+describe_dense(checkpoint_export *e, llm_error *err)
 {
 	const net_config *config = net_get_config(e->r->net);
 
-	e->modules = json_pack("[o, o, o]", module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"),
-						   module(2, "2_Normalize", "Normalize"));
+	for (int32_t i = 0; i < config->dense_count; i++)
+	{
+		snprintf(e->folders.name[i], CHECKPOINT_FOLDER_BYTES, "%d_Dense", i + 2);
+		json_array_append_new(e->modules, module(i + 2, e->folders.name[i], "Dense"));
+		e->dense[i] = dense_json(config, i);
+		if (e->dense[i] == NULL)
+			return llm_fail(err, LLM_INVALID, "a module Dense of a sentence transformer has no activation %s",
+							net_activation_name(config->dense[i].activation));
+		e->folders.count++;
+	}
+	return true;
+}
+
+/* An embedding is divided by its length, as llm_embed() does. */
+static bool
+describe_embedding(checkpoint_export *e, llm_error *err)
+{
+	const net_config *config = net_get_config(e->r->net);
+	int32_t last = 2 + config->dense_count;
+	char path[CHECKPOINT_FOLDER_BYTES];
+
+	e->modules = json_pack("[o, o]", module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"));
+	if (!describe_dense(e, err))
+		return false;
+	snprintf(path, sizeof(path), "%d_Normalize", last);
+	json_array_append_new(e->modules, module(last, path, "Normalize"));
 	e->pooling = json_pack("{s:i}", "word_embedding_dimension", config->text.width);
 	for (int i = 0; i < POOLS; i++)
 		set(e->pooling, pools[i].key, json_boolean(pools[i].pool == config->pool));
+	return true;
 }
 
 /* ---- GGUF ---- */
@@ -267,15 +292,18 @@ static checkpoint *
 read_folder(const checkpoint_export *e, llm_error *err)
 {
 	checkpoint_files files = {.separator = e->r->separator};
-	char *texts[] = {dump(e->config, &files.config), dump(e->modules, &files.modules),
-					 dump(e->pooling, &files.pooling)};
+	char *texts[3 + NET_MAX_DENSE] = {dump(e->config, &files.config), dump(e->modules, &files.modules),
+									  dump(e->pooling, &files.pooling)};
 	checkpoint *c = NULL;
+
+	for (int32_t i = 0; i < e->folders.count; i++)
+		texts[3 + i] = dump(e->dense[i], &files.dense[i]);
 
 	if (texts[0] == NULL)
 		llm_fail(err, LLM_MEMORY, "out of memory for an export");
 	else
 		c = checkpoint_new(&files, &e->source, NULL, err);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3 + NET_MAX_DENSE; i++)
 		free(texts[i]);
 	return c;
 }
@@ -302,7 +330,8 @@ static bool
 name_tensors(checkpoint_export *e, const family *f, llm_error *err)
 {
 	checkpoint c = {.config = *net_get_config(e->r->net), .task = e->r->task, .label_count = e->r->label_count};
-	builder b = {.c = &c, .family = f, .gguf = e->r->gguf, .type_rows = type_rows(e->r), .err = err};
+	builder b = {
+		.c = &c, .family = f, .gguf = e->r->gguf, .type_rows = type_rows(e->r), .folders = e->folders, .err = err};
 
 	return recipe_names(&b, e->r->net, &e->source);
 }
@@ -317,13 +346,18 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 		return llm_fail(err, LLM_INVALID, "a checkpoint of family %s is not written", f->model_type);
 	if (e->r->gguf && (f->gguf == NULL || config->text.buckets > 0 || f->norms_plus_one))
 		return llm_fail(err, LLM_INVALID, "a GGUF file does not hold a network of family %s", f->model_type);
+	if (e->r->gguf && config->dense_count > 0)
+	{
+		llm_fail(err, LLM_INVALID, "a GGUF file does not hold the dense layers of an embedding");
+		return llm_hint(err, "Write a folder: format \"safetensors\".");
+	}
 	if (e->r->gguf && config->text.rope_low > 0)
 		return llm_fail(err, LLM_INVALID, "a GGUF file with the scaling of positions of Llama 3 is not written");
 	e->config = e->r->gguf ? gguf_values(f, &config->text) : config_of(f, e->r);
 	if (e->r->gguf)
 		describe_tokens(e->config, f, e->r);
-	if (embeds && !e->r->gguf)
-		describe_embedding(e);
+	if (embeds && !e->r->gguf && !describe_embedding(e, err))
+		return false;
 	for (int i = 0; embeds && e->r->gguf && i < POOLS; i++)
 		if (pools[i].pool == config->pool)
 		{
@@ -378,6 +412,8 @@ checkpoint_export_free(checkpoint_export *e)
 	json_decref(e->config);
 	json_decref(e->modules);
 	json_decref(e->pooling);
+	for (int32_t i = 0; i < NET_MAX_DENSE; i++)
+		json_decref(e->dense[i]);
 	checkpoint_free(e->checkpoint);
 	tensor_source_clear(&e->source);
 	free(e->owner);

@@ -33,6 +33,9 @@ typedef struct checkpoint_export
 	json_t *config;  /* config.json, or keys and values of a GGUF file, owned */
 	json_t *modules; /* of sentence-transformers for an embedding, and 1_Pooling/config.json; else NULL */
 	json_t *pooling;
+	checkpoint_folders
+		folders; /* of modules Dense, with their config.json; the names of their tensors begin with them */
+	json_t *dense[NET_MAX_DENSE];
 	tensor_source source;    /* the checkpoint's tensors by name, with their shapes and no files */
 	checkpoint *checkpoint;  /* what reading all this makes */
 	int32_t *owner;          /* (source.count): tensor of the network whose numbers it holds; -1: zeros */

@@ -160,23 +160,28 @@ static const config_key neox_keys[] = {
 	{NULL},
 };
 
+/* Of n_positions: the texts it was trained with; the network has no limit. */
+#define T5_SIZES \
+	INTEGER("vocab_size", vocab, REQUIRED), INTEGER("n_positions", context, 512), \
+		INTEGER("d_model", width, REQUIRED), INTEGER("num_heads", heads, REQUIRED), \
+		INTEGER("d_kv", head_dim, REQUIRED), INTEGER("d_ff", ffn, REQUIRED), \
+		INTEGER("relative_attention_num_buckets", buckets, 32), \
+		INTEGER("relative_attention_max_distance", distance, 128), NUMBER("layer_norm_epsilon", norm_epsilon, 1e-6), \
+		ONLY("is_decoder", "false"), SPECIAL("feed_forward_proj"), SPECIAL("dense_act_fn"), \
+		SPECIAL("is_gated_act"), /* these two follow from the one before */ \
+		SPECIAL("scale_decoder_outputs")
+
 static const config_key t5_keys[] = {
-	INTEGER("vocab_size", vocab, REQUIRED),
-	INTEGER("n_positions", context, 512), /* of the texts it was trained with; the network has no limit */
-	INTEGER("d_model", width, REQUIRED),
+	T5_SIZES,
 	INTEGER("num_layers", encoder_depth, REQUIRED),
 	INTEGER("num_decoder_layers", depth, 0),
-	INTEGER("num_heads", heads, REQUIRED),
-	INTEGER("d_kv", head_dim, REQUIRED),
-	INTEGER("d_ff", ffn, REQUIRED),
-	INTEGER("relative_attention_num_buckets", buckets, 32),
-	INTEGER("relative_attention_max_distance", distance, 128),
-	NUMBER("layer_norm_epsilon", norm_epsilon, 1e-6),
-	ONLY("is_decoder", "false"),
-	SPECIAL("feed_forward_proj"),
-	SPECIAL("dense_act_fn"), /* these two follow from the one before */
-	SPECIAL("is_gated_act"),
-	SPECIAL("scale_decoder_outputs"),
+	{NULL},
+};
+
+static const config_key t5_encoder_keys[] = {
+	T5_SIZES,
+	INTEGER("num_layers", depth, REQUIRED),
+	SPECIAL("num_decoder_layers"),
 	{NULL},
 };
 
@@ -338,18 +343,23 @@ static const tensor_name distilbert_names[] = {
 #define T5_DECODER "decoder.block.*.layer."
 #define T5_RELATIVE ".block.0.layer.0.SelfAttention.relative_attention_bias"
 
+/* Of the stack that is called so. */
+#define T5_ENCODER_NAMES(ours) \
+	{ours "layers.*.attn.norm", T5_ENCODER "0.layer_norm"}, \
+		{ours "layers.*.attn.qkv", \
+		 T5_ENCODER "0.SelfAttention.q+" T5_ENCODER "0.SelfAttention.k+" T5_ENCODER "0.SelfAttention.v"}, \
+		{ours "layers.*.attn.out", T5_ENCODER "0.SelfAttention.o"}, \
+		{ours "layers.*.ffn.norm", T5_ENCODER "1.layer_norm"}, \
+		{ours "layers.*.ffn.up", \
+		 T5_ENCODER "1.DenseReluDense.wi_0+" T5_ENCODER "1.DenseReluDense.wi_1|" T5_ENCODER "1.DenseReluDense.wi"}, \
+		{ours "layers.*.ffn.down", T5_ENCODER "1.DenseReluDense.wo"}, {ours "norm", "encoder.final_layer_norm"}, \
+	{ \
+		ours "relative", "encoder" T5_RELATIVE \
+	}
+
 static const tensor_name t5_names[] = {
 	{"embed", "shared|encoder.embed_tokens|decoder.embed_tokens"},
-	{"encoder.layers.*.attn.norm", T5_ENCODER "0.layer_norm"},
-	{"encoder.layers.*.attn.qkv",
-	 T5_ENCODER "0.SelfAttention.q+" T5_ENCODER "0.SelfAttention.k+" T5_ENCODER "0.SelfAttention.v"},
-	{"encoder.layers.*.attn.out", T5_ENCODER "0.SelfAttention.o"},
-	{"encoder.layers.*.ffn.norm", T5_ENCODER "1.layer_norm"},
-	{"encoder.layers.*.ffn.up",
-	 T5_ENCODER "1.DenseReluDense.wi_0+" T5_ENCODER "1.DenseReluDense.wi_1|" T5_ENCODER "1.DenseReluDense.wi"},
-	{"encoder.layers.*.ffn.down", T5_ENCODER "1.DenseReluDense.wo"},
-	{"encoder.norm", "encoder.final_layer_norm"},
-	{"encoder.relative", "encoder" T5_RELATIVE},
+	T5_ENCODER_NAMES("encoder."),
 	{"layers.*.attn.norm", T5_DECODER "0.layer_norm"},
 	{"layers.*.attn.qkv",
 	 T5_DECODER "0.SelfAttention.q+" T5_DECODER "0.SelfAttention.k+" T5_DECODER "0.SelfAttention.v"},
@@ -367,6 +377,9 @@ static const tensor_name t5_names[] = {
 	{"head.weight", "lm_head.weight"},
 	{NULL},
 };
+
+static const tensor_name t5_encoder_names[] = {
+	{"embed", "shared|encoder.embed_tokens"}, T5_ENCODER_NAMES(""), {NULL}};
 
 /* ---- those of GGUF files ---- */
 
@@ -491,6 +504,8 @@ static const char *const t5_ignored[] = {
 	NULL,
 };
 
+static const char *const t5_encoder_ignored[] = {"encoder.embed_tokens.weight", "decoder.*", "lm_head.weight", NULL};
+
 /* ---- families ---- */
 
 #define LANGUAGE "ForCausalLM"
@@ -572,15 +587,36 @@ static const family families[] = {
 	 .gguf_names = gguf_t5_names,
 	 .ignored = t5_ignored,
 	 .tied = true},
+	{.model_type = "t5",
+	 .architecture = "t5",
+	 .class_name = "T5Encoder",
+	 .keys = t5_encoder_keys,
+	 .prefix = "",
+	 .names = t5_encoder_names,
+	 .ignored = t5_encoder_ignored,
+	 .tied = true,
+	 .encoder_alone = true},
 };
+
+static const family *
+find_family(const char *model_type, bool encoder_alone)
+{
+	for (int i = 0; i < COUNT(families); i++)
+		if (strcmp(families[i].model_type, model_type) == 0 && families[i].encoder_alone == encoder_alone)
+			return &families[i];
+	return NULL;
+}
 
 const family *
 family_find(const char *model_type)
 {
-	for (int i = 0; i < COUNT(families); i++)
-		if (strcmp(families[i].model_type, model_type) == 0)
-			return &families[i];
-	return NULL;
+	return find_family(model_type, false);
+}
+
+const family *
+family_find_encoder(const char *model_type)
+{
+	return find_family(model_type, true);
 }
 
 const family *
@@ -607,7 +643,8 @@ family_list(char *text, size_t size)
 	size_t at = 0;
 
 	for (int i = 0; i < COUNT(families) && at < size; i++)
-		at += snprintf(text + at, size - at, "%s%s", i > 0 ? ", " : "", families[i].model_type);
+		if (!families[i].encoder_alone)
+			at += snprintf(text + at, size - at, "%s%s", i > 0 ? ", " : "", families[i].model_type);
 	return text;
 }
 

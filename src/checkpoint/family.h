@@ -76,10 +76,12 @@ typedef struct family
 	bool embed_scale;
 	bool norms_plus_one; /* gains of norms are kept less 1 */
 	bool pad_positions;  /* positions begin behind the id of padding */
+	bool encoder_alone;  /* of a family whose networks have a decoder, too: it embeds texts */
 	text_pool pool;      /* of what stands for a text that is classified */
 } family;
 
 extern const family *family_find(const char *model_type);
+extern const family *family_find_encoder(const char *model_type); /* NULL: it has no decoder that could be left out */
 extern const family *family_find_gguf(const char *architecture);
 /* The next one whose networks are of an architecture, behind `last` or, of NULL, the first; NULL: no more. */
 extern const family *family_next(const char *architecture, const family *last);

@@ -359,6 +359,30 @@ add_types(const state *s, const target *t)
 	return table ? add_rows(s, t, table, 0, s->b->type_rows) : missing(s, name ? name->theirs : t->info->name);
 }
 
+/* ---- dense layers of an embedding, which have files of their own ---- */
+
+static int32_t
+dense_of(const net_tensor_info *info)
+{
+	return strncmp(info->name, "dense.", 6) == 0 ? atoi(info->name + 6) : -1;
+}
+
+static bool
+add_dense(const state *s, const target *t)
+{
+	const source_tensor *from;
+	char name[NAME_ROOM];
+
+	if (!dense_tensor(s->b, dense_of(t->info), strrchr(t->info->name, '.'), name, sizeof(name)))
+		return missing(s, t->info->name);
+	from = tensor_source_find(s->b->tensors, name);
+	if (from == NULL)
+		return missing(s, name);
+	if (!has_shape(from, t->info->ndim, t->rows, t->columns))
+		return misshapen(s, from, t->info->ndim, t->rows, t->columns);
+	return add_piece(s, t, from, 0, t->rows) != NULL;
+}
+
 /* ---- a classifier's outputs ---- */
 
 /* Of two labels the network has the difference: minus the first one, plus the second. */
@@ -421,6 +445,8 @@ make_recipe(const state *s, int32_t i)
 		return add_positions(s, &t);
 	if (strcmp(t.info->name, "types.weight") == 0)
 		return add_types(s, &t);
+	if (dense_of(t.info) >= 0)
+		return add_dense(s, &t);
 	if (!find_name(s, &t))
 		return false;
 	return classes && strncmp(t.info->name, "output.", 7) == 0 ? add_outputs(s, &t) : add_parts(s, &t);
@@ -435,6 +461,8 @@ is_ignored(const state *s, const char *name)
 	for (const char *const *pattern = s->b->family->ignored; *pattern; pattern++)
 		if (pattern_matches(*pattern, name) || pattern_matches(*pattern, rest))
 			return true;
+	if (strcmp(s->b->c->task, "embedding") != 0 && dense_is_tensor(s->b, name))
+		return true;
 	return ignored_by_user(s->b, name);
 }
 
@@ -488,19 +516,27 @@ names_of_task(const builder *b)
 
 /* ---- the way back ---- */
 
+/* A tensor of so many rows, whose rows are columns there where it is turned. */
 static bool
-add_name(const state *s, target *t, const char *from, const char *end, int64_t rows, tensor_source *out)
+add_named(const state *s, const target *t, char *name, int64_t rows, bool turned, tensor_source *out)
 {
-	bool turned = (t->name->flags & NAME_TRANSPOSED) && t->info->ndim == 2;
-	char text[NAME_ROOM];
-	source_tensor tensor = {.name = text, .type = SOURCE_F32, .ndim = t->info->ndim, .type_name = "F32"};
+	source_tensor tensor = {.name = name, .type = SOURCE_F32, .ndim = t->info->ndim, .type_name = "F32"};
 
-	their_name(s, t, from, end, text);
 	tensor.dims[0] = turned ? t->columns : rows;
 	tensor.dims[1] = t->info->ndim == 1 ? 0 : turned ? rows : t->columns;
 	tensor.count = (size_t) rows * t->columns;
 	tensor.bytes = tensor.count * sizeof(float);
 	return tensor_source_add(out, &tensor, s->b->err);
+}
+
+static bool
+add_name(const state *s, target *t, const char *from, const char *end, int64_t rows, tensor_source *out)
+{
+	bool turned = (t->name->flags & NAME_TRANSPOSED) && t->info->ndim == 2;
+	char text[NAME_ROOM];
+
+	their_name(s, t, from, end, text);
+	return add_named(s, t, text, rows, turned, out);
 }
 
 static bool
@@ -552,7 +588,12 @@ static bool
 name_tensor(const state *s, const net_tensor_info *info, tensor_source *out)
 {
 	target t = {.info = info, .rows = info->dims[0], .columns = info->ndim == 2 ? info->dims[1] : 1};
+	int32_t dense = dense_of(info);
+	char name[NAME_ROOM];
 
+	if (dense >= 0)
+		return dense_tensor(s->b, dense, strrchr(info->name, '.'), name, sizeof(name)) &&
+			   add_named(s, &t, name, t.rows, false, out);
 	if (!find_name(s, &t))
 		return false;
 	if (strncmp(info->name, "output.", 7) == 0 && s->b->c->label_count > 0)

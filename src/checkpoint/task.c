@@ -67,20 +67,11 @@ fits_family(const builder *b, const char *task)
 			   : f->labels.names != NULL && !b->gguf;
 }
 
-/* The class of module i of a sentence transformer, without the package; NULL: there is none. */
-static const char *
-module_class(const builder *b, size_t i)
-{
-	const char *type = json_string_value(json_object_get(json_array_get(b->modules, i), "type"));
-
-	return type && strrchr(type, '.') ? strrchr(type, '.') + 1 : type;
-}
-
 static bool
 has_module(const builder *b, const char *name)
 {
 	for (size_t i = 0; i < json_array_size(b->modules); i++)
-		if (module_class(b, i) && strcmp(module_class(b, i), name) == 0)
+		if (module_class(b->modules, i) && strcmp(module_class(b->modules, i), name) == 0)
 			return true;
 	return false;
 }
@@ -88,9 +79,11 @@ has_module(const builder *b, const char *name)
 static bool
 refuse_module(builder *b, const char *name)
 {
-	llm_fail(b->err, LLM_INVALID, "module %s of the sentence transformer is not supported",
-			 name ? SHOWN(name) : "without a type");
-	return llm_hint(b->err, "Modules that are: Transformer, Pooling, Normalize.");
+	bool place = name && strcmp(name, "Dense") == 0;
+
+	llm_fail(b->err, LLM_INVALID, "module %s of the sentence transformer is not supported%s",
+			 name ? SHOWN(name) : "without a type", place ? " at this place" : "");
+	return llm_hint(b->err, "Modules that are: Transformer, Pooling, Dense, Normalize, in this order.");
 }
 
 /* A cross-encoder is a network of its class, with nothing behind. */
@@ -98,19 +91,32 @@ static bool
 check_cross_encoder(builder *b)
 {
 	for (size_t i = 0; i < json_array_size(b->modules); i++)
-		if (!module_class(b, i) || strcmp(module_class(b, i), "Transformer") != 0)
-			return refuse_module(b, module_class(b, i));
+		if (!module_class(b->modules, i) || strcmp(module_class(b->modules, i), "Transformer") != 0)
+			return refuse_module(b, module_class(b->modules, i));
 	return true;
+}
+
+static const char *
+class_name_of(const builder *b)
+{
+	return json_string_value(json_array_get(value_get(b->config, "architectures"), 0));
+}
+
+const char *
+task_wanted(const builder *b)
+{
+	const json_t *given = json_object_get(b->params, "task");
+
+	if (given != NULL)
+		return json_string_value(given);
+	return has_module(b, "Pooling") ? "embedding" : task_of_class(class_name_of(b));
 }
 
 static bool
 read_task(builder *b)
 {
-	const json_t *given = json_object_get(b->params, "task"), *classes = value_get(b->config, "architectures");
-	const char *class_name = json_string_value(json_array_get(classes, 0));
-	const char *task = given                      ? json_string_value(given)
-					   : has_module(b, "Pooling") ? "embedding"
-												  : task_of_class(class_name);
+	const json_t *given = json_object_get(b->params, "task");
+	const char *class_name = class_name_of(b), *task = task_wanted(b);
 
 	if (task == NULL)
 	{
@@ -293,25 +299,38 @@ read_pooling(builder *b)
 	return find_pool(json_string_value(mode), &b->c->config.pool) || value_refuse(b, "pooling_mode", mode);
 }
 
-/* Transformer, Pooling, and maybe Normalize. */
+/* Transformer, Pooling, and maybe Dense and Normalize; pooled: behind Pooling. */
+static bool
+read_module(builder *b, const char *name, bool *pooled)
+{
+	if (strcmp(name, "Transformer") == 0 || strcmp(name, "Dropout") == 0)
+		return true;
+	if (strcmp(name, "Pooling") == 0)
+	{
+		*pooled = true;
+		return read_pooling(b);
+	}
+	if (strcmp(name, "Dense") == 0 && *pooled && !b->c->normalised)
+		return dense_read(b);
+	if (strcmp(name, "Normalize") != 0)
+		return refuse_module(b, name);
+	b->c->normalised = true;
+	return true;
+}
+
 static bool
 read_modules(builder *b)
 {
+	bool pooled = false;
+
 	for (size_t i = 0; i < json_array_size(b->modules); i++)
 	{
-		const char *name = module_class(b, i);
+		const char *name = module_class(b->modules, i);
 
-		if (name && (strcmp(name, "Transformer") == 0 || strcmp(name, "Dropout") == 0))
-			continue;
-		if (name && strcmp(name, "Pooling") == 0)
-		{
-			if (!read_pooling(b))
-				return false;
-		}
-		else if (name && strcmp(name, "Normalize") == 0)
-			b->c->normalised = true;
-		else
-			return refuse_module(b, name);
+		if (name == NULL)
+			return refuse_module(b, NULL);
+		if (!read_module(b, name, &pooled))
+			return false;
 	}
 	return true;
 }

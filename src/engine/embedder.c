@@ -196,7 +196,7 @@ batch_of(const embedder *e, int32_t count, const int32_t *ids)
 bool
 embedder_run(embedder *e, const int32_t *counts, int32_t count, const int32_t *ids, float *out, llm_error *err)
 {
-	int64_t floats = (int64_t) count * e->n->config.text.width;
+	int64_t floats = (int64_t) count * net_embedding_width(&e->n->config);
 	const float *made;
 	batch b;
 

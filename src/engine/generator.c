@@ -465,15 +465,18 @@ generator_embed_many(generator *g, const int32_t *counts, int32_t count, const i
 {
 	bool source = g->room.sources > 0;
 	texts t = {source ? &g->numbers.encoder : &g->numbers.stack, ids, count, NULL, counts};
-	pooling to = {pool, counts, out};
+	bool dense = g->n->config.dense_count > 0;
+	pooling to = {pool, counts, dense ? g->pooled[0] : out};
 
 	if (!check_whole(g, &t, err))
 		return false;
-	memset(out, 0, (size_t) count * config_of(g)->width * sizeof(float));
+	memset(to.out, 0, (size_t) count * config_of(g)->width * sizeof(float));
 	for (int32_t i = 0; i < count && !source; i++)
 		g->length[i] = 0;
 	if (!run_tokens(g, &t, pool_span, &to, err))
 		return false;
+	if (dense)
+		pass_dense(g, count, out);
 	for (int32_t i = 0; i < count && !source; i++)
 		g->length[i] = counts[i];
 	return true;

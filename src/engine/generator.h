@@ -64,7 +64,8 @@ extern const float *generator_logits(const generator *g, int32_t sequence);
 /*
  * Begin sequence 0 anew with a text and give the logarithm of the probability of each of its
  * tokens but the first, (count - 1), given its source, and in `best`, unless it is NULL, whether none
- * is more probable; or what the network makes of it, (width): the stream behind the last norm, pooled.
+ * is more probable; or what the network makes of it, (net_embedding_width()): the stream behind the last norm,
+ * pooled, and through its dense layers.
  * After LLM_INVALID sequence 0 is as before, after LLM_CANCELLED it is empty.  A network with an encoder
  * embeds by its encoder, and leaves sequences alone.
  */
@@ -72,7 +73,7 @@ extern bool generator_score(generator *g, const int32_t *ids, int32_t count, flo
 							llm_error *err);
 extern bool generator_embed(generator *g, const int32_t *ids, int32_t count, text_pool pool, float *out,
 							llm_error *err);
-/* The same of several texts, counts[i] tokens of the i-th, laid end to end, for sequences 0 and on: (count, width). */
+/* The same of several texts, counts[i] tokens of the i-th, laid end to end, for sequences 0 and on. */
 extern bool generator_embed_many(generator *g, const int32_t *counts, int32_t count, const int32_t *ids,
 								 text_pool pool, float *out, llm_error *err);
 /*

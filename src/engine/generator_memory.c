@@ -43,13 +43,24 @@ scratch_floats(const net *n)
 	return most;
 }
 
+/* Numbers of a text before and behind each dense layer; 0: there are none. */
+static int64_t
+pooled_floats(const net_config *c)
+{
+	int64_t most = c->dense_count > 0 ? c->text.width : 0;
+
+	for (int32_t i = 0; i < c->dense_count; i++)
+		most = larger(most, c->dense[i].width);
+	return most;
+}
+
 static int64_t
 logit_rows(int32_t sequences)
 {
 	return larger(sequences, FEW_ROWS);
 }
 
-#define ARRAYS 15
+#define ARRAYS 17
 
 /* Where arrays begin, in floats, and how many floats there are. */
 static bool
@@ -58,7 +69,7 @@ lay_out(const net *n, const generator_room *r, size_t begin[ARRAYS], size_t *flo
 	const transformer_config *c = &n->config.text;
 	int64_t cached = (int64_t) c->depth * r->pages;
 	int64_t numbers = ATTENTION_PAGE * kv_width(c) / (keeps_half(n) ? 2 : 1);
-	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim;
+	int64_t qkv = (c->heads + 2 * (int64_t) c->kv_heads) * c->head_dim, pooled = pooled_floats(&n->config);
 
 	*floats = 0;
 	return reserve(floats, cached, numbers, &begin[0]) && reserve(floats, cached, numbers, &begin[1]) &&
@@ -71,7 +82,8 @@ lay_out(const net *n, const generator_room *r, size_t begin[ARRAYS], size_t *flo
 		   reserve(floats, r->rows, c->heads, &begin[10]) &&
 		   reserve(floats, logit_rows(r->sequences), transformer_outputs(c), &begin[11]) &&
 		   reserve(floats, (int64_t) c->depth * r->sequences, r->sources * 2 * kv_width(c), &begin[12]) &&
-		   reserve(floats, r->sequences, c->width, &begin[13]) && reserve(floats, 1, scratch_floats(n), &begin[14]);
+		   reserve(floats, r->sequences, c->width, &begin[13]) && reserve(floats, 1, scratch_floats(n), &begin[14]) &&
+		   reserve(floats, r->sequences, pooled, &begin[15]) && reserve(floats, r->sequences, pooled, &begin[16]);
 }
 
 bool
@@ -90,9 +102,9 @@ static void
 place(generator *g, const size_t begin[ARRAYS])
 {
 	float *memory = g->memory;
-	float **arrays[ARRAYS - 2] = {&g->angles, &g->stream, &g->normed, &g->qkv,     &g->attended,
-								  &g->up,     &g->gated,  &g->added,  &g->log_sum, &g->logits,
-								  &g->source, &g->last,   &g->scratch};
+	float **arrays[ARRAYS - 2] = {&g->angles, &g->stream, &g->normed,  &g->qkv,       &g->attended,
+								  &g->up,     &g->gated,  &g->added,   &g->log_sum,   &g->logits,
+								  &g->source, &g->last,   &g->scratch, &g->pooled[0], &g->pooled[1]};
 
 	g->keys = memory + begin[0];
 	g->values = memory + begin[1];

@@ -522,6 +522,23 @@ pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 	return true;
 }
 
+void
+pass_dense(const generator *g, int32_t rows, float *out)
+{
+	const net_config *c = &g->n->config;
+
+	for (int32_t i = 0; i < c->dense_count; i++)
+	{
+		float *y = i == c->dense_count - 1 ? out : g->pooled[(i + 1) % 2];
+		int32_t numbers[2];
+
+		net_dense_tensors(g->n, i, numbers);
+		linear(g, g->pooled[i % 2], rows, numbers, y);
+		if (c->dense[i].activation != ACT_IDENTITY)
+			g->simd->act(c->dense[i].activation, y, y, (int64_t) rows * c->dense[i].width);
+	}
+}
+
 bool
 pass_keep_source(const generator *g, const span *s, llm_error *err)
 {

@@ -55,9 +55,10 @@ struct generator
 	/* one pass: (room.rows, ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;
-	float *last;    /* (sequences, width): what the last tokens of a call became */
-	float *logits;  /* (FEW_ROWS or sequences, transformer_outputs()) */
-	float *scratch; /* of products with weights that are not float32: rows of x rounded, weights decoded */
+	float *last;      /* (sequences, width): what the last tokens of a call became */
+	float *pooled[2]; /* (sequences, width or that of a dense layer): what dense layers read and make, in turn */
+	float *logits;    /* (FEW_ROWS or sequences, transformer_outputs()) */
+	float *scratch;   /* of products with weights that are not float32: rows of x rounded, weights decoded */
 };
 
 typedef struct pass
@@ -120,6 +121,8 @@ extern bool pass_run(const generator *g, const pass *p, llm_error *err);
 extern int64_t product_scratch(int64_t k);
 /* g->logits of x (rows, width), at most FEW_ROWS or sequences. */
 extern bool pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err);
+/* g->pooled[0] through all dense layers, which there are: (rows, net_embedding_width()). */
+extern void pass_dense(const generator *g, int32_t rows, float *out);
 /* Keys and values of a source, whose rows went through the encoder in the last pass. */
 extern bool pass_keep_source(const generator *g, const span *s, llm_error *err);
 

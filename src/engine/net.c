@@ -189,6 +189,23 @@ check_config(const net_config *c, llm_error *err)
 	return true;
 }
 
+static bool
+check_dense(const net_config *c, llm_error *err)
+{
+	if (c->dense_count < 0 || c->dense_count > NET_MAX_DENSE || (c->dense_count > 0 && c->loss != LOSS_CONTRASTIVE))
+		return llm_fail(err, LLM_INVALID, "a network that embeds texts has up to %d dense layers, others have none",
+						NET_MAX_DENSE);
+	for (int32_t i = 0; i < c->dense_count; i++)
+	{
+		if (c->dense[i].width < 1 || c->dense[i].width > MAX_WIDTH)
+			return llm_fail(err, LLM_INVALID, "width %d of dense layer %d is not between 1 and %d", c->dense[i].width,
+							i + 1, MAX_WIDTH);
+		if ((unsigned) c->dense[i].activation > ACT_SIGMOID)
+			return llm_fail(err, LLM_INVALID, "unknown activation of dense layer %d", i + 1);
+	}
+	return true;
+}
+
 /* Of a network that predicts no rows. */
 static bool
 check_tokens_only(const net_config *c, llm_error *err)
@@ -320,6 +337,27 @@ lay_out(net *n, llm_error *err)
 	return true;
 }
 
+static bool
+lay_out_dense(net *n, llm_error *err)
+{
+	layout l = {.n = n, .layer = -1, .err = err};
+	int64_t inputs = n->config.text.width;
+
+	for (int32_t i = 0; i < n->config.dense_count; i++)
+	{
+		const net_dense *d = &n->config.dense[i];
+		int64_t dims[2] = {d->width, inputs};
+		char name[NET_NAME_BYTES];
+
+		snprintf(name, sizeof(name), "dense.%d", i);
+		if (!add_tensor(&l, name, "weight", 2, dims, 1 / sqrtf((float) inputs), 0) ||
+			(d->bias && !add_vector(&l, name, "bias", d->width, 0)))
+			return false;
+		inputs = d->width;
+	}
+	return true;
+}
+
 net *
 net_new(const net_config *config, llm_error *err)
 {
@@ -327,7 +365,8 @@ net_new(const net_config *config, llm_error *err)
 	bool ok;
 
 	if ((config->text.vocab > 0 && !transformer_check(config, err)) ||
-		(net_predicts_rows(config) ? !check_config(config, err) : !check_tokens_only(config, err)))
+		(net_predicts_rows(config) ? !check_config(config, err) : !check_tokens_only(config, err)) ||
+		!check_dense(config, err))
 		return NULL;
 	n = calloc(1, sizeof(net));
 	if (!n)
@@ -340,6 +379,7 @@ net_new(const net_config *config, llm_error *err)
 		n->config.members = 1;
 	ok = config->text.vocab == 0 || transformer_layout(n, err);
 	n->text_tensors = n->tensor_count;
+	ok = ok && lay_out_dense(n, err);
 	if (ok && net_predicts_rows(config))
 	{
 		n->layer_count = layers_plan(&n->config, n->layers, err);
@@ -389,6 +429,23 @@ net_predicts_rows(const net_config *config)
 	return !config->shape.token_target && config->loss != LOSS_CONTRASTIVE;
 }
 
+int32_t
+net_embedding_width(const net_config *config)
+{
+	return config->dense_count > 0 ? config->dense[config->dense_count - 1].width : config->text.width;
+}
+
+void
+net_dense_tensors(const net *n, int32_t i, int32_t numbers[2])
+{
+	int32_t next = n->text_tensors;
+
+	for (int32_t k = 0; k < i; k++)
+		next += n->config.dense[k].bias ? 2 : 1;
+	numbers[0] = next;
+	numbers[1] = n->config.dense[i].bias ? next + 1 : TENSOR_NONE;
+}
+
 double
 net_multiplications(const net *n)
 {
@@ -399,5 +456,7 @@ net_multiplications(const net *n)
 	for (int32_t i = 0; i < n->text_tensors; i++)
 		if (n->tensors[i].ndim > 1 && n->tensors[i].dims[0] != n->config.text.vocab)
 			sum += (double) n->tensors[i].count * n->config.text.context;
+	for (int32_t i = n->text_tensors; i < n->tensor_count && n->config.dense_count > 0; i++)
+		sum += (double) n->tensors[i].count;
 	return sum * n->config.members;
 }

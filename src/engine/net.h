@@ -26,6 +26,7 @@
 #define NET_MAX_HIDDEN 16
 #define NET_MAX_MEMBERS 20
 #define NET_MAX_LAYERS 96
+#define NET_MAX_DENSE 8
 #define NET_NAME_BYTES 32
 
 typedef enum net_activation
@@ -151,6 +152,14 @@ typedef struct transformer_config
 /* Flags of a family, gpt, llama, bert or t5, with sizes left at 0; false: there is none of this name. */
 extern bool transformer_family(const char *name, transformer_config *c);
 
+/* A linear layer behind the pool of an embedding. */
+typedef struct net_dense
+{
+	int32_t width; /* of what it makes */
+	bool bias;
+	net_activation activation;
+} net_dense;
+
 /*
  * A transformer, an mlp by its widths, or any network by its layers; the last two may read a
  * transformer and end with a linear layer "output" that reads the last layer.  Without hidden layers an mlp is linear or logistic
@@ -170,6 +179,8 @@ typedef struct net_config
 	 */
 	transformer_config text;
 	text_pool pool;
+	int32_t dense_count; /* LOSS_CONTRASTIVE: layers between pool and embedding */
+	net_dense dense[NET_MAX_DENSE];
 	float text_dropout;   /* [0, 1): of rows, which have to do without the text; training only, in no manifest */
 	int32_t embed_dim;    /* width of one learned embedding */
 	int32_t hidden_count; /* 0 .. NET_MAX_HIDDEN */
@@ -217,6 +228,8 @@ extern void net_free(net *n);
 extern const net_config *net_get_config(const net *n);
 /* A row has outputs; otherwise the network predicts tokens, or is there to embed texts. */
 extern bool net_predicts_rows(const net_config *config);
+/* Numbers that stand for a text: as many as its last dense layer makes, or its transformer's width. */
+extern int32_t net_embedding_width(const net_config *config);
 extern int32_t net_tensor_count(const net *n);
 extern const net_tensor_info *net_tensor(const net *n, int32_t i);
 extern size_t net_weight_bytes(const net *n); /* whole blob with padding, multiple of 64 */

@@ -391,6 +391,7 @@ record_pairs(recorder *r, bool gradient)
 	r->target = graph_input(g, SLOT_TARGET, TENSOR_F32, AXIS_ROW, 0, 0);
 	r->weight = graph_input(g, SLOT_WEIGHT, TENSOR_F32, AXIS_ROW, 0, 0);
 	x = op_pool_tokens(g, transformer_record(&r->text), r->text.start, r->n->config.pool);
+	x = transformer_record_dense(&r->text, x);
 	r->p->loss = op_contrastive_loss(g, x, r->target, r->weight, TEMPERATURE, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
@@ -491,7 +492,8 @@ net_plan_embed(net_plan *p, const net *n, text_pool pool, int64_t texts, int64_t
 	else
 		record_token_inputs(&r);
 	x = source ? transformer_record_encoder(&r.text) : transformer_record(&r.text);
-	p->output = op_pool_tokens(r.g, x, source ? r.text.source_start : r.text.start, pool);
+	x = op_pool_tokens(r.g, x, source ? r.text.source_start : r.text.start, pool);
+	p->output = transformer_record_dense(&r.text, x);
 	graph_keep(r.g, p->output);
 	*floats = place_weights(r.g, n, offsets);
 	p->plan = plan_new(r.g, &backend_cpu, offsets, err);

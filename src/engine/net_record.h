@@ -55,6 +55,9 @@ typedef struct net_plan
 extern bool net_add_tensor(net *n, const char *name, int32_t ndim, const int64_t *dims, float deviation,
 						   float constant, llm_error *err);
 
+/* Weight and bias of dense layer i by their numbers; TENSOR_NONE: it has no bias. */
+extern void net_dense_tensors(const net *n, int32_t i, int32_t numbers[2]);
+
 /* Record and plan; *p is zeroed on failure. */
 extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capacity, llm_error *err);
 /*
@@ -64,7 +67,7 @@ extern bool net_plan_new(net_plan *p, const net *n, net_mode mode, int64_t capac
 extern bool net_plan_tuned(net_plan *p, const net *n, const net_tuning *tuning, train_precision precision,
 						   bool recompute, net_mode mode, int64_t capacity, llm_error *err);
 /*
- * Of what a transformer makes of whole texts, pooled: output is (texts, width).  Texts are sources where there is an
+ * Of embeddings of whole texts: output is (texts, net_embedding_width()).  Texts are sources where there is an
  * encoder.  Only weights that it reads are laid out: offsets (NET_MAX_TENSORS) gets where, in floats, or
  * NET_UNREAD, and *floats how many there are.
  */

@@ -215,6 +215,23 @@ transformer_record_encoder(transformer_graph *t)
 	return record_encoder(t, &numbers);
 }
 
+int32_t
+transformer_record_dense(transformer_graph *t, int32_t x)
+{
+	const net_config *c = &t->n->config;
+
+	for (int32_t i = 0; i < c->dense_count; i++)
+	{
+		int32_t numbers[2];
+
+		net_dense_tensors(t->n, i, numbers);
+		x = record_linear(t, x, numbers);
+		if (c->dense[i].activation != ACT_IDENTITY)
+			x = op_act(t->g, x, c->dense[i].activation);
+	}
+	return x;
+}
+
 transformer_head
 transformer_record_head(transformer_graph *t, int32_t x)
 {

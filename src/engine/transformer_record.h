@@ -25,6 +25,8 @@ typedef struct transformer_graph
 extern int32_t transformer_record(transformer_graph *t);
 /* That of the encoder alone, (source tokens, width). */
 extern int32_t transformer_record_encoder(transformer_graph *t);
+/* What stands for texts, (rows, width), through the dense layers of an embedding: (rows, net_embedding_width()). */
+extern int32_t transformer_record_dense(transformer_graph *t, int32_t x);
 /* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
 typedef struct transformer_head
 {

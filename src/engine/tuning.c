@@ -53,7 +53,8 @@ ends_with(const char *name, const char *suffix)
 static bool
 is_behind_layers(const char *name)
 {
-	return begins_with(name, "norm.") || begins_with(name, "head.") || begins_with(name, "output.");
+	return begins_with(name, "norm.") || begins_with(name, "head.") || begins_with(name, "dense.") ||
+		   begins_with(name, "output.");
 }
 
 /* The first tensor of layer i; where there are several stacks of layers, of the last one. */

@@ -80,7 +80,7 @@ static void
 SizeCells(const net_config *c, Segment *s)
 {
 	s->context = Max(c->text.context, c->text.source_context);
-	s->outputs = s->kind == INFERENCE_EMBED ? c->text.width : c->text.vocab;
+	s->outputs = s->kind == INFERENCE_EMBED ? net_embedding_width(c) : c->text.vocab;
 	if (s->kind == INFERENCE_PREDICT)
 	{
 		s->context = (int32) (batch_input_bytes(&c->shape, s->rows) / sizeof(int32));

@@ -184,7 +184,7 @@ MakeEmbedder(LoadedModel *m, const Segment *s, const void *weights, llm_error *e
 	if (bytes > budget - Min(LoadedBytes(), budget))
 		return llm_fail(err, LLM_MEMORY, "there is no room for the model");
 	m->ids = malloc(m->tokens * sizeof(int32));
-	m->results = malloc((Size) m->texts * c->width * sizeof(float));
+	m->results = malloc((Size) m->texts * net_embedding_width(net_get_config(n)) * sizeof(float));
 	if (m->ids == NULL || m->results == NULL)
 		return llm_fail(err, LLM_MEMORY, "out of memory");
 	m->embedder = embedder_new(n, weights, net_get_config(n)->pool, m->texts, m->tokens, device, err);
@@ -250,7 +250,7 @@ FitsSegment(const net *n, const Segment *s)
 			   s->outputs == s->rows * c->shape.outputs;
 	return s->texts >= 1 && s->texts <= INFERENCE_TEXTS &&
 		   s->context == Max(c->text.context, c->text.source_context) &&
-		   s->outputs == (s->kind == INFERENCE_EMBED ? c->text.width : c->text.vocab);
+		   s->outputs == (s->kind == INFERENCE_EMBED ? net_embedding_width(c) : c->text.vocab);
 }
 
 /* Weights of a segment are copied, as that goes with its call. */

@@ -321,7 +321,7 @@ EmbedPass(LoadedModel *m, llm_error *err)
 		return false;
 	done = embedder_run(m->embedder, p.counts, p.parts, m->ids, m->results, err);
 	if (err->code != LLM_CANCELLED)
-		AnswerPass(&p, done ? m->results : NULL, net_get_config(m->manifest->net)->text.width);
+		AnswerPass(&p, done ? m->results : NULL, net_embedding_width(net_get_config(m->manifest->net)));
 	return true;
 }
 

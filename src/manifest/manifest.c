@@ -57,14 +57,36 @@ columns_network_json(const net_config *config)
 	return json;
 }
 
+static json_t *
+dense_json(const net_config *config)
+{
+	json_t *layers = json_array();
+
+	for (int32_t i = 0; i < config->dense_count; i++)
+		json_array_append_new(layers, json_pack("{s:i, s:b, s:s}", "width", config->dense[i].width, "bias",
+												config->dense[i].bias, "activation",
+												net_activation_name(config->dense[i].activation)));
+	return layers;
+}
+
+static json_t *
+embedding_network_json(const net_config *config)
+{
+	json_t *json = json_pack("{s:o, s:i, s:s}", "transformer", transformer_json(&config->text), "pool",
+							 (int) config->pool, "loss", net_loss_name(config->loss));
+
+	if (config->dense_count > 0)
+		json_object_set_new(json, "dense", dense_json(config));
+	return json;
+}
+
 json_t *
 network_json(const net_config *config)
 {
 	if (config->shape.token_target)
 		return json_pack("{s:o}", "transformer", transformer_json(&config->text));
 	if (config->loss == LOSS_CONTRASTIVE)
-		return json_pack("{s:o, s:i, s:s}", "transformer", transformer_json(&config->text), "pool",
-						 (int) config->pool, "loss", net_loss_name(config->loss));
+		return embedding_network_json(config);
 	return columns_network_json(config);
 }
 
@@ -119,17 +141,25 @@ read_hidden(const json_t *o, net_config *config, llm_error *err)
 	return true;
 }
 
+static bool
+read_activation(const json_t *o, net_activation *out, llm_error *err)
+{
+	const char *name;
+
+	if (!json_read_string(o, "activation", &name, err))
+		return false;
+	return net_activation_parse(name, out) ||
+		   llm_fail(err, LLM_CORRUPT, "\"activation\" is \"%.32s\", which this version does not know", name);
+}
+
 /* Activation and loss by name. */
 static bool
 read_choices(const json_t *o, net_config *config, llm_error *err)
 {
-	const char *activation, *loss;
+	const char *loss;
 
-	if (!json_read_string(o, "activation", &activation, err) || !json_read_string(o, "loss", &loss, err))
+	if (!read_activation(o, &config->activation, err) || !json_read_string(o, "loss", &loss, err))
 		return false;
-	if (!net_activation_parse(activation, &config->activation))
-		return llm_fail(err, LLM_CORRUPT, "\"activation\" is \"%.32s\", which this version does not know",
-						activation);
 	if (!net_loss_parse(loss, &config->loss))
 		return llm_fail(err, LLM_CORRUPT, "\"loss\" is \"%.32s\", which this version does not know", loss);
 	return true;
@@ -194,6 +224,31 @@ read_text(const json_t *o, net_config *config, llm_error *err)
 	return true;
 }
 
+/* Layers behind the pool; net_new() says whether they can be. */
+static bool
+read_dense(const json_t *json, net_config *config, llm_error *err)
+{
+	const json_t *layers;
+
+	if (json_object_get(json, "dense") == NULL)
+		return true;
+	if (!json_read_array(json, "dense", NET_MAX_DENSE, &layers, err))
+		return false;
+	config->dense_count = (int32_t) json_array_size(layers);
+	for (int32_t i = 0; i < config->dense_count; i++)
+	{
+		const json_t *layer = json_array_get(layers, i);
+		net_dense *d = &config->dense[i];
+
+		if (!json_is_object(layer))
+			return llm_fail(err, LLM_CORRUPT, "element %d of \"dense\" is not an object", i);
+		if (!read_int32(layer, "width", 1, &d->width, err) || !json_read_bool(layer, "bias", &d->bias, err) ||
+			!read_activation(layer, &d->activation, err))
+			return false;
+	}
+	return true;
+}
+
 /* What makes a transformer alone one that embeds texts, if it does. */
 static bool
 read_embedding(const json_t *json, net_config *config, llm_error *err)
@@ -210,7 +265,7 @@ read_embedding(const json_t *json, net_config *config, llm_error *err)
 	config->pool = (text_pool) pool;
 	config->text.headless = true;
 	config->shape.token_target = false;
-	return true;
+	return read_dense(json, config, err);
 }
 
 /* A language model, whose rows are tokens, which are also what it predicts; or a network that embeds them. */

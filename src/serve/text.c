@@ -192,7 +192,7 @@ HasTokens(LanguageCall *call, const char *utf8, Size length)
 int32
 EmbeddingWidth(const LanguageCall *call)
 {
-	return net_get_config(call->net)->text.width;
+	return net_embedding_width(net_get_config(call->net));
 }
 
 ArrayType *

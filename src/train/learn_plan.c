@@ -104,6 +104,11 @@ LanguageConfig(const Learning *l)
 	c.text.headless = embeds;
 	if (embeds)
 		c.pool = TextPool(l);
+	if (embeds && l->base != NULL)
+	{
+		c.dense_count = net_get_config(l->base->manifest->net)->dense_count;
+		memcpy(c.dense, net_get_config(l->base->manifest->net)->dense, sizeof(c.dense));
+	}
 	return c;
 }
 

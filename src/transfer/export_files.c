@@ -235,32 +235,46 @@ PieceBytes(const Export *x)
 	return most;
 }
 
-static void
-WriteSafetensors(Export *x)
+/* The name of a tensor in the file of a folder, "" for that of the model; NULL: it is in another one. */
+static const char *
+NameIn(const char *folder, const char *name)
 {
-	int32 count = x->e->source.count;
-	safetensors_entry *entries = palloc0(count * sizeof(safetensors_entry));
+	Size length = strlen(folder);
+
+	if (length == 0)
+		return strchr(name, '/') == NULL ? name : NULL;
+	return strncmp(name, folder, length) == 0 && name[length] == '/' ? name + length + 1 : NULL;
+}
+
+static void
+WriteSafetensors(Export *x, const char *folder)
+{
+	int32 count = 0;
+	safetensors_entry *entries = palloc0(x->e->source.count * sizeof(safetensors_entry));
 	json_t *metadata = json_pack("{s:s}", "format", "pt");
 	size_t header_bytes, file_bytes;
 	llm_error err = {0};
 	uint8 *header, *bytes;
 
 	OWN(metadata, json_decref);
-	for (int32 i = 0; i < count; i++)
+	for (int32 i = 0; i < x->e->source.count; i++)
 	{
 		const source_tensor *t = &x->e->source.tensors[i];
+		const char *name = NameIn(folder, t->name);
 		weight_type kept = KeptType(x, i);
 
-		entries[i] =
-			(safetensors_entry) {.name = t->name, .ndim = t->ndim, .dims = {t->dims[0], t->dims[1]}, .id = i};
-		entries[i].type = kept == WEIGHT_F16 ? SOURCE_F16 : kept == WEIGHT_BF16 ? SOURCE_BF16 : SOURCE_F32;
+		if (name == NULL)
+			continue;
+		entries[count] =
+			(safetensors_entry) {.name = name, .ndim = t->ndim, .dims = {t->dims[0], t->dims[1]}, .id = i};
+		entries[count++].type = kept == WEIGHT_F16 ? SOURCE_F16 : kept == WEIGHT_BF16 ? SOURCE_BF16 : SOURCE_F32;
 	}
 	header = safetensors_header(entries, count, metadata, &header_bytes, &file_bytes, &err);
 	if (header == NULL)
 		ThrowError(&err);
 	OWN(header, free);
 	bytes = MemoryContextAllocHuge(CurrentMemoryContext, PieceBytes(x));
-	OpenOutput(x->files, "model.safetensors");
+	OpenOutput(x->files, psprintf("%s%smodel.safetensors", folder, folder[0] ? "/" : ""));
 	WriteOutput(x->files, header, header_bytes, NULL);
 	for (int32 i = 0; i < count; i++)
 		EachPiece(x, entries[i].id, entries[i].type, PutNumbers, bytes);
@@ -296,6 +310,17 @@ GenerationJson(const Export *x)
 	return json;
 }
 
+/* A module of sentence-transformers behind the network. */
+static void
+WriteDense(Export *x, int32 i)
+{
+	const char *folder = x->e->folders.name[i];
+
+	MakeOutputFolder(x->files, folder);
+	WriteText(x, psprintf("%s/config.json", folder), json_incref(x->e->dense[i]));
+	WriteSafetensors(x, folder);
+}
+
 static void
 WriteFolder(Export *x)
 {
@@ -313,7 +338,9 @@ WriteFolder(Export *x)
 			x, "sentence_bert_config.json",
 			json_pack("{s:i, s:b}", "max_seq_length", net_get_config(x->net)->text.context, "do_lower_case", false));
 	}
-	WriteSafetensors(x);
+	for (int32 i = 0; i < x->e->folders.count; i++)
+		WriteDense(x, i);
+	WriteSafetensors(x, "");
 }
 
 /* ---- a file ---- */

@@ -39,6 +39,15 @@ ThrowFileError(const char *file, llm_error *err)
 	ThrowError(err);
 }
 
+static checkpoint_text
+JsonFile(ImportFiles *f, const char *name)
+{
+	Size size;
+	char *text = ReadServerFile(f->files, name, CONFIG_BYTES, &size);
+
+	return (checkpoint_text) {text, size};
+}
+
 /* ---- tensors ---- */
 
 static void
@@ -112,6 +121,69 @@ OpenTensors(ImportFiles *f)
 	}
 }
 
+/* ---- dense layers of an embedding ---- */
+
+pg_noreturn static void
+ThrowNoDenseWeights(ImportFiles *f, const char *folder)
+{
+	bool pickled = FindServerFile(f->files, psprintf("%s/pytorch_model.bin", folder)) >= 0;
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_UNDEFINED_FILE), errmsg("the folder lacks file \"%s/%s\"", folder, WEIGHTS),
+		 pickled ? errdetail("It has weights in Python's pickle format, which can run any code and is not read.")
+				 : errdetail("modules.json names the folder of a module Dense."),
+		 pickled ? errhint("Write them as safetensors: in Python, SentenceTransformer(folder).save(other).") : 0));
+}
+
+/* Tensors of the file in a folder, by names that begin with that of the folder. */
+static void
+AddDense(ImportFiles *f, const char *folder)
+{
+	char *path = psprintf("%s/%s", folder, WEIGHTS);
+	int32 file = FindServerFile(f->weights, path);
+	tensor_source *own = palloc0(sizeof(tensor_source));
+	llm_error err = {0};
+	safetensors *header;
+	bool ok;
+
+	if (file < 0)
+		ThrowNoDenseWeights(f, folder);
+	header = safetensors_open_header(ReadServerBytes, f->weights, file, ServerFileBytes(f->weights, file), &err);
+	if (header == NULL)
+		ThrowFileError(path, &err);
+	OWN(header, safetensors_close);
+	OWN(own, tensor_source_clear);
+	ok = safetensors_source(header, file, own, &err);
+	for (int32 i = 0; ok && i < own->count; i++)
+	{
+		source_tensor t = own->tensors[i];
+
+		t.name = psprintf("%s/%s", folder, own->tensors[i].name);
+		ok = tensor_source_add(&f->source, &t, &err);
+	}
+	if (!ok)
+		ThrowFileError(path, &err);
+}
+
+/* And their configurations. */
+static void
+OpenDense(ImportFiles *f, checkpoint_files *files)
+{
+	checkpoint_folders folders;
+	llm_error err = {0};
+
+	if (!checkpoint_dense_folders(&files->modules, &folders, &err))
+		ThrowError(&err);
+	for (int32 i = 0; i < folders.count; i++)
+	{
+		files->dense[i] = JsonFile(f, psprintf("%s/config.json", folders.name[i]));
+		AddDense(f, folders.name[i]);
+	}
+	if (!tensor_source_sort(&f->source, &err))
+		ThrowError(&err);
+}
+
 /* ---- the tokenizer ---- */
 
 static file_bytes
@@ -180,15 +252,6 @@ OpenTokenizerFiles(ImportFiles *f)
 
 /* ---- the network ---- */
 
-static checkpoint_text
-JsonFile(ImportFiles *f, const char *name)
-{
-	Size size;
-	char *text = ReadServerFile(f->files, name, CONFIG_BYTES, &size);
-
-	return (checkpoint_text) {text, size};
-}
-
 static void
 OpenFolder(ImportFiles *f, const json_t *params)
 {
@@ -206,6 +269,7 @@ OpenFolder(ImportFiles *f, const json_t *params)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the folder lacks config.json"),
 						errhint("Name the folder that the model was saved to.")));
 	OpenTensors(f);
+	OpenDense(f, &files);
 	OpenTokenizerFiles(f);
 	files.separator = tokenizer_special(f->tokenizer, SPECIAL_SEPARATOR);
 	f->checkpoint = checkpoint_new(&files, &f->source, params, &err);

@@ -7,6 +7,7 @@
  *
  * What is accepted must read only rows that its tensors have, and write only rows that its network has.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,8 +134,17 @@ try_checkpoint(json_t *all)
 							  .separator = json_is_integer(separator) ? (int32_t) json_integer_value(separator) : -1};
 	llm_error err = {.code = LLM_OK};
 	tensor_source tensors = {0};
+	checkpoint_folders folders;
 	checkpoint *c;
 
+	(void) checkpoint_dense_folders(&files.modules, &folders, &(llm_error) {.code = LLM_OK});
+	for (int32_t i = 0; i < folders.count; i++)
+	{
+		char name[CHECKPOINT_FOLDER_BYTES + 16];
+
+		snprintf(name, sizeof(name), "%s/config.json", folders.name[i]);
+		files.dense[i] = text_of(all, name);
+	}
 	make_tensors(json_object_get(all, "tensors"), &tensors);
 	c = m.arg ? checkpoint_new_gguf(&m, &tensors, files.separator, params, &err)
 			  : checkpoint_new(&files, &tensors, params, &err);
@@ -148,6 +158,8 @@ try_checkpoint(json_t *all)
 	free((char *) files.modules.text);
 	free((char *) files.pooling.text);
 	free((char *) files.sentence_config.text);
+	for (int32_t i = 0; i < NET_MAX_DENSE; i++)
+		free((char *) files.dense[i].text);
 }
 
 int

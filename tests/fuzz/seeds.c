@@ -652,7 +652,8 @@ static bool
 checkpoint_seed(const char *directory, const char *name)
 {
 	static const char *const parts[] = {"config.json",           "generation_config.json",    "modules.json",
-										"1_Pooling/config.json", "sentence_bert_config.json", "gguf"};
+										"1_Pooling/config.json", "sentence_bert_config.json", "2_Dense/config.json",
+										"3_Dense/config.json",   "4_Dense/config.json",       "gguf"};
 	static uint8_t bytes[1 << 17];
 	json_t *all = json_object(), *tensors = json_object();
 	llm_error err = {.code = LLM_OK};
@@ -691,7 +692,8 @@ checkpoint_seeds(const char *directory)
 	static const char *const names[] = {
 		"gpt2",         "gpt_neox",        "llama3",     "llama-linear",       "qwen3",
 		"bert-classes", "roberta",         "t5",         "distilbert-classes", "bert-embedding",
-		"bert-labels",  "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf"};
+		"bert-labels",  "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf",
+		"bert-dense",   "t5-dense"};
 	bool ok = true;
 
 	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)

@@ -10,8 +10,9 @@ package StoriesCheckpoint;
 use strict;
 use warnings;
 use Exporter 'import';
+use JSON::PP;
 
-our @EXPORT = qw(write_stories write_stories_gguf write_stories_parts write_golden write_file read_file safetensors);
+our @EXPORT = qw(write_stories write_stories_gguf write_stories_parts write_golden write_golden_folders write_file read_file safetensors);
 
 sub read_file
 {
@@ -255,8 +256,38 @@ sub write_golden
 	mkdir $folder;
 	write_file("$folder/config.json", $text);
 	write_file("$folder/model.safetensors", $bytes);
+	write_words($folder);
+	return;
+}
+
+sub write_words
+{
+	my ($folder) = @_;
 	write_file("$folder/vocab.txt", join("\n", @words) . "\n");
 	write_file("$folder/tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 1000000000000000019884624838656}');
+	return;
+}
+
+# The same with all files that the golden one has, and its tensors in a file of each folder that their names begin with.
+sub write_golden_folders
+{
+	my ($folder, $name) = @_;
+	my $bytes = read_file("tests/unit/golden/checkpoints/$name.safetensors");
+	my $head = unpack 'Q<', $bytes;
+	my $tensors = decode_json(substr $bytes, 8, $head);
+	my $files = delete $tensors->{__metadata__};
+	my %parts;
+	foreach my $tensor (grep { !/^golden\./ } keys %$tensors)
+	{
+		my ($part, $own) = $tensor =~ m{^(.*/)?(.*)$};
+		my ($begin, $end) = @{ $tensors->{$tensor}{data_offsets} };
+		$parts{ $part // '' }{$own} = [ $tensors->{$tensor}{shape}, substr $bytes, 8 + $head + $begin, $end - $begin ];
+	}
+	mkdir $folder;
+	mkdir "$folder/$_" foreach map { m{^(.*)/} ? $1 : () } keys %$files;
+	write_file("$folder/$_", $files->{$_}) foreach keys %$files;
+	write_file("$folder/${_}model.safetensors", safetensors(%{ $parts{$_} })) foreach keys %parts;
+	write_words($folder);
 	return;
 }
 

@@ -112,6 +112,21 @@ foreach my $type (qw(bf16 q8_0 q4_0))
 cmp_ok(-s "$folder/few_bf16_safetensors/model.safetensors", '<', 0.65 * -s "$folder/again/model.safetensors", 'bf16 is written so');
 cmp_ok(-s "$folder/few_q4_0_gguf", '<', 0.4 * -s "$folder/again.gguf", 'and q4_0, in a GGUF file');
 
+# ---- a sentence transformer with dense layers ----
+
+write_golden_folders("$folder/dense", 'bert-dense');
+sql("SELECT llm_import('dense', '$folder/dense', wait => true); SELECT llm_export('dense', '$folder/dense_out'); SELECT llm_import('dense_back', '$folder/dense_out', wait => true)");
+is(sql(q{SELECT llm_embed('dense_back', 'the cat sees a red house')}), sql(q{SELECT llm_embed('dense', 'the cat sees a red house')}), 'its embedding is the same');
+is(manifest('dense_back'), manifest('dense'), 'and so is its network');
+my $dense = read_file("$folder/dense/3_Dense/model.safetensors");
+is(substr(read_file("$folder/dense_out/3_Dense/model.safetensors"), -4 * 12 * 41), substr($dense, -4 * 12 * 41), 'weights of a layer are in its folder');
+like(read_file("$folder/dense_out/3_Dense/config.json") =~ s/\s+/ /gr,
+	qr/"in_features": 40, "out_features": 12, "bias": true, "activation_function": "torch\.nn\.modules\.activation\.GELU"/, 'and what it is');
+write_golden_folders("$folder/encoder", 't5-dense');
+sql("SELECT llm_import('encoder', '$folder/encoder', wait => true); SELECT llm_export('encoder', '$folder/encoder_out'); SELECT llm_import('encoder_back', '$folder/encoder_out', wait => true)");
+is(sql(q{SELECT llm_embed('encoder_back', 'the cat sees a red house')}), sql(q{SELECT llm_embed('encoder', 'the cat sees a red house')}), 'the encoder of a T5, too');
+like(read_file("$folder/encoder_out/config.json"), qr/"T5EncoderModel"/, 'by its class');
+
 # ---- trained here ----
 
 my $tiny = '"context": 32, "layers": 1, "embed_dim": 32, "heads": 2, "vocab_size": 300, "seed": 5';
@@ -132,6 +147,21 @@ ok(-e "$folder/twin/1_Pooling/config.json", 'in a folder of sentence-transformer
 sql("SELECT llm_export('twin', '$folder/twin.gguf', 'gguf'); SELECT llm_import('twin_file', '$folder/twin.gguf', wait => true)");
 is(sql("SELECT llm_embed('twin_file', 'the number 12')"), sql("SELECT llm_embed('twin', 'the number 12')"), 'and in a GGUF file');
 
+# Trained further, all of it, its last layer or beside it, an embedding with a dense layer has as many numbers.
+system("cp -r $folder/twin $folder/narrow") == 0 or die 'no copy';
+mkdir "$folder/narrow/2_Dense";
+write_file("$folder/narrow/modules.json", read_file("$folder/twin/modules.json") =~ s/"2_Normalize"/"2_Dense"/r =~ s/Normalize/Dense/r);
+write_file("$folder/narrow/2_Dense/config.json", '{"in_features": 32, "out_features": 8, "bias": false}');
+write_file("$folder/narrow/2_Dense/model.safetensors", safetensors('linear.weight' => [ [ 8, 32 ], pack 'f<*', map { sin($_) / 4 } 1 .. 256 ]));
+sql("SELECT llm_import('narrow', '$folder/narrow', wait => true)");
+my %tuned = (tuned => '', tuned_last => ', "train_layers": 1', tuned_apart => ', "lora_rank": 2, "lora_merge": false');
+foreach my $model (sort keys %tuned)
+{
+	sql(qq{SELECT llm_train('$model', 'SELECT said, body FROM texts', target => 'body', task => 'embedding', base => 'narrow', wait => true,
+		params => '{"prompt": "said", "seed": 5, "steps": 5$tuned{$model}}')});
+	is(sql(qq{SELECT cardinality(e), e <> llm_embed('narrow', 'the number') FROM llm_embed('$model', 'the number') AS e}), '8|t', "$model has other numbers, as many");
+}
+
 # ---- what is refused ----
 
 sub fails
@@ -146,6 +176,7 @@ sub fails
 fails("SELECT llm_export('stories', '$folder/again')", qr/could not create ".*again": File exists.*HINT/s, 'a folder that is there');
 fails("SELECT llm_export('stories', '$folder/again.gguf', 'gguf')", qr/File exists/, 'a file that is there');
 ok(-e "$folder/again/config.json" && -e "$folder/again.gguf", 'they are as they were');
+fails("SELECT llm_export('dense', '$folder/dense.gguf', 'gguf')", qr/GGUF file does not hold the dense layers.*HINT.*safetensors/s, 'dense layers in a GGUF file');
 fails("SELECT llm_export('stories', '$folder/no/where')", qr/No such file/, 'a folder in one that is not there');
 fails("SELECT llm_export('stories', 'here')", qr/is not an absolute path/, 'a relative path');
 fails("SELECT llm_export('stories', '$folder/onnx', 'onnx')", qr/format "onnx" is not known.*gguf/s, 'a format that is not known');

@@ -114,7 +114,9 @@ sql(q{SELECT llm_import('plain_score', '} . $folder . q{/cross', '{"ignore": ["g
 is( sql(q{SELECT string_agg(document || ' ' || round(score::numeric, 5), ', ') FROM
 	llm_rerank('plain_score', 'Where is the cat?', '{the cat is in the house.,a man plays with a child,NULL,who likes the old city ?}')}),
 	'2 -0.40587, 4 -0.45144, 1 -0.47340', 'or by itself, if its files say so');
-write_file("$folder/cross/modules.json", '[{"type": "sentence_transformers.base.modules.transformer.Transformer"}, {"type": "sentence_transformers.base.modules.dense.Dense"}]');
+write_file("$folder/cross/modules.json", '[{"type": "sentence_transformers.base.modules.transformer.Transformer"}, {"path": "1_Dense", "type": "sentence_transformers.base.modules.dense.Dense"}]');
+mkdir "$folder/cross/1_Dense";
+write_file("$folder/cross/1_Dense/model.safetensors", safetensors('linear.weight' => [ [1], pack 'f<', 1 ]));
 fails("$folder/cross", '{"ignore": ["golden.*"]}', qr/module Dense of the sentence transformer is not supported/, 'what comes behind a network');
 is(sql(q{SELECT count(*) FROM llm_rerank('score', 'Where?', '{a,b,c}', 2)}), '2', 'the best ones alone');
 is( sql(q{SELECT string_agg(label || ' ' || round(probability::numeric, 5), ', ' ORDER BY label)
@@ -131,6 +133,36 @@ is( sql(q{SELECT min(start), max(start + length), bool_and(substr(t, start, leng
 	FROM (SELECT repeat('the old city is in a house. ', 100) AS t) AS texts, llm_extract_entities('labels', t)}), '1|2800|t', 'longer texts are read in parts');
 ($status, $out, $err) = $node->psql('postgres', q{SELECT llm_generate('labels', 'the cat')});
 like($err, qr/labels the words of a text, nothing else.*llm_extract_entities/s, 'it writes no texts');
+
+# ---- sentence transformers with dense layers, with the numbers that sentence-transformers gives for them ----
+
+my $embedding = q{SELECT string_agg(round(x::numeric, 5)::text, ' ' ORDER BY i) FROM unnest(llm_embed('%s', 'the cat sees a red house')) WITH ORDINALITY AS e (x, i)};
+write_golden_folders("$folder/$_", $_) foreach qw(bert-dense t5-dense);
+sql("SELECT llm_import('dense', '$folder/bert-dense', wait => true); SELECT llm_import('t5_encoder', '$folder/t5-dense', wait => true)");
+is(sql(sprintf $embedding, 'dense'), '0.23881 0.24427 -0.26870 -0.49252 -0.22796 0.42852 0.46944 -0.33549', 'an embedding is what three dense layers make');
+is(sql(sprintf $embedding, 't5_encoder'), '-0.09030 0.00579 -0.25994 0.15439 0.16916 0.58439 -0.50990 -0.07234 -0.21336 -0.46854', 'and one behind the encoder of a T5');
+is( sql(q{SELECT bool_and(e = llm_embed('dense', body)) FROM (SELECT body, llm_embed_over('dense', body) OVER () AS e
+	FROM (VALUES ('the cat'), ('a dog eats in the house'), ('who?')) AS bodies (body)) AS embedded}), 't', 'several texts have the same');
+my @parts = map { ("${_}_Dense/config.json", "${_}_Dense/model.safetensors") } 2 .. 4;
+is( sql(q{SELECT string_agg(file ->> 'sha256', ' ' ORDER BY file ->> 'name') FROM llmapp.model_versions, jsonb_array_elements(lineage -> 'imported' -> 'files') AS file
+	WHERE model = 'dense'::regclass AND file ->> 'name' LIKE '%Dense/%'}), join(' ', map { (split ' ', `sha256sum $folder/bert-dense/$_`)[0] } @parts),
+	'their files are in the lineage');
+sql(q{CREATE TABLE bodies AS SELECT i AS id, 'the cat sees ' || i || ' dogs' AS body FROM generate_series(1, 20) AS i;
+	ALTER TABLE bodies ADD PRIMARY KEY (id)});
+sql(q{SELECT llm_embed_column('bodies', 'body', 'dense', 'body_embeddings')});
+$node->poll_query_until('postgres', 'SELECT count(*) = 20 FROM body_embeddings') or die 'no embeddings';
+is(sql(q{SELECT bool_and(embedding = llm_embed('dense', content)) FROM body_embeddings}), 't', 'a column of them, too');
+
+unlink "$folder/t5-dense/2_Dense/model.safetensors";
+fails("$folder/t5-dense", '{}', qr/lacks file "2_Dense\/model\.safetensors"/, 'a dense layer without weights');
+write_file("$folder/t5-dense/2_Dense/pytorch_model.bin", 'x');
+fails("$folder/t5-dense", '{}', qr/2_Dense.*pickle.*HINT.*SentenceTransformer/s, 'or with pickled ones');
+write_golden_folders("$folder/$_", 'bert-dense') foreach qw(mish outside);
+my $layer = read_file("$folder/mish/4_Dense/config.json");
+write_file("$folder/mish/4_Dense/config.json", $layer =~ s/Tanh/Mish/r);
+fails("$folder/mish", '{}', qr/activation\.Mish.*HINT.*Identity, Tanh/s, 'an activation that is not known');
+write_file("$folder/outside/modules.json", read_file("$folder/outside/modules.json") =~ s{"2_Dense"}{"../bert-dense/2_Dense"}r);
+fails("$folder/outside", '{}', qr/"path" of a module Dense.*no folder of the model/, 'a layer elsewhere');
 
 # ---- who may ----
 

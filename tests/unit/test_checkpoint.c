@@ -27,6 +27,8 @@ typedef struct sample
 	safetensors *file;
 	tensor_source tensors;
 	json_t *gguf; /* metadata, of GGUF files */
+	const char *changed_file;
+	const char *changed; /* what stands in that file instead; NULL: there is none */
 } sample;
 
 static bool
@@ -115,7 +117,8 @@ metadata_string(void *arg, const char *key)
 static checkpoint_text
 text_of(const sample *s, const char *name)
 {
-	const char *text = safetensors_metadata(s->file, name);
+	bool changed = s->changed_file && strcmp(s->changed_file, name) == 0;
+	const char *text = changed ? s->changed : safetensors_metadata(s->file, name);
 
 	return (checkpoint_text) {text, text ? strlen(text) : 0};
 }
@@ -133,8 +136,17 @@ make_checkpoint(sample *s, const char *params, const char *config, llm_error *er
 		.sentence_config = text_of(s, "sentence_bert_config.json"),
 		.separator = SEPARATOR,
 	};
+	checkpoint_folders folders;
 	checkpoint *c;
 
+	(void) checkpoint_dense_folders(&files.modules, &folders, &(llm_error) {0});
+	for (int32_t i = 0; i < folders.count; i++)
+	{
+		char name[128];
+
+		snprintf(name, sizeof(name), "%s/config.json", folders.name[i]);
+		files.dense[i] = text_of(s, name);
+	}
 	if (config)
 		files.config = (checkpoint_text) {config, strlen(config)};
 	c = s->gguf ? checkpoint_new_gguf(&m, &s->tensors, SEPARATOR, json, err)
@@ -321,7 +333,7 @@ check_labelled(const trial *t, const float *logits)
 static void
 check_embedded(const trial *t, const float *embedding)
 {
-	int32_t width = t->c->config.text.width;
+	int32_t width = net_embedding_width(&t->c->config);
 	float *got = malloc((size_t) t->rows * width * sizeof(float));
 	llm_error err = {0};
 	generator *g = generator_new(t->c->net, t->weights, 1, t->c->config.text.context, 0, &err);
@@ -553,6 +565,8 @@ test_families(void)
 		"xlm-roberta-embedding",
 		"xlm-roberta-labels",
 		"gpt2-labels",
+		"bert-dense",
+		"t5-dense",
 	};
 	static const char *const ggufs[] = {"gpt2",  "qwen2", "gpt_neox",       "llama3-tied",
 										"qwen3", "gemma", "bert-embedding", "t5-distant"};
@@ -573,20 +587,30 @@ test_families(void)
 
 /* ---- what is said beside the network ---- */
 
-/* The configuration of a sample with one value changed, a missing one where json is NULL. */
+/*
+ * A file of a sample with one value changed, a missing one where json is NULL; of modules.json that of the module
+ * before the last Dense.  NULL: key is.
+ */
 static char *
-changed_config(const sample *s, const char *key, const char *json)
+change_file(const sample *s, const char *file, const char *key, const char *json)
 {
-	json_t *config = json_loads(safetensors_metadata(s->file, "config.json"), 0, NULL);
+	json_t *all = json_loads(safetensors_metadata(s->file, file), 0, NULL);
+	json_t *config = json_is_array(all) ? json_array_get(all, 3) : all;
 	char *text;
 
 	if (json)
 		json_object_set_new(config, key, json_loads(json, JSON_DECODE_ANY, NULL));
-	else
+	else if (key)
 		json_object_del(config, key);
-	text = json_dumps(config, 0);
-	json_decref(config);
+	text = key ? json_dumps(all, 0) : NULL;
+	json_decref(all);
 	return text;
+}
+
+static char *
+changed_config(const sample *s, const char *key, const char *json)
+{
+	return change_file(s, "config.json", key, json);
 }
 
 static void
@@ -633,6 +657,16 @@ test_surroundings(void)
 		CHECK_INT(t.c->config.text.source_context, 2000);
 		CHECK_INT(t.c->decoder_start, 0);
 	}
+	close_trial(&t);
+	if (open_trial(&t, "bert-dense", "bert-dense", NULL))
+	{
+		CHECK_INT(t.c->config.dense_count, 3);
+		CHECK(t.c->config.dense[1].activation == ACT_GELU && t.c->config.dense[1].bias && !t.c->config.dense[0].bias);
+		CHECK_STR(net_tensor(t.c->net, net_tensor_count(t.c->net) - 1)->name, "dense.2.bias");
+	}
+	close_trial(&t);
+	if (open_trial(&t, "t5_1.1", "t5_1.1", "{\"task\": \"embedding\"}")) /* its decoder is left out */
+		CHECK(t.c->config.text.bidirectional && t.c->config.text.encoder_depth == 0 && t.c->config.pool == POOL_MEAN);
 	close_trial(&t);
 	if (open_trial(&t, "bert-classes", "bert-classes", "{\"task\": \"embedding\", \"pool\": \"first\"}"))
 		CHECK(t.c->label_count == 0 && t.c->config.pool == POOL_FIRST);
@@ -741,6 +775,52 @@ check_refusal(sample *s, const char *params, const char *config, const char *mes
 	if (!CHECK(strstr(err.message, message) != NULL || strstr(err.detail, message) != NULL))
 		fprintf(stderr, "not \"%s\" but: %s; %s\n", message, err.message, err.detail);
 	checkpoint_free(c);
+}
+
+/* Files beside the configuration; key NULL: the file is not there. */
+static void
+test_refused_dense(void)
+{
+	static const struct
+	{
+		const char *file, *key, *json, *message;
+	} cases[] = {
+		{"3_Dense/config.json", NULL, NULL, "module Dense, 3_Dense/config.json, is missing"},
+		{"3_Dense/config.json", "in_features", "16", "of 16, where 40 come in"},
+		{"3_Dense/config.json", "in_features", NULL, "of 0, where 40 come in"},
+		{"4_Dense/config.json", "out_features", "13", "another shape"},
+		{"3_Dense/config.json", "out_features", "0", "\"out_features\" of the configuration is 0"},
+		{"3_Dense/config.json", "bias", "false", "have no place"},
+		{"2_Dense/config.json", "bias", "true", "tensor 2_Dense/linear.bias is missing"},
+		{"3_Dense/config.json", "activation_function", "\"torch.nn.modules.activation.Mish\"", "activation.Mish"},
+		{"3_Dense/config.json", "activation_function", "\"my.Tanh\"", "my.Tanh"},
+		{"3_Dense/config.json", "activation_function", "7", "\"activation_function\" of the configuration is 7"},
+		{"3_Dense/config.json", "use_residual", "true", "use_residual"},
+		{"3_Dense/config.json", "module_input_name", "\"token_embeddings\"", "module_input_name"},
+		{"3_Dense/config.json", "scale", "2", "\"scale\""},
+		{"modules.json", "path", "\"../2_Dense\"", "which is no folder of the model"},
+		{"modules.json", "path", "\"\"", "which is no folder of the model"},
+		{"modules.json", "path", "\"2_Dense\"", "the same folder \"2_Dense\""},
+		{"modules.json", "type", "\"models.Normalize\"",
+		 "module Dense of the sentence transformer is not supported at"},
+		{"modules.json", "type", "\"models.LSTM\"", "module LSTM"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		sample s;
+		char *text;
+
+		if (!open_sample("bert-dense", &s))
+			continue;
+		take_tensors(&s, NULL);
+		text = change_file(&s, cases[i].file, cases[i].key, cases[i].json);
+		s.changed_file = cases[i].file;
+		s.changed = text;
+		check_refusal(&s, NULL, NULL, cases[i].message);
+		free(text);
+		close_sample(&s);
+	}
 }
 
 static void
@@ -860,6 +940,30 @@ tensor_named(sample *s, const char *name)
 	return &s->tensors.tensors[t - s->tensors.tensors];
 }
 
+/* Of another task, what is behind the pool does not matter. */
+static void
+test_left_out(void)
+{
+	source_tensor extra = {.name = "2_Dense/linear.weight", .ndim = 1, .dims = {1}, .count = 1, .type_name = "F32"};
+	llm_error err = {0};
+	checkpoint *c;
+	sample s;
+
+	if (!open_sample("bert", &s))
+		return;
+	take_tensors(&s, NULL);
+	CHECK(tensor_source_add(&s.tensors, &extra, &err) && tensor_source_sort(&s.tensors, &err));
+	s.changed_file = "modules.json";
+	s.changed = "[{\"type\": \"modules.Dense\", \"path\": \"2_Dense\"}]";
+	c = make_checkpoint(&s, "{\"task\": \"masked_lm\"}", NULL, &err);
+	check_no_error(&err);
+	CHECK(c != NULL && c->config.dense_count == 0);
+	checkpoint_free(c);
+	s.changed = NULL;
+	check_refusal(&s, "{\"task\": \"masked_lm\"}", NULL, "2_Dense/linear.weight");
+	close_sample(&s);
+}
+
 static void
 test_refused_tensors(void)
 {
@@ -919,7 +1023,9 @@ main(void)
 	test_judged();
 	test_harmless_values();
 	test_refused_values();
+	test_refused_dense();
 	test_refused_tensors();
+	test_left_out();
 	test_cancelled();
 	return test_summary();
 }

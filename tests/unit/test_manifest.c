@@ -162,6 +162,50 @@ test_kept(void)
 	json_decref(json);
 }
 
+/* An embedding with layers behind its pool. */
+static void
+test_dense(void)
+{
+	static const struct
+	{
+		const char *dense, *message;
+	} cases[] = {
+		{"[{\"width\": 5, \"bias\": true, \"activation\": \"tanh\"}, {\"width\": 3, \"bias\": false, "
+		 "\"activation\": \"identity\"}]",
+		 NULL},
+		{"7", "\"dense\""},
+		{"[7]", "element 0 of \"dense\" is not an object"},
+		{"[{\"width\": 0, \"bias\": true, \"activation\": \"tanh\"}]", "\"width\""},
+		{"[{\"width\": 5, \"activation\": \"tanh\"}]", "\"bias\""},
+		{"[{\"width\": 5, \"bias\": true, \"activation\": \"mish\"}]", "\"mish\""},
+		{"[1, 2, 3, 4, 5, 6, 7, 8, 9]", "at most 8"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		llm_error err = {.code = LLM_OK};
+		json_t *json = build_language("llama", &err), *network = json_object_get(json, "network"), *again;
+		net_config config;
+		net *n;
+
+		json_object_set_new(network, "pool", json_integer(POOL_MEAN));
+		json_object_set_new(network, "loss", json_string("contrastive"));
+		json_object_set_new(network, "dense", json_loads(cases[i].dense, JSON_DECODE_ANY, NULL));
+		CHECK(network_from_json(network, &config, &err) == (cases[i].message == NULL));
+		if (cases[i].message)
+			CHECK(err.code == LLM_CORRUPT && strstr(err.message, cases[i].message) != NULL);
+		else
+		{
+			n = net_new(&config, &err);
+			again = network_json(&config);
+			CHECK(n != NULL && net_embedding_width(&config) == 3 && json_equal(again, network));
+			net_free(n);
+			json_decref(again);
+		}
+		json_decref(json);
+	}
+}
+
 static void
 test_language(void)
 {
@@ -452,6 +496,7 @@ main(void)
 	CHECK_STR(err.message, "");
 	test_language();
 	test_kept();
+	test_dense();
 	test_adapter();
 	test_chat_template();
 	test_encoders();

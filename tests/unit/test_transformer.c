@@ -213,10 +213,21 @@ fill_pairs(batch *b, int64_t rows)
 	}
 }
 
-static void
-test_pairs(const char *family, text_pool pool)
+/* Layers behind the pool, with and without bias and activation. */
+static net_config
+dense_network(void)
 {
-	net_config config = pair_network(family, pool);
+	net_config c = pair_network("bert", POOL_MEAN);
+
+	c.dense_count = 2;
+	c.dense[0] = (net_dense) {11, true, ACT_TANH};
+	c.dense[1] = (net_dense) {7, false, ACT_IDENTITY};
+	return c;
+}
+
+static void
+test_pairs(net_config config)
+{
 	train_config training = fast_training(2);
 	llm_error err = {0};
 	net *n = net_new(&config, &err);
@@ -321,6 +332,17 @@ test_refused(void)
 	check_refused(c, "nothing else");
 	c.shape.dense = 0;
 	check_refused(c, "that embeds texts");
+	c = dense_network();
+	c.dense[1].width = 0;
+	check_refused(c, "width 0 of dense layer 2");
+	c.dense[1] = (net_dense) {7, false, (net_activation) 99};
+	check_refused(c, "activation of dense layer 2");
+	c.dense_count = NET_MAX_DENSE + 1;
+	check_refused(c, "up to 8 dense layers");
+	c = transformer_of("gpt", 4);
+	c.dense_count = 1;
+	c.dense[0].width = 4;
+	check_refused(c, "others have none");
 	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
@@ -453,9 +475,10 @@ main(void)
 	test_training("bert");
 	test_training("t5");
 	test_rows();
-	test_pairs("gpt", POOL_LAST);
-	test_pairs("llama", POOL_MEAN);
-	test_pairs("bert", POOL_MEAN);
+	test_pairs(pair_network("gpt", POOL_LAST));
+	test_pairs(pair_network("llama", POOL_MEAN));
+	test_pairs(pair_network("bert", POOL_MEAN));
+	test_pairs(dense_network());
 	test_row_predictions();
 	test_refused();
 	test_tokens_out_of_range();

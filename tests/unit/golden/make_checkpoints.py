@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tiny random checkpoints of each family and what the transformers library makes of them, for test_checkpoint.c.
 
-Needs PyTorch, transformers and gguf; the tests need none: tests/unit/golden/make_checkpoints.py makes the files in
+Needs PyTorch, transformers, sentence-transformers and gguf; the tests need none: tests/unit/golden/make_checkpoints.py makes the files in
 checkpoints/ again. Each is a safetensors file of float32 with the files beside a checkpoint as its metadata
 ("config.json", ...), or with those of a GGUF file ("gguf", an object of key to value). Tensors that begin with
 "golden." are no part of the checkpoint but texts and what belongs to them, in double precision before it is rounded:
@@ -16,6 +16,7 @@ import torch
 import gguf
 from safetensors.numpy import save
 import transformers as t
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
 torch.set_default_dtype(torch.float64)
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'checkpoints')
@@ -348,6 +349,45 @@ def make_windows():
     write('mistral-window', tensors_of(model), causal(model), {'config.json': config_of(model)})
 
 
+@torch.no_grad()
+def sentences(model, modules):
+    golden, rows = {}, texts()
+    laid(golden, '', rows)
+    made = []
+    for r in rows:
+        features = {'token_embeddings': model(input_ids=ids(r)).last_hidden_state, 'attention_mask': torch.ones(1, len(r))}
+        for m in modules:
+            features = m(features)
+        made.append(features['sentence_embedding'][0])
+    golden['embedding'] = torch.stack(made).numpy()
+    return golden
+
+
+def save_sentences(name, model, *layers):
+    """With modules Dense behind the mean of tokens, whose tensors have the name of their folder before theirs."""
+    layers = [randomise(layer) for layer in layers]
+    golden = sentences(model, [Pooling(16, 'mean'), *layers, Normalize()])
+    files = sentence_files('mean_tokens', *((str(i + 2), 'Dense') for i in range(len(layers))), ('9', 'Normalize'))
+    extra = {}
+    for i, module in enumerate(files['modules.json'][1:]):
+        module['path'] = f'{i + 1}_' + module['type'].rpartition('.')[2]
+    for i, layer in enumerate(layers):
+        folder = f'{i + 2}_Dense'
+        files[folder + '/config.json'] = layer.get_config_dict()
+        extra.update({f'{folder}/{k}': v for k, v in tensors_of(layer).items()})
+    save_model(name, model, golden, extra=extra, files=files)
+
+
+def make_dense():
+    global random
+    random = np.random.default_rng(17)
+    torch.manual_seed(17)
+    save_sentences('bert-dense', randomise(t.BertModel(t.BertConfig(**SIZES, pad_token_id=0))),
+                   Dense(16, 40, bias=False, activation_function=torch.nn.Identity()),
+                   Dense(40, 12, activation_function=torch.nn.GELU()), Dense(12, 8))
+    save_sentences('t5-dense', randomise(t.T5EncoderModel(t.T5Config(**T5))), Dense(16, 10, bias=False, activation_function=None))
+
+
 os.makedirs(FOLDER, exist_ok=True)
 torch.manual_seed(3)
 make_decoders()
@@ -355,3 +395,4 @@ make_encoders()
 make_t5()
 make_labels()
 make_windows()
+make_dense()
