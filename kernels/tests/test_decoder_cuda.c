@@ -221,6 +221,9 @@ test_families(void)
 	c.text.kv_heads = 1;
 	c.text.head_dim = 80;
 	test_exact("llama of one kv head", &c);
+	c.text.rope_yarn = c.text.rope_whole = true;
+	c.text.rope_attention = 1.2f;
+	test_exact("llama with positions scaled by YaRN", &c);
 	c = small_transformer("gpt", VOCAB, CONTEXT);
 	c.text.parallel = c.text.rotary = true;
 	c.text.rope_theta = 10000;

@@ -310,6 +310,28 @@ test_embedder_limits(void)
 	net_free(other);
 }
 
+/* Tables of positions are made by the device, which does not know this scaling. */
+static void
+test_yarn_refused(void)
+{
+	net_config config = embedding_network("llama");
+	llm_error err = {0};
+	net *n;
+	float *w;
+
+	config.text.rope_factor = 4;
+	config.text.rope_low = 1;
+	config.text.rope_high = 32;
+	config.text.rope_context = 15;
+	config.text.rope_yarn = true;
+	n = net_new(&config, &err);
+	w = some_weights(n);
+	CHECK(!embedder_new(n, w, POOL_MEAN, 2, 70, device, &err) && err.code == LLM_UNAVAILABLE);
+	CHECK(strstr(err.message, "YaRN") != NULL && err.hint[0] != '\0');
+	free(w);
+	net_free(n);
+}
+
 static void
 test_all_embeddings(void)
 {
@@ -330,6 +352,7 @@ test_all_embeddings(void)
 	test_embeddings("bert with dense layers", dense_network("bert"), POOL_MEAN, WEIGHT_Q8_0);
 	test_embeddings("encoder of t5 with dense layers", dense_network("t5"), POOL_MEAN, WEIGHT_F32);
 	test_embedder_limits();
+	test_yarn_refused();
 }
 
 static void

@@ -72,6 +72,9 @@ extern bool value_find_activation(const char *name, net_activation *out);       
 extern const char *value_activation_name(net_activation activation);             /* NULL: there is none */
 extern json_t *value_json(float number);
 
+/* What YaRN multiplies cosines and sines by where nothing else is said. */
+extern double yarn_attention(double factor, double scale);
+
 /* Is this one of the user's "ignore"? */
 extern bool ignored_by_user(const builder *b, const char *name);
 

@@ -116,10 +116,23 @@ static const char *const rope_keys[] = {
 	"partial_rotary_factor",
 };
 
+static const char *const yarn_keys[] = {
+	"beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate",
+};
+
+static const char *
+rope_type(const json_t *rope)
+{
+	const json_t *type = value_get(rope, "rope_type") ? value_get(rope, "rope_type") : value_get(rope, "type");
+
+	return type ? json_string_value(type) : "default";
+}
+
 static bool
 check_rope_keys(builder *b, const char *name, const json_t *rope)
 {
-	const char *key;
+	const char *key, *type = rope_type(rope);
+	bool yarn = type && strcmp(type, "yarn") == 0;
 	json_t *value;
 
 	json_object_foreach((json_t *) rope, key, value)
@@ -128,6 +141,9 @@ check_rope_keys(builder *b, const char *name, const json_t *rope)
 
 		for (int i = 0; i < COUNT(rope_keys); i++)
 			known |= strcmp(key, rope_keys[i]) == 0;
+		known &= !yarn || strstr(key, "_freq_factor") == NULL; /* those of Llama 3 */
+		for (int i = 0; yarn && i < COUNT(yarn_keys); i++)
+			known |= strcmp(key, yarn_keys[i]) == 0;
 		if (!known && !json_is_null(value))
 			return llm_fail(b->err, LLM_INVALID, "\"%s\" in \"%s\" of the configuration is not known", SHOWN(key),
 							name);
@@ -135,28 +151,86 @@ check_rope_keys(builder *b, const char *name, const json_t *rope)
 	return true;
 }
 
+double
+yarn_attention(double factor, double scale)
+{
+	return factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1;
+}
+
+static bool
+incomplete_rope(builder *b)
+{
+	return llm_fail(b->err, LLM_INVALID, "the scaling of rotary positions of the configuration is incomplete");
+}
+
+/* What multiplies cosines and sines: as it is said, or of the factor, and of two other numbers where both are there. */
+static bool
+read_yarn_attention(builder *b, const json_t *rope, double factor)
+{
+	bool given = value_get(rope, "attention_factor") != NULL;
+	double attention, scale, all;
+
+	if (!value_number(b, rope, "attention_factor", 0, &attention) || !value_number(b, rope, "mscale", 0, &scale) ||
+		!value_number(b, rope, "mscale_all_dim", 0, &all))
+		return false;
+	if (!given)
+		attention = scale > 0 && all > 0 ? yarn_attention(factor, scale) / yarn_attention(factor, all)
+										 : yarn_attention(factor, 1);
+	if (!(attention > 0))
+		return value_refuse(b, "attention_factor", value_get(rope, "attention_factor"));
+	b->c->config.text.rope_attention = attention == 1 ? 0 : (float) attention;
+	return true;
+}
+
+/* Numbers that are not there, or 0, are those of the library. */
+static bool
+read_yarn(builder *b, const json_t *rope)
+{
+	transformer_config *text = &b->c->config.text;
+	const json_t *whole = json_object_get(rope, "truncate"); /* null is false */
+	int32_t trained = text->context < CONTEXT_MAX ? text->context : CONTEXT_MAX;
+	double factor, fast, slow;
+
+	if (!value_integer(b, rope, "original_max_position_embeddings", 1, CONTEXT_MAX, trained, &text->rope_context))
+		return false;
+	if (!value_number(b, rope, "factor", (double) text->context / text->rope_context, &factor) ||
+		!value_number(b, rope, "beta_fast", 0, &fast) || !value_number(b, rope, "beta_slow", 0, &slow))
+		return false;
+	text->rope_factor = (float) factor;
+	if (!read_yarn_attention(b, rope, text->rope_factor))
+		return false;
+	if (whole != NULL && !json_is_boolean(whole) && !json_is_null(whole))
+		return value_refuse(b, "truncate", whole);
+	text->rope_high = fast > 0 ? (float) fast : 32;
+	text->rope_low = slow > 0 ? (float) slow : 1;
+	text->rope_yarn = true;
+	text->rope_whole = whole == NULL || json_is_true(whole);
+	return (factor >= 1 && text->rope_high > text->rope_low) || incomplete_rope(b);
+}
+
 static bool
 read_rope_scaling(builder *b, const json_t *rope)
 {
 	transformer_config *text = &b->c->config.text;
-	const json_t *type = value_get(rope, "rope_type") ? value_get(rope, "rope_type") : value_get(rope, "type");
-	const char *name = type ? json_string_value(type) : "default";
+	const char *name = rope_type(rope);
 	double factor, low, high;
 	bool llama3 = name && strcmp(name, "llama3") == 0;
 
 	if (name && strcmp(name, "default") == 0)
 		return true;
+	if (name && strcmp(name, "yarn") == 0)
+		return read_yarn(b, rope);
 	if (!name || (!llama3 && strcmp(name, "linear") != 0))
 	{
-		value_refuse(b, "rope_type", type);
-		return llm_hint(b->err, "Scalings of rotary positions that are known: default, linear, llama3.");
+		value_refuse(b, "rope_type", value_get(rope, value_get(rope, "rope_type") ? "rope_type" : "type"));
+		return llm_hint(b->err, "Scalings of rotary positions that are known: default, linear, llama3, yarn.");
 	}
 	if (!value_number(b, rope, "factor", 0, &factor) || !value_number(b, rope, "low_freq_factor", 0, &low) ||
 		!value_number(b, rope, "high_freq_factor", 0, &high) ||
 		!value_integer(b, rope, "original_max_position_embeddings", 1, CONTEXT_MAX, 0, &text->rope_context))
 		return false;
 	if (!(factor >= 1) || (llama3 && (!(low > 0) || !(high > low) || text->rope_context == 0)))
-		return llm_fail(b->err, LLM_INVALID, "the scaling of rotary positions of the configuration is incomplete");
+		return incomplete_rope(b);
 	text->rope_factor = factor == 1 ? 0 : (float) factor;
 	text->rope_low = llama3 ? (float) low : 0;
 	text->rope_high = llama3 ? (float) high : 0;

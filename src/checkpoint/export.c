@@ -60,6 +60,15 @@ set_id(json_t *config, const char *name, int32_t id)
 	set(config, name, id >= 0 ? json_integer(id) : json_null());
 }
 
+/* Of YaRN, what follows from its factor. */
+static bool
+has_usual_attention(const transformer_config *text)
+{
+	double usual = yarn_attention(text->rope_factor, 1);
+
+	return text->rope_attention == (usual == 1 ? 0 : (float) usual);
+}
+
 /* A number where there is one, as everybody reads it. */
 static void
 set_ends(json_t *config, const export_request *r)
@@ -75,6 +84,20 @@ set_ends(json_t *config, const export_request *r)
 	json_decref(ends);
 }
 
+static json_t *
+yarn_json(const transformer_config *text)
+{
+	json_t *rope = json_pack("{s:s, s:o, s:o, s:o, s:i}", "rope_type", "yarn", "factor",
+							 value_json(text->rope_factor), "beta_fast", value_json(text->rope_high), "beta_slow",
+							 value_json(text->rope_low), "original_max_position_embeddings", text->rope_context);
+
+	if (!has_usual_attention(text))
+		set(rope, "attention_factor", value_json(text->rope_attention > 0 ? text->rope_attention : 1));
+	if (!text->rope_whole)
+		set(rope, "truncate", json_false());
+	return rope;
+}
+
 /* GPT-NeoX has names of its own. */
 static void
 set_rope(json_t *config, const family *f, const transformer_config *text)
@@ -85,7 +108,9 @@ set_rope(json_t *config, const family *f, const transformer_config *text)
 	if (neox || text->rotary_dim > 0)
 		set(config, neox ? "rotary_pct" : "partial_rotary_factor",
 			json_real((double) (text->rotary_dim > 0 ? text->rotary_dim : text->head_dim) / text->head_dim));
-	if (text->rope_factor > 0 && text->rope_low == 0)
+	if (text->rope_yarn)
+		set(config, "rope_scaling", yarn_json(text));
+	else if (text->rope_factor > 0 && text->rope_low == 0)
 		set(config, "rope_scaling",
 			json_pack("{s:s, s:o}", "rope_type", "linear", "factor", value_json(text->rope_factor)));
 	else if (text->rope_factor > 0)
@@ -351,7 +376,12 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 		llm_fail(err, LLM_INVALID, "a GGUF file does not hold the dense layers of an embedding");
 		return llm_hint(err, "Write a folder: format \"safetensors\".");
 	}
-	if (e->r->gguf && config->text.rope_low > 0)
+	if (e->r->gguf && config->text.rope_yarn && (!config->text.rope_whole || !has_usual_attention(&config->text)))
+	{
+		llm_fail(err, LLM_INVALID, "a GGUF file does not hold this scaling of positions by YaRN");
+		return llm_hint(err, "Write a folder: format \"safetensors\".");
+	}
+	if (e->r->gguf && config->text.rope_low > 0 && !config->text.rope_yarn)
 		return llm_fail(err, LLM_INVALID, "a GGUF file with the scaling of positions of Llama 3 is not written");
 	e->config = e->r->gguf ? gguf_values(f, &config->text) : config_of(f, e->r);
 	if (e->r->gguf)

@@ -159,6 +159,52 @@ read_divisors(const reader *r, const source_tensor *t)
 	return true;
 }
 
+/* Keys that llama.cpp multiplies or mixes by, at what changes nothing. */
+static bool
+check_yarn(const reader *r)
+{
+	static const struct
+	{
+		const char *name;
+		double plain;
+	} keys[] = {
+		{"rope.scaling.attn_factor", 1},
+		{"rope.scaling.yarn_attn_factor", 1},
+		{"rope.scaling.yarn_ext_factor", 1},
+		{"rope.scaling.yarn_log_multiplier", 0},
+	};
+	double number;
+
+	for (int i = 0; i < COUNT(keys); i++)
+		if (number_of(r, keys[i].name, &number) && number != keys[i].plain)
+			return refuse(r, keys[i].name);
+	return true;
+}
+
+static bool
+read_yarn(const reader *r)
+{
+	static const struct
+	{
+		const char *name, *ours;
+	} keys[] = {
+		{"rope.scaling.factor", "factor"},
+		{"rope.scaling.original_context_length", "original_max_position_embeddings"},
+		{"rope.scaling.yarn_beta_fast", "beta_fast"},
+		{"rope.scaling.yarn_beta_slow", "beta_slow"},
+	};
+	json_t *rope = json_pack("{s:s}", "rope_type", "yarn");
+	double number;
+
+	set(r, "rope_scaling", rope);
+	for (int i = 0; i < COUNT(keys); i++)
+		if (number_of(r, keys[i].name, &number))
+			json_object_set_new(rope, keys[i].ours, number_json(number));
+	if (!number_of(r, "rope.scaling.factor", &number))
+		return refuse(r, "rope.scaling.factor");
+	return check_yarn(r);
+}
+
 static bool
 read_scaling(const reader *r)
 {
@@ -173,6 +219,8 @@ read_scaling(const reader *r)
 		return read_divisors(r, divisors);
 	if (type == NULL || strcmp(type, "none") == 0)
 		return true;
+	if (strcmp(type, "yarn") == 0)
+		return read_yarn(r);
 	if (strcmp(type, "linear") != 0 || !number_of(r, "rope.scaling.factor", &factor))
 		return refuse(r, "rope.scaling.type");
 	set(r, "rope_scaling", json_pack("{s:s, s:f}", "rope_type", "linear", "factor", factor));
@@ -314,10 +362,16 @@ gguf_values(const family *f, const transformer_config *text)
 		add_value(out, f, "rope.freq_base", value_json(text->rope_theta));
 		add_value(out, f, "rope.dimension_count", json_integer(turned));
 	}
-	if (text->rope_factor > 0 && text->rope_low == 0)
+	if (text->rope_factor > 0 && (text->rope_low == 0 || text->rope_yarn))
 	{
-		add_value(out, f, "rope.scaling.type", json_string("linear"));
+		add_value(out, f, "rope.scaling.type", json_string(text->rope_yarn ? "yarn" : "linear"));
 		add_value(out, f, "rope.scaling.factor", value_json(text->rope_factor));
+	}
+	if (text->rope_yarn)
+	{
+		add_value(out, f, "rope.scaling.original_context_length", json_integer(text->rope_context));
+		add_value(out, f, "rope.scaling.yarn_beta_fast", value_json(text->rope_high));
+		add_value(out, f, "rope.scaling.yarn_beta_slow", value_json(text->rope_low));
 	}
 	if (text->bidirectional)
 	{

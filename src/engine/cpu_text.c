@@ -158,6 +158,35 @@ run_attention_grad(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 /* ---- rotary_table: in = start; out (positions, dim): cosines, then sines; a unit is a position ---- */
 
+/* The number whose wave fits so many times into the context. */
+static double
+number_of_wave(const rotary_shape *r, double times)
+{
+	return r->dim * log(r->context / (times * 2 * M_PI)) / (2 * log(r->theta));
+}
+
+/* Of the frequency of number i, what stays as it is. */
+static double
+share_by_number(const rotary_shape *r, int64_t i)
+{
+	double begin = number_of_wave(r, r->high), end = number_of_wave(r, r->low), share;
+
+	begin = fmax(r->whole ? floor(begin) : begin, 0);
+	end = fmin(r->whole ? ceil(end) : end, r->dim - 1);
+	if (begin == end)
+		end += 0.001; /* a step */
+	share = (i - begin) / (end - begin);
+	return 1 - (share < 0 ? 0 : share > 1 ? 1 : share);
+}
+
+static double
+share_by_wave(const rotary_shape *r, double f)
+{
+	double share = (r->context * f / (2 * M_PI) - r->low) / ((double) r->high - r->low);
+
+	return share < 0 ? 0 : share > 1 ? 1 : share;
+}
+
 /* Radians that number i turns from one position to the next. */
 static double
 frequency(const rotary_shape *r, int64_t i)
@@ -168,14 +197,14 @@ frequency(const rotary_shape *r, int64_t i)
 		return f;
 	if (r->low == 0)
 		return f / r->factor;
-	share = (r->context * f / (2 * M_PI) - r->low) / ((double) r->high - r->low); /* that stays as it is */
-	share = share < 0 ? 0 : share > 1 ? 1 : share;
+	share = r->yarn ? share_by_number(r, i) : share_by_wave(r, f);
 	return (1 - share) * f / r->factor + share * f;
 }
 
 void
 rotary_angles(const rotary_shape *r, int64_t position, float *angles)
 {
+	float attention = r->attention > 0 ? r->attention : 1;
 	int64_t half = r->dim / 2;
 
 	for (int64_t i = 0; i < half; i++)
@@ -183,8 +212,8 @@ rotary_angles(const rotary_shape *r, int64_t position, float *angles)
 		/* in float, as the libraries that models come from */
 		float angle = (float) position * (float) frequency(r, i);
 
-		angles[i] = cosf(angle);
-		angles[half + i] = sinf(angle);
+		angles[i] = cosf(angle) * attention;
+		angles[half + i] = sinf(angle) * attention;
 	}
 }
 

@@ -235,16 +235,19 @@ cuda_steps(const llmapp_cuda_api *api, const plan *p, void *const *inputs, llm_e
 	for (int32_t i = 0; steps && i < g->node_count; i++)
 	{
 		const char *name = op_table[g->nodes[i].op].name;
+		const op_attr *attr = &plan_step(p, i)->attr;
+		bool yarn = attr->rotary.yarn || attr->rotary.attention > 0;
 
 		steps[i].op = api->op(name);
 		describe_step(g, &g->nodes[i], plan_step(p, i), inputs, &steps[i]);
-		if (steps[i].op >= 0 && plan_step(p, i)->attr.attention.window == 0)
+		if (steps[i].op >= 0 && attr->attention.window == 0 && !yarn)
 			continue;
 		if (steps[i].op < 0)
 			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no operation %s", name);
 		else
 		{
-			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no attention with a window");
+			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no %s",
+					 yarn ? "positions scaled by YaRN" : "attention with a window");
 			llm_hint(err, "Choose device => 'cpu'.");
 		}
 		free(steps);

@@ -93,6 +93,8 @@ typedef struct rotary_shape
 	float theta;
 	float factor, low, high;
 	int32_t context;
+	bool yarn, whole;
+	float attention; /* 0: 1 */
 } rotary_shape;
 
 typedef enum op_kind

@@ -126,9 +126,16 @@ typedef struct transformer_config
 	 */
 	float rope_factor, rope_low, rope_high;
 	int32_t rope_context;
-	int32_t buckets;  /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
-	int32_t distance; /* where the last bucket begins */
-	bool rms_norm;    /* otherwise layer norm */
+	/*
+	 * The part goes down evenly from one number of a head to the next, not by the length of their waves (Peng et al.,
+	 * "YaRN", 2023); between those whose waves fit rope_high and rope_low times into rope_context, rounded outwards to
+	 * whole numbers or not.
+	 */
+	bool rope_yarn, rope_whole;
+	float rope_attention; /* what cosines and sines are multiplied by; 0: 1 */
+	int32_t buckets;      /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
+	int32_t distance;     /* where the last bucket begins */
+	bool rms_norm;        /* otherwise layer norm */
 	float norm_epsilon;
 	net_activation activation;
 	bool gated;          /* act(gate) * up */

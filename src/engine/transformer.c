@@ -89,6 +89,9 @@ check_rotary(const transformer_config *c, llm_error *err)
 						c->head_dim);
 	if (!(c->rope_theta > 1 && c->rope_theta <= 1e9f))
 		return llm_fail(err, LLM_INVALID, "rope_theta is not between 1 and 1e9");
+	if (!(c->rope_attention >= 0 && c->rope_attention <= 100) ||
+		(c->rope_yarn && (c->rope_factor == 0 || c->rope_low == 0)))
+		return llm_fail(err, LLM_INVALID, "rope_attention or rope_yarn is out of range");
 	if (c->rope_factor == 0)
 		return true;
 	return (c->rope_factor >= 1 && c->rope_factor <= 1e6f &&
@@ -371,5 +374,8 @@ transformer_rotary(const transformer_config *c)
 						   .factor = c->rope_factor,
 						   .low = c->rope_low,
 						   .high = c->rope_high,
-						   .context = c->rope_context};
+						   .context = c->rope_context,
+						   .yarn = c->rope_yarn,
+						   .whole = c->rope_whole,
+						   .attention = c->rope_attention};
 }

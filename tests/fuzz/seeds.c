@@ -693,7 +693,7 @@ checkpoint_seeds(const char *directory)
 		"gpt2",         "gpt_neox",        "llama3",     "llama-linear",       "qwen3",
 		"bert-classes", "roberta",         "t5",         "distilbert-classes", "bert-embedding",
 		"bert-labels",  "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf",
-		"bert-dense",   "t5-dense"};
+		"bert-dense",   "t5-dense",        "qwen3-yarn", "qwen2-yarn-gguf"};
 	bool ok = true;
 
 	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)

@@ -112,6 +112,27 @@ foreach my $type (qw(bf16 q8_0 q4_0))
 cmp_ok(-s "$folder/few_bf16_safetensors/model.safetensors", '<', 0.65 * -s "$folder/again/model.safetensors", 'bf16 is written so');
 cmp_ok(-s "$folder/few_q4_0_gguf", '<', 0.4 * -s "$folder/again.gguf", 'and q4_0, in a GGUF file');
 
+# ---- positions scaled by YaRN ----
+
+my $plain = read_file("$folder/stories/config.json");
+my %scaled = (yarn => '"factor": 1.2, "original_max_position_embeddings": 400', untruncated => '"factor": 1.2, "truncate": false',
+	attending => '"factor": 1.2, "beta_fast": 16, "attention_factor": 0.99');
+foreach my $model (sort keys %scaled)
+{
+	write_stories("$folder/$model", "$data/weights");
+	write_file("$folder/$model/config.json", $plain =~ s/"rope_theta"/"rope_scaling": {"rope_type": "yarn", $scaled{$model}}, "rope_theta"/r);
+	sql("SELECT llm_import('$model', '$folder/$model', wait => true)");
+	isnt(numbers($model), $expected, "$model: other positions, another story");
+	is(numbers(round_trip($model, 'safetensors')), numbers($model), "$model: the same in what is written");
+	is(manifest("${model}_safetensors"), manifest($model), "$model: the same network");
+}
+is(numbers(round_trip('yarn', 'gguf')), numbers('yarn'), 'yarn: the same as a GGUF file');
+is(manifest('yarn_gguf'), manifest('yarn'), 'yarn: the same network');
+my $rope = read_file("$folder/yarn_safetensors/config.json") =~ s/\s+/ /gr;
+like($rope, qr/"rope_scaling": \{ "rope_type": "yarn", "factor": 1\.2, "beta_fast": 32\.0, "beta_slow": 1\.0, "original_max_position_embeddings": 400 \}/,
+	'yarn: as transformers has it');
+unlike($rope, qr/attention_factor|truncate/, 'yarn: nothing that follows from it');
+
 # ---- a sentence transformer with dense layers ----
 
 write_golden_folders("$folder/dense", 'bert-dense');
@@ -177,6 +198,8 @@ fails("SELECT llm_export('stories', '$folder/again')", qr/could not create ".*ag
 fails("SELECT llm_export('stories', '$folder/again.gguf', 'gguf')", qr/File exists/, 'a file that is there');
 ok(-e "$folder/again/config.json" && -e "$folder/again.gguf", 'they are as they were');
 fails("SELECT llm_export('dense', '$folder/dense.gguf', 'gguf')", qr/GGUF file does not hold the dense layers.*HINT.*safetensors/s, 'dense layers in a GGUF file');
+fails("SELECT llm_export('$_', '$folder/$_.gguf', 'gguf')", qr/does not hold this scaling of positions by YaRN.*HINT.*safetensors/s, "$_ in a GGUF file")
+  foreach qw(untruncated attending);
 fails("SELECT llm_export('stories', '$folder/no/where')", qr/No such file/, 'a folder in one that is not there');
 fails("SELECT llm_export('stories', 'here')", qr/is not an absolute path/, 'a relative path');
 fails("SELECT llm_export('stories', '$folder/onnx', 'onnx')", qr/format "onnx" is not known.*gguf/s, 'a format that is not known');

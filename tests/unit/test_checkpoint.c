@@ -567,9 +567,12 @@ test_families(void)
 		"gpt2-labels",
 		"bert-dense",
 		"t5-dense",
+		"qwen2-yarn",
+		"qwen3-yarn",
+		"llama-yarn",
 	};
-	static const char *const ggufs[] = {"gpt2",  "qwen2", "gpt_neox",       "llama3-tied",
-										"qwen3", "gemma", "bert-embedding", "t5-distant"};
+	static const char *const ggufs[] = {"gpt2",  "qwen2",          "gpt_neox",   "llama3-tied", "qwen3",
+										"gemma", "bert-embedding", "t5-distant", "qwen2-yarn"};
 	static const char *const writers[] = {"gpt2", "gpt_neox", "llama3", "qwen2", "qwen3", "gemma"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -656,6 +659,14 @@ test_surroundings(void)
 	{
 		CHECK_INT(t.c->config.text.source_context, 2000);
 		CHECK_INT(t.c->decoder_start, 0);
+	}
+	close_trial(&t);
+	if (open_trial(&t, "qwen2-yarn", "qwen2-yarn", NULL))
+	{
+		const transformer_config *c = &t.c->config.text;
+
+		CHECK(c->rope_yarn && c->rope_whole && c->rope_factor == 4 && c->rope_context == 20);
+		CHECK(c->rope_high == 32 && c->rope_low == 1 && fabs(c->rope_attention - 1.138629436) < 1e-7);
 	}
 	close_trial(&t);
 	if (open_trial(&t, "bert-dense", "bert-dense", NULL))
@@ -847,7 +858,15 @@ test_refused_values(void)
 		{"gpt2", "{\"context\": 81}", "vocab_size", "40", "parameter \"context\""},
 		{"gpt2", NULL, "n_layer", "3", "h.2.ln_1.weight"},
 		{"gpt2", NULL, "n_layer", "1", "have no place"},
-		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": 4}", "\"rope_type\""},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"longrope\", \"factor\": 4}", "\"rope_type\""},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": 0.5}", "incomplete"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"beta_fast\": 1}", "incomplete"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": \"4\"}", "\"factor\""},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"attention_factor\": 0}", "attention_factor"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"attention_factor\": 200}", "rope_attention"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"truncate\": 1}", "truncate"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"low_freq_factor\": 1}", "low_freq_factor"},
+		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"yarn\", \"short_factor\": [1]}", "short_factor"},
 		{"llama3", NULL, "rope_parameters", "{\"rope_type\": \"llama3\", \"factor\": 4}", "incomplete"},
 		{"llama3", NULL, "rope_parameters", "{\"mscale\": 1}", "\"mscale\""},
 		{"llama3", NULL, "rope_parameters", "7", "rope_parameters"},
@@ -940,6 +959,35 @@ tensor_named(sample *s, const char *name)
 	return &s->tensors.tensors[t - s->tensors.tensors];
 }
 
+static void
+test_refused_metadata(void)
+{
+	static const struct
+	{
+		const char *key, *json, *message;
+	} cases[] = {
+		{"qwen2.rope.scaling.type", "\"longrope\"", "\"qwen2.rope.scaling.type\""},
+		{"qwen2.rope.scaling.factor", "\"4\"", "\"qwen2.rope.scaling.factor\""},
+		{"qwen2.rope.scaling.factor", "0.5", "incomplete"},
+		{"qwen2.rope.scaling.attn_factor", "1.1", "\"qwen2.rope.scaling.attn_factor\""},
+		{"qwen2.rope.scaling.yarn_ext_factor", "0", "\"qwen2.rope.scaling.yarn_ext_factor\""},
+		{"qwen2.rope.scaling.yarn_log_multiplier", "0.1", "\"qwen2.rope.scaling.yarn_log_multiplier\""},
+		{"qwen2.rope.scaling.original_context_length", "0", "original_max_position_embeddings"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		sample s;
+
+		if (!open_sample("qwen2-yarn-gguf", &s))
+			continue;
+		take_tensors(&s, NULL);
+		json_object_set_new(s.gguf, cases[i].key, json_loads(cases[i].json, JSON_DECODE_ANY, NULL));
+		check_refusal(&s, NULL, NULL, cases[i].message);
+		close_sample(&s);
+	}
+}
+
 /* Of another task, what is behind the pool does not matter. */
 static void
 test_left_out(void)
@@ -1026,6 +1074,7 @@ main(void)
 	test_refused_dense();
 	test_refused_tensors();
 	test_left_out();
+	test_refused_metadata();
 	test_cancelled();
 	return test_summary();
 }

@@ -388,6 +388,37 @@ def make_dense():
     save_sentences('t5-dense', randomise(t.T5EncoderModel(t.T5Config(**T5))), Dense(16, 10, bias=False, activation_function=None))
 
 
+def make_yarn():
+    global random
+    random = np.random.default_rng(23)
+    torch.manual_seed(23)
+    sizes = {**SIZES, 'num_attention_heads': 2, 'head_dim': 16, 'num_key_value_heads': 1}
+    keys = {'context_length': CONTEXT, 'embedding_length': 16, 'feed_forward_length': 24, 'block_count': 2,
+            'attention.head_count': 2, 'attention.head_count_kv': 1, 'attention.key_length': 16,
+            'attention.value_length': 16, 'attention.layer_norm_rms_epsilon': 1e-6, 'rope.freq_base': 1000.0,
+            'rope.scaling.type': 'yarn', 'rope.scaling.factor': 4.0, 'rope.scaling.original_context_length': 20}
+
+    def named(name, model):
+        golden = causal(model)
+        save_model(name, model, golden)
+        return golden
+
+    rope = dict(rope_type='yarn', rope_theta=1000.0, factor=4.0, original_max_position_embeddings=20)
+    model = randomise(t.Qwen2ForCausalLM(t.Qwen2Config(**sizes, rope_parameters=rope)))
+    config = old_style(config_of(model), rope_theta=1000.0,
+                       rope_scaling={'type': 'yarn', 'factor': 4.0, 'original_max_position_embeddings': 20})
+    write('qwen2-yarn', tensors_of(model), causal(model), {'config.json': config})
+    save_gguf('qwen2-yarn', gguf.MODEL_ARCH.QWEN2, model, keys)
+
+    rope = dict(rope_type='yarn', rope_theta=100.0, factor=2.5, original_max_position_embeddings=32, beta_fast=3.0,
+                beta_slow=0.3, mscale=1.3, mscale_all_dim=0.7, truncate=False)
+    named('qwen3-yarn', randomise(t.Qwen3ForCausalLM(t.Qwen3Config(**sizes, rope_parameters=rope))))
+
+    rope = dict(rope_type='yarn', rope_theta=10000.0, factor=8.0, original_max_position_embeddings=10, beta_fast=16,
+                attention_factor=0.8)
+    named('llama-yarn', randomise(t.LlamaForCausalLM(t.LlamaConfig(**sizes, rope_parameters=rope))))
+
+
 os.makedirs(FOLDER, exist_ok=True)
 torch.manual_seed(3)
 make_decoders()
@@ -396,3 +427,4 @@ make_t5()
 make_labels()
 make_windows()
 make_dense()
+make_yarn()
