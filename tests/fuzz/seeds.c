@@ -88,6 +88,11 @@ language_seed(const char *directory)
 	n = net_new(&config, &err);
 	ok = n != NULL && t != NULL && write_json(directory, "manifest-language", language_manifest(n, e, t)) &&
 		 write_json(directory, "manifest-adapter", adapter_manifest(n, e, t));
+	config.loss = LOSS_CONTRASTIVE;
+	config.shape.token_target = false;
+	config.dense_count = 1;
+	config.dense[0] = (net_dense) {4, true, ACT_TANH};
+	ok = ok && write_json(directory, "network-embedding", network_json(&config));
 	net_free(n);
 	target_free(t);
 	encoder_free(e);
