@@ -341,7 +341,7 @@ record_text(bench *b, const void *problem)
 	y = op_pool_tokens(b->g, x, start, p->pool);
 	op_mse(b->g, linear(b, y, width, 5, true), pooled_target, row_weight, true);
 	op_language_loss(b->g, x, p->tied ? table : parameter(b, vocab, width),
-					 p->tied ? TENSOR_NONE : parameter(b, vocab, 0), target, weight, true, &correct);
+					 p->tied ? TENSOR_NONE : parameter(b, vocab, 0), 0, target, weight, true, &correct);
 	graph_backward(b->g);
 }
 
@@ -408,7 +408,7 @@ record_chunks(bench *b, const void *problem)
 	if (*few)
 		b->bucket[AXIS_NONE] = 110;
 	add_batch(b, 1, start, NULL);
-	op_language_loss(b->g, x, parameter(b, vocab, width), parameter(b, vocab, 0), target, weight, true, &correct);
+	op_language_loss(b->g, x, parameter(b, vocab, width), parameter(b, vocab, 0), 0, target, weight, true, &correct);
 	graph_backward(b->g);
 }
 

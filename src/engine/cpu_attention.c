@@ -188,6 +188,41 @@ bias_grad_block(const simd_kernels *simd, const attention_shape *s, const attent
 		r->dbias[relative_bucket(s, distance_of(r, b, d)) * s->heads + head] += sum[d + BLOCK];
 }
 
+/* ---- caps ---- */
+
+/* The first query of a block that sees key k. */
+static inline int64_t
+first_query(const block *b, int64_t k)
+{
+	return positive(k - b->visible + 1);
+}
+
+/* Scores that are seen; bend (keys, width), or NULL: their slopes by what they were before. */
+static void
+cap_block(const simd_kernels *simd, const attention_shape *s, const block *b, float *scores, float *bend)
+{
+	for (int64_t k = 0; k < b->keys && first_query(b, k) < b->width; k++)
+	{
+		int64_t first = first_query(b, k);
+
+		simd_cap(simd, s->cap, scores + k * b->width + first, b->width - first);
+		for (int64_t j = first; bend && j < b->width; j++)
+		{
+			float share = scores[k * b->width + j] / s->cap;
+
+			bend[k * b->width + j] = 1 - share * share;
+		}
+	}
+}
+
+static void
+bend_slopes(const block *b, const float *bend, float *slopes)
+{
+	for (int64_t k = 0; k < b->keys; k++)
+		for (int64_t j = first_query(b, k); j < b->width; j++)
+			slopes[k * b->width + j] *= bend[k * b->width + j];
+}
+
 /* ---- forward ---- */
 
 /* Numbers before the first key of a block. */
@@ -237,6 +272,8 @@ forward_queries(const simd_kernels *simd, const attention_shape *s, const attent
 	{
 		from = rows_of_block(r, &b, r->k, kv, r->k_f16, n, decoded, &from_step);
 		score_block(simd, &b, n, from, from_step, q, scores);
+		if (s->cap > 0)
+			cap_block(simd, s, &b, scores, NULL);
 		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
 		simd->attention_softmax(scores, b.keys, b.width, b.visible, has_bias(s, r) ? bias + BLOCK : NULL, top, sum,
@@ -301,6 +338,8 @@ forward_one_query(const simd_kernels *simd, const attention_shape *s, const atte
 		float before = top, factor;
 
 		score_keys(simd, s, r, &b, head, scores);
+		if (s->cap > 0)
+			simd_cap(simd, s->cap, scores, b.keys);
 		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
 		for (int64_t k = 0; has_bias(s, r) && k < b.keys; k++)
@@ -360,7 +399,7 @@ static void
 backward_queries(const simd_kernels *simd, const attention_shape *s, const attention_row *r, block b, int32_t head)
 {
 	ALIGNED float q[ATTENTION_MAX_DIM * BLOCK], dout[ATTENTION_MAX_DIM * BLOCK], scores[BLOCK * BLOCK],
-		slopes[BLOCK * BLOCK], log_sum[BLOCK], delta[BLOCK];
+		slopes[BLOCK * BLOCK], bend[BLOCK * BLOCK], log_sum[BLOCK], delta[BLOCK];
 	float bias[DISTANCES];
 	int64_t n = s->head_dim, kv = head / (s->heads / s->kv_heads) * n, step = s->heads * n;
 	const float *from_q = r->q + b.query * r->q_step + head * n, *from_dout = r->dout + b.query * step + head * n;
@@ -374,10 +413,14 @@ backward_queries(const simd_kernels *simd, const attention_shape *s, const atten
 
 		score_block(simd, &b, n, k, r->kv_step, q, scores);
 		score_block(simd, &b, n, v, r->kv_step, dout, slopes);
+		if (s->cap > 0)
+			cap_block(simd, s, &b, scores, bend);
 		if (has_bias(s, r))
 			bias_block(s, r, &b, head, bias);
 		simd->attention_softmax_grad(scores, slopes, b.keys, b.width, b.visible, has_bias(s, r) ? bias + BLOCK : NULL,
 									 log_sum, delta, s->scale);
+		if (s->cap > 0)
+			bend_slopes(&b, bend, slopes);
 		scatter_block(simd, &b, n, scores, from_dout, step, r->dv + b.key * r->dkv_step + kv, r->dkv_step);
 		scatter_block(simd, &b, n, slopes, from_q, r->q_step, r->dk + b.key * r->dkv_step + kv, r->dkv_step);
 		gather_block(simd, &b, n, slopes, k, r->kv_step, true, r->dq + b.query * r->dq_step + head * n, r->dq_step);

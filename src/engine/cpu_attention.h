@@ -3,7 +3,7 @@
  *	  Attention of one row of a batch, on pointers: for the operations and for generation.
  *
  * Every head of queries reads the keys and values of its group: heads / kv_heads heads share
- * one.  out = softmax(scale q k^T + bias) v without a matrix of all scores: keys are read in
+ * one.  out = softmax(cap(scale q k^T) + bias) v without a matrix of all scores: keys are read in
  * blocks while the maximum and the sum of the softmax are carried along (Dao et al.,
  * FlashAttention), and the gradient makes the probabilities again from their logarithm.
  */

@@ -11,7 +11,8 @@
  * language model is trained on masked tokens or on answers only.
  *
  * `active` = (1 + tokens): how many tokens count, and which.  size = width of the gathered rows,
- * vocab, tokens of a chunk; attr.index = number of the chunk's first gathered token.
+ * vocab, tokens of a chunk; attr.index = number of the chunk's first gathered token, attr.number = cap of
+ * logits.
  */
 #include <math.h>
 #include <string.h>
@@ -111,6 +112,7 @@ run_scatter_active(const step *s, const run_args *r, int64_t begin, int64_t end)
 
 /* ---- products of a chunk: units are panels of its two directions ---- */
 
+#define CAP_BLOCK 256 /* logits */
 #define TOKEN_PANEL 256
 #define VOCAB_PANEL 256
 #define WIDTH_PANEL 192
@@ -169,6 +171,8 @@ run_head_logits(const step *s, const run_args *r, int64_t begin, int64_t end)
 		for (int64_t k = 0; bias && k < m; k++)
 			memcpy(y + k * vocab, bias + j, n * sizeof(float));
 		product(s, r, false, true, m, n, width, x + i * width, width, w + j * width, width, bias ? 1 : 0, y, vocab);
+		for (int64_t k = 0; s->attr.number > 0 && k < m; k++)
+			simd_cap(r->simd, s->attr.number, y + k * vocab, n);
 	}
 }
 
@@ -185,6 +189,26 @@ prepare_head_loss(step *s, const graph *g, const node *n)
 	s->cost = COST_FUNCTION * s->size[1];
 }
 
+/*
+ * Slopes of logits before they were capped, for one token.  They lie where the logits do, of which a block is
+ * kept until its slopes are made.
+ */
+static void
+capped_slopes(const simd_kernels *simd, const float *x, int64_t vocab, float cap, float top, float factor, float *dx)
+{
+	float kept[CAP_BLOCK];
+
+	for (int64_t j = 0; j < vocab; j += CAP_BLOCK)
+	{
+		int64_t n = smaller(CAP_BLOCK, vocab - j);
+
+		memcpy(kept, x + j, n * sizeof(float));
+		simd->exp_sum(kept, top, dx + j, n);
+		for (int64_t k = 0; k < n; k++)
+			dx[j + k] *= factor * (1 - kept[k] / cap * (kept[k] / cap));
+	}
+}
+
 void
 run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
 {
@@ -197,7 +221,7 @@ run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
 		float *dx = s->out[2] ? (float *) s->out[2] + i * vocab : NULL;
 		int32_t token = active[1 + s->attr.index + i], target = ((const int32_t *) s->in[1])[token];
 		float weight = ((const float *) s->in[2])[token], logit = x[target], top = r->simd->max(x, vocab);
-		float sum = r->simd->exp_sum(x, top, dx, vocab);
+		float cap = s->attr.number, sum = r->simd->exp_sum(x, top, cap > 0 ? NULL : dx, vocab);
 
 		((float *) s->out[0])[token] = weight * (logf(sum) + (top - logit));
 		((float *) s->out[1])[token] = logit >= top;
@@ -205,8 +229,11 @@ run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
 		{
 			float factor = weight * *(const float *) s->in[3];
 
-			r->simd->scale(factor / sum, dx, dx, vocab);
-			dx[target] -= factor;
+			if (cap > 0)
+				capped_slopes(r->simd, x, vocab, cap, top, factor / sum, dx);
+			else
+				r->simd->scale(factor / sum, dx, dx, vocab);
+			dx[target] -= cap > 0 ? factor * (1 - logit / cap * (logit / cap)) : factor;
 		}
 	}
 }

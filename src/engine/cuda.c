@@ -224,6 +224,17 @@ describe_step(const graph *g, const node *n, const step *s, void *const *inputs,
 	}
 }
 
+/* What of a step the backend does not do; NULL: nothing. */
+static const char *
+beyond_backend(const step *s, op_kind op)
+{
+	bool capped = s->attr.attention.cap > 0 || ((op == OP_head_logits || op == OP_head_loss) && s->attr.number > 0);
+
+	if (s->attr.rotary.yarn || s->attr.rotary.attention > 0)
+		return "positions scaled by YaRN";
+	return s->attr.attention.window > 0 ? "attention with a window" : capped ? "caps of scores or logits" : NULL;
+}
+
 llmapp_cuda_step *
 cuda_steps(const llmapp_cuda_api *api, const plan *p, void *const *inputs, llm_error *err)
 {
@@ -234,20 +245,17 @@ cuda_steps(const llmapp_cuda_api *api, const plan *p, void *const *inputs, llm_e
 		llm_fail(err, LLM_MEMORY, "out of memory");
 	for (int32_t i = 0; steps && i < g->node_count; i++)
 	{
-		const char *name = op_table[g->nodes[i].op].name;
-		const op_attr *attr = &plan_step(p, i)->attr;
-		bool yarn = attr->rotary.yarn || attr->rotary.attention > 0;
+		const char *name = op_table[g->nodes[i].op].name, *beyond = beyond_backend(plan_step(p, i), g->nodes[i].op);
 
 		steps[i].op = api->op(name);
 		describe_step(g, &g->nodes[i], plan_step(p, i), inputs, &steps[i]);
-		if (steps[i].op >= 0 && attr->attention.window == 0 && !yarn)
+		if (steps[i].op >= 0 && beyond == NULL)
 			continue;
 		if (steps[i].op < 0)
 			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no operation %s", name);
 		else
 		{
-			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no %s",
-					 yarn ? "positions scaled by YaRN" : "attention with a window");
+			llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no %s", beyond);
 			llm_hint(err, "Choose device => 'cpu'.");
 		}
 		free(steps);

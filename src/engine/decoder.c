@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transformer.h"
+
 static bool
 check_network(const net *n, bool gpu, llm_error *err)
 {
@@ -14,8 +16,8 @@ check_network(const net *n, bool gpu, llm_error *err)
 
 	if (c->vocab == 0 || c->bidirectional || c->headless || c->labels > 0)
 		return llm_fail(err, LLM_INVALID, "the network does not write texts");
-	if (gpu && c->window > 0)
-		return llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no attention with a window");
+	if (gpu && transformer_beyond_gpu(c) != NULL)
+		return llm_fail(err, LLM_UNAVAILABLE, "the GPU backend has no %s", transformer_beyond_gpu(c));
 	return c->encoder_depth == 0 || llm_fail(err, LLM_INVALID, "the network has an encoder");
 }
 

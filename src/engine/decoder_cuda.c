@@ -109,7 +109,7 @@ lay_out(const net *n, const decoder_shape *s, memory_layout *at, llm_error *err)
 	*at = (memory_layout) {.panel_bytes = panel_bytes(n, s)};
 	return (place(1, net_kept_bytes(n), 1, &at->weights, end) && place(pages, page, size, &at->keys, end) &&
 			place(pages, page, size, &at->values, end) &&
-			place(c->rotary ? c->context : 0, transformer_rotary(c).dim, sizeof(float), &at->angles, end) &&
+			place(c->rotary ? c->context : 0, transformer_rotary(c, false).dim, sizeof(float), &at->angles, end) &&
 			lay_out_pass(c, s, at) && place(1, at->panel_bytes, 1, &at->panel, end) &&
 			place(1, input_ints(n, s), sizeof(int32_t), &at->inputs, end) &&
 			place(1, input_ints(n, s), sizeof(int32_t), &at->host_inputs, &at->host_bytes) &&
@@ -194,7 +194,7 @@ fill_weights(const decoder *d, int64_t first, int64_t rows, void *to)
 static void
 fill_angles(const decoder *d, int64_t first, int64_t rows, void *to)
 {
-	rotary_shape r = transformer_rotary(&d->n->config.text);
+	rotary_shape r = transformer_rotary(&d->n->config.text, false);
 
 	for (int64_t i = 0; i < rows; i++)
 		rotary_angles(&r, first + i, (float *) to + i * r.dim);
@@ -267,7 +267,7 @@ cuda_start(decoder *d, cuda_device *gpu, llm_error *err)
 	return s->steps &&
 		   push(d, s->at.weights, (int64_t) (net_kept_bytes(d->n) / WEIGHT_ROW), WEIGHT_ROW, fill_weights, err) &&
 		   (!c->rotary ||
-			push(d, s->at.angles, c->context, transformer_rotary(c).dim * sizeof(float), fill_angles, err));
+			push(d, s->at.angles, c->context, transformer_rotary(c, false).dim * sizeof(float), fill_angles, err));
 }
 
 static void

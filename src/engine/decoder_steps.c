@@ -122,7 +122,7 @@ add_embed(step_list *l, const transformer_tensors *t)
 static void
 describe_heads(const step_list *l, llmapp_cuda_attr *to)
 {
-	attention_shape shape = transformer_attention(l->config);
+	attention_shape shape = transformer_attention(l->config, false);
 
 	to->heads = shape.heads;
 	to->kv_heads = shape.kv_heads;
@@ -174,7 +174,7 @@ finish_heads(step_list *l, const transformer_layer *t, int32_t layer)
 	s->in[1] = parameter_of(l, t->q_norm);
 	s->in[2] = parameter_of(l, t->k_norm);
 	if (c->rotary)
-		s->in[3] = (llmapp_cuda_tensor) {l->a->angles, AXIS_NONE, 2, {c->context, transformer_rotary(c).dim}};
+		s->in[3] = (llmapp_cuda_tensor) {l->a->angles, AXIS_NONE, 2, {c->context, transformer_rotary(c, false).dim}};
 	describe_pages(l, s, 4);
 	s->out[1] = pages_of(l, l->a->keys, layer);
 	s->out[2] = pages_of(l, l->a->values, layer);

@@ -60,7 +60,7 @@ logit_rows(int32_t sequences)
 	return larger(sequences, FEW_ROWS);
 }
 
-#define ARRAYS 17
+#define ARRAYS 18
 
 /* Where arrays begin, in floats, and how many floats there are. */
 static bool
@@ -73,7 +73,7 @@ lay_out(const net *n, const generator_room *r, size_t begin[ARRAYS], size_t *flo
 
 	*floats = 0;
 	return reserve(floats, cached, numbers, &begin[0]) && reserve(floats, cached, numbers, &begin[1]) &&
-		   reserve(floats, c->rotary ? r->positions : 0, transformer_rotary(c).dim, &begin[2]) &&
+		   reserve(floats, c->rotary ? r->positions : 0, transformer_rotary(c, false).dim, &begin[2]) &&
 		   reserve(floats, r->rows, c->width, &begin[3]) && reserve(floats, r->rows, c->width, &begin[4]) &&
 		   reserve(floats, r->rows, qkv, &begin[5]) &&
 		   reserve(floats, r->rows, (int64_t) c->heads * c->head_dim, &begin[6]) &&
@@ -83,7 +83,8 @@ lay_out(const net *n, const generator_room *r, size_t begin[ARRAYS], size_t *flo
 		   reserve(floats, logit_rows(r->sequences), transformer_outputs(c), &begin[11]) &&
 		   reserve(floats, (int64_t) c->depth * r->sequences, r->sources * 2 * kv_width(c), &begin[12]) &&
 		   reserve(floats, r->sequences, c->width, &begin[13]) && reserve(floats, 1, scratch_floats(n), &begin[14]) &&
-		   reserve(floats, r->sequences, pooled, &begin[15]) && reserve(floats, r->sequences, pooled, &begin[16]);
+		   reserve(floats, r->sequences, pooled, &begin[15]) && reserve(floats, r->sequences, pooled, &begin[16]) &&
+		   reserve(floats, c->window_theta > 0 ? r->positions : 0, transformer_rotary(c, true).dim, &begin[17]);
 }
 
 bool
@@ -102,9 +103,9 @@ static void
 place(generator *g, const size_t begin[ARRAYS])
 {
 	float *memory = g->memory;
-	float **arrays[ARRAYS - 2] = {&g->angles, &g->stream, &g->normed,  &g->qkv,       &g->attended,
-								  &g->up,     &g->gated,  &g->added,   &g->log_sum,   &g->logits,
-								  &g->source, &g->last,   &g->scratch, &g->pooled[0], &g->pooled[1]};
+	float **arrays[ARRAYS - 2] = {&g->angles[0], &g->stream,    &g->normed,    &g->qkv,      &g->attended, &g->up,
+								  &g->gated,     &g->added,     &g->log_sum,   &g->logits,   &g->source,   &g->last,
+								  &g->scratch,   &g->pooled[0], &g->pooled[1], &g->angles[1]};
 
 	g->keys = memory + begin[0];
 	g->values = memory + begin[1];
@@ -122,6 +123,23 @@ allocate(generator *g, const generator_room *r, size_t floats)
 	g->pages = calloc(r->pages, sizeof(int32_t));
 	g->memory = aligned_alloc(64, floats * sizeof(float));
 	return g->length && g->source_length && g->row && g->spans && g->pages && g->memory;
+}
+
+static void
+fill_angles(generator *g)
+{
+	const transformer_config *c = config_of(g);
+
+	g->turned = transformer_rotary(c, false).dim;
+	if (c->window_theta == 0)
+		g->angles[1] = g->angles[0];
+	for (int window = 0; c->rotary && window < (c->window_theta > 0 ? 2 : 1); window++)
+	{
+		rotary_shape shape = transformer_rotary(c, window);
+
+		for (int32_t i = 0; i < g->room.positions; i++)
+			rotary_angles(&shape, i, g->angles[window] + (int64_t) i * g->turned);
+	}
 }
 
 generator *
@@ -146,13 +164,12 @@ generator_make(const net *n, const void *weights, const generator_room *r, llm_e
 	g->simd = simd_best();
 	g->quant = quant_best();
 	g->half = keeps_half(n);
-	g->shape = g->source_shape = transformer_attention(config_of(g));
+	g->shape[0] = g->source_shape = transformer_attention(config_of(g), false);
+	g->shape[1] = transformer_attention(config_of(g), true);
 	g->source_shape.causal = false;
-	g->rotary = transformer_rotary(config_of(g));
 	transformer_tensors_of(config_of(g), &g->numbers);
 	place(g, begin);
-	for (int32_t i = 0; config_of(g)->rotary && i < r->positions; i++)
-		rotary_angles(&g->rotary, i, g->angles + (int64_t) i * g->rotary.dim);
+	fill_angles(g);
 	return g;
 }
 

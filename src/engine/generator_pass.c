@@ -214,7 +214,15 @@ norm_before(const generator *g, int64_t rows, const int32_t numbers[2])
 	return g->normed;
 }
 
-/* Add what it made to the stream. */
+/* What it made, as it is added. */
+static void
+norm_added(const generator *g, int64_t rows, const int32_t numbers[2])
+{
+	if (numbers[0] != TENSOR_NONE)
+		norm(g, g->added, rows, numbers, g->added);
+}
+
+/* Add it to the stream. */
 static void
 add_to_stream(const generator *g, int64_t rows, const int32_t numbers[2])
 {
@@ -267,8 +275,8 @@ finish_row(const generator *g, const pass *p, int32_t layer, const span *s, int3
 	const transformer_config *c = config_of(g);
 	const transformer_layer *l = &p->stack->layers[layer];
 	int64_t d = c->head_dim, kv = kv_width(c), position = s->position + i;
-	int64_t turned = g->rotary.dim;
-	const float *angles = g->angles + position * turned;
+	int64_t turned = g->turned;
+	const float *angles = g->angles[transformer_has_window(c, layer)] + position * turned;
 	float *q = g->qkv + (s->row + i) * (c->heads * d + 2 * kv), *k = q + c->heads * d;
 
 	for (float *head = q; head < k + kv; head += d)
@@ -319,7 +327,7 @@ attend(const generator *g, int32_t layer, const span *s)
 			r.k = whole[0] + at - kv_head * c->head_dim; /* attention adds that much */
 			r.v = whole[1] + at - kv_head * c->head_dim;
 		}
-		attention_forward(g->simd, &g->shape, &r, head);
+		attention_forward(g->simd, &g->shape[transformer_has_window(c, layer)], &r, head);
 	}
 }
 
@@ -390,6 +398,7 @@ add_attention(const generator *g, const pass *p, int32_t layer)
 	const transformer_layer *l = &p->stack->layers[layer];
 
 	linear(g, g->attended, p->rows, l->out, g->added);
+	norm_added(g, p->rows, l->attn_added);
 	add_to_stream(g, p->rows, l->attn_norm);
 }
 
@@ -418,6 +427,7 @@ feed_forward(const generator *g, const pass *p, int32_t layer)
 	if (!c->gated)
 		g->simd->act(c->activation, g->up, g->gated, p->rows * up);
 	linear(g, g->gated, p->rows, l->down, g->added);
+	norm_added(g, p->rows, l->ffn_added);
 	add_to_stream(g, p->rows, l->ffn_norm);
 }
 
@@ -519,6 +529,8 @@ pass_logits(const generator *g, const float *x, int32_t rows, llm_error *err)
 			 g->logits);
 	if (c->head_scale)
 		g->simd->scale(1 / sqrtf((float) c->width), g->logits, g->logits, (int64_t) rows * c->vocab);
+	if (transformer_logit_cap(c) > 0)
+		simd_cap(g->simd, transformer_logit_cap(c), g->logits, (int64_t) rows * c->vocab);
 	return true;
 }
 

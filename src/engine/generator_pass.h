@@ -35,8 +35,9 @@ struct generator
 	const net *n;
 	const void *weights; /* as n says that they are kept */
 	transformer_tensors numbers;
-	attention_shape shape, source_shape; /* between tokens; in a source and to it */
-	rotary_shape rotary;
+	attention_shape shape[2];     /* between tokens: of layers that see all, and of those with a window */
+	attention_shape source_shape; /* in a source and to it */
+	int32_t turned;               /* numbers of a head */
 	const simd_kernels *simd;
 	const quant_kernels *quant;
 	llm_poll poll;
@@ -51,7 +52,7 @@ struct generator
 	void *keys, *values;    /* (depth, pages, kv heads, ATTENTION_PAGE, head_dim), */
 	bool half;              /* in f16 */
 	float *source;          /* keys and values */
-	float *angles;          /* (positions, rotary.dim) */
+	float *angles[2];       /* (positions, turned), as shape */
 	/* one pass: (room.rows, ...) */
 	float *stream, *normed, *qkv, *attended, *up, *gated, *added;
 	float *log_sum;

@@ -84,6 +84,7 @@ typedef struct attention_shape
 	float scale;
 	int32_t buckets, distance; /* of relative positions: how many, and where the last one begins */
 	int32_t window;            /* causal: most keys that a query sees, itself the last of them; 0: all */
+	float cap;                 /* scores x become cap tanh(x / cap), without buckets; 0: they stay */
 } attention_shape;
 
 /* How positions turn heads; see transformer_config. */
@@ -109,7 +110,7 @@ typedef enum op_kind
 typedef struct op_attr
 {
 	net_activation act;
-	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm */
+	float number;    /* scale, dropout probability, label smoothing, huber delta, epsilon of a norm, cap of logits */
 	int64_t index;   /* slice: first column; dropout: random stream; image: largest shift; head_*: first token;
 						token_types: separator */
 	bool flag;       /* losses: also make the gradient; table_grad: compact; channel_norm: by row; rotary: back */
@@ -258,12 +259,12 @@ extern int32_t op_position(graph *g, int32_t x, int32_t start, int32_t table);
 extern int32_t op_pool_tokens(graph *g, int32_t x, int32_t start, text_pool pool); /* (rows, n), 0 of no tokens */
 /*
  * Cross-entropy of the softmax over x w^T + bias, x (tokens, n), w (vocab, n), bias (vocab) or
- * none, without all logits at once.  Result (tokens): weight times loss; *correct (tokens): 1 where
+ * none, without all logits at once; with a cap above 0, of cap tanh(logit / cap).  Result (tokens): weight times loss; *correct (tokens): 1 where
  * no logit is above the target's.  Both are 0 where weight is 0, and cost nothing there.  With
  * gradient, also that of the weighted mean with respect to x, w and bias.
  */
-extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, int32_t weight,
-								bool gradient, int32_t *correct);
+extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, float cap, int32_t target,
+								int32_t weight, bool gradient, int32_t *correct);
 /*
  * Of pairs, rows 2i and 2i + 1 of x (rows, n), an even number: cross-entropy of the softmax over the
  * cosines of a row with those of the other side, divided by the temperature, where its partner is to

@@ -133,27 +133,33 @@ typedef struct transformer_config
 	 */
 	bool rope_yarn, rope_whole;
 	float rope_attention; /* what cosines and sines are multiplied by; 0: 1 */
-	int32_t buckets;      /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
-	int32_t distance;     /* where the last bucket begins */
-	bool rms_norm;        /* otherwise layer norm */
+	float window_theta; /* in place of rope_theta, not scaled, where layers have the window; 0: they are as others */
+	int32_t buckets;    /* of relative positions, by which scores, then not scaled, have a bias (T5); 0: none */
+	int32_t distance;   /* where the last bucket begins */
+	bool rms_norm;      /* otherwise layer norm */
 	float norm_epsilon;
 	net_activation activation;
-	bool gated;          /* act(gate) * up */
-	bool bias, qkv_bias; /* of linear layers and norms; of the queries' layer */
-	bool parallel;       /* attention and feed-forward layer read the same stream, each through its norm */
-	bool qk_norm;        /* each head's queries and keys by their root mean square */
-	bool embed_scale;    /* embeddings times width^0.5 */
-	bool tied;           /* logits by the table of embeddings */
-	bool bidirectional;  /* tokens see their whole row, otherwise themselves and those before */
-	int32_t window;      /* of those before and themselves, most tokens that are seen; 0: all.  Not on a GPU */
-	bool post_norm;      /* norms after embeddings and additions to the stream, otherwise before layers and last */
-	bool head_transform; /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
-	bool head_scale;     /* stream times width^-0.5 before logits */
-	int32_t types;       /* of tokens, each with a learned vector; 0: none */
-	int32_t separator;   /* the token behind which the next type begins, up to the last one */
-	int32_t labels;      /* that the head has for each token, in place of logits of the next one; 0: none */
-	bool headless;       /* no logits: layers read what stands for the text */
-	float dropout;       /* [0, 1), after embeddings and what is added to the stream, training only */
+	bool gated;            /* act(gate) * up */
+	bool bias, qkv_bias;   /* of linear layers and norms; of the queries' layer */
+	bool parallel;         /* attention and feed-forward layer read the same stream, each through its norm */
+	bool qk_norm;          /* each head's queries and keys by their root mean square */
+	bool embed_scale;      /* embeddings times width^0.5 */
+	bool tied;             /* logits by the table of embeddings */
+	bool bidirectional;    /* tokens see their whole row, otherwise themselves and those before */
+	int32_t window;        /* of those before and themselves, most tokens that are seen; 0: all.  Not on a GPU */
+	int32_t window_period; /* of so many layers that follow each other the last one has no window; 0: all have it */
+	int32_t query_dim;     /* by whose root scores are divided; 0: head_dim */
+	float score_cap;       /* scores x become cap tanh(x / cap); 0: they stay.  Not on a GPU */
+	float logit_cap;       /* the same of logits */
+	bool post_norm;        /* norms after embeddings and additions to the stream, otherwise before layers and last */
+	bool added_norm;       /* a norm of what each half of a layer adds, beside that of what it reads.  Not on a GPU */
+	bool head_transform;   /* linear layer, activation and norm before logits, which have a bias; for masked tokens */
+	bool head_scale;       /* stream times width^-0.5 before logits */
+	int32_t types;         /* of tokens, each with a learned vector; 0: none */
+	int32_t separator;     /* the token behind which the next type begins, up to the last one */
+	int32_t labels;        /* that the head has for each token, in place of logits of the next one; 0: none */
+	bool headless;         /* no logits: layers read what stands for the text */
+	float dropout;         /* [0, 1), after embeddings and what is added to the stream, training only */
 } transformer_config;
 
 /* Flags of a family, gpt, llama, bert or t5, with sizes left at 0; false: there is none of this name. */

@@ -372,7 +372,8 @@ record_language(recorder *r, bool gradient)
 	target = graph_input(g, SLOT_TOKEN_TARGET, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	weight = graph_input(g, SLOT_TOKEN_WEIGHT, TENSOR_F32, AXIS_TOKEN, 0, 0);
 	head = transformer_record_head(&r->text, transformer_record(&r->text));
-	r->p->loss = op_language_loss(g, head.x, head.weight, head.bias, target, weight, gradient, &r->p->correct);
+	r->p->loss =
+		op_language_loss(g, head.x, head.weight, head.bias, head.cap, target, weight, gradient, &r->p->correct);
 	if (gradient)
 		graph_backward(g);
 }

@@ -33,7 +33,7 @@ static bool
 is_attention(const attention_shape *a)
 {
 	return a->heads > 0 && a->kv_heads > 0 && a->heads % a->kv_heads == 0 && a->head_dim > 0 &&
-		   a->head_dim <= ATTENTION_MAX_DIM;
+		   a->head_dim <= ATTENTION_MAX_DIM && a->cap >= 0;
 }
 
 static int64_t
@@ -59,8 +59,8 @@ shape_attention(graph *g, node *n)
 	bool cross = n->in[1] != TENSOR_NONE;
 	bool bias = n->in[4] != TENSOR_NONE;
 
-	if (!is_attention(a) || !is_tokens(IN(n, 0), cross ? q : q + kv) || !is_start(g, n->in[2]) ||
-		(cross && (!is_tokens(IN(n, 1), kv) || !is_start(g, n->in[3]))) ||
+	if (!is_attention(a) || (bias && a->cap > 0) || !is_tokens(IN(n, 0), cross ? q : q + kv) ||
+		!is_start(g, n->in[2]) || (cross && (!is_tokens(IN(n, 1), kv) || !is_start(g, n->in[3]))) ||
 		(bias && (!is_table(g, n->in[4], a->heads) || IN(n, 4)->dims[0] != a->buckets || a->buckets < 4 ||
 				  a->distance <= a->buckets / 2)))
 		return rule_mismatch(g, n);
@@ -366,6 +366,7 @@ chunk_size(const graph *g, int64_t tokens, int64_t vocab)
 typedef struct language_loss
 {
 	int32_t x, w, bias, target, weight;
+	float cap;
 	int32_t total;    /* 1 / sum of weights, or none */
 	int32_t active;   /* which tokens count */
 	int32_t gathered; /* their rows of x */
@@ -382,7 +383,7 @@ wanted_gradient(graph *g, int32_t t)
 static void
 record_chunk(graph *g, const language_loss *l, int64_t first, int64_t size)
 {
-	op_attr attr = {.index = first};
+	op_attr attr = {.index = first, .number = l->cap};
 	int64_t dims[2] = {size, g->tensors[l->w].dims[0]};
 	int32_t logits = graph_tensor(g, ROLE_VALUE, TENSOR_F32, AXIS_NONE, 2, dims);
 	int32_t slope =
@@ -413,10 +414,10 @@ check_language_loss(graph *g, const language_loss *l)
 }
 
 int32_t
-op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, int32_t target, int32_t weight, bool gradient,
-				 int32_t *correct)
+op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, float cap, int32_t target, int32_t weight,
+				 bool gradient, int32_t *correct)
 {
-	language_loss l = {x, w, bias, target, weight, TENSOR_NONE, .dx = TENSOR_NONE};
+	language_loss l = {x, w, bias, target, weight, cap, TENSOR_NONE, .dx = TENSOR_NONE};
 	int64_t dims[2], active_dim, chunk;
 	tensor_axis axis;
 

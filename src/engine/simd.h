@@ -182,4 +182,13 @@ extern const simd_kernels simd_avx512;
 extern const simd_kernels *const *simd_all(int *count);
 extern const simd_kernels *simd_best(void);
 
+/* x become cap tanh(x / cap) */
+static inline void
+simd_cap(const simd_kernels *simd, float cap, float *x, int64_t n)
+{
+	simd->scale(1 / cap, x, x, n);
+	simd->act(ACT_TANH, x, x, n);
+	simd->scale(cap, x, x, n);
+}
+
 #endif /* LLMAPP_SIMD_H */

@@ -116,6 +116,31 @@ check_kinds(const transformer_config *c, llm_error *err)
 	return true;
 }
 
+static bool
+check_window(const transformer_config *c, llm_error *err)
+{
+	if (c->window < 0 || (c->window > 0 && (c->bidirectional || c->encoder_depth > 0)))
+		return llm_fail(err, LLM_INVALID, "a window of attention is one of a decoder alone");
+	if (c->window == 0 && (c->window_period != 0 || c->window_theta != 0))
+		return llm_fail(err, LLM_INVALID, "without a window no layers have one");
+	if (c->window_theta != 0 && !(c->rotary && c->window_theta > 1 && c->window_theta <= 1e9f))
+		return llm_fail(err, LLM_INVALID, "window_theta is not between 1 and 1e9");
+	return check_size("window_period", c->window_period, 0, MAX_CONTEXT, err);
+}
+
+static bool
+check_caps(const transformer_config *c, llm_error *err)
+{
+	if (!(c->score_cap >= 0 && c->score_cap <= 1e6f && c->logit_cap >= 0 && c->logit_cap <= 1e6f) ||
+		(c->score_cap != 0 && c->score_cap < 1e-3f) || (c->logit_cap != 0 && c->logit_cap < 1e-3f))
+		return llm_fail(err, LLM_INVALID, "score_cap or logit_cap is not between 0.001 and 1e6");
+	if (c->buckets > 0 && (c->score_cap > 0 || c->query_dim != 0))
+		return llm_fail(err, LLM_INVALID, "scores with relative positions have neither a cap nor a scale");
+	if (c->added_norm && (c->post_norm || c->encoder_depth > 0))
+		return llm_fail(err, LLM_INVALID, "only a decoder with norms before its layers has norms of what they add");
+	return check_size("query_dim", c->query_dim, 0, MAX_WIDTH, err);
+}
+
 bool
 transformer_check(const net_config *config, llm_error *err)
 {
@@ -146,8 +171,8 @@ transformer_check(const net_config *config, llm_error *err)
 						c->distance);
 	if (c->encoder_depth > 0 && c->buckets == 0)
 		return llm_fail(err, LLM_INVALID, "an encoder before a decoder needs relative positions");
-	if (c->window < 0 || (c->window > 0 && (c->bidirectional || c->encoder_depth > 0)))
-		return llm_fail(err, LLM_INVALID, "a window of attention is one of a decoder alone");
+	if (!check_window(c, err) || !check_caps(c, err))
+		return false;
 	if (c->head_transform && !c->bidirectional)
 		return llm_fail(err, LLM_INVALID, "only a bidirectional network has a head for masked tokens");
 	if (s->vocab != c->vocab || s->context != c->context || s->source_context != c->source_context ||
@@ -177,6 +202,7 @@ layer_of(const transformer_config *c, bool cross, transformer_layer *l, int32_t 
 	l->q_norm = ONE(c->qk_norm);
 	l->k_norm = ONE(c->qk_norm);
 	pair(l->out, true, c->bias, next);
+	pair(l->attn_added, c->added_norm, c->bias, next);
 	pair(l->cross_norm, cross, c->bias, next);
 	pair(l->cross_q, cross, c->qkv_bias, next);
 	pair(l->cross_kv, cross, c->qkv_bias, next);
@@ -184,6 +210,7 @@ layer_of(const transformer_config *c, bool cross, transformer_layer *l, int32_t 
 	pair(l->ffn_norm, true, c->bias, next);
 	pair(l->up, true, c->bias, next);
 	pair(l->down, true, c->bias, next);
+	pair(l->ffn_added, c->added_norm, c->bias, next);
 }
 
 static void
@@ -300,10 +327,12 @@ add_layer(layout *l, const transformer_layer *t)
 		   add_linear(l, "attn.qkv", t->qkv, q + 2 * kv, c->width, query_deviation(c, true)) &&
 		   add_norm(l, "attn.q_norm", (int32_t[]) {t->q_norm, TENSOR_NONE}, c->head_dim) &&
 		   add_norm(l, "attn.k_norm", (int32_t[]) {t->k_norm, TENSOR_NONE}, c->head_dim) &&
-		   add_linear(l, "attn.out", t->out, c->width, q, added_deviation(c, q)) && add_cross_attention(l, t) &&
+		   add_linear(l, "attn.out", t->out, c->width, q, added_deviation(c, q)) &&
+		   add_norm(l, "attn.added_norm", t->attn_added, c->width) && add_cross_attention(l, t) &&
 		   add_norm(l, "ffn.norm", t->ffn_norm, c->width) &&
 		   add_linear(l, "ffn.up", t->up, up, c->width, deviation_of(c, c->width)) &&
-		   add_linear(l, "ffn.down", t->down, c->width, c->ffn, added_deviation(c, c->ffn));
+		   add_linear(l, "ffn.down", t->down, c->width, c->ffn, added_deviation(c, c->ffn)) &&
+		   add_norm(l, "ffn.added_norm", t->ffn_added, c->width);
 }
 
 /* name: "" or with a dot at its end */
@@ -354,22 +383,29 @@ transformer_layout(net *n, llm_error *err)
 /* ---- heads ---- */
 
 attention_shape
-transformer_attention(const transformer_config *c)
+transformer_attention(const transformer_config *c, bool window)
 {
+	int32_t dim = c->query_dim > 0 ? c->query_dim : c->head_dim;
+
 	return (attention_shape) {.heads = c->heads,
 							  .kv_heads = c->kv_heads,
 							  .head_dim = c->head_dim,
 							  .causal = !c->bidirectional,
-							  .scale = c->buckets > 0 ? 1 : 1 / sqrtf((float) c->head_dim),
+							  .scale = c->buckets > 0 ? 1 : 1 / sqrtf((float) dim),
 							  .buckets = c->buckets,
 							  .distance = c->distance,
-							  .window = c->window};
+							  .window = window ? c->window : 0,
+							  .cap = c->score_cap};
 }
 
 rotary_shape
-transformer_rotary(const transformer_config *c)
+transformer_rotary(const transformer_config *c, bool window)
 {
-	return (rotary_shape) {.dim = c->rotary_dim > 0 ? c->rotary_dim : c->head_dim,
+	int32_t dim = c->rotary_dim > 0 ? c->rotary_dim : c->head_dim;
+
+	if (window && c->window_theta > 0)
+		return (rotary_shape) {.dim = dim, .theta = c->window_theta};
+	return (rotary_shape) {.dim = dim,
 						   .theta = c->rope_theta,
 						   .factor = c->rope_factor,
 						   .low = c->rope_low,
@@ -378,4 +414,15 @@ transformer_rotary(const transformer_config *c)
 						   .yarn = c->rope_yarn,
 						   .whole = c->rope_whole,
 						   .attention = c->rope_attention};
+}
+
+/* ---- devices ---- */
+
+const char *
+transformer_beyond_gpu(const transformer_config *c)
+{
+	return c->window > 0                          ? "attention with a window"
+		   : c->score_cap > 0 || c->logit_cap > 0 ? "caps of scores or logits"
+		   : c->added_norm                        ? "norms of what layers add"
+												  : NULL;
 }

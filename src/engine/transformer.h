@@ -25,7 +25,8 @@ typedef struct transformer_layer
 	int32_t attn_norm[2]; /* weight, bias */
 	int32_t qkv[2];       /* ((heads + 2 kv_heads) head_dim, width): queries, keys, values */
 	int32_t q_norm, k_norm;
-	int32_t out[2]; /* (width, heads head_dim) */
+	int32_t out[2];        /* (width, heads head_dim) */
+	int32_t attn_added[2]; /* norm of what is added to the stream */
 	/* behind an encoder */
 	int32_t cross_norm[2];
 	int32_t cross_q[2];  /* (heads head_dim, width) */
@@ -34,6 +35,7 @@ typedef struct transformer_layer
 	int32_t ffn_norm[2];
 	int32_t up[2]; /* (ffn, width), gated (2 ffn, width): gates first */
 	int32_t down[2];
+	int32_t ffn_added[2]; /* as attn_added */
 } transformer_layer;
 
 typedef struct transformer_stack
@@ -59,9 +61,31 @@ typedef struct transformer_tensors
 /* Numbers of tensors, in the order in which transformer_layout() appends them. */
 extern void transformer_tensors_of(const transformer_config *c, transformer_tensors *t);
 
-/* Heads and how they attend; those of an encoder are not causal. */
-extern attention_shape transformer_attention(const transformer_config *c);
-extern rotary_shape transformer_rotary(const transformer_config *c);
+/* Heads of a layer and how they attend, by whether it has the window; those of an encoder are not causal. */
+extern attention_shape transformer_attention(const transformer_config *c, bool window);
+extern rotary_shape transformer_rotary(const transformer_config *c, bool window);
+/* What of it the GPU backend has no steps for, for a message; NULL: nothing. */
+extern const char *transformer_beyond_gpu(const transformer_config *c);
+
+static inline bool
+transformer_has_window(const transformer_config *c, int32_t layer)
+{
+	return c->window > 0 && (c->window_period == 0 || (layer + 1) % c->window_period != 0);
+}
+
+/* Of so many layers that follow each other the last one has no window; 1: none has one. */
+static inline int32_t
+transformer_period(const transformer_config *c)
+{
+	return c->window == 0 ? 1 : c->window_period > 0 ? c->window_period : c->depth + 1;
+}
+
+/* Of the logits of a language model. */
+static inline float
+transformer_logit_cap(const transformer_config *c)
+{
+	return c->labels > 0 ? 0 : c->logit_cap;
+}
 
 /* Numbers that the head makes of a token. */
 static inline int32_t

@@ -45,6 +45,13 @@ norm_after(transformer_graph *t, int32_t x, const int32_t numbers[2])
 	return t->n->config.text.post_norm ? record_norm(t, x, numbers) : x;
 }
 
+/* What a half of a layer made, as it is added. */
+static int32_t
+norm_added(transformer_graph *t, int32_t x, const int32_t numbers[2])
+{
+	return numbers[0] == TENSOR_NONE ? x : record_norm(t, x, numbers);
+}
+
 static int32_t
 record_linear(transformer_graph *t, int32_t x, const int32_t numbers[2])
 {
@@ -69,15 +76,19 @@ typedef struct stack
 	const transformer_stack *numbers;
 	int32_t token, start; /* inputs */
 	int32_t source;       /* the encoder's stream, or none */
-	int32_t rotary;       /* table, where positions are */
 	int32_t bias;         /* by relative position, or none */
-	attention_shape attention;
+	/* of layers that see all, and of those with a window */
+	int32_t rotary[2]; /* tables, where positions are */
+	attention_shape attention[2];
 } stack;
 
 static int32_t
-record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+record_attention(transformer_graph *t, int32_t x, int32_t layer, const stack *s)
 {
 	const transformer_config *c = &t->n->config.text;
+	const transformer_layer *l = &s->numbers->layers[layer];
+	bool window = transformer_has_window(c, layer);
+	const attention_shape *shape = &s->attention[window];
 	int32_t qkv = record_linear(t, norm_before(t, x, l->attn_norm), l->qkv);
 
 	if (c->qk_norm)
@@ -85,17 +96,18 @@ record_attention(transformer_graph *t, int32_t x, const transformer_layer *l, co
 		int32_t q_gain = param(t, l->q_norm);
 		int32_t k_gain = param(t, l->k_norm);
 
-		qkv = op_head_norm(t->g, qkv, q_gain, k_gain, c->norm_epsilon, &s->attention);
+		qkv = op_head_norm(t->g, qkv, q_gain, k_gain, c->norm_epsilon, shape);
 	}
 	if (c->rotary)
-		qkv = op_rotary(t->g, qkv, s->start, s->rotary, &s->attention);
-	return record_dropout(t, record_linear(t, op_attention(t->g, qkv, s->start, s->bias, &s->attention), l->out));
+		qkv = op_rotary(t->g, qkv, s->start, s->rotary[window], shape);
+	x = record_linear(t, op_attention(t->g, qkv, s->start, s->bias, shape), l->out);
+	return record_dropout(t, norm_added(t, x, l->attn_added));
 }
 
 static int32_t
 record_cross_attention(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
 {
-	attention_shape shape = s->attention;
+	attention_shape shape = s->attention[0];
 	int32_t q = record_linear(t, norm_before(t, x, l->cross_norm), l->cross_q);
 	int32_t kv = record_linear(t, s->source, l->cross_kv);
 
@@ -111,34 +123,36 @@ record_feed_forward(transformer_graph *t, int32_t x, const transformer_layer *l)
 	int32_t up = record_linear(t, norm_before(t, x, l->ffn_norm), l->up);
 	int32_t y = c->gated ? op_glu(t->g, up, c->activation) : op_act(t->g, up, c->activation);
 
-	return record_dropout(t, record_linear(t, y, l->down));
+	return record_dropout(t, norm_added(t, record_linear(t, y, l->down), l->ffn_added));
 }
 
 /* Both halves of a layer read the same stream. */
 static int32_t
-record_parallel(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+record_parallel(transformer_graph *t, int32_t x, int32_t layer, const stack *s)
 {
-	int32_t attended = record_attention(t, x, l, s);
-	int32_t fed = record_feed_forward(t, x, l);
+	int32_t attended = record_attention(t, x, layer, s);
+	int32_t fed = record_feed_forward(t, x, &s->numbers->layers[layer]);
 
 	return op_add(t->g, op_add(t->g, x, attended), fed);
 }
 
 static int32_t
-record_halves(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+record_halves(transformer_graph *t, int32_t x, int32_t layer, const stack *s)
 {
-	x = norm_after(t, op_add(t->g, x, record_attention(t, x, l, s)), l->attn_norm);
+	const transformer_layer *l = &s->numbers->layers[layer];
+
+	x = norm_after(t, op_add(t->g, x, record_attention(t, x, layer, s)), l->attn_norm);
 	if (s->source != TENSOR_NONE)
 		x = norm_after(t, op_add(t->g, x, record_cross_attention(t, x, l, s)), l->cross_norm);
 	return norm_after(t, op_add(t->g, x, record_feed_forward(t, x, l)), l->ffn_norm);
 }
 
 static int32_t
-record_layer(transformer_graph *t, int32_t x, const transformer_layer *l, const stack *s)
+record_layer(transformer_graph *t, int32_t x, int32_t layer, const stack *s)
 {
 	int32_t first = t->g->node_count;
 
-	x = t->n->config.text.parallel ? record_parallel(t, x, l, s) : record_halves(t, x, l, s);
+	x = t->n->config.text.parallel ? record_parallel(t, x, layer, s) : record_halves(t, x, layer, s);
 	if (t->recompute)
 		graph_recompute(t->g, first);
 	return x;
@@ -162,19 +176,32 @@ record_embeddings(transformer_graph *t, const stack *s, int32_t position, int32_
 	return position == TENSOR_NONE ? x : op_position(t->g, x, s->start, position);
 }
 
+static void
+record_rotary(transformer_graph *t, stack *s)
+{
+	const transformer_config *c = &t->n->config.text;
+
+	for (int window = 0; window < 2; window++)
+	{
+		rotary_shape shape = transformer_rotary(c, window);
+
+		s->rotary[window] =
+			window && c->window_theta == 0 ? s->rotary[0] : op_rotary_table(t->g, s->start, c->context, &shape);
+	}
+}
+
 static int32_t
 record_stack(transformer_graph *t, stack *s, int32_t position, int32_t types)
 {
 	const transformer_config *c = &t->n->config.text;
-	rotary_shape rotary = transformer_rotary(c);
 	int32_t x = record_embeddings(t, s, position, types);
 
 	s->bias = param(t, s->numbers->relative);
 	if (c->rotary)
-		s->rotary = op_rotary_table(t->g, s->start, c->context, &rotary);
+		record_rotary(t, s);
 	x = record_dropout(t, norm_after(t, x, s->numbers->norm));
 	for (int32_t i = 0; i < s->numbers->depth; i++)
-		x = record_layer(t, x, &s->numbers->layers[i], s);
+		x = record_layer(t, x, i, s);
 	return norm_before(t, x, s->numbers->norm);
 }
 
@@ -182,9 +209,9 @@ static int32_t
 record_encoder(transformer_graph *t, const transformer_tensors *numbers)
 {
 	stack s = {&numbers->encoder, t->source, t->source_start, TENSOR_NONE,
-			   .attention = transformer_attention(&t->n->config.text)};
+			   .attention = {transformer_attention(&t->n->config.text, false)}};
 
-	s.attention.causal = false;
+	s.attention[0].causal = false;
 	return record_stack(t, &s, TENSOR_NONE, TENSOR_NONE);
 }
 
@@ -193,7 +220,8 @@ transformer_record(transformer_graph *t)
 {
 	const transformer_config *c = &t->n->config.text;
 	transformer_tensors numbers;
-	stack s = {&numbers.stack, t->token, t->start, TENSOR_NONE, .attention = transformer_attention(c)};
+	stack s = {&numbers.stack, t->token, t->start, TENSOR_NONE,
+			   .attention = {transformer_attention(c, false), transformer_attention(c, true)}};
 	int32_t position, types;
 
 	transformer_tensors_of(c, &numbers);
@@ -242,6 +270,7 @@ transformer_record_head(transformer_graph *t, int32_t x)
 	transformer_tensors_of(c, &numbers);
 	head.weight = c->tied ? t->embed : param(t, numbers.head);
 	head.bias = param(t, numbers.head_bias);
+	head.cap = transformer_logit_cap(c);
 	if (c->head_transform)
 	{
 		x = op_act(t->g, record_linear(t, x, numbers.transform), c->activation);

@@ -27,10 +27,11 @@ extern int32_t transformer_record(transformer_graph *t);
 extern int32_t transformer_record_encoder(transformer_graph *t);
 /* What stands for texts, (rows, width), through the dense layers of an embedding: (rows, net_embedding_width()). */
 extern int32_t transformer_record_dense(transformer_graph *t, int32_t x);
-/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them. */
+/* x (tokens, width), weight (vocab, width) and bias (vocab) or none, as op_language_loss() takes them with a cap. */
 typedef struct transformer_head
 {
 	int32_t x, weight, bias;
+	float cap;
 } transformer_head;
 
 /* What makes logits of that stream. */

@@ -132,7 +132,7 @@ measure_language_loss(int64_t vocab, int64_t width, int64_t tokens, double top)
 	weight_input = graph_input(g, 1, TENSOR_F32, AXIS_TOKEN, 0, 0);
 	target = graph_input(g, 2, TENSOR_I32, AXIS_TOKEN, 0, 0);
 	w = graph_param(g, 0, 2, (int64_t[]) {vocab, width});
-	op_language_loss(g, op_embed(g, token, w), w, TENSOR_NONE, target, weight_input, true, &correct);
+	op_language_loss(g, op_embed(g, token, w), w, TENSOR_NONE, 0, target, weight_input, true, &correct);
 	p = plan_new(g, &backend_cpu, (size_t[]) {0}, &err);
 	check(&err);
 	arena = backend_cpu.allocate(plan_arena_bytes(p));

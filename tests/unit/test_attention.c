@@ -83,6 +83,8 @@ reference(const problem *p)
 				for (int j = 0; j < n; j++)
 					score[k] += (double) r.q[i * r.q_step + h * n + j] * r.k[k * r.kv_step + kv_at + j];
 				score[k] *= p->s.scale;
+				if (p->s.cap > 0)
+					score[k] = p->s.cap * tanh(score[k] / p->s.cap);
 				if (r.bias)
 					score[k] += bias[relative_bucket(&p->s, k - (i + offset)) * p->s.heads + h];
 				sum += exp(score[k]);
@@ -180,6 +182,8 @@ test_all_problems(void)
 		 .buckets = 8,
 		 .distance = 20,
 		 .window = 9},
+		{.heads = 4, .kv_heads = 2, .head_dim = 16, .causal = true, .scale = 0.25f, .window = 20, .cap = 0.5f},
+		{.heads = 3, .kv_heads = 1, .head_dim = 5, .scale = 0.5f, .cap = 1},
 	};
 	static const int tokens[] = {1, 2, 7, 16, 33, 64, 65, 131};
 	problem one = {{0}, 1, 70, true}; /* as in generation: one query, a few blocks of keys */
@@ -204,6 +208,8 @@ test_all_problems(void)
 	one.keys = 140;
 	test_problem(&one, 8);
 	one.s = shapes[5];
+	test_problem(&one, 8);
+	one.s = shapes[8];
 	test_problem(&one, 8);
 }
 

@@ -24,12 +24,31 @@ typedef struct model
 	int32_t pages[TEXTS][TEXT_PAGES];
 } model;
 
+/* Gemma is a Llama whose layers differ, with all that others have not. */
+static net_config
+config_of(const char *family)
+{
+	bool gemma = strcmp(family, "gemma") == 0;
+	net_config c = small_transformer(gemma ? "llama" : family, VOCAB, CONTEXT);
+
+	if (gemma)
+	{
+		c.text.window = 70;
+		c.text.window_period = 2;
+		c.text.window_theta = 100;
+		c.text.query_dim = 20;
+		c.text.score_cap = c.text.logit_cap = 1;
+		c.text.qk_norm = c.text.added_norm = true;
+	}
+	return c;
+}
+
 /* Pages are dealt out at random. */
 static model
 make_model(const char *family, weight_type type)
 {
 	llm_error err = {0};
-	net_config c = small_transformer(family, VOCAB, CONTEXT);
+	net_config c = config_of(family);
 	int32_t order[PAGES];
 	float *weights;
 	model m;
@@ -207,15 +226,44 @@ test_refused(void)
 	free_model(&bert);
 }
 
+/* Each is refused for a GPU alone. */
+static void
+test_beyond_gpu(void)
+{
+	const decoder_shape shape = {.pages = 4, .tokens = 8, .texts = 2};
+	const char *const messages[] = {"attention with a window", "caps of scores", "caps of scores", "norms of what"};
+
+	for (int i = 0; i < 4; i++)
+	{
+		net_config c = small_transformer("llama", VOCAB, CONTEXT);
+		llm_error err = {0};
+		size_t bytes;
+		net *n;
+
+		c.text.window = i == 0 ? 9 : 0;
+		c.text.score_cap = i == 1;
+		c.text.logit_cap = i == 2;
+		c.text.added_norm = i == 3;
+		n = net_new(&c, &err);
+		CHECK(decoder_memory(n, &shape, false, &bytes, &err));
+		CHECK(!decoder_memory(n, &shape, true, &bytes, &err) && err.code == LLM_UNAVAILABLE);
+		CHECK(strstr(err.message, messages[i]) != NULL);
+		net_free(n);
+	}
+}
+
 int
 main(void)
 {
 	check_passes("gpt", WEIGHT_F32, 1e-10);
+	check_passes("gemma", WEIGHT_F32, 1e-10);
+	check_passes("gemma", WEIGHT_BF16, 1e-4);
 	check_passes("llama", WEIGHT_F32, 1e-10);
 	check_passes("llama", WEIGHT_BF16, 1e-4);
 	check_passes("llama", WEIGHT_Q8_0, 1e-3);
 	check_passes("gpt", WEIGHT_Q4_0, 1e-3);
 	test_shared_page();
 	test_refused();
+	test_beyond_gpu();
 	return test_summary();
 }

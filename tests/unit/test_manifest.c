@@ -314,6 +314,13 @@ test_members(void)
 							  .embed_scale = true,
 							  .types = 2,
 							  .separator = 5,
+							  .window = 6,
+							  .window_period = 3,
+							  .window_theta = 1e4f,
+							  .query_dim = 168,
+							  .score_cap = 50,
+							  .logit_cap = 30,
+							  .added_norm = true,
 							  .labels = 7};
 	transformer_config none = {.vocab = 30}, again = {0};
 	llm_error err = {.code = LLM_OK};

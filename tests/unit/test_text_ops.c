@@ -383,6 +383,7 @@ static const problem problems[] = {
 typedef struct language
 {
 	int tokens, width, vocab;
+	float cap;                          /* or 0 */
 	const float *x, *w, *bias, *weight; /* bias may be NULL */
 	const int32_t *target;
 	double *dx, *dw, *dbias, *loss, *correct;
@@ -405,6 +406,8 @@ plain_language_loss(const language *l)
 			p[v] = l->bias ? l->bias[v] : 0;
 			for (int i = 0; i < l->width; i++)
 				p[v] += (double) x[i] * l->w[v * l->width + i];
+			if (l->cap > 0)
+				p[v] = l->cap * tanh(p[v] / l->cap);
 			sum += exp(p[v]);
 			top = fmax(top, p[v]);
 		}
@@ -413,6 +416,9 @@ plain_language_loss(const language *l)
 		for (int v = 0; v < l->vocab; v++)
 		{
 			double slope = l->weight[t] / total * (exp(p[v]) / sum - (v == l->target[t]));
+
+			if (l->cap > 0)
+				slope *= 1 - p[v] / l->cap * (p[v] / l->cap);
 
 			l->dbias[v] += slope;
 			for (int i = 0; i < l->width; i++)
@@ -427,13 +433,14 @@ plain_language_loss(const language *l)
 
 /* As many tokens as fit, of which the run has fewer; `tied`: the head is the table that makes the tokens. */
 static void
-test_language_loss(int capacity, int tokens, int width, int vocab, bool with_bias, bool tied, pool *threads)
+test_language_loss(int capacity, int tokens, int width, int vocab, bool with_bias, bool tied, float cap,
+				   pool *threads)
 {
 	bench b = text_bench();
 	int32_t *ids = malloc(capacity * sizeof(int32_t)), *targets = malloc(capacity * sizeof(int32_t));
 	float *weights = malloc(capacity * sizeof(float)), *x_kept = malloc(capacity * width * sizeof(float));
 	int32_t index, target, weight, table, w, bias, x, correct, loss;
-	language l = {tokens, width, vocab};
+	language l = {tokens, width, vocab, cap};
 
 	b.g->capacity[AXIS_TOKEN] = capacity;
 	b.run.rows[AXIS_TOKEN] = tokens;
@@ -453,7 +460,7 @@ test_language_loss(int capacity, int tokens, int width, int vocab, bool with_bia
 	bias = with_bias ? parameter(&b, vocab, 0) : TENSOR_NONE;
 	table = tied ? w : parameter(&b, capacity, width);
 	x = op_embed(b.g, index, table);
-	loss = op_language_loss(b.g, x, w, bias, target, weight, true, &correct);
+	loss = op_language_loss(b.g, x, w, bias, cap, target, weight, true, &correct);
 	graph_backward(b.g);
 	if (bench_run(&b, 1))
 	{
@@ -503,9 +510,9 @@ test_language_score(void)
 	weight = axis_input(&b, AXIS_TOKEN, TENSOR_F32, TOKENS, 0, weights);
 	x = token_parameters(&b, index, 4);
 	w = parameter(&b, 6, 4);
-	loss = op_language_loss(b.g, x, w, TENSOR_NONE, target, weight, false, &correct);
+	loss = op_language_loss(b.g, x, w, TENSOR_NONE, 0, target, weight, false, &correct);
 	CHECK(b.g->tensors[w].gradient == TENSOR_NONE);
-	op_language_loss(b.g, x, w, TENSOR_NONE, target, weight, true, &correct);
+	op_language_loss(b.g, x, w, TENSOR_NONE, 0, target, weight, true, &correct);
 	graph_backward(b.g);
 	if (bench_run(&b, ROWS))
 	{
@@ -657,7 +664,7 @@ test_threads(void)
 		x = op_add(b.g, x, op_linear(b.g, y1, parameter(&b, 40, 48), TENSOR_NONE));
 		y1 = op_glu(b.g, op_linear(b.g, x, parameter(&b, 120, 40), TENSOR_NONE), ACT_SILU);
 		x = op_add(b.g, x, op_linear(b.g, y1, parameter(&b, 40, 60), TENSOR_NONE));
-		op_language_loss(b.g, x, parameter(&b, 700, 40), TENSOR_NONE, target, weight, true, &correct);
+		op_language_loss(b.g, x, parameter(&b, 700, 40), TENSOR_NONE, 0, target, weight, true, &correct);
 		graph_backward(b.g);
 		b.run.pool = pool_new(threads, &err);
 		if (bench_run(&b, ROWS))
@@ -745,7 +752,7 @@ test_refused(void)
 	REFUSED(48, op_contrastive_loss(b.g, x, start, start, 0.05f, true, &correct));
 	REFUSED(48,
 			op_contrastive_loss(b.g, op_pool_tokens(b.g, x, start, POOL_MEAN), start, start, 0.05f, true, &correct));
-	REFUSED(48, op_language_loss(b.g, x, parameter(&b, 20, 47), TENSOR_NONE, start, start, true, &correct));
+	REFUSED(48, op_language_loss(b.g, x, parameter(&b, 20, 47), TENSOR_NONE, 0, start, start, true, &correct));
 }
 
 int
@@ -765,15 +772,16 @@ main(void)
 			continue;
 		for (size_t i = 0; i < sizeof(problems) / sizeof(problems[0]); i++)
 			test_problem(&problems[i]);
-		test_language_loss(20, 15, 9, 33, true, false, NULL);
-		test_language_loss(20, 20, 16, 600, false, true, NULL);
+		test_language_loss(20, 15, 9, 33, true, false, 0, NULL);
+		test_language_loss(20, 15, 9, 700, true, true, 0.7f, NULL);
+		test_language_loss(20, 20, 16, 600, false, true, 0, NULL);
 		test_contrastive_loss(13, 10, 7, 0.05f, NULL);
 		test_contrastive_loss(4, 4, 33, 1, NULL);
 	}
 	simd = simd_best();
 	/* several chunks, the last one short, and one that has no tokens */
-	test_language_loss(1100, 700, 4, 9001, true, true, two);
-	test_language_loss(700, 700, 5, 9001, false, false, NULL);
+	test_language_loss(1100, 700, 4, 9001, true, true, 0, two);
+	test_language_loss(700, 700, 5, 9001, false, false, 0, NULL);
 	test_language_score();
 	test_contrastive_loss(150, 146, 4, 0.1f, two); /* several blocks */
 	test_threads();

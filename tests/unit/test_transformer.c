@@ -136,6 +136,16 @@ test_gradients(void)
 	c.text.parallel = c.text.embed_scale = true;
 	c.text.rotary_dim = 2;
 	check_token_gradient(&c);
+	c = transformer_of("llama", 2); /* as Gemma 2 and 3 */
+	c.text.depth = 3;
+	c.text.added_norm = c.text.embed_scale = c.text.qk_norm = true;
+	c.text.window = 3;
+	c.text.window_period = 2;
+	c.text.window_theta = 20;
+	c.text.query_dim = 3;
+	c.text.score_cap = 0.4f;
+	c.text.logit_cap = 0.3f;
+	check_token_gradient(&c);
 	c = transformer_of("bert", 4);
 	c.text.types = 3;
 	c.text.separator = 7;
@@ -346,6 +356,21 @@ test_refused(void)
 	c = transformer_of("gpt", 4);
 	c.text.dropout = 1;
 	check_refused(c, "out of range");
+	c = transformer_of("llama", 4);
+	c.text.window_theta = 100;
+	check_refused(c, "without a window");
+	c.text.window = 3;
+	c.text.window_theta = 0.5f;
+	check_refused(c, "window_theta");
+	c = transformer_of("t5", 4);
+	c.text.score_cap = 10;
+	check_refused(c, "neither a cap nor a scale");
+	c = transformer_of("gpt", 4);
+	c.text.logit_cap = 1e-9f;
+	check_refused(c, "score_cap or logit_cap");
+	c = transformer_of("bert", 4);
+	c.text.added_norm = true;
+	check_refused(c, "norms of what they add");
 	c = transformer_of("gpt", 4);
 	c.text.head_transform = true;
 	check_refused(c, "a head for masked tokens");
