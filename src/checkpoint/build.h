@@ -28,6 +28,8 @@ typedef struct builder
 
 /* Family, and the transformer without its head. */
 extern bool config_read(builder *b);
+/* The values of the part of a network that reads texts, and those beside it, where files have them apart; else NULL. */
+extern json_t *config_inner(const json_t *config);
 /* Everything else of *c but net and recipes. */
 extern bool task_read(builder *b);
 /* What the network is for, by the user's word, its modules or its class; NULL: nobody says it. */

@@ -53,7 +53,8 @@ checkpoint *
 checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, const json_t *params, llm_error *err)
 {
 	builder b = {.tensors = tensors, .params = params, .separator = files->separator, .err = err};
-	json_t *config = NULL, *generation = NULL, *modules = NULL, *pooling = NULL, *sentence = NULL, *settings = NULL;
+	json_t *config = NULL, *inner = NULL, *generation = NULL, *modules = NULL, *pooling = NULL, *sentence = NULL,
+		   *settings = NULL;
 	json_t *dense[NET_MAX_DENSE] = {NULL};
 	bool ok;
 
@@ -69,7 +70,8 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 		 checkpoint_dense_folders(&files->modules, &b.folders, err);
 	for (int32_t i = 0; ok && i < b.folders.count; i++)
 		ok = parse("config.json of module Dense", &files->dense[i], &dense[i], err);
-	b.config = config;
+	inner = config_inner(config);
+	b.config = inner ? inner : config;
 	b.generation_config = generation;
 	b.modules = modules;
 	b.pooling = pooling;
@@ -79,6 +81,7 @@ checkpoint_new(const checkpoint_files *files, const tensor_source *tensors, cons
 		b.dense[i] = dense[i];
 	ok = ok && make(&b);
 	json_decref(config);
+	json_decref(inner);
 	json_decref(generation);
 	json_decref(modules);
 	json_decref(pooling);

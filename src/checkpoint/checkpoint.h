@@ -63,6 +63,7 @@ typedef struct checkpoint_metadata
 {
 	bool (*number)(void *arg, const char *key, double *out); /* any integer, float or bool */
 	const char *(*string)(void *arg, const char *key);
+	bool (*has)(void *arg, const char *key); /* of any type */
 	void *arg;
 } checkpoint_metadata;
 

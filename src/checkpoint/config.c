@@ -14,7 +14,7 @@
 
 #define CONTEXT_MAX (1 << 17) /* of the engine */
 #define HEADS_MAX 1024        /* each may have pieces of its own */
-#define MISTRAL_WINDOW 4096   /* where its configuration does not say */
+#define USUAL_WINDOW 4096     /* where the configuration does not say */
 #define IGNORE_HINT "If it does not change what the network computes, import with {\"ignore\": [\"%s\"]}."
 
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
@@ -50,7 +50,9 @@ read_key(builder *b, const config_key *key)
 	{
 		case KEY_INTEGER: return value_integer(b, b->config, key->name, 0, INT32_MAX, fallback, at);
 		case KEY_NUMBER:
-			if (!value_number(b, b->config, key->name, key->fallback, &number))
+		case KEY_CAP:
+			number = key->kind == KEY_CAP && json_object_get(b->config, key->name) ? 0 : key->fallback;
+			if (!value_number(b, b->config, key->name, number, &number))
 				return false;
 			*(float *) at = (float) number;
 			return true;
@@ -242,19 +244,54 @@ read_rope_scaling(builder *b, const json_t *rope)
 	return true;
 }
 
-/* rope_theta and rope_scaling, or both in rope_parameters, as newer files have it; GPT-NeoX has names of its own. */
+/* Of layers that have a window, in families where they have their own: a base, and no scaling. */
+static bool
+read_window_rope(builder *b, const json_t *rope)
+{
+	transformer_config *text = &b->c->config.text;
+	const json_t *type = value_get(rope, "rope_type"), *share = value_get(rope, "partial_rotary_factor");
+	double theta;
+
+	if (rope != NULL && !json_is_object(rope))
+		return value_refuse(b, "sliding_attention", rope);
+	if (!check_rope_keys(b, "rope_parameters", rope) ||
+		!value_number(b, b->config, "rope_local_base_freq", b->family->window_theta, &theta) ||
+		!value_number(b, rope, "rope_theta", theta, &theta))
+		return false;
+	if (share != NULL || text->rotary_dim > 0)
+		return value_refuse(b, "partial_rotary_factor", share ? share : value_get(b->config, "rope_parameters"));
+	if (type != NULL && strcmp(json_is_string(type) ? json_string_value(type) : "", "default") != 0)
+		return value_refuse(b, "rope_type", type);
+	if (!(theta > 1))
+		return llm_fail(b->err, LLM_INVALID, "\"rope_local_base_freq\" of the configuration is not above 1");
+	text->window_theta = (float) theta == text->rope_theta && text->rope_factor == 0 ? 0 : (float) theta;
+	return true;
+}
+
+/*
+ * rope_theta and rope_scaling, or both in rope_parameters, as newer files have it, for each type of layers where these
+ * differ; GPT-NeoX has names of its own.
+ */
 static bool
 read_rope(builder *b)
 {
 	transformer_config *text = &b->c->config.text;
 	const char *name = value_get(b->config, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-	const json_t *rope = value_get(b->config, name);
+	const json_t *rope = value_get(b->config, name), *window = NULL;
 	bool neox = strcmp(b->family->model_type, "gpt_neox") == 0;
-	double theta, share;
+	double usual = b->family->rope_theta > 0 ? b->family->rope_theta : 10000, theta, share;
 
 	if (rope != NULL && !json_is_object(rope))
 		return value_refuse(b, name, rope);
-	if (!check_rope_keys(b, name, rope) || !value_number(b, b->config, "rope_theta", 10000, &theta) ||
+	if (b->family->window_theta > 0 && strcmp(name, "rope_parameters") == 0)
+	{
+		if (json_object_size(rope) != 2 || !json_is_object(json_object_get(rope, "full_attention")) ||
+			!json_is_object(json_object_get(rope, "sliding_attention")))
+			return value_refuse(b, name, rope);
+		window = json_object_get(rope, "sliding_attention");
+		rope = json_object_get(rope, "full_attention");
+	}
+	if (!check_rope_keys(b, name, rope) || !value_number(b, b->config, "rope_theta", usual, &theta) ||
 		!value_number(b, b->config, neox ? "rotary_emb_base" : "rope_theta", theta, &theta) ||
 		!value_number(b, rope, "rope_theta", theta, &theta) ||
 		!value_number(b, b->config, "partial_rotary_factor", neox ? 0.25 : 1, &share) ||
@@ -267,7 +304,7 @@ read_rope(builder *b)
 		return llm_fail(b->err, LLM_INVALID, "\"partial_rotary_factor\" of the configuration is not between 0 and 1");
 	text->rope_theta = (float) theta;
 	text->rotary_dim = share < 1 ? (int32_t) (text->head_dim * share) : 0;
-	return read_rope_scaling(b, rope);
+	return read_rope_scaling(b, rope) && (b->family->window_theta == 0 || read_window_rope(b, window));
 }
 
 static bool
@@ -286,6 +323,58 @@ has_sliding_layer(builder *b, bool *sliding)
 	return true;
 }
 
+/* Of so many layers that follow each other the last one sees all. */
+static bool
+read_period(builder *b, int32_t *period)
+{
+	const json_t *types = value_get(b->config, "layer_types");
+	const json_t *made = value_get(b->config, "_sliding_window_pattern");
+	bool sliding = false;
+
+	if (!value_integer(b, b->config, "sliding_window_pattern", 1, INT32_MAX, b->family->window_period, period) ||
+		!has_sliding_layer(b, &sliding))
+		return false;
+	if (types == NULL)
+		return made == NULL || (json_is_integer(made) && json_integer_value(made) == *period) ||
+			   value_refuse(b, "_sliding_window_pattern", made);
+	if (json_array_size(types) != (size_t) b->c->config.text.depth)
+		return value_refuse(b, "layer_types", types);
+	*period = 0;
+	for (int32_t i = 0; i < b->c->config.text.depth; i++)
+	{
+		bool full = json_string_value(json_array_get(types, i))[0] == 'f';
+
+		if (full && *period == 0)
+			*period = i + 1;
+		if (full != (*period > 0 && (i + 1) % *period == 0))
+			return value_refuse(b, "layer_types", types);
+	}
+	return true;
+}
+
+/* Of a family whose layers are of two types. */
+static bool
+read_window(builder *b)
+{
+	transformer_config *text = &b->c->config.text;
+	const json_t *given = json_object_get(b->config, "sliding_window");
+	int32_t period, window;
+
+	if (!read_period(b, &period) ||
+		!value_integer(b, b->config, "sliding_window", 1, INT32_MAX, USUAL_WINDOW, &window))
+		return false;
+	if (period == 1)
+	{
+		text->window_theta = 0;
+		return true;
+	}
+	if (json_is_null(given))
+		return value_refuse(b, "sliding_window", given);
+	text->window = window;
+	text->window_period = period > text->depth ? 0 : period;
+	return true;
+}
+
 /* Tokens that see a window of those before.  Where only some layers have one no text is longer: within it all see all. */
 static bool
 limit_to_window(builder *b)
@@ -295,7 +384,9 @@ limit_to_window(builder *b)
 	bool usual = sliding && !b->gguf && json_object_get(b->config, "sliding_window") == NULL;
 	int32_t window;
 
-	if (!value_integer(b, b->config, "sliding_window", 1, INT32_MAX, usual ? MISTRAL_WINDOW : 0, &window) ||
+	if (b->family->window_period > 0)
+		return read_window(b);
+	if (!value_integer(b, b->config, "sliding_window", 1, INT32_MAX, usual ? USUAL_WINDOW : 0, &window) ||
 		!value_flag(b, b->config, "use_sliding_window", sliding, &sliding) || !has_sliding_layer(b, &sliding))
 		return false;
 	if (!sliding || window == 0 || window >= text->context)
@@ -429,6 +520,8 @@ read_sizes(builder *b)
 						text->width);
 	if (text->head_dim == 0)
 		text->head_dim = text->width / text->heads;
+	if (text->query_dim == text->head_dim)
+		text->query_dim = 0;
 	if (text->ffn == 0 && text->width <= INT32_MAX / 4)
 		text->ffn = 4 * text->width;
 	return true;
@@ -446,6 +539,7 @@ read_network(builder *b)
 	text->rotary = f->rotary;
 	text->embed_scale = f->embed_scale;
 	text->bidirectional |= f->encoder_alone;
+	text->added_norm = f->added_norm;
 	return read_sizes(b) && (!f->embed_scale || read_gemma(b)) && (text->buckets == 0 || read_t5(b)) &&
 		   (!text->rotary || read_rope(b)) && limit_context(b) && read_tied(b);
 }
@@ -479,6 +573,28 @@ find_family(builder *b)
 	llm_fail(b->err, LLM_INVALID, "\"model_type\" of the configuration is %s, a family that is not supported",
 			 name ? SHOWN(name) : "missing");
 	return llm_hint(b->err, "Families that are: %s.", family_list(list, sizeof(list)));
+}
+
+/* What belongs to images alone is left out; the rest stands beside the values of the text's part, in whose place it is. */
+json_t *
+config_inner(const json_t *config)
+{
+	static const char *const images[] = {
+		"vision_config",     "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
+		"image_token_index", "boi_token_id",        "eoi_token_id",    "image_token_id",
+	};
+	const char *type = json_string_value(json_object_get(config, "model_type"));
+	const family *f = type ? family_find(type) : NULL;
+	json_t *text = f && f->inner ? json_object_get(config, f->inner) : NULL, *out;
+
+	if (!json_is_object(text))
+		return NULL;
+	out = json_copy(text);
+	json_object_update(out, (json_t *) config);
+	json_object_del(out, f->inner);
+	for (int i = 0; i < COUNT(images); i++)
+		json_object_del(out, images[i]);
+	return out;
 }
 
 bool

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../engine/transformer.h"
 #include "build.h"
 
 /* ---- config.json ---- */
@@ -37,8 +38,11 @@ value_of(const config_key *key, const export_request *r)
 		case KEY_INTEGER:
 			if (key->offset == offsetof(transformer_config, types))
 				return json_integer(type_rows(r));
+			if (key->offset == offsetof(transformer_config, query_dim) && text->query_dim == 0)
+				return json_integer(text->head_dim);
 			return json_integer(*(const int32_t *) at);
 		case KEY_NUMBER: return value_json(*(const float *) at);
+		case KEY_CAP: return *(const float *) at > 0 ? value_json(*(const float *) at) : json_null();
 		case KEY_FLAG: return json_boolean(*(const bool *) at);
 		case KEY_ACTIVATION:
 			name = value_activation_name(*(const net_activation *) at);
@@ -108,6 +112,9 @@ set_rope(json_t *config, const family *f, const transformer_config *text)
 	if (neox || text->rotary_dim > 0)
 		set(config, neox ? "rotary_pct" : "partial_rotary_factor",
 			json_real((double) (text->rotary_dim > 0 ? text->rotary_dim : text->head_dim) / text->head_dim));
+	if (f->window_theta > 0)
+		set(config, "rope_local_base_freq",
+			value_json(text->window_theta > 0 ? text->window_theta : text->rope_theta));
 	if (text->rope_yarn)
 		set(config, "rope_scaling", yarn_json(text));
 	else if (text->rope_factor > 0 && text->rope_low == 0)
@@ -118,6 +125,26 @@ set_rope(json_t *config, const family *f, const transformer_config *text)
 			json_pack("{s:s, s:o, s:o, s:o, s:i}", "rope_type", "llama3", "factor", value_json(text->rope_factor),
 					  "low_freq_factor", value_json(text->rope_low), "high_freq_factor", value_json(text->rope_high),
 					  "original_max_position_embeddings", text->rope_context));
+}
+
+/* Layers of two types are listed, and by their period for older libraries. */
+static void
+set_window(json_t *config, const family *f, const transformer_config *text)
+{
+	json_t *types = json_array();
+
+	if (strcmp(f->model_type, "mistral") == 0)
+		set(config, "sliding_window", text->window > 0 ? json_integer(text->window) : json_null());
+	for (int32_t i = 0; f->window_period > 0 && i < text->depth; i++)
+		json_array_append_new(types,
+							  json_string(transformer_has_window(text, i) ? "sliding_attention" : "full_attention"));
+	if (f->window_period > 0)
+	{
+		set(config, "sliding_window", json_integer(text->window > 0 ? text->window : text->context));
+		set(config, "sliding_window_pattern", json_integer(transformer_period(text)));
+		set(config, "layer_types", json_incref(types));
+	}
+	json_decref(types);
 }
 
 /* GPT-2's gelu is what T5 calls gated-gelu. */
@@ -157,10 +184,10 @@ set_labels(json_t *config, const export_request *r)
 static void
 set_task(json_t *config, const family *f, const export_request *r)
 {
+	const char *end = strcmp(r->task, "generation") == 0 ? f->language : task_class(r->task);
 	char name[64];
 
-	snprintf(name, sizeof(name), "%s%s", f->class_name,
-			 strcmp(r->task, "generation") == 0 ? f->language : task_class(r->task));
+	snprintf(name, sizeof(name), "%s%s", *end == '^' ? "" : f->class_name, *end == '^' ? end + 1 : end);
 	set(config, "architectures", json_pack("[s]", name));
 	if (r->label_count > 0)
 		set_labels(config, r);
@@ -191,8 +218,7 @@ config_of(const family *f, const export_request *r)
 		set(config, "hidden_act", json_string(text->activation == ACT_GELU_TANH ? "gelu_pytorch_tanh" : name));
 		set(config, "hidden_activation", json_incref(json_object_get(config, "hidden_act")));
 	}
-	if (strcmp(f->model_type, "mistral") == 0)
-		set(config, "sliding_window", text->window > 0 ? json_integer(text->window) : json_null());
+	set_window(config, f, text);
 	if (text->buckets > 0)
 		set_t5(config, text);
 	set(config, "tie_word_embeddings", json_boolean(text->tied));
@@ -304,6 +330,12 @@ metadata_string(void *arg, const char *key)
 	return json_string_value(json_object_get(arg, key));
 }
 
+static bool
+metadata_has(void *arg, const char *key)
+{
+	return json_object_get(arg, key) != NULL;
+}
+
 static char *
 dump(const json_t *json, checkpoint_text *file)
 {
@@ -369,7 +401,7 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 
 	if (f->class_name == NULL || task_class(e->r->task) == NULL)
 		return llm_fail(err, LLM_INVALID, "a checkpoint of family %s is not written", f->model_type);
-	if (e->r->gguf && (f->gguf == NULL || config->text.buckets > 0 || f->norms_plus_one))
+	if (e->r->gguf && (f->gguf == NULL || config->text.buckets > 0))
 		return llm_fail(err, LLM_INVALID, "a GGUF file does not hold a network of family %s", f->model_type);
 	if (e->r->gguf && config->dense_count > 0)
 	{
@@ -406,8 +438,9 @@ make(checkpoint_export *e, const family *f, llm_error *err)
 	if (!describe(e, f, err) || !name_tensors(e, f, err))
 		return false;
 	if (e->r->gguf)
-		e->checkpoint = checkpoint_new_gguf(&(checkpoint_metadata) {metadata_number, metadata_string, e->config},
-											&e->source, e->r->separator, NULL, err);
+		e->checkpoint =
+			checkpoint_new_gguf(&(checkpoint_metadata) {metadata_number, metadata_string, metadata_has, e->config},
+								&e->source, e->r->separator, NULL, err);
 	else
 		e->checkpoint = read_folder(e, err);
 	return e->checkpoint != NULL && find_owners(e, err);

@@ -24,6 +24,10 @@
 	{ \
 		name, KEY_NUMBER, AT(member), fallback, NULL \
 	}
+#define CAP(name, member, fallback) \
+	{ \
+		name, KEY_CAP, AT(member), fallback, NULL \
+	}
 #define FLAG(name, member, fallback) \
 	{ \
 		name, KEY_FLAG, AT(member), fallback, NULL \
@@ -85,12 +89,14 @@ static const config_key distilbert_keys[] = {
 	{NULL},
 };
 
-#define LLAMA_SIZES \
-	INTEGER("vocab_size", vocab, REQUIRED), INTEGER("max_position_embeddings", context, REQUIRED), \
-		INTEGER("hidden_size", width, REQUIRED), INTEGER("num_hidden_layers", depth, REQUIRED), \
-		INTEGER("num_attention_heads", heads, REQUIRED), INTEGER("num_key_value_heads", kv_heads, 0), \
-		INTEGER("intermediate_size", ffn, REQUIRED), SPECIAL("rope_theta"), SPECIAL("rope_scaling"), \
+#define ROTARY_SIZES(vocab_, context_, width_, depth_, heads_, kv_heads_, ffn_) \
+	INTEGER("vocab_size", vocab, vocab_), INTEGER("max_position_embeddings", context, context_), \
+		INTEGER("hidden_size", width, width_), INTEGER("num_hidden_layers", depth, depth_), \
+		INTEGER("num_attention_heads", heads, heads_), INTEGER("num_key_value_heads", kv_heads, kv_heads_), \
+		INTEGER("intermediate_size", ffn, ffn_), SPECIAL("rope_theta"), SPECIAL("rope_scaling"), \
 		SPECIAL("rope_parameters")
+
+#define LLAMA_SIZES ROTARY_SIZES(REQUIRED, REQUIRED, REQUIRED, REQUIRED, REQUIRED, 0, REQUIRED)
 
 static const config_key llama_keys[] = {
 	LLAMA_SIZES,
@@ -136,6 +142,31 @@ static const config_key gemma_keys[] = {
 	SPECIAL("hidden_activation"),
 	ONLY("attention_bias", "false"),
 	ONLY("use_bidirectional_attention", "false"),
+	{NULL},
+};
+
+#define GEMMA_LAYERS \
+	NUMBER("rms_norm_eps", norm_epsilon, 1e-6), INTEGER("query_pre_attn_scalar", query_dim, 256), \
+		SPECIAL("hidden_act"), SPECIAL("hidden_activation"), SPECIAL("sliding_window"), SPECIAL("layer_types"), \
+		SPECIAL("sliding_window_pattern"), SPECIAL("_sliding_window_pattern"), ONLY("attention_bias", "false"), \
+		ONLY("use_bidirectional_attention", "false")
+
+static const config_key gemma2_keys[] = {
+	ROTARY_SIZES(REQUIRED, REQUIRED, REQUIRED, REQUIRED, REQUIRED, 4, REQUIRED),
+	INTEGER("head_dim", head_dim, 256),
+	GEMMA_LAYERS,
+	CAP("attn_logit_softcapping", score_cap, 50),
+	CAP("final_logit_softcapping", logit_cap, 30),
+	{NULL},
+};
+
+static const config_key gemma3_keys[] = {
+	ROTARY_SIZES(262208, 131072, 2304, 26, 8, 4, 9216), /* what files with images, too, leave out */
+	INTEGER("head_dim", head_dim, 256),
+	GEMMA_LAYERS,
+	SPECIAL("rope_local_base_freq"),
+	CAP("attn_logit_softcapping", score_cap, 0),
+	CAP("final_logit_softcapping", logit_cap, 0),
 	{NULL},
 };
 
@@ -308,6 +339,23 @@ static const tensor_name llama_names[] = {
 	{NULL},
 };
 
+static const tensor_name gemma2_names[] = {
+	{"embed", "embed_tokens"},
+	{"layers.*.attn.norm", "layers.*.input_layernorm"},
+	{"layers.*.attn.qkv", "layers.*.self_attn.q_proj+layers.*.self_attn.k_proj+layers.*.self_attn.v_proj"},
+	{"layers.*.attn.q_norm", "layers.*.self_attn.q_norm"},
+	{"layers.*.attn.k_norm", "layers.*.self_attn.k_norm"},
+	{"layers.*.attn.out", "layers.*.self_attn.o_proj"},
+	{"layers.*.attn.added_norm", "layers.*.post_attention_layernorm"},
+	{"layers.*.ffn.norm", "layers.*.pre_feedforward_layernorm"},
+	{"layers.*.ffn.up", "layers.*.mlp.gate_proj+layers.*.mlp.up_proj"},
+	{"layers.*.ffn.down", "layers.*.mlp.down_proj"},
+	{"layers.*.ffn.added_norm", "layers.*.post_feedforward_layernorm"},
+	{"norm", "norm"},
+	{"head.weight", "^lm_head.weight|^language_model.lm_head.weight"},
+	{NULL},
+};
+
 #define BERT_ATTENTION "encoder.layer.*.attention."
 
 static const tensor_name bert_names[] = {
@@ -387,8 +435,9 @@ static const tensor_name t5_encoder_names[] = {
 	{"embed", "token_embd"}, {"position", "position_embd"}, {"layers.*.attn.norm", "blk.*.attn_norm"}, \
 		{"layers.*.attn.qkv", "blk.*.attn_q+blk.*.attn_k+blk.*.attn_v|blk.*.attn_qkv", flags}, \
 		{"layers.*.attn.q_norm", "blk.*.attn_q_norm"}, {"layers.*.attn.k_norm", "blk.*.attn_k_norm"}, \
-		{"layers.*.attn.out", "blk.*.attn_output"}, {"layers.*.ffn.norm", "blk.*.ffn_norm"}, \
-		{"layers.*.ffn.up", "blk.*.ffn_gate+blk.*.ffn_up|blk.*.ffn_up"}, {"layers.*.ffn.down", "blk.*.ffn_down"}, \
+		{"layers.*.attn.out", "blk.*.attn_output"}, {"layers.*.attn.added_norm", "blk.*.post_attention_norm"}, \
+		{"layers.*.ffn.norm", "blk.*.ffn_norm"}, {"layers.*.ffn.up", "blk.*.ffn_gate+blk.*.ffn_up|blk.*.ffn_up"}, \
+		{"layers.*.ffn.down", "blk.*.ffn_down"}, {"layers.*.ffn.added_norm", "blk.*.post_ffw_norm"}, \
 		{"norm", "output_norm"}, \
 	{ \
 		"head.weight", "output.weight" \
@@ -484,6 +533,12 @@ static const char *const decoder_ignored[] = {
 	"classifier.*",
 	NULL,
 };
+static const char *const gemma3_ignored[] = {
+	"*vision_tower.*",
+	"*multi_modal_projector.*",
+	"*lm_head.weight",
+	NULL,
+};
 static const char *const encoder_ignored[] = {
 	"*embeddings.position_ids",
 	"*embeddings.token_type_ids",
@@ -517,12 +572,21 @@ static const char *const t5_encoder_ignored[] = {"encoder.embed_tokens.weight", 
 		.labels = {bert_labels}, .ignored = encoder_ignored, .tied = true, .pool = POOL_FIRST, __VA_ARGS__ \
 	}
 
-#define LLAMA(type, ...) \
+#define DECODER(type, prefix_, names_, ignored_, ...) \
 	{ \
-		.model_type = type, .architecture = "llama", .prefix = "model.", .names = llama_names, \
-		.classes = {score_classes}, .labels = {score_labels}, .ignored = decoder_ignored, .rotary = true, \
-		.pool = POOL_LAST, .language = LANGUAGE, __VA_ARGS__ \
+		.model_type = type, .architecture = "llama", .prefix = prefix_, .names = names_, .classes = {score_classes}, \
+		.labels = {score_labels}, .ignored = ignored_, .rotary = true, .pool = POOL_LAST, __VA_ARGS__ \
 	}
+
+#define LLAMA(type, ...) DECODER(type, "model.", llama_names, decoder_ignored, .language = LANGUAGE, __VA_ARGS__)
+
+#define GEMMA(type, prefix_, names_, ignored_, ...) \
+	DECODER(type, prefix_, names_, ignored_, .gguf_names = gguf_names, .tied = true, .norms_plus_one = true, \
+			.embed_scale = true, __VA_ARGS__)
+
+#define GEMMA3(type, prefix_, ignored_, ...) \
+	GEMMA(type, prefix_, gemma2_names, ignored_, .keys = gemma3_keys, .qk_norm = true, .added_norm = true, \
+		  .window_period = 6, .rope_theta = 1e6f, .window_theta = 1e4f, .wide_depth = 62, __VA_ARGS__)
 
 static const family families[] = {
 	{.model_type = "gpt2",
@@ -559,8 +623,13 @@ static const family families[] = {
 		  .qkv_bias = true),
 	LLAMA("qwen3", .class_name = "Qwen3", .keys = qwen3_keys, .gguf = "qwen3", .gguf_names = gguf_names,
 		  .qk_norm = true),
-	LLAMA("gemma", .class_name = "Gemma", .keys = gemma_keys, .gguf = "gemma", .gguf_names = gguf_names, .tied = true,
-		  .norms_plus_one = true, .embed_scale = true),
+	GEMMA("gemma", "model.", llama_names, decoder_ignored, .language = LANGUAGE, .class_name = "Gemma",
+		  .keys = gemma_keys, .gguf = "gemma"),
+	GEMMA("gemma2", "model.", gemma2_names, decoder_ignored, .language = LANGUAGE, .class_name = "Gemma2",
+		  .keys = gemma2_keys, .gguf = "gemma2", .added_norm = true, .window_period = 2, .wide_depth = 46),
+	GEMMA3("gemma3_text", "model.", decoder_ignored, .language = "^Gemma3ForCausalLM", .class_name = "Gemma3Text",
+		   .gguf = "gemma3"),
+	GEMMA3("gemma3", "language_model.model.|model.language_model.", gemma3_ignored, .inner = "text_config"),
 	BERT("bert", "bert.", bert_masked, bert_classes, .class_name = "Bert", .gguf = "bert"),
 	BERT("roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),
 	BERT("xlm-roberta", "roberta.", roberta_masked, roberta_classes, .pad_positions = true),

@@ -19,10 +19,11 @@
 
 typedef enum key_kind
 {
-	KEY_INTEGER, /* these four into transformer_config, at offset */
+	KEY_INTEGER, /* these five into transformer_config, at offset */
 	KEY_NUMBER,
 	KEY_FLAG,
 	KEY_ACTIVATION,
+	KEY_CAP,    /* as KEY_NUMBER, but null is 0 */
 	KEY_ONLY,   /* has this value, as JSON, or null, or is not there */
 	KEY_SPECIAL /* is read by code of its own */
 } key_kind;
@@ -62,9 +63,10 @@ typedef struct family
 	const char *architecture; /* transformer_family() */
 	const char *gguf;         /* general.architecture, or NULL */
 	const char *class_name; /* how names of its classes begin; NULL: it is not written, as another one is the same */
-	const char *language;   /* how that of its language model ends */
+	const char *language;   /* how that of its language model ends; with ^ it is that whole name */
 	const config_key *keys; /* ends with name NULL */
-	const char *prefix;     /* of names */
+	const char *inner;      /* object of the configuration that has those of the part that reads texts, or NULL */
+	const char *prefix;     /* of names; alternatives "a|b" */
 	const tensor_name *names; /* ends with ours NULL, as do the others */
 	const tensor_name *gguf_names;
 	task_names masked, classes, labels;
@@ -74,10 +76,14 @@ typedef struct family
 	bool qk_norm;
 	bool rotary;
 	bool embed_scale;
-	bool norms_plus_one; /* gains of norms are kept less 1 */
-	bool pad_positions;  /* positions begin behind the id of padding */
-	bool encoder_alone;  /* of a family whose networks have a decoder, too: it embeds texts */
-	text_pool pool;      /* of what stands for a text that is classified */
+	bool added_norm;
+	bool norms_plus_one;   /* gains of norms are kept less 1 */
+	int32_t window_period; /* of layers with a window, unless the configuration says another one; 0: all are alike */
+	float rope_theta, window_theta; /* those of files that do not say; 0: 10000, and layers have the same */
+	int32_t wide_depth; /* layers of the size whose query_dim is width / heads, which GGUF files do not say */
+	bool pad_positions; /* positions begin behind the id of padding */
+	bool encoder_alone; /* of a family whose networks have a decoder, too: it embeds texts */
+	text_pool pool;     /* of what stands for a text that is classified */
 } family;
 
 extern const family *family_find(const char *model_type);

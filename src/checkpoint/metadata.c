@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../engine/transformer.h"
 #include "build.h"
 
 #define KEY_ROOM 128
@@ -36,6 +37,8 @@ static const struct
 	{"attention.layer_norm_rms_epsilon", AT(norm_epsilon)},
 	{"attention.relative_buckets_count", AT(buckets)},
 	{"use_parallel_residual", AT(parallel)},
+	{"attn_logit_softcapping", AT(score_cap)},
+	{"final_logit_softcapping", AT(logit_cap)},
 };
 
 /* Others, by the name that config.c reads. */
@@ -46,6 +49,16 @@ static const struct
 	{"rope.freq_base", "rope_theta"},
 	{"pooling_type", "pooling_type"},
 	{"decoder_start_token_id", "decoder_start_token_id"},
+};
+
+/* And of families whose layers are of two types. */
+static const struct
+{
+	const char *name, *ours;
+} windows[] = {
+	{"rope.freq_base_swa", "rope_local_base_freq"},
+	{"attention.sliding_window", "sliding_window"},
+	{"attention.sliding_window_pattern", "sliding_window_pattern"},
 };
 
 static const struct
@@ -81,6 +94,15 @@ number_of(const reader *r, const char *name, double *out)
 	return r->m->number(r->m->arg, key, out);
 }
 
+static bool
+has_key(const reader *r, const char *name)
+{
+	char key[KEY_ROOM];
+
+	snprintf(key, sizeof(key), "%s.%s", r->family->gguf, name);
+	return r->m->has(r->m->arg, key);
+}
+
 static json_t *
 number_json(double number)
 {
@@ -97,7 +119,7 @@ static void
 set_value(const reader *r, size_t offset, double number)
 {
 	for (const config_key *key = r->family->keys; key->name; key++)
-		if (key->offset == offset && (key->kind == KEY_INTEGER || key->kind == KEY_NUMBER))
+		if (key->offset == offset && (key->kind == KEY_INTEGER || key->kind == KEY_NUMBER || key->kind == KEY_CAP))
 			set(r, key->name, number_json(number));
 		else if (key->offset == offset && key->kind == KEY_FLAG)
 			set(r, key->name, json_boolean(number != 0));
@@ -279,6 +301,33 @@ read_values(const reader *r)
 	set_rows(r, "token_types.weight", AT(types));
 }
 
+/* Whether layers have windows, and by what scores are divided, of families that have both. */
+static bool
+set_layers(const reader *r)
+{
+	double depth = 0, number, theta = 10000, head_dim, width, heads;
+
+	if (r->family->window_period == 0)
+		return true;
+	number_of(r, "rope.freq_base", &theta);
+	if (r->family->window_theta == 0 && number_of(r, "rope.freq_base_swa", &number) && number != theta)
+		return refuse(r, "rope.freq_base_swa");
+	for (int i = 0; i < COUNT(windows); i++)
+		if (number_of(r, windows[i].name, &number))
+			set(r, windows[i].ours, number_json(number));
+		else if (has_key(r, windows[i].name)) /* as one value for each layer */
+			return refuse(r, windows[i].name);
+	if (!number_of(r, "attention.sliding_window", &number) && r->family->window_theta > 0)
+		set(r, "sliding_window_pattern", json_integer(1));
+	number_of(r, "block_count", &depth);
+	if (depth == r->family->wide_depth && number_of(r, "embedding_length", &width) &&
+		number_of(r, "attention.head_count", &heads) && heads >= 1)
+		set_value(r, AT(query_dim), floor(width / heads));
+	else if (number_of(r, "attention.key_length", &head_dim))
+		set_value(r, AT(query_dim), head_dim);
+	return true;
+}
+
 /* Heads of keys and values are as wide, and texts are seen from the side that the family knows. */
 static bool
 check_values(const reader *r)
@@ -319,6 +368,7 @@ value_of(const config_key *key, const transformer_config *text)
 	{
 		case KEY_INTEGER: return json_integer(*(const int32_t *) at);
 		case KEY_NUMBER: return value_json(*(const float *) at);
+		case KEY_CAP: return *(const float *) at > 0 ? value_json(*(const float *) at) : NULL;
 		case KEY_FLAG: return json_boolean(*(const bool *) at);
 		default: return NULL;
 	}
@@ -362,6 +412,13 @@ gguf_values(const family *f, const transformer_config *text)
 		add_value(out, f, "rope.freq_base", value_json(text->rope_theta));
 		add_value(out, f, "rope.dimension_count", json_integer(turned));
 	}
+	if (f->window_period > 0)
+		add_value(out, f, "attention.sliding_window_pattern", json_integer(transformer_period(text)));
+	if (f->window_period > 0 && text->window > 0)
+		add_value(out, f, "attention.sliding_window", json_integer(text->window));
+	if (f->window_theta > 0)
+		add_value(out, f, "rope.freq_base_swa",
+				  value_json(text->window_theta > 0 ? text->window_theta : text->rope_theta));
 	if (text->rope_factor > 0 && (text->rope_low == 0 || text->rope_yarn))
 	{
 		add_value(out, f, "rope.scaling.type", json_string(text->rope_yarn ? "yarn" : "linear"));
@@ -401,7 +458,7 @@ gguf_config(const checkpoint_metadata *m, const tensor_source *tensors, llm_erro
 	r.config = json_object();
 	read_values(&r);
 	set_task(&r);
-	if (read_rope(&r) && !json_memory_failed())
+	if (set_layers(&r) && read_rope(&r) && !json_memory_failed())
 		return r.config;
 	json_decref(r.config);
 	llm_fail(err, LLM_MEMORY, "out of memory for an import");

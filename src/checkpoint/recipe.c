@@ -12,6 +12,7 @@
 #include "build.h"
 
 #define NAME_ROOM 256
+#define PREFIX_ROOM 64
 #define LISTED 5 /* names in a message */
 
 /* One tensor of the network while its pieces are made. */
@@ -29,7 +30,7 @@ typedef struct target
 typedef struct state
 {
 	builder *b;
-	const char *prefix;
+	char prefix[PREFIX_ROOM];
 	const tensor_name *lists[2]; /* of the family and of the task; either may be NULL */
 	bool *used;                  /* (tensors) */
 } state;
@@ -493,14 +494,21 @@ check_all_used(const state *s)
 }
 
 /* Base models are kept without the prefix of the class that has a head. */
-static const char *
-find_prefix(const state *s)
+static void
+find_prefix(state *s)
 {
 	const tensor_name *embed = s->lists[0];
-	char text[NAME_ROOM];
 
-	snprintf(text, sizeof(text), "%s%s.weight", s->b->family->prefix, embed->theirs);
-	return tensor_source_find(s->b->tensors, text) ? s->b->family->prefix : "";
+	for (const char *from = s->b->family->prefix; from; from = strchr(from, '|') ? strchr(from, '|') + 1 : NULL)
+	{
+		char text[NAME_ROOM];
+
+		snprintf(s->prefix, sizeof(s->prefix), "%.*s", (int) strcspn(from, "|"), from);
+		snprintf(text, sizeof(text), "%s%s.weight", s->prefix, embed->theirs);
+		if (tensor_source_find(s->b->tensors, text))
+			return;
+	}
+	s->prefix[0] = '\0';
 }
 
 static const tensor_name *
@@ -619,7 +627,8 @@ recipe_names(builder *b, const net *n, tensor_source *out)
 {
 	state s = {.b = b, .lists = {b->gguf ? b->family->gguf_names : b->family->names, names_of_task(b)}};
 
-	s.prefix = b->gguf || strcmp(b->c->task, "embedding") == 0 ? "" : b->family->prefix;
+	if (!b->gguf && strcmp(b->c->task, "embedding") != 0)
+		snprintf(s.prefix, sizeof(s.prefix), "%s", b->family->prefix);
 	for (int32_t i = 0; i < net_tensor_count(n); i++)
 		if (!name_tensor(&s, net_tensor(n, i), out))
 			return false;
@@ -639,8 +648,8 @@ recipe_make(builder *b)
 	s.used = calloc(b->tensors->count + 1, sizeof(bool));
 	if (c->recipes == NULL || s.used == NULL)
 		ok = llm_fail(b->err, LLM_MEMORY, "out of memory for an import");
-	if (ok)
-		s.prefix = b->gguf ? "" : find_prefix(&s);
+	if (ok && !b->gguf)
+		find_prefix(&s);
 	for (int32_t i = 0; ok && i < net_tensor_count(c->net); i++)
 		ok = make_recipe(&s, i);
 	ok = ok && check_all_used(&s);

@@ -93,11 +93,15 @@ Difference(const json_t *ours, const json_t *theirs)
 	return NULL;
 }
 
-/* The first family whose checkpoints hold the network; ERROR with what stands against the first one. */
+/*
+ * The first family whose checkpoints hold the network; ERROR with what stands against the first one that has all its
+ * tensors, or against the first one.
+ */
 static void
 ChooseFamily(Export *x)
 {
 	llm_error first = {0};
+	bool fits = false;
 
 	for (int32 n = 0;; n++)
 	{
@@ -117,8 +121,9 @@ ChooseFamily(Export *x)
 			llm_fail(&err, LLM_INVALID, "a checkpoint of family %s cannot say %s of the network", x->e->family,
 					 difference ? difference : "the task");
 		}
-		if (first.code == LLM_OK)
+		if (first.code == LLM_OK || (x->e != NULL && !fits))
 			first = err;
+		fits |= x->e != NULL;
 	}
 	if (first.code == LLM_OK)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

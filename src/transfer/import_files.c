@@ -305,6 +305,12 @@ GgufString(void *arg, const char *key)
 																											: NULL;
 }
 
+static bool
+GgufHas(void *arg, const char *key)
+{
+	return gguf_has(arg, key);
+}
+
 /* The file's tensors, too; file is its number among the weights. */
 static gguf *
 OpenPart(ImportFiles *f, int32 file, gguf_split *split)
@@ -384,7 +390,7 @@ OpenGguf(ImportFiles *f, const char *name, const json_t *params)
 	if (info.chat_template != NULL)
 		f->chat_template = pstrdup(info.chat_template);
 	tokenizer_file_info_free(&info);
-	f->checkpoint = checkpoint_new_gguf(&(checkpoint_metadata) {GgufNumber, GgufString, g}, &f->source,
+	f->checkpoint = checkpoint_new_gguf(&(checkpoint_metadata) {GgufNumber, GgufString, GgufHas, g}, &f->source,
 										tokenizer_special(f->tokenizer, SPECIAL_SEPARATOR), params, &err);
 	if (f->checkpoint == NULL)
 		ThrowFileError(name, &err);

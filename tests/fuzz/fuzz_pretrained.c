@@ -33,6 +33,12 @@ string_of(void *arg, const char *key)
 	return json_string_value(json_object_get(arg, key));
 }
 
+static bool
+has(void *arg, const char *key)
+{
+	return json_object_get(arg, key) != NULL;
+}
+
 /* All numbers are ones. */
 static bool
 read_ones(void *arg, int32_t file, uint64_t offset, void *out, size_t bytes, llm_error *err)
@@ -124,7 +130,7 @@ check(const checkpoint *c)
 static void
 try_checkpoint(json_t *all)
 {
-	checkpoint_metadata m = {number_of, string_of, json_object_get(all, "gguf")};
+	checkpoint_metadata m = {number_of, string_of, has, json_object_get(all, "gguf")};
 	const json_t *params = json_object_get(all, "params"), *separator = json_object_get(all, "separator");
 	checkpoint_files files = {.config = text_of(all, "config.json"),
 							  .generation_config = text_of(all, "generation_config.json"),

@@ -695,10 +695,11 @@ static bool
 checkpoint_seeds(const char *directory)
 {
 	static const char *const names[] = {
-		"gpt2",         "gpt_neox",        "llama3",     "llama-linear",       "qwen3",
-		"bert-classes", "roberta",         "t5",         "distilbert-classes", "bert-embedding",
-		"bert-labels",  "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf",
-		"bert-dense",   "t5-dense",        "qwen3-yarn", "qwen2-yarn-gguf"};
+		"gpt2",          "gpt_neox",        "llama3",     "llama-linear",       "qwen3",
+		"bert-classes",  "roberta",         "t5",         "distilbert-classes", "bert-embedding",
+		"bert-labels",   "t5-distant-gguf", "gemma-gguf", "llama3-tied-gguf",   "gpt_neox-gguf",
+		"bert-dense",    "t5-dense",        "qwen3-yarn", "qwen2-yarn-gguf",    "gemma3",
+		"gemma3-images", "gemma2-gguf"};
 	bool ok = true;
 
 	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)

@@ -100,6 +100,31 @@ is(manifest('sliding_safetensors'), manifest('sliding'), 'as part of the network
 my ($refused, undef, $why) = $node->psql('postgres', "SELECT llm_export('sliding', '$folder/sliding.gguf', 'gguf')");
 like($why, qr/"window"/, 'a GGUF file cannot say it');
 
+# ---- layers with and without a window, caps, norms of what layers add ----
+
+my $gemma = q{'{"ignore": ["golden.*"], "check": false}', wait => true)};
+foreach my $name (qw(gemma2 gemma3 gemma3_images))
+{
+	write_golden("$folder/$name", $name =~ tr/_/-/r);
+	sql("SELECT llm_import('$name', '$folder/$name', $gemma");
+	my $said = q{SELECT llm_generate('%s', 'the cat sees a red house in the old city', 40), llm_perplexity('%1$s', 'a man plays with a child in the old city')};
+	foreach my $format ($name =~ /images/ ? 'safetensors' : qw(safetensors gguf))
+	{
+		my $again = "${name}_$format";
+		sql("SELECT llm_export('$name', '$folder/$again', '$format'); SELECT llm_import('$again', '$folder/$again', $gemma");
+		is(manifest($again), manifest($name), "$name is the same network as $format");
+		is(sql(sprintf $said, $again), sql(sprintf $said, $name), 'and says the same');
+	}
+}
+(undef, undef, $why) = $node->psql('postgres', "SELECT llm_export('gemma3_images', '$folder/images.gguf', 'gguf')");
+like($why, qr/"query_dim"/, 'a GGUF file cannot say by what scores are divided');
+foreach my $how ('"train_layers": 2', '"lora_rank": 4')
+{
+	sql(qq{SELECT llm_train('tuned', 'SELECT ''a man plays with a child in the old city''::text AS body FROM generate_series(1, 60)', task => 'generation', base => 'gemma2', params => '{"steps": 30, "learning_rate": 0.01, "deploy": "always", $how}', wait => true)});
+	cmp_ok(sql(q{SELECT llm_perplexity('tuned', 'a man plays with a child in the old city') / llm_perplexity('gemma2', 'a man plays with a child in the old city')}), '<', 0.8, "and learns with $how");
+	sql('DROP TABLE tuned');
+}
+
 # ---- weights in fewer bits ----
 
 foreach my $type (qw(bf16 q8_0 q4_0))

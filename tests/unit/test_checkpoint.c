@@ -114,6 +114,12 @@ metadata_string(void *arg, const char *key)
 	return json_string_value(json_object_get(((sample *) arg)->gguf, key));
 }
 
+static bool
+metadata_has(void *arg, const char *key)
+{
+	return json_object_get(((sample *) arg)->gguf, key) != NULL;
+}
+
 static checkpoint_text
 text_of(const sample *s, const char *name)
 {
@@ -127,7 +133,7 @@ static checkpoint *
 make_checkpoint(sample *s, const char *params, const char *config, llm_error *err)
 {
 	json_t *json = params ? json_loads(params, 0, NULL) : NULL;
-	checkpoint_metadata m = {metadata_number, metadata_string, s};
+	checkpoint_metadata m = {metadata_number, metadata_string, metadata_has, s};
 	checkpoint_files files = {
 		.config = text_of(s, "config.json"),
 		.generation_config = text_of(s, "generation_config.json"),
@@ -548,6 +554,9 @@ test_families(void)
 		"qwen2",
 		"qwen3",
 		"gemma",
+		"gemma2",
+		"gemma3",
+		"gemma3-images",
 		"llama-classes",
 		"bert",
 		"bert-classes",
@@ -571,9 +580,10 @@ test_families(void)
 		"qwen3-yarn",
 		"llama-yarn",
 	};
-	static const char *const ggufs[] = {"gpt2",  "qwen2",          "gpt_neox",   "llama3-tied", "qwen3",
-										"gemma", "bert-embedding", "t5-distant", "qwen2-yarn"};
-	static const char *const writers[] = {"gpt2", "gpt_neox", "llama3", "qwen2", "qwen3", "gemma"};
+	static const char *const ggufs[] = {"gpt2",   "qwen2",  "gpt_neox",       "llama3-tied", "qwen3",     "gemma",
+										"gemma2", "gemma3", "bert-embedding", "t5-distant",  "qwen2-yarn"};
+	static const char *const writers[] = {"gpt2",  "gpt_neox", "llama3", "qwen2",
+										  "qwen3", "gemma",    "gemma2", "gemma3"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		test_case(names[i], names[i], NULL);
@@ -649,6 +659,19 @@ test_surroundings(void)
 	if (open_trial(&t, "mistral", "mistral", NULL))
 		CHECK(t.c->config.text.context == 80 && t.c->config.text.window == 72);
 	close_trial(&t);
+	if (open_trial(&t, "gemma2", "gemma2", NULL))
+		CHECK(t.c->config.text.window == 6 && t.c->config.text.window_period == 2);
+	close_trial(&t);
+	if (open_trial(&t, "gemma3", "gemma3", NULL))
+		CHECK(t.c->config.text.window_period == 3 && t.c->config.text.window_theta == 50 &&
+			  t.c->config.text.query_dim == 0);
+	close_trial(&t);
+	if (open_trial(&t, "gemma3-images", "gemma3-images", NULL))
+	{
+		CHECK_STR(t.c->family, "gemma3");
+		CHECK(t.c->config.text.heads == 8 && t.c->config.text.kv_heads == 4 && t.c->config.text.query_dim == 20);
+	}
+	close_trial(&t);
 	if (open_trial(&t, "qwen2", "qwen2", NULL))
 		CHECK_INT(t.c->config.text.context, 80); /* a window that is not used */
 	close_trial(&t);
@@ -721,6 +744,53 @@ test_ends(void)
 				CHECK_INT(c->ends[k], expected[k]);
 		checkpoint_free(c);
 		free(config);
+		close_sample(&s);
+	}
+}
+
+/* Layers without and with windows in GGUF files: as their keys say, or as is usual. */
+static void
+test_gguf_windows(void)
+{
+	static const struct
+	{
+		const char *sample, *key, *json; /* NULL: none */
+		int32_t window, period;
+		float theta;
+	} cases[] = {
+		{"gemma2-gguf", "gemma2.attention.sliding_window", NULL, 4096, 2, 0},
+		{"gemma2-gguf", "gemma2.attention.sliding_window_pattern", "4", 6, 4, 0},
+		{"gemma3-gguf", "gemma3.attention.sliding_window", NULL, 0, 0, 0},
+		{"gemma3-gguf", "gemma3.attention.sliding_window_pattern", NULL, 6, 0, 50},
+		{"gemma3-gguf", "gemma3.rope.freq_base_swa", NULL, 6, 3, 10000},
+		{"gemma2-gguf", "gemma2.rope.freq_base_swa", "500", -1},
+		{"gemma2-gguf", "gemma2.attn_logit_softcapping", "-5", -1},
+		{"gemma3-gguf", "gemma3.attention.sliding_window_pattern", "[true, true, false, true]", -1},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		llm_error err = {0};
+		checkpoint *c;
+		sample s;
+
+		if (!open_sample(cases[i].sample, &s))
+			continue;
+		take_tensors(&s, NULL);
+		json_object_del(s.gguf, cases[i].key);
+		if (cases[i].json)
+			json_object_set_new(s.gguf, cases[i].key, json_loads(cases[i].json, JSON_DECODE_ANY, NULL));
+		c = make_checkpoint(&s, NULL, NULL, &err);
+		CHECK((c != NULL) == (cases[i].window >= 0));
+		if (c != NULL)
+		{
+			CHECK_INT(c->config.text.window, cases[i].window);
+			CHECK_INT(c->config.text.window_period, cases[i].period);
+			CHECK(c->config.text.window_theta == cases[i].theta);
+		}
+		else
+			CHECK(err.code == LLM_INVALID);
+		checkpoint_free(c);
 		close_sample(&s);
 	}
 }
@@ -873,6 +943,26 @@ test_refused_values(void)
 		{"llama3", NULL, "attention_bias", "true", "attention_bias"},
 		{"llama3", NULL, "num_key_value_heads", "3", "kv_heads 3 does not divide heads 4"},
 		{"llama3", NULL, "head_dim", "7", "heads of even width"},
+		{"gemma2", NULL, "layer_types",
+		 "[\"sliding_attention\", \"full_attention\", \"full_attention\", \"sliding_attention\"]", "layer_types"},
+		{"gemma2", NULL, "layer_types", "[\"sliding_attention\"]", "layer_types"},
+		{"gemma2", NULL, "layer_types", "7", "layer_types"},
+		{"gemma2", NULL, "layer_types",
+		 "[\"sliding_attention\", \"full_attention\", \"sliding_attention\", \"chunked_attention\"]", "layer_types"},
+		{"gemma2", NULL, "sliding_window", "null", "sliding_window"},
+		{"gemma2", NULL, "attn_logit_softcapping", "-1", "attn_logit_softcapping"},
+		{"gemma2", NULL, "final_logit_softcapping", "1e-9", "logit_cap"},
+		{"gemma2", NULL, "query_pre_attn_scalar", "8.5", "query_pre_attn_scalar"},
+		{"gemma3", NULL, "use_bidirectional_attention", "true", "use_bidirectional_attention"},
+		{"gemma3", NULL, "rope_parameters", "{\"rope_theta\": 10000}", "rope_parameters"},
+		{"gemma3", NULL, "rope_parameters",
+		 "{\"full_attention\": {}, \"sliding_attention\": {\"rope_type\": \"linear\", \"factor\": 2}}", "rope_type"},
+		{"gemma3", NULL, "rope_parameters",
+		 "{\"full_attention\": {\"partial_rotary_factor\": 0.5}, \"sliding_attention\": {}}",
+		 "partial_rotary_factor"},
+		{"gemma3", NULL, "rope_parameters", "{\"full_attention\": {}, \"sliding_attention\": {\"rope_theta\": 0.5}}",
+		 "rope_local_base_freq"},
+		{"gemma3-images", NULL, "audio_config", "{\"layers\": 2}", "audio_config"},
 		{"bert", NULL, "position_embedding_type", "\"relative_key\"", "relative_key"},
 		{"bert", NULL, "is_decoder", "true", "is_decoder"},
 		{"roberta", NULL, "hidden_act", "\"relu\"", "\"hidden_act\" of the configuration is \"relu\""},
@@ -921,6 +1011,15 @@ test_harmless_values(void)
 		 "{\"is_llama_config\": true, \"rope_interleaved\": false, \"pretraining_tp\": 1, \"rope_scaling\": null,"
 		 " \"transformers.js_config\": {\"dtype\": \"q4\"}, \"sliding_window\": null}"},
 		{"qwen2", "{\"use_mrope\": false, \"max_window_layers\": 21, \"torch_dtype\": \"bfloat16\"}"},
+		{"gemma2",
+		 "{\"hidden_act\": \"gelu_pytorch_tanh\", \"cache_implementation\": \"hybrid\", \"attention_bias\": false,"
+		 " \"attention_dropout\": 0.0, \"rope_theta\": 10000.0, \"use_bidirectional_attention\": null}"},
+		{"gemma3",
+		 "{\"_sliding_window_pattern\": 6, \"use_bidirectional_attention\": false, \"rope_scaling\": null,"
+		 " \"cache_implementation\": \"hybrid\", \"rope_local_base_freq\": 50.0, \"attention_bias\": false}"},
+		{"gemma3-images",
+		 "{\"initializer_range\": 0.02, \"transformers_version\": \"4.50.0\", \"boi_token_index\": 255999,"
+		 " \"eoi_token_index\": 256000, \"eos_token_id\": [1, 106], \"torch_dtype\": \"bfloat16\"}"},
 		{"t5", "{\"n_positions\": 512, \"output_past\": true, \"d_kv\": 6, \"initializer_factor\": 1.0}"},
 	};
 
@@ -1067,6 +1166,7 @@ main(void)
 	test_families();
 	test_surroundings();
 	test_ends();
+	test_gguf_windows();
 	test_classes();
 	test_judged();
 	test_harmless_values();

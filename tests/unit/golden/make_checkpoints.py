@@ -159,7 +159,7 @@ def permuted(w, heads):
 
 def save_gguf(name, arch, model, keys, change=lambda k, v: v, extra={}, base=''):
     """Tensors under the names that gguf-py gives them."""
-    names = gguf.get_tensor_name_map(arch, 2)
+    names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
     prefix = gguf.MODEL_ARCH_NAMES[arch]
     tensors = {}
     for k, v in tensors_of(model).items():
@@ -349,6 +349,56 @@ def make_windows():
     write('mistral-window', tensors_of(model), causal(model), {'config.json': config_of(model)})
 
 
+def in_double(model):
+    """Its norms are computed in single precision otherwise."""
+    single, torch.Tensor.float = torch.Tensor.float, torch.Tensor.double
+    try:
+        return causal(model)
+    finally:
+        torch.Tensor.float = single
+
+
+def make_gemmas():
+    """Windows, caps and bases so small that they change much of a short text."""
+    sizes = dict(**{**SIZES, 'num_hidden_layers': 4}, head_dim=8, sliding_window=6)
+    keys = {'context_length': CONTEXT, 'embedding_length': 16, 'feed_forward_length': 24, 'block_count': 4,
+            'attention.head_count': 4, 'attention.key_length': 8, 'attention.value_length': 8,
+            'attention.layer_norm_rms_epsilon': 1e-6, 'attention.sliding_window': 6}
+
+    def plus_one(k, v):
+        return v + 1 if k.endswith('norm.weight') else v
+
+    model = randomise(t.Gemma2ForCausalLM(t.Gemma2Config(**sizes, num_key_value_heads=2, query_pre_attn_scalar=8,
+                                                         attn_logit_softcapping=1.5, final_logit_softcapping=2.5)))
+    save_model('gemma2', model, in_double(model))
+    save_gguf('gemma2', gguf.MODEL_ARCH.GEMMA2, model,
+              {**keys, 'attention.head_count_kv': 2, 'attn_logit_softcapping': 1.5, 'final_logit_softcapping': 2.5}, plus_one)
+
+    def gemma3(**changes):
+        full = dict(rope_type='linear', factor=4.0, rope_theta=1000.0)
+        config = dict(**sizes, num_key_value_heads=1, sliding_window_pattern=3, query_pre_attn_scalar=8,
+                      rope_parameters={'full_attention': full, 'sliding_attention': dict(rope_type='default', rope_theta=50.0)})
+        return randomise(t.Gemma3ForCausalLM(t.Gemma3TextConfig(**{**config, **changes})))
+
+    model = gemma3()
+    save_model('gemma3', model, in_double(model))
+    save_gguf('gemma3', gguf.MODEL_ARCH.GEMMA3, model,
+              {**keys, 'attention.head_count_kv': 1, 'attention.sliding_window_pattern': 3, 'rope.freq_base': 1000.0,
+               'rope.freq_base_swa': 50.0, 'rope.scaling.type': 'linear', 'rope.scaling.factor': 4.0}, plus_one)
+
+    # the part of one that sees images, which leaves out what is usual, as version 4 of the library wrote it
+    model = gemma3(num_attention_heads=8, num_key_value_heads=4, query_pre_attn_scalar=20)
+    golden = in_double(model)
+    text = old_style(config_of(model), rope_theta=1000.0, rope_local_base_freq=50.0, sliding_window_pattern=3,
+                     rope_scaling={'rope_type': 'linear', 'factor': 4.0})
+    for key in ('layer_types', 'num_attention_heads', 'num_key_value_heads', 'architectures', '_sliding_window_pattern'):
+        text.pop(key, None)
+    tensors = {'language_model.' + k: v for k, v in tensors_of(model).items() if k != 'lm_head.weight'}
+    write('gemma3-images', {**tensors, 'vision_tower.vision_model.embeddings.patch_embedding.bias': np.ones(2, 'float32')},
+          golden, {'config.json': {'model_type': 'gemma3', 'architectures': ['Gemma3ForConditionalGeneration'], 'text_config': text,
+                                   'vision_config': {'hidden_size': 2}, 'mm_tokens_per_image': 4, 'image_token_index': 39}})
+
+
 @torch.no_grad()
 def sentences(model, modules):
     golden, rows = {}, texts()
@@ -419,6 +469,7 @@ def make_yarn():
     named('llama-yarn', randomise(t.LlamaForCausalLM(t.LlamaConfig(**sizes, rope_parameters=rope))))
 
 
+
 os.makedirs(FOLDER, exist_ok=True)
 torch.manual_seed(3)
 make_decoders()
@@ -426,5 +477,6 @@ make_encoders()
 make_t5()
 make_labels()
 make_windows()
+make_gemmas()
 make_dense()
 make_yarn()

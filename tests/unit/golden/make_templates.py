@@ -207,6 +207,39 @@ GEMMA = (
     "{% if add_generation_prompt %}{{'<start_of_turn>model\\n'}}{% endif %}"
 )
 
+# What a system says stands before the first turn; turns are texts or lists of parts, and take turns.
+GEMMA3 = """\
+{{ bos_token }}
+{%- set turns = messages[1:] if messages[0]['role'] == 'system' else messages -%}
+{%- if messages[0]['role'] != 'system' -%}
+    {%- set before = "" -%}
+{%- elif messages[0]['content'] is string -%}
+    {%- set before = messages[0]['content'] + '\\n\\n' -%}
+{%- else -%}
+    {%- set before = messages[0]['content'][0]['text'] + '\\n\\n' -%}
+{%- endif -%}
+{%- for turn in turns -%}
+    {%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("One speaks after the other") }}
+    {%- endif -%}
+    {%- set speaker = "model" if turn['role'] == 'assistant' else turn['role'] -%}
+    {{ '<start_of_turn>' + speaker + '\\n' + (before if loop.first else "") }}
+    {%- if turn['content'] is string -%}
+        {{ turn['content'] | trim }}
+    {%- elif turn['content'] is iterable -%}
+        {%- for part in turn['content'] -%}
+            {{ '<start_of_image>' if part['type'] == 'image' else part['text'] | trim }}
+        {%- endfor -%}
+    {%- else -%}
+        {{ raise_exception("No text") }}
+    {%- endif -%}
+    {{ '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\\n' }}
+{%- endif -%}
+"""
+
 PHI = (
     "{% for message in messages %}{% if message['role'] == 'system' and message['content'] %}"
     "{{'<|system|>\\n' + message['content'] + '<|end|>\\n'}}{% elif message['role'] == 'user' %}"
@@ -302,7 +335,7 @@ CONVERSATIONS = [
     {"messages": [turn("user", "first"), turn("user", "second")]},
 ]
 PARTS = {"messages": [turn("user", [{"type": "image"}, {"type": "text", "text": "What is it?"}])], "tools": [TOOL]}
-FAMILIES = {"chatml": CHATML, "tools": TOOLS, "llama2": LLAMA2, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA, "phi": PHI, "zephyr": ZEPHYR,
+FAMILIES = {"chatml": CHATML, "tools": TOOLS, "llama2": LLAMA2, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA, "gemma3": GEMMA3, "phi": PHI, "zephyr": ZEPHYR,
             "macros": MACROS}
 
 
@@ -319,7 +352,7 @@ def render(template, given, generate):
 def main():
     tests = []
     for name, template in FAMILIES.items():
-        conversations = CONVERSATIONS + ([PARTS] if name == "macros" else [])
+        conversations = CONVERSATIONS + ([PARTS] if name in ("macros", "gemma3") else [])
         tests.append({"name": name, "template": template,
                       "cases": [render(template, c, generate) for c in conversations for generate in (False, True)]})
     for i, template in enumerate(SNIPPETS):
