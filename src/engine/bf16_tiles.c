@@ -8,6 +8,7 @@
 #include "bf16_tiles.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +21,10 @@
 #define PANEL (2 * SIDE)
 #define STEP (2 * SIDE) /* numbers of a row of x in a tile */
 
+/* Of leaf 7 in EDX: AMX-TILE, AMX-BF16. */
+#define CPU_TILES (1u << 24)
+#define CPU_BF16 (1u << 22)
+
 /* arch_prctl() and the number of the state that tiles are kept in; older headers lack both. */
 #define ASK_FOR_STATE 0x1023
 #define TILE_STATE 18
@@ -28,9 +33,11 @@ bool
 tiles_supported(void)
 {
 	static int supported = -1; /* the same whoever finds it out */
+	unsigned a, b, c, d;
 
+	/* not all compilers know these two by name */
 	if (supported < 0)
-		supported = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+		supported = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & CPU_TILES) && (d & CPU_BF16) &&
 					__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
 					syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE) == 0;
 	return supported;
