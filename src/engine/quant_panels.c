@@ -24,6 +24,7 @@ typedef struct panel_block
 {
 	__m512i q[STEPS][2]; /* four neighbours of each row of a half, larger by what makes them bytes without a sign */
 	__m512 scale[2];
+	__m512 sum[2]; /* of the numbers of the block */
 } panel_block;
 
 _Static_assert(sizeof(panel_block) == QUANT_PANEL_BYTES, "a block of a panel");
@@ -32,6 +33,13 @@ bool
 panels_supported(weight_type t)
 {
 	return (t == WEIGHT_Q8_0 || t == WEIGHT_Q4_0) && quant_avx512.supported();
+}
+
+/* What the bytes of a panel are too large by. */
+INLINE int32_t
+excess_of(weight_type t)
+{
+	return t == WEIGHT_Q8_0 ? 128 : 8;
 }
 
 /* ---- panels ---- */
@@ -50,9 +58,8 @@ load_scales(const char *w, const int64_t *row)
 INLINE void
 lay_half(weight_type t, const char *w, const int64_t *row, panel_block *out, int half)
 {
-	__m512i v[4];
+	__m512i v[4], sum = _mm512_set1_epi32(-QUANT_BLOCK * excess_of(t));
 
-	out->scale[half] = load_scales(w, row);
 	for (int part = 0; part < (t == WEIGHT_Q8_0 ? 2 : 1); part++)
 	{
 		transpose_rows(w + 2 + 16 * part, row, v);
@@ -66,6 +73,11 @@ lay_half(weight_type t, const char *w, const int64_t *row, panel_block *out, int
 				out->q[4 + i][half] = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), _mm512_set1_epi8(15));
 			}
 	}
+#pragma GCC unroll 8
+	for (int i = 0; i < STEPS; i++)
+		sum = _mm512_dpbusd_epi32(sum, out->q[i][half], _mm512_set1_epi8(1));
+	out->scale[half] = load_scales(w, row);
+	out->sum[half] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), out->scale[half]);
 }
 
 INLINE void
@@ -85,20 +97,30 @@ lay_panel(weight_type t, const char *w, int64_t rows, int64_t k, panel_block *ou
 
 /* ---- rows of x ---- */
 
+INLINE void
+round_block(int32_t excess, const float *x, quant_block *out)
+{
+	__m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + HALF);
+	float most = _mm512_reduce_max_ps(_mm512_max_ps(low, high)),
+		  least = _mm512_reduce_min_ps(_mm512_min_ps(low, high));
+	float scale = (most - least) / 254, middle = (most + least) / 2;
+	__m512 inverse = _mm512_set1_ps(scale > 0 ? 1 / scale : 0), from = _mm512_set1_ps(middle);
+	__m128i low8 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(low, from), inverse)));
+	__m128i high8 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(high, from), inverse)));
+	__m256i q = _mm256_set_m128i(high8, low8);
+	__m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
+
+	_mm256_storeu_si256((__m256i *) out->q, q);
+	out->start = -excess * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(sums));
+	out->middle = middle;
+	out->scale = scale;
+}
+
 TARGET void
 panels_round(weight_type t, const float *x, int64_t count, quant_block *out)
 {
-	int32_t excess = t == WEIGHT_Q8_0 ? 128 : 8;
-
-	for (int64_t i = 0; i < count; i += QUANT_BLOCK, out++)
-	{
-		int32_t start[STEPS];
-		float scale[STEPS];
-
-		quant_avx512.round_block(x + i, -excess, out->q, start, scale);
-		out->start = _mm512_reduce_add_epi32(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) start)));
-		out->scale = scale[0];
-	}
+	for (int64_t i = 0; i < count; i += QUANT_BLOCK)
+		round_block(excess_of(t), x + i, out++);
 }
 
 /* ---- products ---- */
@@ -148,12 +170,15 @@ multiply_tile(int rows, const quant_block *x, int64_t blocks, const panel_block 
 #pragma GCC unroll 6
 		for (int r = 0; r < rows; r++)
 		{
-			__m512 scale = _mm512_set1_ps(x[r * blocks].scale);
+			__m512 scale = _mm512_set1_ps(x[r * blocks].scale), middle = _mm512_set1_ps(x[r * blocks].middle);
 
 #pragma GCC unroll 2
 			for (int h = 0; h < 2; h++)
+			{
 				sum[r][h] =
 					_mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r][h]), _mm512_mul_ps(panel->scale[h], scale), sum[r][h]);
+				sum[r][h] = _mm512_fmadd_ps(panel->sum[h], middle, sum[r][h]);
+			}
 		}
 	}
 #pragma GCC unroll 6

@@ -2,8 +2,9 @@
  * quant_panels.h
  *	  Products of many rows with weights in blocks by bytes, on CPUs that add products of four bytes at once.
  *
- * As for few rows, x is rounded to signed bytes block by block, sums of a block are whole numbers, and a row depends on
- * none beside it.
+ * As for few rows, x is rounded to signed bytes block by block and sums of bytes are whole numbers; but bytes stand for
+ * what is between the smallest and the largest number of a block, so that activations, most of which are on one side of
+ * 0, lose half as much.  A row depends on none beside it.
  */
 #ifndef LLMAPP_QUANT_PANELS_H
 #define LLMAPP_QUANT_PANELS_H
@@ -11,14 +12,14 @@
 #include "quant.h"
 
 #define QUANT_PANEL_ROWS 32    /* of weights, which meet all rows of x before the next */
-#define QUANT_PANEL_BYTES 1152 /* of a block of each of them */
+#define QUANT_PANEL_BYTES 1280 /* of a block of each of them */
 
 /* A block of a row of x. */
 typedef struct quant_block
 {
-	int8_t q[QUANT_BLOCK]; /* x / scale, to nearest */
+	int8_t q[QUANT_BLOCK]; /* (x - middle) / scale, to nearest */
 	int32_t start;         /* their sum times what stored numbers are too large by, negative */
-	float scale;           /* the largest absolute value / 127 */
+	float middle, scale;   /* of the smallest and the largest number; what is between them / 254 */
 } quant_block;
 
 extern bool panels_supported(weight_type t); /* by this CPU */

@@ -366,7 +366,7 @@ test_panels(weight_type t, int64_t k)
 			{
 				const quant_block *b = rounded + r * blocks + i / QUANT_BLOCK;
 
-				expected[j] += (double) decoded[j * k + i] * b->scale * b->q[i % QUANT_BLOCK];
+				expected[j] += decoded[j * k + i] * ((double) b->scale * b->q[i % QUANT_BLOCK] + b->middle);
 			}
 		}
 		CHECK_CLOSE(row, expected, PANEL_N, 1e-12);
@@ -385,7 +385,7 @@ test_panels(weight_type t, int64_t k)
 	CHECK_NEAR(y[PANEL_N + 3] + bias[3], alone[PANEL_N + 2 + 3], 1e-4);
 }
 
-/* Rows rounded as a set of kernels rounds them. */
+/* Blocks of zeros, of one number and of numbers on one side of 0, to half a step. */
 static void
 test_round(weight_type t)
 {
@@ -393,20 +393,23 @@ test_round(weight_type t)
 	quant_block blocks[8];
 
 	for (int i = 0; i < 8 * QUANT_BLOCK; i++)
-		x[i] = i < QUANT_BLOCK ? 0 : next_normal();
+		x[i] = i < QUANT_BLOCK       ? 0
+			   : i < 2 * QUANT_BLOCK ? 5
+			   : i < 3 * QUANT_BLOCK ? 9 + next_uniform()
+									 : next_normal();
 	panels_round(t, x, 8 * QUANT_BLOCK, blocks);
 	for (int b = 0; b < 8; b++)
 	{
-		int8_t q[QUANT_BLOCK];
-		int32_t start[QUANT_BLOCK / 4], all = 0;
-		float scale[QUANT_BLOCK / 4];
+		int32_t sum = 0;
 
-		quant_portable.round_block(x + b * QUANT_BLOCK, t == WEIGHT_Q8_0 ? -128 : -8, q, start, scale);
-		for (int i = 0; i < QUANT_BLOCK / 4; i++)
-			all += start[i];
-		CHECK_BYTES(blocks[b].q, q, sizeof(q));
-		CHECK_INT(blocks[b].start, all);
-		CHECK(blocks[b].scale == scale[0]);
+		for (int i = 0; i < QUANT_BLOCK; i++)
+		{
+			sum += blocks[b].q[i];
+			CHECK_NEAR(blocks[b].q[i] * blocks[b].scale + blocks[b].middle, x[b * QUANT_BLOCK + i],
+					   0.501 * blocks[b].scale);
+		}
+		CHECK_INT(blocks[b].start, sum * (t == WEIGHT_Q8_0 ? -128 : -8));
+		CHECK(b > 1 || blocks[b].scale == 0);
 	}
 }
 
