@@ -7,6 +7,8 @@
  */
 #include "bf16_tiles.h"
 
+#include "bf16.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <string.h>
@@ -17,8 +19,7 @@
 #define INLINE TARGET static inline __attribute__((always_inline))
 #include "panel_rows.h"
 
-#define SIDE PANEL_ROWS /* of a tile: rows, and columns of four bytes */
-#define PANEL (2 * SIDE)
+#define SIDE PANEL_HALF /* of a tile: rows, and columns of four bytes */
 #define STEP (2 * SIDE) /* numbers of a row of x in a tile */
 
 /* Of leaf 7 in EDX: AMX-TILE, AMX-BF16. */
@@ -38,8 +39,7 @@ tiles_supported(void)
 	/* not all compilers know these two by name */
 	if (supported < 0)
 		supported = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & CPU_TILES) && (d & CPU_BF16) &&
-					__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-					syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE) == 0;
+					bf16_supported() && syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE) == 0;
 	return supported;
 }
 
@@ -76,20 +76,21 @@ configure(int first, int second)
 	_tile_loadconfig(&c);
 }
 
-/* Two neighbours of 16 rows of w, of which so many exist, k / 2 times. */
+/* Of each half of the rows of w, of which so many exist, two neighbours of all, k / 2 times. */
 INLINE void
-lay_half(const uint16_t *w, int64_t rows, int64_t k, __m512i *out)
+lay_panel(const uint16_t *w, int64_t rows, int64_t k, __m512i *out)
 {
-	int64_t row[SIDE];
+	int64_t row[PANEL_ROWS];
 
 	begin_rows(rows, (size_t) k * sizeof(uint16_t), row);
-	for (int64_t i = 0; i < k; i += 8, out += 4)
-		transpose_rows((const char *) (w + i), row, out);
+	for (int64_t *half = row; half < row + PANEL_ROWS; half += SIDE)
+		for (int64_t i = 0; i < k; i += 8, out += 4)
+			transpose_rows((const char *) (w + i), half, out);
 }
 
 /* A tile of rows of x, or two, with a panel. */
 INLINE void
-multiply_rows(bool second, const uint16_t *x, int64_t k, const __m512i *panel, const float bias[PANEL], float *y,
+multiply_rows(bool second, const uint16_t *x, int64_t k, const __m512i *panel, const float bias[PANEL_ROWS], float *y,
 			  int64_t ldy)
 {
 	const __m512i *other = panel + k / 2;
@@ -128,34 +129,32 @@ multiply_rows(bool second, const uint16_t *x, int64_t k, const __m512i *panel, c
 
 /* At most 2 SIDE rows of x with so many columns of a panel; fewer than there are go by memory of their own. */
 INLINE void
-multiply_panel(const uint16_t *x, int64_t rows, int64_t k, const __m512i *panel, const float bias[PANEL], float *y,
-			   int64_t ldy, int64_t columns)
+multiply_panel(const uint16_t *x, int64_t rows, int64_t k, const __m512i *panel, const float bias[PANEL_ROWS],
+			   float *y, int64_t ldy, int64_t columns)
 {
-	float part[2 * SIDE * PANEL], *to = columns < PANEL ? part : y;
-	int64_t step = columns < PANEL ? PANEL : ldy;
+	float part[2 * SIDE * PANEL_ROWS], *to = columns < PANEL_ROWS ? part : y;
+	int64_t step = columns < PANEL_ROWS ? PANEL_ROWS : ldy;
 
 	if (rows > SIDE)
 		multiply_rows(true, x, k, panel, bias, to, step);
 	else
 		multiply_rows(false, x, k, panel, bias, to, step);
-	for (int64_t r = 0; r < rows && columns < PANEL; r++)
-		memcpy(y + r * ldy, part + r * PANEL, (size_t) columns * sizeof(float));
+	for (int64_t r = 0; r < rows && columns < PANEL_ROWS; r++)
+		memcpy(y + r * ldy, part + r * PANEL_ROWS, (size_t) columns * sizeof(float));
 }
 
 TARGET void
 tiles_bf16(const uint16_t *x, int64_t rows, int64_t k, const uint16_t *w, const float *bias, float *y, int64_t ldy,
 		   int64_t n, void *panel)
 {
-	for (int64_t j = 0; j < n; j += PANEL)
+	for (int64_t j = 0; j < n; j += PANEL_ROWS)
 	{
-		int64_t columns = n - j < PANEL ? n - j : PANEL, r = 0;
-		float biases[PANEL] = {0};
+		int64_t columns = n - j < PANEL_ROWS ? n - j : PANEL_ROWS, r = 0;
+		float biases[PANEL_ROWS] = {0};
 
 		if (bias)
 			memcpy(biases, bias + j, (size_t) columns * sizeof(float));
-		lay_half(w + j * k, columns < SIDE ? columns : SIDE, k, panel);
-		lay_half(columns > SIDE ? w + (j + SIDE) * k : w + j * k, columns > SIDE ? columns - SIDE : 1, k,
-				 (__m512i *) panel + k / 2);
+		lay_panel(w + j * k, columns, k, panel);
 		configure(SIDE, SIDE); /* behind all that tiles are loaded from */
 		for (; r + 2 * SIDE <= rows; r += 2 * SIDE)
 			multiply_panel(x + r * k, 2 * SIDE, k, panel, biases, y + r * ldy + j, ldy, columns);

@@ -207,11 +207,7 @@ cap_block(const simd_kernels *simd, const attention_shape *s, const block *b, fl
 
 		simd_cap(simd, s->cap, scores + k * b->width + first, b->width - first);
 		for (int64_t j = first; bend && j < b->width; j++)
-		{
-			float share = scores[k * b->width + j] / s->cap;
-
-			bend[k * b->width + j] = 1 - share * share;
-		}
+			bend[k * b->width + j] = simd_cap_slope(s->cap, scores[k * b->width + j]);
 	}
 }
 

@@ -44,8 +44,11 @@ extern void attention_forward(const simd_kernels *simd, const attention_shape *s
 /* The heads of queries that read kv_head: they share its gradient.  Others are not touched. */
 extern void attention_backward(const simd_kernels *simd, const attention_shape *s, const attention_row *r,
 							   int32_t kv_head);
-/* Cosines and sines (head_dim / 2 each) by which a position's queries and keys are turned (Su et al., RoFormer). */
-extern void rotary_angles(const rotary_shape *r, int64_t position, float *angles);
+/*
+ * Cosines, then sines, by which queries and keys of positions from the first on are turned (Su et al., RoFormer):
+ * (positions, dim), of no more than ATTENTION_MAX_DIM.
+ */
+extern void rotary_angles(const rotary_shape *r, int64_t first, int64_t positions, float *angles);
 /* Bucket of a relative position, key - query (Raffel et al., T5); below buckets. */
 extern int32_t relative_bucket(const attention_shape *s, int64_t distance);
 

@@ -205,7 +205,7 @@ capped_slopes(const simd_kernels *simd, const float *x, int64_t vocab, float cap
 		memcpy(kept, x + j, n * sizeof(float));
 		simd->exp_sum(kept, top, dx + j, n);
 		for (int64_t k = 0; k < n; k++)
-			dx[j + k] *= factor * (1 - kept[k] / cap * (kept[k] / cap));
+			dx[j + k] *= factor * simd_cap_slope(cap, kept[k]);
 	}
 }
 
@@ -233,7 +233,7 @@ run_head_loss(const step *s, const run_args *r, int64_t begin, int64_t end)
 				capped_slopes(r->simd, x, vocab, cap, top, factor / sum, dx);
 			else
 				r->simd->scale(factor / sum, dx, dx, vocab);
-			dx[target] -= cap > 0 ? factor * (1 - logit / cap * (logit / cap)) : factor;
+			dx[target] -= cap > 0 ? factor * simd_cap_slope(cap, logit) : factor;
 		}
 	}
 }

@@ -202,19 +202,22 @@ frequency(const rotary_shape *r, int64_t i)
 }
 
 void
-rotary_angles(const rotary_shape *r, int64_t position, float *angles)
+rotary_angles(const rotary_shape *r, int64_t first, int64_t positions, float *angles)
 {
-	float attention = r->attention > 0 ? r->attention : 1;
+	float attention = r->attention > 0 ? r->attention : 1, turn[ATTENTION_MAX_DIM / 2];
 	int64_t half = r->dim / 2;
 
-	for (int64_t i = 0; i < half; i++)
-	{
-		/* in float, as the libraries that models come from */
-		float angle = (float) position * (float) frequency(r, i);
+	for (int64_t i = 0; i < half && positions > 0; i++)
+		turn[i] = (float) frequency(r, i);
+	for (int64_t p = 0; p < positions; p++, angles += r->dim)
+		for (int64_t i = 0; i < half; i++)
+		{
+			/* in float, as the libraries that models come from */
+			float angle = (float) (first + p) * turn[i];
 
-		angles[i] = cosf(angle) * attention;
-		angles[half + i] = sinf(angle) * attention;
-	}
+			angles[i] = cosf(angle) * attention;
+			angles[half + i] = sinf(angle) * attention;
+		}
 }
 
 void
@@ -235,8 +238,7 @@ run_rotary_table(const step *s, const run_args *r, int64_t begin, int64_t end)
 	for (int64_t i = 0; i < r->rows[AXIS_ROW]; i++)
 		if (start[i + 1] - start[i] > longest)
 			longest = start[i + 1] - start[i];
-	for (int64_t i = begin; i < end && i < longest; i++)
-		rotary_angles(&s->attr.rotary, i, (float *) s->out[0] + i * s->size[0]);
+	rotary_angles(&s->attr.rotary, begin, smaller(end, longest) - begin, (float *) s->out[0] + begin * s->size[0]);
 }
 
 /* ---- rotary: in = qkv, start, table; heads of q and k are turned, back when attr.flag; size = columns, table's ---- */

@@ -196,8 +196,7 @@ fill_angles(const decoder *d, int64_t first, int64_t rows, void *to)
 {
 	rotary_shape r = transformer_rotary(&d->n->config.text, false);
 
-	for (int64_t i = 0; i < rows; i++)
-		rotary_angles(&r, first + i, (float *) to + i * r.dim);
+	rotary_angles(&r, first, rows, to);
 }
 
 static decoder_arrays

@@ -137,8 +137,7 @@ fill_angles(generator *g)
 	{
 		rotary_shape shape = transformer_rotary(c, window);
 
-		for (int32_t i = 0; i < g->room.positions; i++)
-			rotary_angles(&shape, i, g->angles[window] + (int64_t) i * g->turned);
+		rotary_angles(&shape, 0, g->room.positions, g->angles[window]);
 	}
 }
 

@@ -172,10 +172,10 @@ multiply(const generator *g, const float *x, int64_t rows, int32_t number, const
 
 	if (rows > FEW_ROWS || t->type == WEIGHT_F32)
 	{
-		if (multiplies_bf16(t->type) && (tiles_supported() || !panels_supported(t->type)))
-			many_rows_bf16(g, x, rows, number, bias, y);
-		else if (panels_supported(t->type))
+		if (panels_supported(t->type) && !tiles_supported())
 			many_rows_bytes(g, x, rows, number, bias, y);
+		else if (multiplies_bf16(t->type))
+			many_rows_bf16(g, x, rows, number, bias, y);
 		else
 			many_rows(g, x, rows, number, bias, y);
 		return;

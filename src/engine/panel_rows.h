@@ -1,6 +1,6 @@
 /*
  * panel_rows.h
- *	  16 rows of weights laid beside each other, for AVX-512.
+ *	  32 rows of weights laid beside each other, 16 in a vector, for AVX-512.
  *
  * The including file defines TARGET and INLINE.  Rows begin at `row` of w, in bytes; a vector then holds four bytes of
  * each: four numbers of 8 bits, or two of 16.
@@ -8,7 +8,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define PANEL_ROWS 16
+#define PANEL_ROWS 32
+#define PANEL_HALF (PANEL_ROWS / 2)
 
 /* Those of a panel, of which the last stands for all that are missing. */
 INLINE void

@@ -440,13 +440,6 @@ quant_best(void)
 
 /* ---- for all sets ---- */
 
-/* What the kernels take the bytes of a type to be too large by. */
-static int32_t
-excess_of(weight_type t)
-{
-	return t == WEIGHT_Q8_0 ? 128 : 8;
-}
-
 size_t
 quant_scratch_bytes(int64_t k)
 {
@@ -469,7 +462,7 @@ quant_prepare(const quant_kernels *kernels, weight_type t, const float *x, int64
 		{
 			int64_t at = r * width + i;
 
-			kernels->round_block(x + r * k + i, -excess_of(t), q + at, start + at / 4, scale + at / 4);
+			kernels->round_block(x + r * k + i, -quant_excess(t), q + at, start + at / 4, scale + at / 4);
 		}
 	return (quant_rows) {rows, k, x, q, start, scale};
 }

@@ -57,6 +57,13 @@ typedef struct quant_rows
 	const float *scale; /* (rows, k / 4): of a block eight times */
 } quant_rows;
 
+/* What kernels that multiply bytes without a sign take those of a block to be too large by. */
+static inline int32_t
+quant_excess(weight_type t)
+{
+	return t == WEIGHT_Q8_0 ? 128 : 8;
+}
+
 /* Bytes of memory that quant_prepare() needs for rows of k numbers; 64-byte aligned. */
 extern size_t quant_scratch_bytes(int64_t k);
 

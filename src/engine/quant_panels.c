@@ -15,7 +15,7 @@
 #define INLINE TARGET static inline __attribute__((always_inline))
 #include "panel_rows.h"
 
-#define HALF PANEL_ROWS
+#define HALF PANEL_HALF
 #define STEPS (QUANT_BLOCK / 4)
 #define TILE_ROWS 6 /* of x, whose sums with a panel, whole and float, are in registers */
 
@@ -35,13 +35,6 @@ panels_supported(weight_type t)
 	return (t == WEIGHT_Q8_0 || t == WEIGHT_Q4_0) && quant_avx512.supported();
 }
 
-/* What the bytes of a panel are too large by. */
-INLINE int32_t
-excess_of(weight_type t)
-{
-	return t == WEIGHT_Q8_0 ? 128 : 8;
-}
-
 /* ---- panels ---- */
 
 /* The first words of 16 blocks. */
@@ -58,7 +51,7 @@ load_scales(const char *w, const int64_t *row)
 INLINE void
 lay_half(weight_type t, const char *w, const int64_t *row, panel_block *out, int half)
 {
-	__m512i v[4], sum = _mm512_set1_epi32(-QUANT_BLOCK * excess_of(t));
+	__m512i v[4], sum = _mm512_set1_epi32(-QUANT_BLOCK * quant_excess(t));
 
 	for (int part = 0; part < (t == WEIGHT_Q8_0 ? 2 : 1); part++)
 	{
@@ -83,15 +76,13 @@ lay_half(weight_type t, const char *w, const int64_t *row, panel_block *out, int
 INLINE void
 lay_panel(weight_type t, const char *w, int64_t rows, int64_t k, panel_block *out)
 {
-	size_t row_bytes = weight_bytes(t, (size_t) k);
-	int64_t row[2][HALF], first = rows < HALF ? rows : HALF;
+	int64_t row[PANEL_ROWS];
 
-	begin_rows(first, row_bytes, row[0]);
-	begin_rows(rows > HALF ? rows - HALF : 1, row_bytes, row[1]);
+	begin_rows(rows, weight_bytes(t, (size_t) k), row);
 	for (int64_t i = 0; i < k; i += QUANT_BLOCK, w += weight_bytes(t, QUANT_BLOCK), out++)
 	{
-		lay_half(t, w, row[0], out, 0);
-		lay_half(t, rows > HALF ? w + HALF * row_bytes : w, row[1], out, 1);
+		lay_half(t, w, row, out, 0);
+		lay_half(t, w, row + HALF, out, 1);
 	}
 }
 
@@ -120,7 +111,7 @@ TARGET void
 panels_round(weight_type t, const float *x, int64_t count, quant_block *out)
 {
 	for (int64_t i = 0; i < count; i += QUANT_BLOCK)
-		round_block(excess_of(t), x + i, out++);
+		round_block(quant_excess(t), x + i, out++);
 }
 
 /* ---- products ---- */
@@ -195,10 +186,10 @@ multiply(weight_type t, const quant_block *x, int64_t rows, int64_t k, const cha
 {
 	int64_t blocks = k / QUANT_BLOCK;
 
-	for (int64_t j = 0, r; j < n; j += QUANT_PANEL_ROWS)
+	for (int64_t j = 0, r; j < n; j += PANEL_ROWS)
 	{
-		int64_t here = n - j < QUANT_PANEL_ROWS ? n - j : QUANT_PANEL_ROWS;
-		uint32_t mask = UINT32_MAX >> (QUANT_PANEL_ROWS - here);
+		int64_t here = n - j < PANEL_ROWS ? n - j : PANEL_ROWS;
+		uint32_t mask = UINT32_MAX >> (PANEL_ROWS - here);
 		__mmask16 there[2] = {(__mmask16) mask, (__mmask16) (mask >> HALF)};
 		__m512 b[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
 

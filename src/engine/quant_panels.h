@@ -11,8 +11,7 @@
 
 #include "quant.h"
 
-#define QUANT_PANEL_ROWS 32    /* of weights, which meet all rows of x before the next */
-#define QUANT_PANEL_BYTES 1280 /* of a block of each of them */
+#define QUANT_PANEL_BYTES 1280 /* of a block of each of 32 rows of weights */
 
 /* A block of a row of x. */
 typedef struct quant_block

@@ -191,4 +191,11 @@ simd_cap(const simd_kernels *simd, float cap, float *x, int64_t n)
 	simd->scale(cap, x, x, n);
 }
 
+/* Its slope where it is y. */
+static inline float
+simd_cap_slope(float cap, float y)
+{
+	return 1 - y / cap * (y / cap);
+}
+
 #endif /* LLMAPP_SIMD_H */
