@@ -57,6 +57,8 @@ typedef struct checkpoint_folders
  * its source that have the name of their folder and a slash before their own.
  */
 extern bool checkpoint_dense_folders(const checkpoint_text *modules, checkpoint_folders *out, llm_error *err);
+/* What stands behind the folder and the slash in the name of a tensor; NULL: it is of another folder, or of none. */
+extern const char *checkpoint_name_in(const char *folder, const char *name);
 
 /* Metadata of a GGUF file; false or NULL where there is no such key or it is of another type. */
 typedef struct checkpoint_metadata

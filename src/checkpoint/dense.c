@@ -80,6 +80,14 @@ checkpoint_dense_folders(const checkpoint_text *modules, checkpoint_folders *out
 	return ok;
 }
 
+const char *
+checkpoint_name_in(const char *folder, const char *name)
+{
+	size_t length = strlen(folder);
+
+	return strncmp(name, folder, length) == 0 && name[length] == '/' ? name + length + 1 : NULL;
+}
+
 bool
 dense_tensor(const builder *b, int32_t i, const char *kind, char *name, size_t size)
 {
@@ -90,12 +98,8 @@ bool
 dense_is_tensor(const builder *b, const char *name)
 {
 	for (int32_t i = 0; i < b->folders.count; i++)
-	{
-		size_t length = strlen(b->folders.name[i]);
-
-		if (strncmp(name, b->folders.name[i], length) == 0 && name[length] == '/')
+		if (checkpoint_name_in(b->folders.name[i], name) != NULL)
 			return true;
-	}
 	return false;
 }
 

@@ -394,6 +394,13 @@ name_tensors(checkpoint_export *e, const family *f, llm_error *err)
 }
 
 static bool
+refuse_gguf(const char *what, llm_error *err)
+{
+	llm_fail(err, LLM_INVALID, "a GGUF file does not hold %s", what);
+	return llm_hint(err, "Write a folder: format \"safetensors\".");
+}
+
+static bool
 describe(checkpoint_export *e, const family *f, llm_error *err)
 {
 	const net_config *config = net_get_config(e->r->net);
@@ -404,15 +411,9 @@ describe(checkpoint_export *e, const family *f, llm_error *err)
 	if (e->r->gguf && (f->gguf == NULL || config->text.buckets > 0))
 		return llm_fail(err, LLM_INVALID, "a GGUF file does not hold a network of family %s", f->model_type);
 	if (e->r->gguf && config->dense_count > 0)
-	{
-		llm_fail(err, LLM_INVALID, "a GGUF file does not hold the dense layers of an embedding");
-		return llm_hint(err, "Write a folder: format \"safetensors\".");
-	}
+		return refuse_gguf("the dense layers of an embedding", err);
 	if (e->r->gguf && config->text.rope_yarn && (!config->text.rope_whole || !has_usual_attention(&config->text)))
-	{
-		llm_fail(err, LLM_INVALID, "a GGUF file does not hold this scaling of positions by YaRN");
-		return llm_hint(err, "Write a folder: format \"safetensors\".");
-	}
+		return refuse_gguf("this scaling of positions by YaRN", err);
 	if (e->r->gguf && config->text.rope_low > 0 && !config->text.rope_yarn)
 		return llm_fail(err, LLM_INVALID, "a GGUF file with the scaling of positions of Llama 3 is not written");
 	e->config = e->r->gguf ? gguf_values(f, &config->text) : config_of(f, e->r);

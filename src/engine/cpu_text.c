@@ -207,7 +207,7 @@ rotary_angles(const rotary_shape *r, int64_t first, int64_t positions, float *an
 	float attention = r->attention > 0 ? r->attention : 1, turn[ATTENTION_MAX_DIM / 2];
 	int64_t half = r->dim / 2;
 
-	for (int64_t i = 0; i < half && positions > 0; i++)
+	for (int64_t i = 0; i < half; i++)
 		turn[i] = (float) frequency(r, i);
 	for (int64_t p = 0; p < positions; p++, angles += r->dim)
 		for (int64_t i = 0; i < half; i++)

@@ -24,8 +24,8 @@ extern void embedder_free(embedder *e); /* e may be NULL */
 extern void embedder_set_poll(embedder *e, llm_poll poll, void *arg);
 extern size_t embedder_device_bytes(const embedder *e); /* with that scratch */
 /*
- * counts[i] tokens of the i-th text, laid end to end in ids: out (count, net_embedding_width()).  LLM_INVALID for more than there is
- * room for, an empty text, one that is longer than the context, or an id out of range; LLM_CANCELLED.
+ * counts[i] tokens of the i-th text, laid end to end in ids: out (count, net_embedding_width()).  LLM_INVALID for
+ * more than there is room for, an empty text, one that is longer than the context, or an id out of range; LLM_CANCELLED.
  */
 extern bool embedder_run(embedder *e, const int32_t *counts, int32_t count, const int32_t *ids, float *out,
 						 llm_error *err);

@@ -259,9 +259,9 @@ extern int32_t op_position(graph *g, int32_t x, int32_t start, int32_t table);
 extern int32_t op_pool_tokens(graph *g, int32_t x, int32_t start, text_pool pool); /* (rows, n), 0 of no tokens */
 /*
  * Cross-entropy of the softmax over x w^T + bias, x (tokens, n), w (vocab, n), bias (vocab) or
- * none, without all logits at once; with a cap above 0, of cap tanh(logit / cap).  Result (tokens): weight times loss; *correct (tokens): 1 where
- * no logit is above the target's.  Both are 0 where weight is 0, and cost nothing there.  With
- * gradient, also that of the weighted mean with respect to x, w and bias.
+ * none, without all logits at once; with a cap above 0, of cap tanh(logit / cap).  Result (tokens): weight
+ * times loss; *correct (tokens): 1 where no logit is above the target's.  Both are 0 where weight is 0, and cost
+ * nothing there.  With gradient, also that of the weighted mean with respect to x, w and bias.
  */
 extern int32_t op_language_loss(graph *g, int32_t x, int32_t w, int32_t bias, float cap, int32_t target,
 								int32_t weight, bool gradient, int32_t *correct);

@@ -244,11 +244,9 @@ PieceBytes(const Export *x)
 static const char *
 NameIn(const char *folder, const char *name)
 {
-	Size length = strlen(folder);
-
-	if (length == 0)
+	if (folder[0] == '\0')
 		return strchr(name, '/') == NULL ? name : NULL;
-	return strncmp(name, folder, length) == 0 && name[length] == '/' ? name + length + 1 : NULL;
+	return checkpoint_name_in(folder, name);
 }
 
 static void
