@@ -134,21 +134,15 @@ dot_tile(int rows, v4 bias, const float *x, const float *w, int64_t k, float *y,
 }
 
 /*
- * Of rows so short processors fetch too little ahead, since their streams end every four rows, where many rows of x leave
- * time for it.
+ * Four outputs of each row.  Rows innermost: four rows of w stay in the first-level cache for all rows of x.  The next four
+ * are fetched meanwhile, if that is wanted, a share with each tile; behind the last ones that does nothing.
  */
-#define FETCH_ROWS 9
-#define FETCH_NUMBERS 1024
 #define LINE 16 /* numbers of a cache line */
 
-/*
- * Four outputs of each row.  Rows innermost: four rows of w stay in the first-level cache for all rows of x, and the next
- * four are fetched meanwhile, a share with each tile; behind the last ones that does nothing.
- */
 INLINE void
-dot_rows(const float *x, int64_t rows, int64_t k, const float *w, v4 bias, float *y, int64_t ldy)
+dot_rows(bool fetch, const float *x, int64_t rows, int64_t k, const float *w, v4 bias, float *y, int64_t ldy)
 {
-	int64_t r = 0, share = rows >= FETCH_ROWS && k <= FETCH_NUMBERS ? 4 * k / (rows / DOT_ROWS) + LINE : 0;
+	int64_t r = 0, share = fetch ? 4 * k / (rows / DOT_ROWS) + LINE : 0;
 	const float *next = w + 4 * k;
 
 	for (; r + DOT_ROWS <= rows; r += DOT_ROWS, next += share)
@@ -168,7 +162,7 @@ dot_rows(const float *x, int64_t rows, int64_t k, const float *w, v4 bias, float
 
 /* Returns outputs, a multiple of four. */
 INLINE int64_t
-gemv4(bool streamed, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
+gemv4(bool streamed, bool fetch, const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y,
 	  int64_t ldy, int64_t n)
 {
 	int64_t j = 0;
@@ -180,7 +174,7 @@ gemv4(bool streamed, const float *x, int64_t rows, int64_t k, const float *w, co
 		if (bias)
 			b = *(const v4_memory *) (bias + j);
 		if (!streamed)
-			dot_rows(x, rows, k, w + j * k, b, y + j, ldy);
+			dot_rows(fetch, x, rows, k, w + j * k, b, y + j, ldy);
 		for (int64_t r = 0; streamed && r < rows; r++)
 			*(v4_memory *) (y + r * ldy + j) = b + dot4_streamed(x + r * k, w + j * k, k, k);
 	}
@@ -199,16 +193,35 @@ __attribute__((noinline)) KERNEL int64_t
 gemv_streamed(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
 			  int64_t n)
 {
-	return gemv4(true, x, rows, k, w, bias, y, ldy, n);
+	return gemv4(true, false, x, rows, k, w, bias, y, ldy, n);
+}
+
+/*
+ * Many rows of such weights: processors fetch too little ahead, since their streams end every four rows, and there is
+ * time for it.  Apart for the same reason.
+ */
+#define FETCH_ROWS 9
+#define FETCH_FROM 256
+#define FETCH_TO 1024
+
+__attribute__((noinline)) KERNEL int64_t
+gemv_fetched(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy,
+			 int64_t n)
+{
+	return gemv4(false, true, x, rows, k, w, bias, y, ldy, n);
 }
 
 KERNEL void
 gemv(const float *x, int64_t rows, int64_t k, const float *w, const float *bias, float *y, int64_t ldy, int64_t n)
 {
-	int64_t j = k >= STREAM_FROM && k < STREAM_TO && rows <= STREAM_ROWS
-					? gemv_streamed(x, rows, k, w, bias, y, ldy, n)
-					: gemv4(false, x, rows, k, w, bias, y, ldy, n);
+	int64_t j;
 
+	if (rows >= FETCH_ROWS && k >= FETCH_FROM && k <= FETCH_TO)
+		j = gemv_fetched(x, rows, k, w, bias, y, ldy, n);
+	else if (k >= STREAM_FROM && k < STREAM_TO && rows <= STREAM_ROWS)
+		j = gemv_streamed(x, rows, k, w, bias, y, ldy, n);
+	else
+		j = gemv4(false, false, x, rows, k, w, bias, y, ldy, n);
 	for (; j < n; j++)
 		for (int64_t r = 0; r < rows; r++)
 			y[r * ldy + j] = (bias ? bias[j] : 0) + dot1(x + r * k, w + j * k, k);
