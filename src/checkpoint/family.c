@@ -588,6 +588,12 @@ static const char *const t5_encoder_ignored[] = {"encoder.embed_tokens.weight", 
 	GEMMA(type, prefix_, gemma2_names, ignored_, .keys = gemma3_keys, .qk_norm = true, .added_norm = true, \
 		  .window_period = 6, .rope_theta = 1e6f, .window_theta = 1e4f, .wide_depth = 62, __VA_ARGS__)
 
+#define T5(class_, keys_, names_, ignored_, ...) \
+	{ \
+		.model_type = "t5", .architecture = "t5", .class_name = class_, .keys = keys_, .prefix = "", \
+		.names = names_, .ignored = ignored_, .tied = true, __VA_ARGS__ \
+	}
+
 static const family families[] = {
 	{.model_type = "gpt2",
 	 .architecture = "gpt",
@@ -645,26 +651,9 @@ static const family families[] = {
 	 .ignored = encoder_ignored,
 	 .tied = true,
 	 .pool = POOL_FIRST},
-	{.model_type = "t5",
-	 .architecture = "t5",
-	 .gguf = "t5",
-	 .class_name = "T5",
-	 .language = "ForConditionalGeneration",
-	 .keys = t5_keys,
-	 .prefix = "",
-	 .names = t5_names,
-	 .gguf_names = gguf_t5_names,
-	 .ignored = t5_ignored,
-	 .tied = true},
-	{.model_type = "t5",
-	 .architecture = "t5",
-	 .class_name = "T5Encoder",
-	 .keys = t5_encoder_keys,
-	 .prefix = "",
-	 .names = t5_encoder_names,
-	 .ignored = t5_encoder_ignored,
-	 .tied = true,
-	 .encoder_alone = true},
+	T5("T5", t5_keys, t5_names, t5_ignored, .language = "ForConditionalGeneration", .gguf = "t5",
+	   .gguf_names = gguf_t5_names),
+	T5("T5Encoder", t5_encoder_keys, t5_encoder_names, t5_encoder_ignored, .encoder_alone = true),
 };
 
 static const family *

@@ -205,6 +205,20 @@ small_transformer(const char *family, int32_t vocab, int32_t context)
 	return c;
 }
 
+/* Layers as Gemma's: every other one has a window; caps and bases are so small that they change much. */
+static inline void
+use_windows(net_config *c, int32_t window)
+{
+	c->text.depth = 3;
+	c->text.added_norm = true;
+	c->text.window = window;
+	c->text.window_period = 2;
+	c->text.window_theta = 20;
+	c->text.query_dim = 3;
+	c->text.score_cap = 0.4f;
+	c->text.logit_cap = 0.3f;
+}
+
 /* Sources of different lengths; each begins with the token that its row begins with. */
 static inline void
 fill_sources(batch *b)

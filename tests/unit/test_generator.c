@@ -168,14 +168,7 @@ test_families(void)
 	check_against_graph(&c);
 	c.text.qk_norm = c.text.qkv_bias = true;
 	check_against_graph(&c);
-	c.text.depth = 3;
-	c.text.added_norm = true;
-	c.text.window = 5;
-	c.text.window_period = 2;
-	c.text.window_theta = 20;
-	c.text.query_dim = 3;
-	c.text.score_cap = 0.4f;
-	c.text.logit_cap = 0.3f;
+	use_windows(&c, 5);
 	check_against_graph(&c);
 	c = transformer_of("gpt", 2);
 	c.text.post_norm = true;

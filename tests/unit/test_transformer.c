@@ -137,14 +137,8 @@ test_gradients(void)
 	c.text.rotary_dim = 2;
 	check_token_gradient(&c);
 	c = transformer_of("llama", 2); /* as Gemma 2 and 3 */
-	c.text.depth = 3;
-	c.text.added_norm = c.text.embed_scale = c.text.qk_norm = true;
-	c.text.window = 3;
-	c.text.window_period = 2;
-	c.text.window_theta = 20;
-	c.text.query_dim = 3;
-	c.text.score_cap = 0.4f;
-	c.text.logit_cap = 0.3f;
+	c.text.embed_scale = c.text.qk_norm = true;
+	use_windows(&c, 3);
 	check_token_gradient(&c);
 	c = transformer_of("bert", 4);
 	c.text.types = 3;
